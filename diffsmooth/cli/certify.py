@@ -1,0 +1,50 @@
+"""`diffsmooth certify`, also `python certify.py`: certified radii of a dataset's images."""
+
+import sys
+from pathlib import Path
+
+from diffsmooth.cli.errors import OneLineParser, user_errors
+from diffsmooth.cli.job import build_job
+from diffsmooth.cli.options import SmoothingOptions, add_options
+from diffsmooth.cli.run import run_job, show_images
+from diffsmooth.report.figures import accuracy_figure, save_figure
+from diffsmooth.report.tables import summary_text
+from diffsmooth.report.tensorboard import write_run
+from diffsmooth.stats import FixedSampleSize, Results
+from diffsmooth.stats.results import CERTIFY_COLUMNS
+
+DESCRIPTION = """Certifies images by DiffSmooth: purify the noisy image, average the classifier's
+confidence over local copies, vote, and bound the top class's probability (Cohen et al.'s CERTIFY).
+All radii are l2, in [0, 1] pixel units. Running the same command again goes on where it stopped."""
+
+
+def main(args: list[str] | None = None, prog: str = "certify.py") -> None:
+    """Runs the command on `args`, by default the process's."""
+    parser = OneLineParser(prog=prog, description=DESCRIPTION)
+    add_options(parser, batch=50, skip=100, n=10_000)
+    parser.add_argument(
+        "--n0", "--N0", dest="n0", type=int, default=100, help="votes that select the class"
+    )
+    namespace = parser.parse_args(args)
+    with user_errors(prog):
+        options = SmoothingOptions.from_namespace(namespace)
+        job = build_job(options, "certify", FixedSampleSize(namespace.n0, options.n, options.alpha))
+    records = run_job(job, prog, CERTIFY_COLUMNS, options.overwrite)
+    if records is None:
+        return
+    results = Results.from_records(records)
+    text = summary_text(results)
+    print(text)
+    outputs = job.outputs
+    save_figure(accuracy_figure({outputs.name: results}), outputs.figure)
+    folder = Path(options.logdir) / "certify" / outputs.name
+    pictures = show_images(job.module.smoothed, job.module.images, records, options.seed)
+    write_run(folder, outputs.name, results, pictures, text)
+    print(
+        f"table {outputs.table}, figure {outputs.figure}, journal {outputs.journal}\n"
+        f"curves and images: tensorboard --logdir {options.logdir}"
+    )
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

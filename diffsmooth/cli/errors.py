@@ -1,0 +1,50 @@
+"""User mistakes: one clear line, exit code 2, no traceback."""
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, NoReturn
+
+from jsonargparse import ArgumentParser
+
+USER_ERROR = 2
+
+
+def fail(command: str, message: str) -> NoReturn:
+    """Prints one line and exits with code 2."""
+    print(f"{command}: error: {' '.join(message.split())}", file=sys.stderr)
+    raise SystemExit(USER_ERROR)
+
+
+@contextmanager
+def user_errors(command: str, *kinds: type[Exception]) -> Iterator[None]:
+    """Turns exceptions of these kinds (ValueError by default) into one line and exit code 2."""
+    try:
+        yield
+    except kinds or (ValueError,) as error:
+        fail(command, str(error))
+
+
+class OneLineErrors(ArgumentParser):
+    """Mixed into a parser, makes its errors one line."""
+
+    command = ""
+
+    def error(self, message: str, ex: Exception | None = None) -> NoReturn:  # type: ignore[override]
+        fail(self.command or self.prog, f"{message} (--help explains the options)")
+
+
+class OneLineParser(OneLineErrors):
+    """A parser in whose options dashes and underscores mean the same."""
+
+    def parse_args(self, args: list[str] | None = None, *rest: Any, **kwargs: Any) -> Any:  # type: ignore[override]
+        given = sys.argv[1:] if args is None else args
+        return super().parse_args([underscored(word) for word in given], *rest, **kwargs)
+
+
+def underscored(word: str) -> str:
+    """`--local-noise-sd=0.25` to `--local_noise_sd=0.25`; other words as they are."""
+    if not word.startswith("--") or word == "--":
+        return word
+    option, equals, value = word.partition("=")
+    return "--" + option[2:].replace("-", "_") + equals + value

@@ -1,0 +1,212 @@
+"""From options to a job that is ready to run: datasets, networks, plan, identity, trainer."""
+
+import logging
+import warnings
+from datetime import timedelta
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import lightning.pytorch as pl
+import torch
+from lightning.pytorch.strategies import DDPStrategy
+
+from diffsmooth.cli.options import SmoothingOptions
+from diffsmooth.lit.certification import CertificationModule
+from diffsmooth.lit.data import ImageSet, load_images
+from diffsmooth.lit.identity import RunIdentity, file_sha256, hardware_name
+from diffsmooth.lit.outputs import Outputs, RunContext
+from diffsmooth.lit.progress import CertificationProgress
+from diffsmooth.models import (
+    IdentityPurifier,
+    LocalSmoothing,
+    OneShotPurifier,
+    SmoothedClassifier,
+    load_classifier,
+    load_unet,
+)
+from diffsmooth.models.precision import resolve_precision
+from diffsmooth.models.weights import LoadedUNet
+from diffsmooth.stats import Plan
+
+# Where a dataset's diffusion model lies unless --diffusion says otherwise.
+DIFFUSION_FILES = {
+    "fashion_mnist": ("checkpoints/fashion_mnist_diffusion.pt",),
+    "fashion_mnist_sample": ("checkpoints/fashion_mnist_diffusion.pt",),
+    "cifar10": (
+        "pretrained_models/cifar10_uncond_50M_500K.pt",
+        "checkpoints/cifar10_uncond_50M_500K.pt",
+    ),
+    "imagenet": (
+        "pretrained_models/256x256_diffusion_uncond.pt",
+        "checkpoints/256x256_diffusion_uncond.pt",
+    ),
+}
+ONE_RUN = timedelta(days=30)  # ranks may end hours apart
+
+
+class Job(NamedTuple):
+    """A certification or prediction run, ready to start."""
+
+    module: CertificationModule
+    trainer: pl.Trainer
+    outputs: Outputs
+    context: RunContext
+
+
+def build_job(options: SmoothingOptions, command: str, plan: Plan) -> Job:
+    """Loads everything that a run needs, and writes nothing.
+
+    Raises:
+        ValueError: a user's mistake.
+    """
+    _hush()
+    images = load_images(options.dataset, options.data_root, options.split)
+    selection = list(range(0, _stop(options.max, len(images)), options.skip))
+    if not selection:
+        raise ValueError(f"no image is left with skip {options.skip} and max {options.max}")
+    classifier = load_classifier(options.classifier)
+    _check_fit(options.classifier, classifier.metadata, images)
+    purifier, diffusion = _build_purifier(options, images)
+    local = LocalSmoothing(
+        classifier.model,
+        options.m,
+        options.local_noise_sd,
+        images.info.image_shape,
+        options.local_seed,
+    )
+    trainer = _build_trainer(options)
+    # After Lightning, which sets the threads of its own accord in child processes.
+    torch.set_num_threads(options.threads_a_process)
+    device = trainer.strategy.root_device
+    batch = min(options.batch, plan.max_votes)
+    precision = resolve_precision(options.precision, device.type)  # type: ignore[arg-type]
+    smoothed = SmoothedClassifier(
+        purifier, local, options.sigma, classifier.metadata.num_classes, batch, precision
+    )
+    identity = RunIdentity(
+        command=command,
+        dataset=images.info.name,
+        split=options.split,
+        data=images.fingerprint(),
+        skip=options.skip,
+        max=options.max,
+        classifier=file_sha256(options.classifier),
+        diffusion=file_sha256(diffusion) if diffusion else "",
+        purifier=options.purifier,
+        sigma=options.sigma,
+        m=options.m,
+        sigma_local=options.local_noise_sd,
+        seed=options.seed,
+        local_seed=options.local_seed,
+        plan=str(plan),
+        batch=batch,
+        threads=options.threads_a_process,
+        precision=precision,
+        hardware=hardware_name(device),
+    )
+    outputs = Outputs(options.outfile)
+    context = RunContext(
+        options.devices,
+        options.num_nodes,
+        options.accelerator,
+        options.classifier,
+        str(diffusion or ""),
+        options.data_root,
+    )
+    module = CertificationModule(smoothed, plan, images, selection, identity, outputs)
+    return Job(module, trainer, outputs, context)
+
+
+def _stop(maximum: int, total: int) -> int:
+    return total if maximum < 0 else min(maximum, total)
+
+
+def _check_fit(path: str, metadata: Any, images: ImageSet) -> None:
+    """Refuses a classifier that was not made for such images."""
+    largest = int(images.labels.max())
+    if largest >= metadata.num_classes:
+        raise ValueError(
+            f"{images.info.name}: label {largest} is beyond the {metadata.num_classes} classes "
+            f"of {path}"
+        )
+    from diffsmooth.models.dataset_info import get_dataset_info
+
+    channels = get_dataset_info(metadata.dataset).image_shape[0]
+    if channels != images.info.image_shape[0]:
+        raise ValueError(
+            f"{path} takes images of {channels} channels, {images.info.name} has "
+            f"{images.info.image_shape[0]}"
+        )
+
+
+def _build_purifier(
+    options: SmoothingOptions, images: ImageSet
+) -> tuple[IdentityPurifier | OneShotPurifier, Path | None]:
+    if options.purifier == "none":
+        return IdentityPurifier(), None
+    path = _find_diffusion(options)
+    loaded = load_unet(path)
+    _check_unet(path, loaded, options.sigma, images)
+    return OneShotPurifier(loaded.model, loaded.schedule), path
+
+
+def _find_diffusion(options: SmoothingOptions) -> Path:
+    if options.diffusion is not None:
+        return Path(options.diffusion)
+    places = DIFFUSION_FILES.get(options.dataset, ())
+    for place in places:
+        if Path(place).is_file():
+            return Path(place)
+    tried = f" (looked for {', '.join(places)})" if places else ""
+    raise ValueError(
+        f"no diffusion model for {options.dataset}{tried}: name one with --diffusion, "
+        "or use --purifier none"
+    )
+
+
+def _check_unet(path: Path, loaded: LoadedUNet, sigma: float, images: ImageSet) -> None:
+    """Refuses a U-Net that was not made for such images or such noise."""
+    largest = loaded.metadata.max_sigma
+    if largest is not None and sigma > largest:
+        raise ValueError(
+            f"sigma {sigma} is beyond what {path} was trained for: the largest possible is {largest:g}"
+        )
+    config = loaded.model.config
+    channels, height, width = images.info.image_shape
+    if config.in_channels != channels:
+        raise ValueError(
+            f"{path} takes images of {config.in_channels} channels, {images.info.name} has {channels}"
+        )
+    multiple = 2 ** (len(config.channel_mult) - 1)
+    if height % multiple or width % multiple:
+        raise ValueError(
+            f"{path} takes images whose sides are multiples of {multiple}, "
+            f"{images.info.name} has {height} x {width}"
+        )
+
+
+def _build_trainer(options: SmoothingOptions) -> pl.Trainer:
+    many = options.devices * options.num_nodes > 1
+    try:
+        return pl.Trainer(
+            accelerator=options.accelerator,
+            devices=options.devices,
+            num_nodes=options.num_nodes,
+            strategy=DDPStrategy(process_group_backend="gloo", timeout=ONE_RUN) if many else "auto",
+            use_distributed_sampler=False,
+            logger=False,
+            enable_checkpointing=False,
+            enable_model_summary=False,
+            callbacks=[CertificationProgress()],
+        )
+    except (RuntimeError, pl.utilities.exceptions.MisconfigurationException) as error:
+        raise ValueError(f"accelerator {options.accelerator}: {error}") from error
+
+
+def _hush() -> None:
+    """Keeps Lightning's remarks about itself out of the output."""
+    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+    warnings.filterwarnings("ignore", ".*does not have many workers.*")
+    warnings.filterwarnings("ignore", ".*LeafSpec.*")
+    warnings.filterwarnings("ignore", ".*zero length.*")
+    warnings.filterwarnings("ignore", ".*predict returned None.*")

@@ -1,0 +1,37 @@
+"""The console script `diffsmooth`: one word a command, each in a file of its own."""
+
+import sys
+from importlib import import_module
+
+from diffsmooth import __version__
+from diffsmooth.cli.errors import fail
+
+COMMANDS = {
+    "train": "train base classifiers and diffusion models (also: python train.py)",
+    "certify": "certified radii of a dataset's images (also: python certify.py)",
+    "predict": "predictions of the smoothed classifier, without radii",
+    "report": "certified accuracy of several runs side by side",
+    "export": "the weights of a training checkpoint, without the optimiser's state",
+    "bench": "votes a second on this machine",
+}
+
+
+def main() -> None:
+    """Runs the command that the first argument names."""
+    words = sys.argv[1:]
+    if not words or words[0] in ("-h", "--help"):
+        lines = [f"  {name:9} {text}" for name, text in COMMANDS.items()]
+        print("usage: diffsmooth COMMAND ...\n\n" + "\n".join(lines))
+        print("\ndiffsmooth COMMAND --help explains a command's options.")
+        return
+    if words[0] == "--version":
+        print(__version__)
+        return
+    if words[0] not in COMMANDS:
+        fail("diffsmooth", f"unknown command {words[0]!r}: known are {', '.join(COMMANDS)}")
+    command = import_module(f"diffsmooth.cli.{words[0]}")  # only what is needed: torch is slow
+    command.main(words[1:], prog=f"diffsmooth {words[0]}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,109 @@
+"""The options that `certify` and `predict` share: what is smoothed, and on what it runs."""
+
+import os
+from dataclasses import dataclass, fields
+from typing import Any
+
+from jsonargparse import ArgumentParser
+
+
+@dataclass(frozen=True)
+class SmoothingOptions:
+    """The options, checked for their ranges; see `add_options` for their meaning."""
+
+    dataset: str
+    classifier: str
+    sigma: float
+    outfile: str
+    batch: int
+    skip: int
+    max: int
+    split: str
+    alpha: float
+    n: int
+    m: int
+    local_noise_sd: float
+    local_seed: int
+    seed: int
+    purifier: str
+    diffusion: str | None
+    data_root: str
+    precision: str
+    threads: int | None
+    accelerator: str
+    devices: int
+    num_nodes: int
+    logdir: str
+    overwrite: bool
+
+    def __post_init__(self) -> None:
+        if not self.sigma > 0:
+            raise ValueError(f"sigma must be > 0, got {self.sigma}")
+        lowest = {"batch": 1, "skip": 1, "max": -1, "n": 1, "m": 1, "devices": 1, "num_nodes": 1}
+        for name, bound in lowest.items():
+            if getattr(self, name) < bound:
+                option = {"n": "N"}.get(name, name)
+                raise ValueError(f"{option} must be at least {bound}, got {getattr(self, name)}")
+        if not 0 < self.alpha < 1:
+            raise ValueError(f"alpha must be in (0, 1), got {self.alpha}")
+        if not self.local_noise_sd >= 0:
+            raise ValueError(f"local_noise_sd must be >= 0, got {self.local_noise_sd}")
+        if self.threads is not None and self.threads < 1:
+            raise ValueError(f"threads must be at least 1, got {self.threads}")
+        if self.purifier not in ("oneshot", "none"):
+            raise ValueError(f"purifier must be oneshot or none, got {self.purifier!r}")
+
+    @property
+    def threads_a_process(self) -> int:
+        """--threads, or the cores of this host shared among its processes."""
+        return self.threads or max(1, len(os.sched_getaffinity(0)) // self.devices)
+
+    @classmethod
+    def from_namespace(cls, namespace: Any) -> "SmoothingOptions":
+        """The options among the parser's values."""
+        return cls(**{field.name: getattr(namespace, field.name) for field in fields(cls)})
+
+
+def add_options(parser: ArgumentParser, batch: int, skip: int, n: int) -> None:
+    """Adds the shared options, with the command's own defaults."""
+    required: tuple[tuple[str, type, str], ...] = (
+        ("dataset", str, "fashion_mnist, fashion_mnist_sample (shipped), cifar10, imagenet, an "
+         ".npz file (images uint8 N,H,W[,C]; labels), or a folder with one folder a class"),
+        ("classifier", str, "checkpoint of the base classifier"),
+        ("sigma", float, "noise level, standard deviation in [0, 1] pixel units"),
+        ("outfile", str, "table to write; its journal, manifest and figure lie beside it"),
+    )  # fmt: skip
+    for name, kind, text in required:
+        # Both forms share one value: the seed's positional line, and a config with overrides.
+        parser.add_argument(name, type=kind, help=text)
+        parser.add_argument(f"--{name}", type=kind, help=f"the same as the positional {name}")
+    parser.add_argument("--config", action="config", help="YAML file with any of the options")
+
+    add = parser.add_argument
+    add("--skip", type=int, default=skip, help="take every skip-th image")
+    add("--max", type=int, default=-1, help="stop before this index of the dataset; -1: no stop")
+    add("--split", type=str, default="test", help="train or test")
+    add("--data_root", type=str, default="data", help="folder of a known dataset")
+    add("--n", "--N", dest="n", type=int, default=n, help="votes an image (after N0)")
+    add("--alpha", type=float, default=0.001, help="failure probability an image, in (0, 1)")
+    add("--batch", type=int, default=batch, help="votes a forward pass")
+    add("--m", type=int, default=5, help="local copies a vote")
+    add("--local_noise_sd", "--sigma_local", dest="local_noise_sd", type=float, default=0.25,
+        help="noise of the local copies, standard deviation in [0, 1] pixel units")  # fmt: skip
+    add("--local_seed", type=int, default=42, help="seed of the local copies' fixed noise")
+    add("--seed", type=int, default=0, help="seed of the votes' noise")
+    add("--purifier", type=str, default="oneshot",
+        help="oneshot: one reverse-diffusion jump; none: plain randomized smoothing")  # fmt: skip
+    add("--diffusion", type=str | None, default=None,
+        help="checkpoint of the diffusion model; by default the published file's name in "
+        "pretrained_models/, then ours in checkpoints/")  # fmt: skip
+    add("--precision", type=str, default="auto",
+        help="float32, bf16 (layers only), or auto: bf16 where the hardware computes in it")  # fmt: skip
+    add("--threads", type=int | None, default=None,
+        help="CPU threads a process; by default cores / processes on this host")  # fmt: skip
+    add("--accelerator", type=str, default="auto", help="Lightning's: auto, cpu, gpu, ...")
+    add("--devices", type=int, default=1, help="processes on this host, one a device")
+    add("--num_nodes", type=int, default=1, help="hosts")
+    add("--logdir", type=str, default="logs", help="folder of the TensorBoard events")
+    add("--overwrite", type=bool, default=False, nargs="?", const=True,
+        help="replace an outfile of a different run")  # fmt: skip

@@ -1,0 +1,32 @@
+"""`diffsmooth predict`: the smoothed classifier's predictions, without radii."""
+
+import numpy as np
+
+from diffsmooth.cli.errors import OneLineParser, user_errors
+from diffsmooth.cli.job import build_job
+from diffsmooth.cli.options import SmoothingOptions, add_options
+from diffsmooth.cli.run import run_job
+from diffsmooth.stats import ABSTAIN, MajorityVote
+from diffsmooth.stats.results import PREDICT_COLUMNS
+
+DESCRIPTION = """Predicts images by the smoothed classifier (Cohen et al.'s PREDICT): the answer is
+its class with probability at least 1 - alpha, or -1 (abstain)."""
+
+
+def main(args: list[str] | None = None, prog: str = "diffsmooth predict") -> None:
+    """Runs the command on `args`, by default the process's."""
+    parser = OneLineParser(prog=prog, description=DESCRIPTION)
+    add_options(parser, batch=1000, skip=1, n=100_000)
+    namespace = parser.parse_args(args)
+    with user_errors(prog):
+        options = SmoothingOptions.from_namespace(namespace)
+        job = build_job(options, "predict", MajorityVote(options.n, options.alpha))
+    records = run_job(job, prog, PREDICT_COLUMNS, options.overwrite)
+    if records is None:
+        return
+    accuracy = np.mean([record.correct for record in records])
+    abstained = np.mean([record.certificate.prediction == ABSTAIN for record in records])
+    print(
+        f"accuracy {accuracy:.3f}, abstained {abstained:.3f}, {len(records)} images\n"
+        f"table {job.outputs.table}, journal {job.outputs.journal}"
+    )

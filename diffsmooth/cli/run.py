@@ -1,0 +1,67 @@
+"""Runs a job and shows what came out: the common part of `certify` and `predict`."""
+
+import signal
+import sys
+from types import FrameType
+
+import torch
+from lightning.pytorch import seed_everything
+
+from diffsmooth.cli.errors import fail
+from diffsmooth.cli.job import Job
+from diffsmooth.lit.data.images import ImageSet
+from diffsmooth.lit.outputs import OutputError
+from diffsmooth.models.noise import NoiseKey, NoiseStream
+from diffsmooth.models.smoothed_classifier import SmoothedClassifier
+from diffsmooth.report.tensorboard import ImageTriple
+from diffsmooth.stats import ImageRecord
+
+SHOWN_IMAGES = 4
+
+
+def run_job(
+    job: Job, command: str, columns: tuple[str, ...], overwrite: bool
+) -> list[ImageRecord] | None:
+    """Runs all images that are not done yet and writes the table.
+
+    Returns:
+        All records on rank zero, by ascending index; None on the other ranks.
+    """
+    module, trainer, outputs, context = job
+    seed_everything(0, verbose=False)  # nothing draws from the global stream; if it did: the same
+
+    def stop(signal_number: int, frame: FrameType | None) -> None:
+        module.stop_requested = True
+
+    signal.signal(signal.SIGTERM, stop)
+    try:
+        if trainer.global_rank == 0:
+            outputs.prepare(module.identity, context, overwrite)
+        trainer.predict(module, return_predictions=False)
+    except OutputError as error:
+        fail(command, str(error))
+    except SystemExit as stopped:
+        if stopped.code == 75:
+            print(f"{command}: stopped; the same command goes on from here", file=sys.stderr)
+        raise
+    records = module.gather()
+    if records is not None:
+        outputs.finish(records, columns)
+    return records
+
+
+def show_images(
+    smoothed: SmoothedClassifier, images: ImageSet, records: list[ImageRecord], seed: int
+) -> list[ImageTriple]:
+    """The first few images: original, with the noise of their first vote, and purified."""
+    triples = []
+    for record in records[:SHOWN_IMAGES]:
+        image = images[record.index].image
+        key = NoiseKey(seed, "certify", images.info.name, "", record.index)
+        noise = NoiseStream(key, 0, tuple(image.shape)).take(1).to(smoothed.device)
+        with torch.inference_mode():
+            noisy = smoothed.add_noise(image.to(smoothed.device), noise)
+            purified = smoothed.purify(noisy)
+        pictures = (image, noisy[0], purified[0])
+        triples.append(ImageTriple(record.index, *(p.float().cpu().numpy() for p in pictures)))
+    return triples

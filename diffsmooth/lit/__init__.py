@@ -1,0 +1,1 @@
+"""Floor 2: data modules, training modules, the certification predict loop and its journal."""

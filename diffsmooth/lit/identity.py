@@ -1,0 +1,81 @@
+"""What fixes the results of a run: two runs of the same identity give the same votes."""
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from diffsmooth.models.noise import BLOCK
+
+
+@dataclass(frozen=True)
+class RunIdentity:
+    """Everything that a result depends on; a run is resumed under the same identity only.
+
+    Attributes:
+        command: "certify" or "predict", the purpose of the votes.
+        dataset, split, data: name, split, and fingerprint of the images.
+        skip, max: every skip-th image, up to but without index max (-1: all).
+        classifier, diffusion: sha256 of the checkpoints; "" where there is none.
+        purifier: name.
+        sigma, m, sigma_local: the smoothing, [0, 1] pixel units.
+        seed, local_seed: of the votes' noise, and of the local noise.
+        plan: the plan and its parameters.
+        batch: votes a forward pass, the fixed shape.
+        threads: of a process, on the CPU.
+        precision: float32 or bf16.
+        hardware: kind of device that computed.
+        noise_source, torch, numpy: generator and versions.
+    """
+
+    command: str
+    dataset: str
+    split: str
+    data: str
+    skip: int
+    max: int
+    classifier: str
+    diffusion: str
+    purifier: str
+    sigma: float
+    m: int
+    sigma_local: float
+    seed: int
+    local_seed: int
+    plan: str
+    batch: int
+    threads: int
+    precision: str
+    hardware: str
+    noise_source: str = f"numpy-philox4x64, blocks of {BLOCK}"
+    torch: str = torch.__version__
+    numpy: str = np.__version__
+
+    def to_json(self) -> str:
+        return json.dumps(asdict(self), indent=2)
+
+    def difference(self, other: dict[str, object]) -> str:
+        """The first field in which a stored identity differs, in words; "" if none does."""
+        mine = asdict(self)
+        for field in fields(self):
+            if other.get(field.name) != mine[field.name]:
+                return f"{field.name} was {other.get(field.name)!r}, is {mine[field.name]!r}"
+        return ""
+
+
+def file_sha256(path: Path | str) -> str:
+    """Hex digest of a file."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def hardware_name(device: torch.device) -> str:
+    """What computes: kernels, and so the last bits, differ between kinds of hardware."""
+    if device.type == "cuda":
+        return f"cuda {torch.cuda.get_device_name(device)}"
+    if device.type == "cpu":
+        return f"cpu {torch.backends.cpu.get_cpu_capability()}"
+    return device.type

@@ -1,0 +1,62 @@
+"""The journal: one line an image, safe on disk before the next image begins."""
+
+import os
+from pathlib import Path
+
+from diffsmooth.stats import ImageRecord
+
+
+class JournalWriter:
+    """Appends records to a file of its own.
+
+    Args:
+        path: the file; no other process writes to it.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def append(self, record: ImageRecord) -> None:
+        """Writes one line, in one call, through to the disk."""
+        line = (record.to_json() + "\n").encode()
+        handle = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+        try:
+            if os.write(handle, line) != len(line):
+                raise OSError(f"{self.path}: the disk took only a part of a journal line")
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+
+
+def read_journal(path: Path) -> list[ImageRecord]:
+    """The records of a journal; a torn last line is dropped.
+
+    Raises:
+        ValueError: a broken line, with the file's name and the line's number.
+    """
+    content = path.read_text()
+    lines = content.split("\n")
+    lines.pop()  # empty, or what a crash left of a line
+    records = []
+    for number, line in enumerate(lines, start=1):
+        try:
+            records.append(ImageRecord.from_json(line))
+        except ValueError as error:
+            raise ValueError(f"{path}, line {number}: {error}") from error
+    return records
+
+
+def merge_records(records: list[ImageRecord]) -> list[ImageRecord]:
+    """One record an image, by ascending index.
+
+    Raises:
+        ValueError: two records of an image whose certificates differ.
+    """
+    merged: dict[int, ImageRecord] = {}
+    for record in records:
+        known = merged.setdefault(record.index, record)
+        if known.certificate != record.certificate or known.label != record.label:
+            raise ValueError(
+                f"two records of image {record.index} differ: the votes are not the same"
+            )
+    return [merged[index] for index in sorted(merged)]

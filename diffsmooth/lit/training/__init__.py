@@ -1,0 +1,6 @@
+"""Training of base classifiers and diffusion models, one file a method."""
+
+from diffsmooth.lit.training.diffusion import DiffusionTraining
+from diffsmooth.lit.training.gaussian import GaussianTraining
+
+__all__ = ["DiffusionTraining", "GaussianTraining"]

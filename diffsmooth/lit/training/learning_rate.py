@@ -1,0 +1,54 @@
+"""Learning-rate schedules, in epochs, applied at every step."""
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LambdaLR
+
+
+@dataclass(frozen=True)
+class LearningRate:
+    """How the optimiser's learning rate changes over training.
+
+    Attributes:
+        schedule: "constant"; "step": times `gamma` every `step_epochs` epochs; or "cosine": from
+            the start value to 0 at the end (Loshchilov & Hutter 2017).
+        step_epochs: of "step", > 0.
+        gamma: of "step", in (0, 1].
+        warmup_epochs: epochs of linear increase from 0 at the beginning, >= 0.
+
+    Raises:
+        ValueError: out of range.
+    """
+
+    schedule: Literal["constant", "step", "cosine"] = "step"
+    step_epochs: int = 30
+    gamma: float = 0.1
+    warmup_epochs: float = 0.0
+
+    def __post_init__(self) -> None:
+        if self.step_epochs < 1:
+            raise ValueError(f"step_epochs must be at least 1, got {self.step_epochs}")
+        if not 0 < self.gamma <= 1:
+            raise ValueError(f"gamma must be in (0, 1], got {self.gamma}")
+        if not self.warmup_epochs >= 0:
+            raise ValueError(f"warmup_epochs must be >= 0, got {self.warmup_epochs}")
+
+    def factor(self, step: int, total_steps: int, steps_per_epoch: float) -> float:
+        """What the start value is multiplied by at optimiser step `step`."""
+        epoch = step / steps_per_epoch
+        if epoch < self.warmup_epochs:
+            return (step + 1) / (self.warmup_epochs * steps_per_epoch + 1)
+        if self.schedule == "cosine":
+            return (1 + math.cos(math.pi * min(step / total_steps, 1.0))) / 2
+        if self.schedule == "step":
+            return self.gamma ** int(epoch / self.step_epochs)
+        return 1.0
+
+    def scheduler(self, optimizer: Optimizer, total_steps: int, epochs: int) -> LambdaLR:
+        """The scheduler, to be stepped after each optimiser step."""
+        return LambdaLR(
+            optimizer, lambda step: self.factor(step, total_steps, total_steps / epochs)
+        )

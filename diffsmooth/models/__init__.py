@@ -1,0 +1,24 @@
+"""Floor 1: what is smoothed. Networks, purifiers, local smoothing, votes, checkpoints."""
+
+from diffsmooth.models.classifiers import build_classifier
+from diffsmooth.models.input_layers import InputCenter, Normalize
+from diffsmooth.models.local_smoothing import LocalSmoothing
+from diffsmooth.models.presets import build_unet
+from diffsmooth.models.purifiers import IdentityPurifier, OneShotPurifier
+from diffsmooth.models.schedule import DiffusionSchedule
+from diffsmooth.models.smoothed_classifier import SmoothedClassifier
+from diffsmooth.models.weights import load_classifier, load_unet
+
+__all__ = [
+    "DiffusionSchedule",
+    "IdentityPurifier",
+    "InputCenter",
+    "LocalSmoothing",
+    "Normalize",
+    "OneShotPurifier",
+    "SmoothedClassifier",
+    "build_classifier",
+    "build_unet",
+    "load_classifier",
+    "load_unet",
+]

@@ -1,0 +1,88 @@
+"""What the models need to know of a dataset: shape, classes, and the usual normalisation."""
+
+from typing import NamedTuple
+
+
+class DatasetInfo(NamedTuple):
+    """A dataset's facts.
+
+    Attributes:
+        name: as on the command line.
+        image_shape: (C, H, W) of the images that the noise is added to.
+        class_names: one a class, in the order of the labels.
+        mean, std: per channel, in [0, 1] pixel units, of the "standard" input layer; empty where
+            there is no convention.
+    """
+
+    name: str
+    image_shape: tuple[int, int, int]
+    class_names: tuple[str, ...]
+    mean: tuple[float, ...] = ()
+    std: tuple[float, ...] = ()
+
+    @property
+    def num_classes(self) -> int:
+        return len(self.class_names)
+
+
+FASHION_MNIST = DatasetInfo(
+    "fashion_mnist",
+    (1, 32, 32),
+    (
+        "T-shirt/top",
+        "Trouser",
+        "Pullover",
+        "Dress",
+        "Coat",
+        "Sandal",
+        "Shirt",
+        "Sneaker",
+        "Bag",
+        "Ankle boot",
+    ),
+    mean=(0.2860,),
+    std=(0.3530,),
+)
+
+# Mean and standard deviation as in the published code of Cohen et al. 2019.
+CIFAR10 = DatasetInfo(
+    "cifar10",
+    (3, 32, 32),
+    (
+        "airplane",
+        "automobile",
+        "bird",
+        "cat",
+        "deer",
+        "dog",
+        "frog",
+        "horse",
+        "ship",
+        "truck",
+    ),
+    mean=(0.4914, 0.4822, 0.4465),
+    std=(0.2023, 0.1994, 0.2010),
+)
+
+
+def _imagenet() -> DatasetInfo:
+    from timm.data import ImageNetInfo  # timm takes seconds to import
+
+    names = tuple(ImageNetInfo().label_descriptions())
+    return DatasetInfo(
+        "imagenet", (3, 224, 224), names, mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225)
+    )
+
+
+def get_dataset_info(name: str) -> DatasetInfo:
+    """Facts about the dataset called `name`: fashion_mnist, cifar10 or imagenet.
+
+    Raises:
+        ValueError: unknown name (the known ones are listed).
+    """
+    if name == "imagenet":
+        return _imagenet()
+    known = {"fashion_mnist": FASHION_MNIST, "cifar10": CIFAR10}
+    if name not in known:
+        raise ValueError(f"unknown dataset {name!r}: known are {', '.join([*known, 'imagenet'])}")
+    return known[name]

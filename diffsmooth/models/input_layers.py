@@ -1,0 +1,65 @@
+"""The first layer of a base classifier: it maps [0, 1] pixels to what the network was trained on.
+
+The layer sits inside the model, so that noise and radii stay in [0, 1] pixel units. The constants are
+not part of the state dict, as in the published checkpoints.
+"""
+
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from diffsmooth.models.dataset_info import DatasetInfo
+
+InputLayerName = Literal["standard", "center", "none"]
+
+
+class Normalize(nn.Module):
+    """(x - mean) / std per channel.
+
+    Args:
+        mean, std: per channel, in [0, 1] pixel units; each std > 0.
+
+    Raises:
+        ValueError: lengths differ, or a std is not positive.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, mean: tuple[float, ...], std: tuple[float, ...]) -> None:
+        super().__init__()
+        if len(mean) != len(std) or not all(s > 0 for s in std):
+            raise ValueError(f"need as many means as stds, stds > 0, got mean {mean}, std {std}")
+        self.register_buffer("mean", torch.tensor(mean).view(-1, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(std).view(-1, 1, 1), persistent=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C, H, W) in [0, 1] units to the same shape."""
+        return (x - self.mean) / self.std
+
+
+class InputCenter(Normalize):
+    """x - mean per channel: the input layer of most SmoothAdv checkpoints (Salman et al. 2019)."""
+
+    def __init__(self, mean: tuple[float, ...]) -> None:
+        super().__init__(mean, (1.0,) * len(mean))
+
+
+def build_input_layer(name: str, info: DatasetInfo) -> nn.Module:
+    """The input layer called `name` for a dataset.
+
+    Args:
+        name: "standard" ((x - mean) / std), "center" (x - mean) or "none" (x).
+        info: gives mean and std.
+
+    Raises:
+        ValueError: unknown name, or a dataset that has no conventional mean.
+    """
+    if name == "none":
+        return nn.Identity()
+    if name not in ("standard", "center"):
+        raise ValueError(f"unknown input layer {name!r}: known are standard, center, none")
+    if not info.mean:
+        raise ValueError(f"dataset {info.name!r} has no conventional mean: use input layer 'none'")
+    return Normalize(info.mean, info.std) if name == "standard" else InputCenter(info.mean)

@@ -1,0 +1,30 @@
+"""Which number format the layers compute in."""
+
+from typing import Literal
+
+import torch
+
+Precision = Literal["auto", "float32", "bf16"]
+
+
+def resolve_precision(precision: Precision, device_type: str) -> str:
+    """ "float32" or "bf16" (autocast layers; image, noise and counts stay float32).
+
+    Args:
+        precision: "auto" takes bf16 where the hardware computes in it. The choice depends on the
+            hardware's capability, never on a timing, so that it is the same each time.
+        device_type: "cpu" or "cuda".
+
+    Raises:
+        ValueError: another word.
+    """
+    if precision in ("float32", "bf16"):
+        return precision
+    if precision != "auto":
+        raise ValueError(f"precision must be auto, float32 or bf16, got {precision!r}")
+    if device_type == "cuda":
+        return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "float32"
+    if device_type == "cpu":
+        can = torch.cpu.get_capabilities()  # "bf16" is ARM's name
+        return "bf16" if any(map(can.get, ("avx512_bf16", "amx_bf16", "bf16"))) else "float32"
+    return "float32"

@@ -1,0 +1,173 @@
+"""The smoothed classifier: one code path for Cohen, diffusion denoised smoothing and DiffSmooth."""
+
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from diffsmooth.models.local_smoothing import LocalSmoothing
+from diffsmooth.models.noise import NoiseKey, NoiseStream
+from diffsmooth.models.purifiers import IdentityPurifier, OneShotPurifier
+from diffsmooth.stats import Certificate, MajorityVote, Plan
+
+VotesDone = Callable[[int], None]
+"""Told how many votes have just been cast."""
+
+
+class SmoothedClassifier(nn.Module):
+    """g(x): the class that f returns most often on x + sigma * eps, eps ~ N(0, I).
+
+    f purifies the noisy image, averages the classifier's confidence over the local copies, and takes
+    the argmax: one noisy image is one vote, whatever m is. With `IdentityPurifier`, m = 1 and
+    sigma_local = 0, f is the classifier alone (Cohen et al. 2019).
+
+    Args:
+        purifier: see `purifiers.py`.
+        local_smoothing: holds the classifier.
+        sigma: noise level, in [0, 1] pixel units; the radius is in the same units.
+        num_classes: at least 2.
+        batch: votes a forward pass. Every pass has this one shape (the last is padded), since kernels
+            round differently at other shapes, and f must be one fixed function.
+        precision: "float32", or "bf16" to autocast the layers.
+
+    Raises:
+        ValueError: sigma <= 0 or beyond the purifier's schedule; num_classes < 2; batch < 1; unknown
+            precision.
+    """
+
+    def __init__(
+        self,
+        purifier: IdentityPurifier | OneShotPurifier,
+        local_smoothing: LocalSmoothing,
+        sigma: float,
+        num_classes: int,
+        batch: int = 50,
+        precision: str = "float32",
+    ) -> None:
+        super().__init__()
+        if not sigma > 0:
+            raise ValueError(f"sigma must be > 0, got {sigma}")
+        if num_classes < 2:
+            raise ValueError(f"num_classes must be at least 2, got {num_classes}")
+        if batch < 1:
+            raise ValueError(f"batch must be at least 1, got {batch}")
+        if precision not in ("float32", "bf16"):
+            raise ValueError(f"precision must be float32 or bf16, got {precision!r}")
+        purifier.noise_level(sigma)
+        self.purifier = purifier
+        self.local_smoothing = local_smoothing
+        self.sigma = sigma
+        self.num_classes = num_classes
+        self.batch = batch
+        self.precision = precision
+        self.eval()
+
+    @property
+    def device(self) -> torch.device:
+        return self.local_smoothing.noise.device
+
+    def confidence(self, noisy: Tensor) -> Tensor:
+        """Mean softmax (B, K) of noisy images (B, C, H, W), image + noise level * normal."""
+        with torch.autocast(noisy.device.type, torch.bfloat16, enabled=self.precision == "bf16"):
+            return self.local_smoothing(self.purify(noisy))
+
+    def purify(self, noisy: Tensor) -> Tensor:
+        """The purifier's images (B, C, H, W), float32, of noisy ones."""
+        with torch.autocast(noisy.device.type, torch.bfloat16, enabled=self.precision == "bf16"):
+            return self.purifier(noisy, self.sigma)
+
+    def add_noise(self, image: Tensor, noise: Tensor) -> Tensor:
+        """image (C, H, W) plus standard normal noise (B, C, H, W) at the purifier's level."""
+        return image + self.purifier.noise_level(self.sigma) * noise
+
+    @torch.inference_mode()
+    def count_votes(
+        self, image: Tensor, stream: NoiseStream, votes: int, done: VotesDone | None = None
+    ) -> np.ndarray:
+        """Votes a class, int64 (K,), of the next `votes` draws of a stream.
+
+        Args:
+            image: (C, H, W) in [0, 1].
+            stream: of standard normal draws shaped like the image.
+            votes: how many, at least 1.
+            done: told the number of votes cast after each batch.
+        """
+        device = self.device
+        image = image.to(device)
+        counts = torch.zeros(self.num_classes, dtype=torch.int64, device=device)
+        for start in range(0, votes, self.batch):
+            size = min(self.batch, votes - start)
+            noise = stream.take(size)
+            if size < self.batch:
+                noise = F.pad(noise, (0, 0, 0, 0, 0, 0, 0, self.batch - size))
+            if device.type == "cuda":
+                noise = noise.pin_memory()
+            confidence = self.confidence(self.add_noise(image, noise.to(device, non_blocking=True)))
+            winners = confidence.argmax(dim=1)[:size]
+            counts += torch.bincount(winners, minlength=self.num_classes)
+            if done is not None:
+                done(size)
+        return counts.cpu().numpy()
+
+    def run_plan(
+        self,
+        image: Tensor,
+        key: NoiseKey,
+        plan: Plan,
+        label: int | None = None,
+        done: VotesDone | None = None,
+    ) -> Certificate:
+        """Drives a plan to its certificate.
+
+        Args:
+            image: (C, H, W) in [0, 1].
+            key: of the image's noise.
+            plan: how many votes to ask for.
+            label: true class, for plans that use it.
+            done: told the number of votes cast after each batch.
+
+        Raises:
+            ValueError: an image that is not finite or leaves [0, 1].
+        """
+        check_image(image, key.image)
+        run = plan.start(self.sigma, self.num_classes, label)
+        while run.wanted:
+            stream = NoiseStream(key, run.stage, tuple(image.shape))
+            run.update(self.count_votes(image, stream, run.wanted, done))
+        return run.certificate
+
+    def certify(self, image: Tensor, index: int, plan: Plan, seed: int = 0) -> Certificate:
+        """Prediction and certified radius of one image.
+
+        Args:
+            image: (C, H, W) in [0, 1].
+            index: of the image: images of other indices get other noise.
+            plan: such as `FixedSampleSize()`.
+            seed: of the votes' noise.
+
+        Raises:
+            ValueError: an image that is not finite or leaves [0, 1].
+        """
+        return self.run_plan(image, NoiseKey(seed, "certify", "", "", index), plan)
+
+    def predict(self, image: Tensor, index: int, n: int, alpha: float, seed: int = 0) -> int:
+        """Class of one image, or ABSTAIN; wrong about g(x) with probability at most `alpha`.
+
+        Args:
+            image: (C, H, W) in [0, 1].
+            index: of the image.
+            n: votes, at least 1.
+            alpha: in (0, 1).
+            seed: of the votes' noise.
+        """
+        key = NoiseKey(seed, "predict", "", "", index)
+        return self.run_plan(image, key, MajorityVote(n, alpha)).prediction
+
+
+def check_image(image: Tensor, index: int) -> None:
+    """Raises ValueError unless the image's values are finite and in [0, 1]."""
+    low, high = float(image.min()), float(image.max())
+    if not (low >= 0 and high <= 1):
+        raise ValueError(f"image {index} must lie in [0, 1], its values range from {low} to {high}")

@@ -1,0 +1,254 @@
+"""The noise-prediction U-Net of OpenAI's diffusion models, both families.
+
+"improved" (Nichol & Dhariwal 2021) resamples by convolutions; "guided" (Dhariwal & Nichol 2021)
+resamples inside residual blocks. Attribute names give the published checkpoints' state-dict keys.
+"""
+
+import math
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+GROUPS = 32  # of every GroupNorm, as published
+
+
+class UNetConfig(NamedTuple):
+    """Architecture of a U-Net; see `presets.py` for the published ones.
+
+    Attributes:
+        image_size: side in pixels of the images that it was designed for; attention sits where
+            the side has shrunk to one of `attention_resolutions`.
+        in_channels, out_channels: of the image, and of the output (twice that when the variance is
+            learned as well: the first half is then epsilon).
+        model_channels: width of the first level, a multiple of 32.
+        num_res_blocks: residual blocks a level.
+        channel_mult: width of each level, in units of model_channels.
+        attention_resolutions: sides in pixels at which there is self-attention.
+        num_heads: attention heads, unless head_channels is set.
+        head_channels: channels an attention head, or None.
+        resblock_updown: resample in residual blocks ("guided") or by convolutions ("improved").
+        dropout: probability, used in training only.
+    """
+
+    image_size: int = 32
+    in_channels: int = 3
+    out_channels: int = 6
+    model_channels: int = 128
+    num_res_blocks: int = 3
+    channel_mult: tuple[int, ...] = (1, 2, 2, 2)
+    attention_resolutions: tuple[int, ...] = (16, 8)
+    num_heads: int = 4
+    head_channels: int | None = None
+    resblock_updown: bool = False
+    dropout: float = 0.0
+
+
+class UNet(nn.Module):
+    """Predicts the noise in a noisy image.
+
+    Args:
+        config: the architecture.
+    """
+
+    def __init__(self, config: UNetConfig) -> None:
+        super().__init__()
+        self.config = config
+        width = config.model_channels
+        embed = 4 * width
+        self.time_embed = nn.Sequential(nn.Linear(width, embed), nn.SiLU(), nn.Linear(embed, embed))
+
+        def res_block(into: int, out: int, resample: str = "") -> ResBlock:
+            return ResBlock(into, out, embed, config.dropout, resample)
+
+        def attention(channels: int) -> AttentionBlock:
+            heads = config.num_heads
+            if config.head_channels is not None:
+                heads = channels // config.head_channels
+            return AttentionBlock(channels, heads)
+
+        channels = width
+        self.input_blocks = nn.ModuleList(
+            [BlockSequence(nn.Conv2d(config.in_channels, channels, 3, padding=1))]
+        )
+        skips = [channels]
+        scale = 1  # by which the side has shrunk
+        shrink = [config.image_size // side for side in config.attention_resolutions]
+        for level, mult in enumerate(config.channel_mult):
+            for _ in range(config.num_res_blocks):
+                block: list[nn.Module] = [res_block(channels, mult * width)]
+                channels = mult * width
+                if scale in shrink:
+                    block.append(attention(channels))
+                self.input_blocks.append(BlockSequence(*block))
+                skips.append(channels)
+            if level < len(config.channel_mult) - 1:
+                down = (
+                    res_block(channels, channels, "down")
+                    if config.resblock_updown
+                    else Downsample(channels)
+                )
+                self.input_blocks.append(BlockSequence(down))
+                skips.append(channels)
+                scale *= 2
+
+        self.middle_block = BlockSequence(
+            res_block(channels, channels), attention(channels), res_block(channels, channels)
+        )
+
+        self.output_blocks = nn.ModuleList()
+        for level, mult in reversed(list(enumerate(config.channel_mult))):
+            for i in range(config.num_res_blocks + 1):
+                block = [res_block(channels + skips.pop(), mult * width)]
+                channels = mult * width
+                if scale in shrink:
+                    block.append(attention(channels))
+                if level > 0 and i == config.num_res_blocks:
+                    block.append(
+                        res_block(channels, channels, "up")
+                        if config.resblock_updown
+                        else Upsample(channels)
+                    )
+                    scale //= 2
+                self.output_blocks.append(BlockSequence(*block))
+
+        self.out = nn.Sequential(
+            nn.GroupNorm(GROUPS, channels),
+            nn.SiLU(),
+            _zeroed(nn.Conv2d(channels, config.out_channels, 3, padding=1)),
+        )
+
+    def embed_time(self, times: Tensor) -> Tensor:
+        """Time embedding (B, 4 * model_channels) of network times (B,), each in [0, 1000)."""
+        return self.time_embed(timestep_embedding(times, self.config.model_channels))
+
+    def forward(self, x: Tensor, times: Tensor) -> Tensor:
+        """Epsilon, and the variance's interpolation weights where learned.
+
+        Args:
+            x: (B, in_channels, H, W), noisy images sqrt(abar) * image + sqrt(1 - abar) * eps with
+                the image in [-1, 1]. H and W are multiples of 2 ** (levels - 1).
+            times: (B,) or (1,), `DiffusionSchedule.network_time` of the timesteps.
+
+        Returns:
+            (B, out_channels, H, W).
+        """
+        embedding = F.silu(self.embed_time(times))
+        h = x
+        skips = []
+        for block in self.input_blocks:
+            h = block(h, embedding)
+            skips.append(h)
+        h = self.middle_block(h, embedding)
+        for block in self.output_blocks:
+            h = block(torch.cat([h, skips.pop()], dim=1), embedding)
+        return self.out(h)
+
+
+class ResBlock(nn.Module):
+    """Two convolutions with a FiLM-conditioned second normalisation, and a residual connection.
+
+    Source: scale-shift norm, norm(h) * (1 + scale) + shift: Nichol & Dhariwal 2021, appendix A.
+    """
+
+    def __init__(self, into: int, out: int, embed: int, dropout: float, resample: str = "") -> None:
+        super().__init__()
+        self.resample = resample
+        self.in_layers = nn.Sequential(
+            nn.GroupNorm(GROUPS, into), nn.SiLU(), nn.Conv2d(into, out, 3, padding=1)
+        )
+        self.emb_layers = nn.Sequential(nn.SiLU(), nn.Linear(embed, 2 * out))
+        self.out_layers = nn.Sequential(
+            nn.GroupNorm(GROUPS, out),
+            nn.SiLU(),
+            nn.Dropout(dropout),
+            _zeroed(nn.Conv2d(out, out, 3, padding=1)),
+        )
+        self.skip_connection = nn.Identity() if into == out else nn.Conv2d(into, out, 1)
+
+    def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
+        """x (B, into, H, W); embedding (B or 1, embed), already through SiLU."""
+        h = F.silu(self.in_layers[0](x))
+        if self.resample:
+            h, x = _resample(h, self.resample), _resample(x, self.resample)
+        h = self.in_layers[2](h)
+        scale, shift = self.emb_layers[1](embedding)[:, :, None, None].chunk(2, dim=1)
+        h = F.silu(torch.addcmul(shift, self.out_layers[0](h), 1 + scale))
+        return self.skip_connection(x) + self.out_layers[3](self.out_layers[2](h))
+
+
+class AttentionBlock(nn.Module):
+    """Self-attention over the pixels. The channels of `qkv` are laid out heads first."""
+
+    def __init__(self, channels: int, heads: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.norm = nn.GroupNorm(GROUPS, channels)
+        self.qkv = nn.Conv1d(channels, 3 * channels, 1)
+        self.proj_out = _zeroed(nn.Conv1d(channels, channels, 1))
+
+    def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
+        """x (B, C, H, W) to the same shape; the embedding is not used."""
+        b, c, height, width = x.shape
+        flat = x.flatten(2)  # (B, C, T)
+        qkv = self.qkv(self.norm(flat)).view(b, self.heads, 3 * c // self.heads, -1)
+        q, k, v = qkv.transpose(2, 3).chunk(3, dim=-1)  # each (B, heads, T, C / heads)
+        h = F.scaled_dot_product_attention(q, k, v)
+        h = self.proj_out(h.transpose(2, 3).reshape(b, c, -1))
+        return (flat + h).view(b, c, height, width)
+
+
+class Downsample(nn.Module):
+    """Halves the side by a stride-2 convolution."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.op = nn.Conv2d(channels, channels, 3, stride=2, padding=1)
+
+    def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
+        return self.op(x)
+
+
+class Upsample(nn.Module):
+    """Doubles the side by nearest neighbours, then a convolution."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(channels, channels, 3, padding=1)
+
+    def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
+        return self.conv(_resample(x, "up"))
+
+
+class BlockSequence(nn.Sequential):
+    """A sequence that hands the time embedding to each block; a plain convolution gets none."""
+
+    def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
+        for block in self:
+            x = block(x) if isinstance(block, nn.Conv2d) else block(x, embedding)
+        return x
+
+
+def timestep_embedding(times: Tensor, width: int) -> Tensor:
+    """Sinusoidal embedding (B, width), cosines first, of times (B,). Source: Ho et al. 2020."""
+    half = width // 2
+    frequencies = torch.exp(
+        -math.log(10_000.0) / half * torch.arange(half, dtype=torch.float32, device=times.device)
+    )
+    angles = times[:, None].float() * frequencies
+    return torch.cat([angles.cos(), angles.sin()], dim=1)
+
+
+def _resample(x: Tensor, direction: str) -> Tensor:
+    if direction == "up":
+        return F.interpolate(x, scale_factor=2.0, mode="nearest")
+    return F.avg_pool2d(x, 2)
+
+
+def _zeroed(layer: nn.Conv1d | nn.Conv2d) -> nn.Module:
+    # A block that starts as the identity trains better (Ho et al. 2020).
+    nn.init.zeros_(layer.weight)
+    if layer.bias is not None:
+        nn.init.zeros_(layer.bias)
+    return layer

@@ -1,0 +1,181 @@
+"""Checkpoint files: the only torch.load of the project, always with weights_only=True."""
+
+import os
+import pickle
+import zipfile
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from diffsmooth.models.classifiers import build_classifier
+from diffsmooth.models.dataset_info import get_dataset_info
+from diffsmooth.models.presets import build_unet, get_preset
+from diffsmooth.models.schedule import DiffusionSchedule
+from diffsmooth.models.unet import UNet
+
+METADATA_KEY = "diffsmooth"
+
+
+class CheckpointMetadata(NamedTuple):
+    """What a checkpoint of ours says of its network.
+
+    Attributes:
+        kind: "classifier" or "unet".
+        dataset: name of what it was trained on.
+        arch, input_layer, num_classes, class_names: of a classifier.
+        sigma: of a classifier: its training noise (sigma'), [0, 1] pixel units; 0 for clean.
+        preset, overrides: of a U-Net: its architecture.
+        max_sigma: of a U-Net: the largest noise level it was trained for; None: its schedule's.
+    """
+
+    kind: str
+    dataset: str
+    arch: str = ""
+    input_layer: str = ""
+    num_classes: int = 0
+    class_names: list[str] = []
+    sigma: float | None = None
+    preset: str = ""
+    overrides: dict[str, Any] = {}
+    max_sigma: float | None = None
+
+
+class Checkpoint(NamedTuple):
+    """A checkpoint's content: what it says of itself, and the network's weights."""
+
+    metadata: CheckpointMetadata
+    state_dict: dict[str, Tensor]
+    epoch: int
+
+
+class LoadedClassifier(NamedTuple):
+    """A classifier ready to use, in eval mode."""
+
+    model: nn.Sequential
+    metadata: CheckpointMetadata
+
+
+class LoadedUNet(NamedTuple):
+    """A U-Net ready to use, in eval mode, and the schedule it was trained on."""
+
+    model: UNet
+    schedule: DiffusionSchedule
+    metadata: CheckpointMetadata
+
+
+def read_checkpoint(path: Path | str) -> Checkpoint:
+    """Reads a checkpoint of ours: a Lightning one, or one that `export_checkpoint` wrote.
+
+    Raises:
+        ValueError: missing, broken, not a checkpoint, or not one of ours.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise ValueError(f"{path}: no such checkpoint")
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except (
+        OSError,
+        EOFError,
+        RuntimeError,
+        pickle.UnpicklingError,
+        zipfile.BadZipFile,
+        KeyError,
+    ) as error:
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise ValueError(f"{path}: not a readable checkpoint ({reason})") from error
+    if not isinstance(content, dict) or METADATA_KEY not in content:
+        raise ValueError(f"{path}: not a checkpoint that train.py or `diffsmooth export` wrote")
+    try:
+        metadata = CheckpointMetadata(**content[METADATA_KEY])
+        state_dict, epoch = content["state_dict"], int(content["epoch"])
+    except (TypeError, KeyError, ValueError) as error:
+        raise ValueError(f"{path}: a broken checkpoint ({error})") from error
+    # Lightning prefixes the keys with the attribute's name in the training module.
+    prefix = f"{metadata.kind}."
+    if any(key.startswith(prefix) for key in state_dict):
+        state_dict = {
+            key.removeprefix(prefix): value
+            for key, value in state_dict.items()
+            if key.startswith(prefix)
+        }
+    return Checkpoint(metadata, state_dict, epoch)
+
+
+def export_checkpoint(source: Path | str, target: Path | str) -> Checkpoint:
+    """Writes a training checkpoint's weights and metadata, without the optimiser's state.
+
+    The file has the keys `epoch`, `arch` and `state_dict` of the field's classifier checkpoints, and
+    one more for the metadata.
+
+    Raises:
+        ValueError: see `read_checkpoint`.
+    """
+    checkpoint = read_checkpoint(source)
+    content = {
+        "epoch": checkpoint.epoch,
+        "arch": checkpoint.metadata.arch or checkpoint.metadata.preset,
+        "state_dict": checkpoint.state_dict,
+        METADATA_KEY: checkpoint.metadata._asdict(),
+    }
+    target = Path(target)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    partial = target.with_name(f".{target.name}.{os.getpid()}")
+    torch.save(content, partial)
+    os.replace(partial, target)
+    return checkpoint
+
+
+def load_classifier(path: Path | str) -> LoadedClassifier:
+    """The classifier of a checkpoint.
+
+    Raises:
+        ValueError: see `read_checkpoint`; or not a classifier; or weights that do not fit.
+    """
+    checkpoint = read_checkpoint(path)
+    metadata = _of_kind(checkpoint, "classifier", path)
+    model = build_classifier(
+        metadata.arch,
+        metadata.num_classes,
+        metadata.input_layer,
+        get_dataset_info(metadata.dataset),
+    )
+    _load_weights(model, checkpoint.state_dict, f"{path} as {metadata.arch}")
+    return LoadedClassifier(model.eval(), metadata)
+
+
+def load_unet(path: Path | str) -> LoadedUNet:
+    """The U-Net of a checkpoint.
+
+    Raises:
+        ValueError: see `read_checkpoint`; or not a U-Net; or weights that do not fit.
+    """
+    checkpoint = read_checkpoint(path)
+    metadata = _of_kind(checkpoint, "unet", path)
+    model = build_unet(metadata.preset, **metadata.overrides)
+    _load_weights(model, checkpoint.state_dict, f"{path} as {metadata.preset}")
+    return LoadedUNet(model.eval(), get_preset(metadata.preset).schedule, metadata)
+
+
+def _of_kind(checkpoint: Checkpoint, kind: str, path: Path | str) -> CheckpointMetadata:
+    if checkpoint.metadata.kind != kind:
+        raise ValueError(f"{path}: holds a {checkpoint.metadata.kind}, a {kind} is wanted")
+    return checkpoint.metadata
+
+
+def _load_weights(model: nn.Module, weights: dict[str, Tensor], what: str) -> None:
+    """Loads weights that must fit exactly; the error names the first keys that do not."""
+    wanted = model.state_dict()
+    problems = [f"{key} is missing" for key in wanted if key not in weights]
+    problems += [f"{key} is not expected" for key in weights if key not in wanted]
+    problems += [
+        f"{key} is {tuple(weights[key].shape)}, not {tuple(value.shape)}"
+        for key, value in wanted.items()
+        if key in weights and weights[key].shape != value.shape
+    ]
+    if problems:
+        more = f", and {len(problems) - 3} more" if len(problems) > 3 else ""
+        raise ValueError(f"{what}: weights do not fit: {'; '.join(problems[:3])}{more}")
+    model.load_state_dict(weights)

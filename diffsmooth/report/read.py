@@ -1,0 +1,53 @@
+"""Results from a file: a journal, or the six-column table."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from diffsmooth.stats import ImageRecord, Results
+from diffsmooth.stats.results import CERTIFY_COLUMNS
+
+
+def read_results(path: Path | str) -> Results:
+    """Results of a run.
+
+    Args:
+        path: a journal (.jsonl), or a table with the columns idx, label, predict, radius, correct
+            and time (seconds), separated by tabs.
+
+    Raises:
+        ValueError: missing, empty or broken; the message names the file.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise ValueError(f"{path}: no such file")
+    if path.suffix == ".jsonl":
+        records = []
+        for number, line in enumerate(path.read_text().splitlines(), start=1):
+            try:
+                records.append(ImageRecord.from_json(line))
+            except ValueError as error:
+                raise ValueError(f"{path}, line {number}: {error}") from error
+        return Results.from_records(records)
+    try:
+        table = pd.read_csv(path, sep="\t")
+    except (pd.errors.EmptyDataError, pd.errors.ParserError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path}: not a table ({error})") from error
+    missing = [column for column in CERTIFY_COLUMNS if column not in table.columns]
+    if missing:
+        raise ValueError(f"{path}: column {missing[0]!r} is missing")
+    for column in CERTIFY_COLUMNS:
+        numbers = pd.to_numeric(table[column], errors="coerce")
+        bad = np.flatnonzero(numbers.isna())
+        if bad.size:
+            raise ValueError(f"{path}, line {bad[0] + 2}: {column} is not a number")
+        table[column] = numbers
+    table = table.sort_values("idx")
+    return Results(
+        index=table["idx"].to_numpy(np.int64),
+        label=table["label"].to_numpy(np.int64),
+        prediction=table["predict"].to_numpy(np.int64),
+        radius=table["radius"].to_numpy(np.float64),
+        seconds=table["time"].to_numpy(np.float64),
+    )

@@ -1,0 +1,33 @@
+"""Floor 0: the guarantee. Bounds, certification plans, certificates, accuracy-radius curves."""
+
+from diffsmooth.stats.bounds import certified_radius, largest_radius, lower_confidence_bound
+from diffsmooth.stats.certificate import ABSTAIN, Certificate, Look
+from diffsmooth.stats.curves import (
+    average_certified_radius,
+    certified_accuracy,
+    certified_accuracy_interval,
+    high_probability_accuracy,
+)
+from diffsmooth.stats.plans import FixedSampleSize, MajorityVote, Plan, PlanRun
+from diffsmooth.stats.prediction import predict_from_counts
+from diffsmooth.stats.results import ImageRecord, Results
+
+__all__ = [
+    "ABSTAIN",
+    "Certificate",
+    "FixedSampleSize",
+    "ImageRecord",
+    "Look",
+    "MajorityVote",
+    "Plan",
+    "PlanRun",
+    "Results",
+    "average_certified_radius",
+    "certified_accuracy",
+    "certified_accuracy_interval",
+    "certified_radius",
+    "high_probability_accuracy",
+    "largest_radius",
+    "lower_confidence_bound",
+    "predict_from_counts",
+]

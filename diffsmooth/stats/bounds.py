@@ -1,0 +1,80 @@
+"""Confidence bounds of a probability from votes, and the radius that a bound certifies."""
+
+import math
+
+from scipy.special import betaincinv, ndtri
+
+
+def lower_confidence_bound(successes: int, n: int, alpha: float) -> float:
+    """One-sided Clopper-Pearson lower bound, rounded down.
+
+    With probability at least 1 - alpha over `successes` ~ Binomial(n, p), the bound is <= p.
+
+    Args:
+        successes: in 0 .. n.
+        n: number of independent votes, at least 1.
+        alpha: failure probability, in (0, 1).
+
+    Returns:
+        BetaInv(alpha; s, n - s + 1), lowered by 1e-9 * min(L, 1 - L) + 2**-52 so that rounding in
+        the quantile never overstates; in [0, 1).
+
+    Raises:
+        ValueError: an argument out of range.
+
+    Source: Clopper & Pearson 1934; Cohen et al. 2019, section 3.2.2 (LowerConfBound).
+    """
+    if n < 1:
+        raise ValueError(f"n must be at least 1, got {n}")
+    if not 0 <= successes <= n:
+        raise ValueError(f"successes must be in 0 .. {n}, got {successes}")
+    check_alpha(alpha)
+    if successes == 0:
+        return 0.0
+    if successes == n:
+        bound = alpha ** (1.0 / n)
+    else:
+        bound = float(betaincinv(successes, n - successes + 1, alpha))
+    return max(0.0, bound - 1e-9 * min(bound, 1.0 - bound) - 2.0**-52)
+
+
+def certified_radius(p_lower: float, sigma: float) -> float:
+    """Radius within which the smoothed classifier is constant: sigma * Phi^-1(p_lower).
+
+    Args:
+        p_lower: lower bound of the top class's probability, in [0, 1).
+        sigma: noise level, > 0.
+
+    Returns:
+        l2, in the units of sigma ([0, 1] pixel units), rounded down; 0.0 where p_lower <= 1/2.
+
+    Source: Cohen et al. 2019, theorem 1 with p_B <= 1 - p_A.
+    """
+    if p_lower <= 0.5:
+        return 0.0
+    # Phi^-1 is good to a few units in the last place; 2**-48 is sixteen of them.
+    return sigma * float(ndtri(p_lower)) * (1.0 - 2.0**-48)
+
+
+def largest_radius(sigma: float, n: int, alpha: float) -> float:
+    """The largest radius that `n` votes at level `alpha` can certify; all n for one class.
+
+    Args:
+        sigma: noise level, > 0, in [0, 1] pixel units.
+        n: estimation votes, at least 1.
+        alpha: failure probability, in (0, 1).
+    """
+    return certified_radius(lower_confidence_bound(n, n, alpha), sigma)
+
+
+def floor_decimals(radius: float, decimals: int = 6) -> float:
+    """`radius` >= 0 rounded *down* to so many decimals: a printed radius must not overstate."""
+    scale = 10**decimals
+    floored = math.floor(radius * scale) / scale
+    return floored if floored <= radius else (math.floor(radius * scale) - 1) / scale
+
+
+def check_alpha(alpha: float) -> None:
+    """Raises ValueError unless 0 < alpha < 1."""
+    if not 0 < alpha < 1:
+        raise ValueError(f"alpha must be in (0, 1), got {alpha}")

@@ -1,0 +1,110 @@
+"""Certified accuracy against radius, and the average certified radius."""
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+from scipy.stats import binomtest
+
+from diffsmooth.stats.bounds import check_alpha
+from diffsmooth.stats.results import Results
+
+
+def certified_accuracy(results: Results, radii: Sequence[float] | np.ndarray) -> np.ndarray:
+    """Share of images that are predicted correctly and certified at each radius.
+
+    Args:
+        results: at least one image.
+        radii: (R,), l2, in [0, 1] pixel units, >= 0.
+
+    Returns:
+        float64 (R,) in [0, 1]; NaN beyond the largest radius that the votes can give.
+
+    Raises:
+        ValueError: no images.
+
+    Source: Cohen et al. 2019, section 4.
+    """
+    radii = np.asarray(radii, dtype=np.float64)
+    accuracy = _successes(results, radii) / _count(results)
+    if results.max_radius is not None:
+        accuracy[radii > results.max_radius] = math.nan
+    return accuracy
+
+
+def certified_accuracy_interval(
+    results: Results, radii: Sequence[float] | np.ndarray, level: float = 0.95
+) -> np.ndarray:
+    """Two-sided Clopper-Pearson intervals of the certified accuracy, across images.
+
+    Args:
+        results: at least one image, drawn at random from the images of interest.
+        radii: (R,), as for `certified_accuracy`.
+        level: confidence, in (0, 1).
+
+    Returns:
+        float64 (R, 2), lower and upper; NaN where the accuracy is.
+    """
+    check_alpha(1 - level)
+    total = _count(results)
+    radii = np.asarray(radii, dtype=np.float64)
+    intervals = np.full((len(radii), 2), math.nan)
+    for i, successes in enumerate(_successes(results, radii)):
+        if results.max_radius is None or radii[i] <= results.max_radius:
+            interval = binomtest(int(successes), total).proportion_ci(level, method="exact")
+            intervals[i] = interval.low, interval.high
+    return intervals
+
+
+def average_certified_radius(results: Results) -> float:
+    """Mean over images of the radius, 0 where the prediction is wrong or abstained.
+
+    Returns:
+        l2, in [0, 1] pixel units.
+
+    Raises:
+        ValueError: no images.
+
+    Source: Zhai et al. 2020 (MACER), section 3.1.
+    """
+    return float(np.sum(results.radius * results.correct) / _count(results))
+
+
+def high_probability_accuracy(
+    results: Results, radii: Sequence[float] | np.ndarray, alpha: float, rho: float
+) -> np.ndarray:
+    """Bound of the certified accuracy that accounts for the certificates that may be wrong.
+
+    Args:
+        results: at least one image.
+        radii: (R,), as for `certified_accuracy`.
+        alpha: failure probability of each certificate, in (0, 1).
+        rho: probability that the returned bound (at one radius) does not hold, in (0, 1).
+
+    Returns:
+        float64 (R,): the certified accuracy less alpha + sqrt(2 alpha (1 - alpha) log(1/rho) / M)
+        + log(1/rho) / (3 M), over M images.
+
+    Raises:
+        ValueError: no images, or alpha or rho out of range.
+
+    Source: Cohen et al. 2019, appendix B.
+    """
+    check_alpha(alpha)
+    if not 0 < rho < 1:
+        raise ValueError(f"rho must be in (0, 1), got {rho}")
+    total = _count(results)
+    log_rho = math.log(1 / rho)
+    spread = math.sqrt(2 * alpha * (1 - alpha) * log_rho / total)
+    return certified_accuracy(results, radii) - alpha - spread - log_rho / (3 * total)
+
+
+def _successes(results: Results, radii: np.ndarray) -> np.ndarray:
+    held = results.correct & (results.radius >= radii[:, None])  # (R, M)
+    return held.sum(axis=1)
+
+
+def _count(results: Results) -> int:
+    if not len(results):
+        raise ValueError("no images: there is no accuracy of nothing")
+    return len(results)

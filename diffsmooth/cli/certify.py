@@ -38,7 +38,7 @@ def main(args: list[str] | None = None, prog: str = "certify.py") -> None:
     outputs = job.outputs
     save_figure(accuracy_figure({outputs.name: results}), outputs.figure)
     folder = Path(options.logdir) / "certify" / outputs.name
-    pictures = show_images(job.module.smoothed, job.module.images, records, options.seed)
+    pictures = show_images(job.module, records)
     write_run(folder, outputs.name, results, pictures, text)
     print(
         f"table {outputs.table}, figure {outputs.figure}, journal {outputs.journal}\n"

@@ -21,7 +21,9 @@ def user_errors(command: str, *kinds: type[Exception]) -> Iterator[None]:
     """Turns exceptions of these kinds (ValueError by default) into one line and exit code 2."""
     try:
         yield
-    except kinds or (ValueError,) as error:
+    except Exception as error:
+        if not isinstance(error, kinds or (ValueError,)):
+            raise
         fail(command, str(error))
 
 
@@ -30,7 +32,7 @@ class OneLineErrors(ArgumentParser):
 
     command = ""
 
-    def error(self, message: str, ex: Exception | None = None) -> NoReturn:  # type: ignore[override]
+    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         fail(self.command or self.prog, f"{message} (--help explains the options)")
 
 

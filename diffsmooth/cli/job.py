@@ -4,7 +4,7 @@ import logging
 import warnings
 from datetime import timedelta
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import lightning.pytorch as pl
 import torch
@@ -21,11 +21,13 @@ from diffsmooth.models import (
     LocalSmoothing,
     OneShotPurifier,
     SmoothedClassifier,
-    load_classifier,
-    load_unet,
 )
+from diffsmooth.models.dataset_info import get_dataset_info
+from diffsmooth.models.noise import Purpose
 from diffsmooth.models.precision import resolve_precision
-from diffsmooth.models.weights import LoadedUNet
+from diffsmooth.models.presets import get_preset
+from diffsmooth.models.unet import UNet
+from diffsmooth.models.weights import Checkpoint, classifier_of, read_checkpoint, unet_of
 from diffsmooth.stats import Plan
 
 # Where a dataset's diffusion model lies unless --diffusion says otherwise.
@@ -53,7 +55,7 @@ class Job(NamedTuple):
     context: RunContext
 
 
-def build_job(options: SmoothingOptions, command: str, plan: Plan) -> Job:
+def build_job(options: SmoothingOptions, command: Purpose, plan: Plan) -> Job:
     """Loads everything that a run needs, and writes nothing.
 
     Raises:
@@ -64,11 +66,12 @@ def build_job(options: SmoothingOptions, command: str, plan: Plan) -> Job:
     selection = list(range(0, _stop(options.max, len(images)), options.skip))
     if not selection:
         raise ValueError(f"no image is left with skip {options.skip} and max {options.max}")
-    classifier = load_classifier(options.classifier)
-    _check_fit(options.classifier, classifier.metadata, images)
+    checkpoint = read_checkpoint(options.classifier)
+    classifier = classifier_of(checkpoint)
+    _check_classifier(checkpoint, images)
     purifier, diffusion = _build_purifier(options, images)
     local = LocalSmoothing(
-        classifier.model,
+        classifier,
         options.m,
         options.local_noise_sd,
         images.info.image_shape,
@@ -81,7 +84,7 @@ def build_job(options: SmoothingOptions, command: str, plan: Plan) -> Job:
     batch = min(options.batch, plan.max_votes)
     precision = resolve_precision(options.precision, device.type)  # type: ignore[arg-type]
     smoothed = SmoothedClassifier(
-        purifier, local, options.sigma, classifier.metadata.num_classes, batch, precision
+        purifier, local, options.sigma, checkpoint.metadata.num_classes, batch, precision
     )
     identity = RunIdentity(
         command=command,
@@ -121,21 +124,19 @@ def _stop(maximum: int, total: int) -> int:
     return total if maximum < 0 else min(maximum, total)
 
 
-def _check_fit(path: str, metadata: Any, images: ImageSet) -> None:
+def _check_classifier(checkpoint: Checkpoint, images: ImageSet) -> None:
     """Refuses a classifier that was not made for such images."""
+    path, metadata = checkpoint.path, checkpoint.metadata
     largest = int(images.labels.max())
     if largest >= metadata.num_classes:
         raise ValueError(
             f"{images.info.name}: label {largest} is beyond the {metadata.num_classes} classes "
             f"of {path}"
         )
-    from diffsmooth.models.dataset_info import get_dataset_info
-
-    channels = get_dataset_info(metadata.dataset).image_shape[0]
-    if channels != images.info.image_shape[0]:
+    wanted, given = get_dataset_info(metadata.dataset).image_shape[0], images.info.image_shape[0]
+    if wanted != given:
         raise ValueError(
-            f"{path} takes images of {channels} channels, {images.info.name} has "
-            f"{images.info.image_shape[0]}"
+            f"{path} takes images of {wanted} channels, {images.info.name} has {given}"
         )
 
 
@@ -145,9 +146,10 @@ def _build_purifier(
     if options.purifier == "none":
         return IdentityPurifier(), None
     path = _find_diffusion(options)
-    loaded = load_unet(path)
-    _check_unet(path, loaded, options.sigma, images)
-    return OneShotPurifier(loaded.model, loaded.schedule), path
+    checkpoint = read_checkpoint(path)
+    unet = unet_of(checkpoint)
+    _check_unet(checkpoint, unet, options.sigma, images)
+    return OneShotPurifier(unet, get_preset(checkpoint.metadata.preset).schedule), path
 
 
 def _find_diffusion(options: SmoothingOptions) -> Path:
@@ -164,18 +166,20 @@ def _find_diffusion(options: SmoothingOptions) -> Path:
     )
 
 
-def _check_unet(path: Path, loaded: LoadedUNet, sigma: float, images: ImageSet) -> None:
+def _check_unet(checkpoint: Checkpoint, unet: UNet, sigma: float, images: ImageSet) -> None:
     """Refuses a U-Net that was not made for such images or such noise."""
-    largest = loaded.metadata.max_sigma
+    path, largest = checkpoint.path, checkpoint.metadata.max_sigma
     if largest is not None and sigma > largest:
         raise ValueError(
-            f"sigma {sigma} is beyond what {path} was trained for: the largest possible is {largest:g}"
+            f"sigma {sigma} is beyond what {path} was trained for: "
+            f"the largest possible is {largest:g}"
         )
-    config = loaded.model.config
+    config = unet.config
     channels, height, width = images.info.image_shape
     if config.in_channels != channels:
         raise ValueError(
-            f"{path} takes images of {config.in_channels} channels, {images.info.name} has {channels}"
+            f"{path} takes images of {config.in_channels} channels, "
+            f"{images.info.name} has {channels}"
         )
     multiple = 2 ** (len(config.channel_mult) - 1)
     if height % multiple or width % multiple:
@@ -208,5 +212,5 @@ def _hush() -> None:
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     warnings.filterwarnings("ignore", ".*does not have many workers.*")
     warnings.filterwarnings("ignore", ".*LeafSpec.*")
-    warnings.filterwarnings("ignore", ".*zero length.*")
+    warnings.filterwarnings("ignore", ".*across ranks is zero.*")
     warnings.filterwarnings("ignore", ".*predict returned None.*")

@@ -98,7 +98,7 @@ def add_options(parser: ArgumentParser, batch: int, skip: int, n: int) -> None:
         help="checkpoint of the diffusion model; by default the published file's name in "
         "pretrained_models/, then ours in checkpoints/")  # fmt: skip
     add("--precision", type=str, default="auto",
-        help="float32, bf16 (layers only), or auto: bf16 where the hardware computes in it")  # fmt: skip
+        help="float32, bf16 (layers only), or auto: bf16 where the hardware has it")  # fmt: skip
     add("--threads", type=int | None, default=None,
         help="CPU threads a process; by default cores / processes on this host")  # fmt: skip
     add("--accelerator", type=str, default="auto", help="Lightning's: auto, cpu, gpu, ...")

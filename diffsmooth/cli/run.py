@@ -9,10 +9,9 @@ from lightning.pytorch import seed_everything
 
 from diffsmooth.cli.errors import fail
 from diffsmooth.cli.job import Job
-from diffsmooth.lit.data.images import ImageSet
+from diffsmooth.lit.certification import CertificationModule
 from diffsmooth.lit.outputs import OutputError
-from diffsmooth.models.noise import NoiseKey, NoiseStream
-from diffsmooth.models.smoothed_classifier import SmoothedClassifier
+from diffsmooth.models.noise import NoiseStream
 from diffsmooth.report.tensorboard import ImageTriple
 from diffsmooth.stats import ImageRecord
 
@@ -50,15 +49,14 @@ def run_job(
     return records
 
 
-def show_images(
-    smoothed: SmoothedClassifier, images: ImageSet, records: list[ImageRecord], seed: int
-) -> list[ImageTriple]:
+def show_images(module: CertificationModule, records: list[ImageRecord]) -> list[ImageTriple]:
     """The first few images: original, with the noise of their first vote, and purified."""
+    smoothed = module.smoothed
     triples = []
     for record in records[:SHOWN_IMAGES]:
-        image = images[record.index].image
-        key = NoiseKey(seed, "certify", images.info.name, "", record.index)
-        noise = NoiseStream(key, 0, tuple(image.shape)).take(1).to(smoothed.device)
+        image = module.images[record.index].image
+        stream = NoiseStream(module.noise_key(record.index), 0, tuple(image.shape))
+        noise = stream.take(1).to(smoothed.device)
         with torch.inference_mode():
             noisy = smoothed.add_noise(image.to(smoothed.device), noise)
             purified = smoothed.purify(noisy)

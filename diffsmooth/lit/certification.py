@@ -8,7 +8,7 @@ from typing import Any
 import lightning.pytorch as pl
 from torch.utils.data import DataLoader
 
-from diffsmooth.lit.data.images import ImageSet, Sample
+from diffsmooth.lit.data.images import Batch, ImageSet, Sample
 from diffsmooth.lit.gather import gather_records, share_done, shared_identity
 from diffsmooth.lit.identity import RunIdentity
 from diffsmooth.lit.journal import JournalWriter
@@ -69,18 +69,17 @@ class CertificationModule(pl.LightningModule):
         self.outputs.parts.mkdir(parents=True, exist_ok=True)
         self._journal = JournalWriter(self.outputs.part(self.global_rank))
 
+    def noise_key(self, index: int) -> NoiseKey:
+        """Whose noise the votes of image `index` use."""
+        identity = self.identity
+        return NoiseKey(identity.seed, identity.command, identity.dataset, identity.split, index)
+
     def predict_dataloader(self) -> DataLoader[Sample]:
         return DataLoader(self.images, batch_size=1, sampler=self.pending)
 
-    def predict_step(self, batch: Sample, batch_idx: int) -> None:
-        index, label = int(batch.index), int(batch.label)
-        key = NoiseKey(
-            self.identity.seed,
-            self.identity.command,  # type: ignore[arg-type]
-            self.identity.dataset,
-            self.identity.split,
-            index,
-        )
+    def predict_step(self, batch: Batch, batch_idx: int) -> None:
+        index, label = int(batch.original_index), int(batch.label)
+        key = self.noise_key(index)
         start = time.perf_counter()
         certificate = self.smoothed.run_plan(batch.image[0], key, self.plan, label, self.on_votes)
         record = ImageRecord(index, label, time.perf_counter() - start, certificate)

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from diffsmooth.models.noise import BLOCK
+from diffsmooth.models.noise import BLOCK, Purpose
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class RunIdentity:
         noise_source, torch, numpy: generator and versions.
     """
 
-    command: str
+    command: Purpose
     dataset: str
     split: str
     data: str

@@ -57,6 +57,8 @@ class Outputs:
                 for path in (self.table, self.journal, self.manifest, self.figure):
                     path.unlink(missing_ok=True)
                 shutil.rmtree(self.parts, ignore_errors=True)
+            if self.table.is_dir():
+                raise OutputError(f"{self.table}: is a folder, a file is wanted")
             self._refuse_other_run(identity)
             self.parts.mkdir(parents=True, exist_ok=True)
             manifest = {"identity": json.loads(identity.to_json()), "context": context._asdict()}

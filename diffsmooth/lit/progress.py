@@ -48,7 +48,10 @@ class CertificationProgress(ProgressBar):
             disable=not terminal,
             dynamic_ncols=True,
         )
-        module.on_votes = self._votes.update
+        module.on_votes = self._count_votes
+
+    def _count_votes(self, votes: int) -> None:
+        self._votes.update(votes)
 
     def on_predict_batch_end(
         self,

@@ -18,7 +18,7 @@ def build_classifier(
     """A classifier with fresh weights: `Sequential(input layer, network)`, keys from "1." on.
 
     Args:
-        arch: cifar_resnetD with D = 6n + 2 (cifar_resnet20, cifar_resnet110, ...), or any timm name.
+        arch: cifar_resnetD with D = 6n + 2 (cifar_resnet20, cifar_resnet110, ...), or a timm name.
         num_classes: number of logits.
         input_layer: "standard", "center", "none" (see `build_input_layer`), or a module.
         dataset: gives the input's channels, and the mean and std of the input layer.

@@ -1,7 +1,7 @@
 """The first layer of a base classifier: it maps [0, 1] pixels to what the network was trained on.
 
-The layer sits inside the model, so that noise and radii stay in [0, 1] pixel units. The constants are
-not part of the state dict, as in the published checkpoints.
+The layer sits inside the model, so that noise and radii stay in [0, 1] pixel units. The constants
+are not part of the state dict, as in the published checkpoints.
 """
 
 from typing import Literal

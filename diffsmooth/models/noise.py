@@ -1,6 +1,7 @@
-"""Counter-based noise: each vote's draw belongs to (seed, purpose, dataset, split, image, stage, number).
+"""Counter-based noise.
 
-It never depends on a rank, a batch or the order of work, and it is the same on every device.
+Each vote's draw belongs to (seed, purpose, dataset, split, image, stage, number of the vote). It
+never depends on a rank, a batch or the order of work, and it is the same on every device.
 """
 
 import hashlib

@@ -78,5 +78,5 @@ def build_unet(preset: str, **overrides: Any) -> UNet:
         raise ValueError(
             f"unknown U-Net option {', '.join(unknown)}: known are {', '.join(config._fields)}"
         )
-    values = {k: tuple(v) if isinstance(v, list) else v for k, v in overrides.items()}
+    values: Any = {k: tuple(v) if isinstance(v, list) else v for k, v in overrides.items()}
     return UNet(config._replace(**values))

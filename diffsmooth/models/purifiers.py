@@ -37,7 +37,12 @@ class OneShotPurifier(nn.Module):
         self.schedule = schedule
 
     def noise_level(self, sigma: float) -> float:
-        """The standard deviation of the noise that it wants, [0, 1] pixel units: `sigma`."""
+        """The standard deviation of the noise that it wants, [0, 1] pixel units: `sigma`.
+
+        Raises:
+            ValueError: sigma <= 0, or beyond the schedule.
+        """
+        self.schedule.timestep(sigma)
         return sigma
 
     def forward(self, noisy: Tensor, sigma: float) -> Tensor:

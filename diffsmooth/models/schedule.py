@@ -1,6 +1,7 @@
 """The noise schedule of a diffusion model, and the timestep whose noise matches a given sigma."""
 
 import math
+from itertools import pairwise
 from typing import Literal
 
 import numpy as np
@@ -86,6 +87,6 @@ def _betas(kind: str, steps: int) -> np.ndarray:
             return math.cos((u + 0.008) / 1.008 * math.pi / 2) ** 2
 
         edges = [abar(i / steps) for i in range(steps + 1)]
-        ratios = [min(1 - after / before, 0.999) for before, after in zip(edges, edges[1:])]
+        ratios = [min(1 - after / before, 0.999) for before, after in pairwise(edges)]
         return np.array(ratios, dtype=np.float64)
     raise ValueError(f"unknown schedule kind {kind!r}: known are 'cosine' and 'linear'")

@@ -19,22 +19,22 @@ VotesDone = Callable[[int], None]
 class SmoothedClassifier(nn.Module):
     """g(x): the class that f returns most often on x + sigma * eps, eps ~ N(0, I).
 
-    f purifies the noisy image, averages the classifier's confidence over the local copies, and takes
-    the argmax: one noisy image is one vote, whatever m is. With `IdentityPurifier`, m = 1 and
-    sigma_local = 0, f is the classifier alone (Cohen et al. 2019).
+    f purifies the noisy image, averages the classifier's confidence over the local copies, and
+    takes the argmax: one noisy image is one vote, whatever m is. With `IdentityPurifier`, m = 1
+    and sigma_local = 0, f is the classifier alone (Cohen et al. 2019).
 
     Args:
         purifier: see `purifiers.py`.
         local_smoothing: holds the classifier.
         sigma: noise level, in [0, 1] pixel units; the radius is in the same units.
         num_classes: at least 2.
-        batch: votes a forward pass. Every pass has this one shape (the last is padded), since kernels
-            round differently at other shapes, and f must be one fixed function.
+        batch: votes a forward pass. Every pass has this one shape (the last is padded), since
+            kernels round differently at other shapes, and f must be one fixed function.
         precision: "float32", or "bf16" to autocast the layers.
 
     Raises:
-        ValueError: sigma <= 0 or beyond the purifier's schedule; num_classes < 2; batch < 1; unknown
-            precision.
+        ValueError: sigma <= 0 or beyond the purifier's schedule; num_classes < 2; batch < 1;
+            unknown precision.
     """
 
     def __init__(
@@ -55,7 +55,7 @@ class SmoothedClassifier(nn.Module):
             raise ValueError(f"batch must be at least 1, got {batch}")
         if precision not in ("float32", "bf16"):
             raise ValueError(f"precision must be float32 or bf16, got {precision!r}")
-        purifier.noise_level(sigma)
+        self.noise_level = purifier.noise_level(sigma)
         self.purifier = purifier
         self.local_smoothing = local_smoothing
         self.sigma = sigma
@@ -80,7 +80,7 @@ class SmoothedClassifier(nn.Module):
 
     def add_noise(self, image: Tensor, noise: Tensor) -> Tensor:
         """image (C, H, W) plus standard normal noise (B, C, H, W) at the purifier's level."""
-        return image + self.purifier.noise_level(self.sigma) * noise
+        return image + self.noise_level * noise
 
     @torch.inference_mode()
     def count_votes(

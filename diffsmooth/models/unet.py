@@ -224,7 +224,7 @@ class Upsample(nn.Module):
 class BlockSequence(nn.Sequential):
     """A sequence that hands the time embedding to each block; a plain convolution gets none."""
 
-    def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
+    def forward(self, x: Tensor, embedding: Tensor) -> Tensor:  # type: ignore[override]
         for block in self:
             x = block(x) if isinstance(block, nn.Conv2d) else block(x, embedding)
         return x

@@ -11,8 +11,7 @@ from torch import Tensor, nn
 
 from diffsmooth.models.classifiers import build_classifier
 from diffsmooth.models.dataset_info import get_dataset_info
-from diffsmooth.models.presets import build_unet, get_preset
-from diffsmooth.models.schedule import DiffusionSchedule
+from diffsmooth.models.presets import build_unet
 from diffsmooth.models.unet import UNet
 
 METADATA_KEY = "diffsmooth"
@@ -43,26 +42,12 @@ class CheckpointMetadata(NamedTuple):
 
 
 class Checkpoint(NamedTuple):
-    """A checkpoint's content: what it says of itself, and the network's weights."""
+    """A checkpoint's content: where it lies, what it says of itself, and the network's weights."""
 
+    path: Path
     metadata: CheckpointMetadata
     state_dict: dict[str, Tensor]
     epoch: int
-
-
-class LoadedClassifier(NamedTuple):
-    """A classifier ready to use, in eval mode."""
-
-    model: nn.Sequential
-    metadata: CheckpointMetadata
-
-
-class LoadedUNet(NamedTuple):
-    """A U-Net ready to use, in eval mode, and the schedule it was trained on."""
-
-    model: UNet
-    schedule: DiffusionSchedule
-    metadata: CheckpointMetadata
 
 
 def read_checkpoint(path: Path | str) -> Checkpoint:
@@ -101,14 +86,14 @@ def read_checkpoint(path: Path | str) -> Checkpoint:
             for key, value in state_dict.items()
             if key.startswith(prefix)
         }
-    return Checkpoint(metadata, state_dict, epoch)
+    return Checkpoint(path, metadata, state_dict, epoch)
 
 
 def export_checkpoint(source: Path | str, target: Path | str) -> Checkpoint:
     """Writes a training checkpoint's weights and metadata, without the optimiser's state.
 
-    The file has the keys `epoch`, `arch` and `state_dict` of the field's classifier checkpoints, and
-    one more for the metadata.
+    The file has the keys `epoch`, `arch` and `state_dict` of the field's classifier checkpoints,
+    and one more for the metadata.
 
     Raises:
         ValueError: see `read_checkpoint`.
@@ -128,46 +113,64 @@ def export_checkpoint(source: Path | str, target: Path | str) -> Checkpoint:
     return checkpoint
 
 
-def load_classifier(path: Path | str) -> LoadedClassifier:
-    """The classifier of a checkpoint.
+def load_classifier(path: Path | str) -> nn.Sequential:
+    """The classifier of a checkpoint, in eval mode.
 
     Raises:
-        ValueError: see `read_checkpoint`; or not a classifier; or weights that do not fit.
+        ValueError: see `read_checkpoint` and `classifier_of`.
     """
-    checkpoint = read_checkpoint(path)
-    metadata = _of_kind(checkpoint, "classifier", path)
+    return classifier_of(read_checkpoint(path))
+
+
+def classifier_of(checkpoint: Checkpoint) -> nn.Sequential:
+    """The classifier that a checkpoint holds, in eval mode.
+
+    Raises:
+        ValueError: not a classifier, or weights that do not fit.
+    """
+    metadata = _of_kind(checkpoint, "classifier")
     model = build_classifier(
         metadata.arch,
         metadata.num_classes,
         metadata.input_layer,
         get_dataset_info(metadata.dataset),
     )
-    _load_weights(model, checkpoint.state_dict, f"{path} as {metadata.arch}")
-    return LoadedClassifier(model.eval(), metadata)
+    _load_weights(model, checkpoint, metadata.arch)
+    return model.eval()
 
 
-def load_unet(path: Path | str) -> LoadedUNet:
-    """The U-Net of a checkpoint.
+def load_unet(path: Path | str) -> UNet:
+    """The U-Net of a checkpoint, in eval mode.
 
     Raises:
-        ValueError: see `read_checkpoint`; or not a U-Net; or weights that do not fit.
+        ValueError: see `read_checkpoint` and `unet_of`.
     """
-    checkpoint = read_checkpoint(path)
-    metadata = _of_kind(checkpoint, "unet", path)
+    return unet_of(read_checkpoint(path))
+
+
+def unet_of(checkpoint: Checkpoint) -> UNet:
+    """The U-Net that a checkpoint holds, in eval mode.
+
+    Raises:
+        ValueError: not a U-Net, or weights that do not fit.
+    """
+    metadata = _of_kind(checkpoint, "unet")
     model = build_unet(metadata.preset, **metadata.overrides)
-    _load_weights(model, checkpoint.state_dict, f"{path} as {metadata.preset}")
-    return LoadedUNet(model.eval(), get_preset(metadata.preset).schedule, metadata)
+    _load_weights(model, checkpoint, metadata.preset)
+    return model.eval()
 
 
-def _of_kind(checkpoint: Checkpoint, kind: str, path: Path | str) -> CheckpointMetadata:
+def _of_kind(checkpoint: Checkpoint, kind: str) -> CheckpointMetadata:
     if checkpoint.metadata.kind != kind:
-        raise ValueError(f"{path}: holds a {checkpoint.metadata.kind}, a {kind} is wanted")
+        raise ValueError(
+            f"{checkpoint.path}: holds a {checkpoint.metadata.kind}, a {kind} is wanted"
+        )
     return checkpoint.metadata
 
 
-def _load_weights(model: nn.Module, weights: dict[str, Tensor], what: str) -> None:
+def _load_weights(model: nn.Module, checkpoint: Checkpoint, arch: str) -> None:
     """Loads weights that must fit exactly; the error names the first keys that do not."""
-    wanted = model.state_dict()
+    wanted, weights = model.state_dict(), checkpoint.state_dict
     problems = [f"{key} is missing" for key in wanted if key not in weights]
     problems += [f"{key} is not expected" for key in weights if key not in wanted]
     problems += [
@@ -177,5 +180,7 @@ def _load_weights(model: nn.Module, weights: dict[str, Tensor], what: str) -> No
     ]
     if problems:
         more = f", and {len(problems) - 3} more" if len(problems) > 3 else ""
-        raise ValueError(f"{what}: weights do not fit: {'; '.join(problems[:3])}{more}")
+        raise ValueError(
+            f"{checkpoint.path}: weights do not fit {arch}: {'; '.join(problems[:3])}{more}"
+        )
     model.load_state_dict(weights)

@@ -15,7 +15,7 @@ from diffsmooth.stats import (
 
 
 def default_radii(results: Results) -> np.ndarray:
-    """Multiples of 0.25 (l2, [0, 1] pixel units) up to the largest that is certified or possible."""
+    """Multiples of 0.25 (l2, [0, 1] pixel units) up to the largest possible or certified."""
     top = results.max_radius
     if top is None:
         top = float(results.radius.max(initial=0.0))

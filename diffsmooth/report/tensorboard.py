@@ -14,7 +14,7 @@ STEPS_A_UNIT = 1000  # TensorBoard's steps are integers: step = round(1000 * rad
 class ImageTriple(NamedTuple):
     """One image on its way through the pipeline: float32 (C, H, W) arrays, in [0, 1]."""
 
-    index: int
+    image_index: int
     original: np.ndarray
     noisy: np.ndarray
     purified: np.ndarray
@@ -34,6 +34,8 @@ def write_run(
     """
     from torch.utils.tensorboard import SummaryWriter  # imports TensorBoard
 
+    for old in folder.glob("events.out.tfevents.*"):
+        old.unlink()  # of an earlier showing of the same run
     top = results.max_radius or float(results.radius.max(initial=0.0))
     radii = np.arange(0.0, top + 1e-9, 0.01)
     with SummaryWriter(str(folder)) as writer:
@@ -45,5 +47,5 @@ def write_run(
         writer.add_text("summary", f"```\n{text}\n```")
         for image in images:
             strip = np.concatenate([image.original, image.noisy, image.purified], axis=2)
-            tag = f"image {image.index}: original, noisy, purified"
+            tag = f"image {image.image_index}: original, noisy, purified"
             writer.add_image(tag, strip.clip(0.0, 1.0), 0)

@@ -1,13 +1,15 @@
 """What the training methods of base classifiers share; a method adds its loss."""
 
 from abc import abstractmethod
+from collections.abc import Iterable
+from typing import Any
 
 import torch
 from lightning.pytorch.cli import OptimizerCallable
 from torch import Tensor
 from torchmetrics.classification import MulticlassAccuracy
 
-from diffsmooth.lit.data.images import Sample
+from diffsmooth.lit.data.images import Batch
 from diffsmooth.lit.training.augment import random_crop, random_flip
 from diffsmooth.lit.training.learning_rate import LearningRate
 from diffsmooth.lit.training.module import TrainingModule
@@ -16,7 +18,7 @@ from diffsmooth.models.dataset_info import get_dataset_info
 from diffsmooth.models.weights import CheckpointMetadata
 
 
-def default_sgd(parameters: list[torch.nn.Parameter]) -> torch.optim.Optimizer:
+def default_sgd(parameters: Iterable[Any]) -> torch.optim.Optimizer:
     """SGD as in Cohen et al. 2019: lr 0.1, momentum 0.9, weight decay 1e-4."""
     return torch.optim.SGD(parameters, lr=0.1, momentum=0.9, weight_decay=1e-4)
 
@@ -99,7 +101,7 @@ class ClassifierTraining(TrainingModule):
             sigma=self._sigma,
         )
 
-    def training_step(self, batch: Sample, batch_idx: int) -> Tensor:
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         generator = self.generator(batch_idx)
         images, labels = batch.image, batch.label
         if self._flip:
@@ -112,13 +114,13 @@ class ClassifierTraining(TrainingModule):
         self.log("train/noisy_accuracy", self.train_accuracy, prog_bar=True)
         return loss
 
-    def validation_step(self, batch: Sample, batch_idx: int) -> None:
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
         self._evaluate(batch, batch_idx, "val")
 
-    def test_step(self, batch: Sample, batch_idx: int) -> None:
+    def test_step(self, batch: Batch, batch_idx: int) -> None:
         self._evaluate(batch, batch_idx, "test")
 
-    def _evaluate(self, batch: Sample, batch_idx: int, split: str) -> None:
+    def _evaluate(self, batch: Batch, batch_idx: int, split: str) -> None:
         noise = self.noise(batch.image, self.generator(batch_idx))
         logits = self.classifier(batch.image + noise)
         self.noisy_accuracy(logits, batch.label)

@@ -1,5 +1,6 @@
 """Training of the noise-prediction U-Net."""
 
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -8,7 +9,7 @@ from lightning.pytorch.cli import OptimizerCallable
 from torch import Tensor
 from torch.nn import functional as F
 
-from diffsmooth.lit.data.images import Sample
+from diffsmooth.lit.data.images import Batch
 from diffsmooth.lit.training.augment import random_flip
 from diffsmooth.lit.training.learning_rate import LearningRate
 from diffsmooth.lit.training.module import TrainingModule
@@ -17,7 +18,7 @@ from diffsmooth.models.purifiers import OneShotPurifier
 from diffsmooth.models.weights import CheckpointMetadata
 
 
-def default_adam(parameters: list[torch.nn.Parameter]) -> torch.optim.Optimizer:
+def default_adam(parameters: Iterable[Any]) -> torch.optim.Optimizer:
     """Adam, lr 1e-4 (Nichol & Dhariwal 2021)."""
     return torch.optim.Adam(parameters, lr=1e-4)
 
@@ -37,7 +38,7 @@ class DiffusionTraining(TrainingModule):
         optimizer: any torch optimiser.
         learning_rate: its schedule.
         seed: of the noise, the timesteps and the flips.
-        psnr_sigmas: noise levels at which validation measures one-shot denoising, each <= max_sigma.
+        psnr_sigmas: noise levels, <= max_sigma, at which validation measures one-shot denoising.
 
     Raises:
         ValueError: unknown preset or field; max_sigma <= 0 or beyond the schedule; a psnr_sigma
@@ -81,17 +82,17 @@ class DiffusionTraining(TrainingModule):
             max_sigma=self._max_sigma,
         )
 
-    def training_step(self, batch: Sample, batch_idx: int) -> Tensor:
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         generator = self.generator(batch_idx)
         images = random_flip(batch.image, generator) if self._flip else batch.image
         loss = self._epsilon_loss(images, generator)
         self.log("train/loss", loss, prog_bar=True)
         return loss
 
-    def validation_step(self, batch: Sample, batch_idx: int) -> None:
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
         self._evaluate(batch, batch_idx, "val")
 
-    def test_step(self, batch: Sample, batch_idx: int) -> None:
+    def test_step(self, batch: Batch, batch_idx: int) -> None:
         self._evaluate(batch, batch_idx, "test")
 
     def _epsilon_loss(self, images: Tensor, generator: torch.Generator) -> Tensor:
@@ -106,7 +107,7 @@ class DiffusionTraining(TrainingModule):
         predicted = self.unet(x_t, times)[:, : images.shape[1]]
         return F.mse_loss(predicted.float(), epsilon)
 
-    def _evaluate(self, batch: Sample, batch_idx: int, split: str) -> None:
+    def _evaluate(self, batch: Batch, batch_idx: int, split: str) -> None:
         generator = self.generator(batch_idx)
         images = batch.image
         loss = self._epsilon_loss(images, generator)

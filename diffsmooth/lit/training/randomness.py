@@ -1,7 +1,7 @@
 """Random generators for training: one stream a (seed, rank, step).
 
-Under DDP the ranks share one global stream, so that its noise would be the same on each rank. A stream
-that depends on the step alone, and not on what was drawn before, makes a resumed run exact.
+Under DDP the ranks share one global stream, so that its noise would be the same on each rank. A
+stream that depends on the step alone, and not on what was drawn before, makes a resumed run exact.
 """
 
 import numpy as np

@@ -1,7 +1,7 @@
 """`diffsmooth export`: the weights of a training checkpoint, without the optimiser's state."""
 
 from diffsmooth.cli.errors import OneLineParser, user_errors
-from diffsmooth.models.weights import export_checkpoint
+from diffsmooth.models.weights import read_checkpoint, write_checkpoint
 
 
 def main(args: list[str] | None = None, prog: str = "diffsmooth export") -> None:
@@ -11,6 +11,9 @@ def main(args: list[str] | None = None, prog: str = "diffsmooth export") -> None
     parser.add_argument("outfile", type=str, help="file to write")
     namespace = parser.parse_args(args)
     with user_errors(prog, ValueError, OSError):
-        checkpoint = export_checkpoint(namespace.checkpoint, namespace.outfile)
+        checkpoint = read_checkpoint(namespace.checkpoint)
+        write_checkpoint(
+            namespace.outfile, checkpoint.metadata, checkpoint.state_dict, checkpoint.epoch
+        )
     numbers = sum(value.numel() for value in checkpoint.state_dict.values())
     print(f"{namespace.outfile}: {checkpoint.metadata.kind}, {numbers:,} numbers")

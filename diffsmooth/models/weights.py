@@ -1,8 +1,6 @@
 """Checkpoint files: the only torch.load of the project, always with weights_only=True."""
 
 import os
-import pickle
-import zipfile
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -51,7 +49,7 @@ class Checkpoint(NamedTuple):
 
 
 def read_checkpoint(path: Path | str) -> Checkpoint:
-    """Reads a checkpoint of ours: a Lightning one, or one that `export_checkpoint` wrote.
+    """Reads a checkpoint of ours: a Lightning one, or one that `write_checkpoint` wrote.
 
     Raises:
         ValueError: missing, broken, not a checkpoint, or not one of ours.
@@ -61,14 +59,7 @@ def read_checkpoint(path: Path | str) -> Checkpoint:
         raise ValueError(f"{path}: no such checkpoint")
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
-    except (
-        OSError,
-        EOFError,
-        RuntimeError,
-        pickle.UnpicklingError,
-        zipfile.BadZipFile,
-        KeyError,
-    ) as error:
+    except Exception as error:  # unpickling a broken file can raise anything
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise ValueError(f"{path}: not a readable checkpoint ({reason})") from error
     if not isinstance(content, dict) or METADATA_KEY not in content:
@@ -89,28 +80,25 @@ def read_checkpoint(path: Path | str) -> Checkpoint:
     return Checkpoint(path, metadata, state_dict, epoch)
 
 
-def export_checkpoint(source: Path | str, target: Path | str) -> Checkpoint:
-    """Writes a training checkpoint's weights and metadata, without the optimiser's state.
+def write_checkpoint(
+    path: Path | str, metadata: CheckpointMetadata, state_dict: dict[str, Tensor], epoch: int = 0
+) -> None:
+    """Writes weights and metadata, whole or not at all.
 
     The file has the keys `epoch`, `arch` and `state_dict` of the field's classifier checkpoints,
     and one more for the metadata.
-
-    Raises:
-        ValueError: see `read_checkpoint`.
     """
-    checkpoint = read_checkpoint(source)
     content = {
-        "epoch": checkpoint.epoch,
-        "arch": checkpoint.metadata.arch or checkpoint.metadata.preset,
-        "state_dict": checkpoint.state_dict,
-        METADATA_KEY: checkpoint.metadata._asdict(),
+        "epoch": epoch,
+        "arch": metadata.arch or metadata.preset,
+        "state_dict": state_dict,
+        METADATA_KEY: metadata._asdict(),
     }
-    target = Path(target)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    partial = target.with_name(f".{target.name}.{os.getpid()}")
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.{os.getpid()}")
     torch.save(content, partial)
-    os.replace(partial, target)
-    return checkpoint
+    os.replace(partial, path)
 
 
 def load_classifier(path: Path | str) -> nn.Sequential:

@@ -88,7 +88,8 @@ def high_probability_accuracy(
     Raises:
         ValueError: no images, or alpha or rho out of range.
 
-    Source: Cohen et al. 2019, appendix B.
+    Source: Cohen et al. 2019, appendix B, by Bernstein's inequality. Their published code leaves
+    out the 2 under the root and so overstates a little.
     """
     check_alpha(alpha)
     if not 0 < rho < 1:

@@ -1,0 +1,51 @@
+"""Tiny networks and data that the tests share."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from diffsmooth.models import build_classifier, build_unet
+from diffsmooth.models.dataset_info import FASHION_MNIST
+from diffsmooth.models.weights import CheckpointMetadata, write_checkpoint
+
+GOLDEN = Path(__file__).parent / "golden"
+TINY_UNET = {"channel_mult": (1, 1), "attention_resolutions": ()}
+
+
+@pytest.fixture(scope="session")
+def classifier_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A ResNet-8 with random weights that votes for more than one class."""
+    torch.manual_seed(1)
+    model = build_classifier("cifar_resnet8", 10, dataset="fashion_mnist")
+    path = tmp_path_factory.mktemp("checkpoints") / "classifier.pt"
+    metadata = CheckpointMetadata(
+        "classifier",
+        "fashion_mnist",
+        arch="cifar_resnet8",
+        input_layer="standard",
+        num_classes=10,
+        class_names=list(FASHION_MNIST.class_names),
+        sigma=0.25,
+    )
+    write_checkpoint(path, metadata, model.state_dict())
+    return path
+
+
+@pytest.fixture(scope="session")
+def unet_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A two-level U-Net with random weights, said to be trained up to sigma 1."""
+    torch.manual_seed(2)
+    model = build_unet("small-gray32", **TINY_UNET)
+    path = tmp_path_factory.mktemp("checkpoints") / "unet.pt"
+    metadata = CheckpointMetadata(
+        "unet", "fashion_mnist", preset="small-gray32", overrides=TINY_UNET, max_sigma=1.0
+    )
+    write_checkpoint(path, metadata, model.state_dict())
+    return path
+
+
+@pytest.fixture
+def rng() -> np.random.Generator:
+    return np.random.default_rng(0)

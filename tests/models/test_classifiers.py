@@ -1,0 +1,58 @@
+import csv
+
+import numpy as np
+import pytest
+import torch
+from conftest import GOLDEN
+from golden.fill import fill
+
+from diffsmooth.models import InputCenter, Normalize, build_classifier
+
+
+@pytest.mark.parametrize("depth", [20, 110])
+def test_logits_equal_the_golden_ones(depth: int) -> None:
+    model = build_classifier(f"cifar_resnet{depth}", 10).eval()
+    model.load_state_dict(fill(model.state_dict()))
+    golden = np.load(GOLDEN / "resnet.npz")
+    with torch.inference_mode():
+        logits = model(torch.from_numpy(golden["x"])).numpy()
+    expected = golden[f"logits_resnet{depth}"]
+    np.testing.assert_allclose(logits, expected, atol=max(2e-4, 1e-4 * np.abs(expected).max()))
+
+
+def test_keys_and_shapes_are_the_published_checkpoints() -> None:
+    state = build_classifier("cifar_resnet110", 10).state_dict()
+    mine = {key: "x".join(map(str, value.shape)) for key, value in state.items()}
+    with open(GOLDEN / "resnet110_cohen_keys.tsv") as lines:
+        published = dict(csv.reader(lines, delimiter="\t"))
+    assert mine == published
+
+
+def test_input_layers_by_hand() -> None:
+    x = torch.tensor([0.5, 0.25]).view(1, 2, 1, 1)
+    normalized = Normalize((0.5, 0.0), (1.0, 0.5))(x)
+    assert normalized.flatten().tolist() == [0.0, 0.5]
+    assert InputCenter((0.5, 0.0))(x).flatten().tolist() == [0.0, 0.25]
+    model = build_classifier("cifar_resnet8", 10, "none", "fashion_mnist")
+    assert isinstance(model[0], torch.nn.Identity)
+    layer = Normalize((0.1,), (0.2,))
+    assert build_classifier("cifar_resnet8", 3, layer, "fashion_mnist")[0] is layer
+
+
+def test_timm_architectures_by_name() -> None:
+    model = build_classifier("resnet10t", 7, dataset="fashion_mnist").eval()
+    with torch.inference_mode():
+        assert model(torch.zeros(2, 1, 32, 32)).shape == (2, 7)
+
+
+def test_unknown_words_are_named() -> None:
+    with pytest.raises(ValueError, match="unknown architecture 'resnet51'"):
+        build_classifier("resnet51", 10)
+    with pytest.raises(ValueError, match="depth must be 6n"):
+        build_classifier("cifar_resnet21", 10)
+    with pytest.raises(ValueError, match="unknown input layer 'centre': known are"):
+        build_classifier("cifar_resnet20", 10, "centre")
+    with pytest.raises(ValueError, match="unknown dataset 'mnist': known are"):
+        build_classifier("cifar_resnet20", 10, dataset="mnist")
+    with pytest.raises(ValueError, match="stds > 0"):
+        Normalize((0.5,), (0.0,))

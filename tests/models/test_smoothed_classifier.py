@@ -1,0 +1,139 @@
+import math
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.stats import norm
+from torch import Tensor, nn
+
+from diffsmooth.models import (
+    IdentityPurifier,
+    LocalSmoothing,
+    OneShotPurifier,
+    SmoothedClassifier,
+    build_unet,
+)
+from diffsmooth.models.presets import get_preset
+from diffsmooth.stats import ABSTAIN, FixedSampleSize, largest_radius
+
+SHAPE = (1, 4, 4)
+
+
+class Linear(nn.Module):
+    """Two classes: 1 where w . x + b > 0. Its decision boundary is a hyperplane."""
+
+    def __init__(self, weight: Tensor, bias: float) -> None:
+        super().__init__()
+        self.weight, self.bias = weight, bias
+
+    def forward(self, x: Tensor) -> Tensor:
+        score = x.flatten(1) @ self.weight + self.bias
+        return torch.stack([-score, score], dim=1)
+
+
+def smooth(classifier: nn.Module, sigma: float, batch: int = 50) -> SmoothedClassifier:
+    local = LocalSmoothing(classifier, m=1, sigma_local=0.0, image_shape=SHAPE)
+    return SmoothedClassifier(IdentityPurifier(), local, sigma, 2, batch)
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    st.integers(0, 10**6),
+    st.floats(-1.0, 1.0),
+    st.sampled_from([0.12, 0.25, 0.5, 1.0]),
+)
+def test_the_radius_of_a_linear_classifier_never_exceeds_the_distance_and_is_close(
+    index: int, shift: float, sigma: float
+) -> None:
+    generator = torch.Generator().manual_seed(index)
+    weight = torch.randn(16, generator=generator)
+    image = torch.rand(SHAPE, generator=generator)
+    # Puts the image at shift * sigma from the hyperplane.
+    bias = shift * sigma * float(weight.norm()) - float(image.flatten() @ weight)
+    model = smooth(Linear(weight, bias), sigma)
+    plan = FixedSampleSize(n0=50, n=5000, alpha=1e-9)
+    certificate = model.certify(image, index, plan)
+    distance = abs(shift) * sigma
+    assert certificate.radius <= distance
+    if certificate.prediction != ABSTAIN:
+        assert certificate.prediction == int(shift > 0)
+    assert certificate.radius <= largest_radius(sigma, 5000, 1e-9)
+    if certificate.selected == int(shift > 0):  # near the hyperplane 50 votes may select wrongly
+        # The bound at alpha = 1e-9 lies about 6 standard errors below the share of votes.
+        p = norm.cdf(abs(shift))
+        low = p - 10 * math.sqrt(p * (1 - p) / 5000) - 0.005
+        assert certificate.radius >= sigma * norm.ppf(low) - 1e-9
+
+
+@pytest.mark.parametrize("batch", [1, 7, 64, 200])
+def test_the_votes_do_not_depend_on_the_batch(batch: int) -> None:
+    image = torch.full(SHAPE, 0.5)
+    model = smooth(Linear(torch.ones(16), -8.1), 0.25, batch)
+    certificate = model.certify(image, 3, FixedSampleSize(n0=33, n=207, alpha=0.01))
+    assert all(0 < count < 33 for _, count in certificate.selection_counts)
+    reference = smooth(Linear(torch.ones(16), -8.1), 0.25, 10)
+    assert certificate == reference.certify(image, 3, FixedSampleSize(33, 207, 0.01))
+
+
+def test_the_counts_are_those_of_a_loop_over_votes(rng: np.random.Generator) -> None:
+    from diffsmooth.models.noise import NoiseKey, NoiseStream
+
+    torch.manual_seed(0)
+    unet = build_unet("small-gray32", channel_mult=(1, 1), attention_resolutions=()).eval()
+    purifier = OneShotPurifier(unet, get_preset("small-gray32").schedule)
+    classifier = nn.Sequential(nn.Flatten(), nn.Linear(64, 5))
+    local = LocalSmoothing(classifier, m=3, sigma_local=0.5, image_shape=(1, 8, 8))
+    model = SmoothedClassifier(purifier, local, 0.5, 5, batch=16)
+    image = torch.rand(1, 8, 8)
+    key = NoiseKey(0, "certify", "d", "test", 1)
+    counts = model.count_votes(image, NoiseStream(key, 0, (1, 8, 8)), 40)
+    assert counts.sum() == 40
+    assert (counts > 0).sum() > 1
+    expected = np.zeros(5, dtype=int)
+    with torch.inference_mode():
+        for noise in NoiseStream(key, 0, (1, 8, 8)).take(40):
+            purified = purifier((image + 0.5 * noise)[None], 0.5)
+            confidence = [classifier(purified + 0.5 * n).softmax(1) for n in local.noise]
+            expected[int(torch.stack(confidence).mean(0).argmax())] += 1
+    assert counts.tolist() == expected.tolist()
+
+
+def test_seeds_and_indices_give_other_votes_and_the_same_ones_the_same() -> None:
+    image = torch.full(SHAPE, 0.5)
+    model = smooth(Linear(torch.ones(16), -8.0), 0.25)
+    plan = FixedSampleSize(n0=500, n=500)
+    reference = model.certify(image, 0, plan, seed=0)
+    assert model.certify(image, 0, plan, seed=0) == reference
+    assert model.certify(image, 1, plan, seed=0) != reference
+    assert model.certify(image, 0, plan, seed=1) != reference
+
+
+def test_predict_abstains_on_the_boundary_only() -> None:
+    image = torch.full(SHAPE, 0.5)
+    assert smooth(Linear(torch.ones(16), -7.0), 0.25).predict(image, 0, 200, 0.001) == 1
+    assert smooth(Linear(torch.ones(16), -8.0), 0.25).predict(image, 0, 200, 0.001) == ABSTAIN
+
+
+def test_images_must_lie_in_the_unit_range() -> None:
+    model = smooth(Linear(torch.ones(16), 0.0), 0.25)
+    for value in (-0.1, 1.1, math.nan):
+        with pytest.raises(ValueError, match=r"image 4 must lie in \[0, 1\]"):
+            model.certify(torch.full(SHAPE, value), 4, FixedSampleSize())
+
+
+def test_arguments_out_of_range() -> None:
+    local = LocalSmoothing(nn.Identity(), image_shape=SHAPE)
+    unet = build_unet("small-gray32", channel_mult=(1,), attention_resolutions=())
+    purifier = OneShotPurifier(unet, get_preset("small-gray32").schedule)
+    with pytest.raises(ValueError, match="sigma must be > 0"):
+        SmoothedClassifier(purifier, local, 0.0, 2)
+    with pytest.raises(ValueError, match="the largest possible is"):
+        SmoothedClassifier(purifier, local, 1e9, 2)
+    with pytest.raises(ValueError, match="num_classes must be at least 2"):
+        SmoothedClassifier(purifier, local, 0.5, 1)
+    with pytest.raises(ValueError, match="batch must be at least 1"):
+        SmoothedClassifier(purifier, local, 0.5, 2, batch=0)
+    with pytest.raises(ValueError, match="precision must be"):
+        SmoothedClassifier(purifier, local, 0.5, 2, precision="16-true")

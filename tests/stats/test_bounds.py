@@ -1,0 +1,87 @@
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy.stats import binom, norm
+
+from diffsmooth.stats import certified_radius, largest_radius, lower_confidence_bound
+from diffsmooth.stats.bounds import floor_decimals
+
+alphas = st.floats(1e-6, 0.5)
+
+
+@st.composite
+def votes(draw: st.DrawFn) -> tuple[int, int]:
+    n = draw(st.integers(1, 100_000))
+    return draw(st.integers(1, n)), n
+
+
+@given(votes(), alphas)
+def test_the_bound_is_the_p_at_which_so_many_successes_have_probability_alpha(
+    counts: tuple[int, int], alpha: float
+) -> None:
+    successes, n = counts
+    bound = lower_confidence_bound(successes, n, alpha)
+    tail = binom.sf(successes - 1, n, bound)
+    assert tail == pytest.approx(alpha, rel=1e-3)
+    # Never above: the tail grows with p, so a bound rounded up would exceed alpha.
+    assert tail <= alpha * (1 + 1e-10)
+
+
+def test_all_successes_have_a_closed_form() -> None:
+    assert lower_confidence_bound(1000, 1000, 0.001) == pytest.approx(0.001 ** (1 / 1000))
+    assert lower_confidence_bound(1, 1, 0.05) == pytest.approx(0.05)
+
+
+def test_no_successes_bound_nothing() -> None:
+    assert lower_confidence_bound(0, 10, 0.001) == 0.0
+
+
+@pytest.mark.parametrize("n", [14, 50])
+@pytest.mark.parametrize("alpha", [0.1, 0.001])
+def test_coverage_by_enumeration(n: int, alpha: float) -> None:
+    """P(bound > p) <= alpha at every p; its supremum is approached at the bounds from the left."""
+    bounds = np.array([lower_confidence_bound(s, n, alpha) for s in range(n + 1)])
+    worst = 0.0
+    for p in bounds[1:]:
+        failing = np.arange(n + 1)[bounds >= p]
+        worst = max(worst, float(binom.pmf(failing, n, p).sum()))
+    assert 0.9 * alpha < worst <= alpha * (1 + 1e-9)
+
+
+@pytest.mark.parametrize(
+    ("successes", "n", "alpha", "name"),
+    [(-1, 10, 0.1, "successes"), (11, 10, 0.1, "successes"), (0, 0, 0.1, "n"), (1, 2, 0.0, "alpha"),
+     (1, 2, 1.0, "alpha"), (1, 2, math.nan, "alpha")],
+)  # fmt: skip
+def test_arguments_out_of_range(successes: int, n: int, alpha: float, name: str) -> None:
+    with pytest.raises(ValueError, match=f"^{name} must be"):
+        lower_confidence_bound(successes, n, alpha)
+
+
+@given(st.floats(0.5, 1.0, exclude_min=True, exclude_max=True), st.floats(0.01, 4.0))
+def test_radius_is_the_normal_quantile_rounded_down(p_lower: float, sigma: float) -> None:
+    radius = certified_radius(p_lower, sigma)
+    exact = sigma * norm.ppf(p_lower)
+    assert exact * (1 - 1e-13) <= radius <= exact
+
+
+def test_half_certifies_nothing() -> None:
+    assert certified_radius(0.5, 1.0) == 0.0
+    assert certified_radius(0.1, 1.0) == 0.0
+
+
+@pytest.mark.parametrize(
+    ("sigma", "n", "expected"),
+    [(0.25, 1000, 0.616), (0.5, 1000, 1.232), (0.25, 10_000, 0.800), (0.5, 10_000, 1.599)],
+)
+def test_largest_radius_at_alpha_one_in_a_thousand(sigma: float, n: int, expected: float) -> None:
+    assert largest_radius(sigma, n, 0.001) == pytest.approx(expected, abs=6e-4)
+
+
+@given(st.floats(0.0, 10.0))
+def test_printed_radius_never_overstates(radius: float) -> None:
+    assert radius - 2e-6 < floor_decimals(radius) <= radius
+    assert float(f"{floor_decimals(radius):.6f}") <= radius

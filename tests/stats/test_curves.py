@@ -1,0 +1,57 @@
+import math
+
+import numpy as np
+import pytest
+from scipy.stats import beta
+
+from diffsmooth.stats import (
+    Results,
+    average_certified_radius,
+    certified_accuracy,
+    certified_accuracy_interval,
+    high_probability_accuracy,
+)
+
+
+@pytest.fixture
+def results() -> Results:
+    """Four images: right at 0.3 and at 1.0, wrong at 2.0, abstained."""
+    return Results(
+        index=np.arange(4),
+        label=np.array([0, 1, 2, 3]),
+        prediction=np.array([0, 1, 0, -1]),
+        radius=np.array([0.3, 1.0, 2.0, 0.0]),
+        seconds=np.ones(4),
+        max_radius=2.5,
+    )
+
+
+def test_certified_accuracy_by_hand(results: Results) -> None:
+    accuracy = certified_accuracy(results, [0.0, 0.3, 0.31, 1.0, 1.01, 2.6])
+    assert accuracy[:5].tolist() == [0.5, 0.5, 0.25, 0.25, 0.0]
+    assert math.isnan(accuracy[5])  # no vote count could have certified it: not 0
+
+
+def test_average_certified_radius_by_hand(results: Results) -> None:
+    assert average_certified_radius(results) == pytest.approx(1.3 / 4)
+
+
+def test_intervals_are_clopper_pearson(results: Results) -> None:
+    low, high = certified_accuracy_interval(results, [0.0])[0]
+    assert low == pytest.approx(beta.ppf(0.025, 2, 3))
+    assert high == pytest.approx(beta.ppf(0.975, 3, 2))
+
+
+def test_high_probability_bound_by_hand(results: Results) -> None:
+    alpha, rho = 0.001, 0.05
+    log = math.log(20)
+    expected = 0.5 - 0.001 - math.sqrt(2 * 0.001 * 0.999 * log / 4) - log / 12
+    assert high_probability_accuracy(results, [0.0], alpha, rho)[0] == pytest.approx(expected)
+
+
+def test_no_images_have_no_accuracy() -> None:
+    empty = Results(*(np.empty(0) for _ in range(5)))
+    with pytest.raises(ValueError, match="no images"):
+        certified_accuracy(empty, [0.0])
+    with pytest.raises(ValueError, match="no images"):
+        average_certified_radius(empty)

@@ -1,0 +1,83 @@
+import numpy as np
+import pytest
+from scipy.stats import binom
+
+from diffsmooth.stats import ABSTAIN, FixedSampleSize, MajorityVote, lower_confidence_bound
+from diffsmooth.stats.plans import Plan
+
+
+def test_certify_selects_on_n0_and_estimates_on_fresh_votes() -> None:
+    run = FixedSampleSize(n0=10, n=100, alpha=0.01).start(sigma=0.5, num_classes=3)
+    assert (run.wanted, run.stage) == (10, 0)
+    run.update(np.array([3, 7, 0]))
+    assert (run.wanted, run.stage) == (100, 1)
+    run.update(np.array([2, 95, 3]))
+    assert run.wanted == 0
+    certificate = run.certificate
+    assert certificate.prediction == certificate.selected == 1
+    assert certificate.p_lower == lower_confidence_bound(95, 100, 0.01)
+    assert (certificate.n0, certificate.n, certificate.votes) == (10, 100, 110)
+    assert certificate.looks == ((100, 95),)
+    assert certificate.selection_counts == ((0, 3), (1, 7))
+    assert certificate.estimation_counts == ((0, 2), (1, 95), (2, 3))
+
+
+def test_the_selected_class_counts_even_if_another_wins_the_estimation() -> None:
+    run = FixedSampleSize(n0=3, n=100, alpha=0.01).start(0.5, 2)
+    run.update(np.array([2, 1]))
+    run.update(np.array([1, 99]))
+    certificate = run.certificate
+    assert certificate.prediction == ABSTAIN
+    assert certificate.radius == 0.0
+    assert certificate.selected == 0
+
+
+def test_failure_probability_of_the_whole_procedure_by_enumeration() -> None:
+    """Two classes, f's probabilities p and 1 - p: P(radius > the true one) <= alpha at every p."""
+    n0, n, alpha = 3, 12, 0.1
+    plan = FixedSampleSize(n0, n, alpha)
+    for p in np.linspace(0.0, 1.0, 41):
+        failing = 0.0
+        for first in range(n0 + 1):
+            for second in range(n + 1):
+                run = plan.start(1.0, 2)
+                run.update(np.array([first, n0 - first]))
+                run.update(np.array([second, n - second]))
+                certificate = run.certificate
+                true = p if certificate.selected == 0 else 1 - p
+                if certificate.p_lower > true:
+                    failing += binom.pmf(first, n0, p) * binom.pmf(second, n, p)
+        assert failing <= alpha
+
+
+@pytest.mark.parametrize("plan", [FixedSampleSize(n0=2, n=4), MajorityVote(n=2)])
+def test_only_the_wanted_votes_are_taken(plan: Plan) -> None:
+    run = plan.start(0.5, 2)
+    with pytest.raises(ValueError, match="must be 2 votes"):
+        run.update(np.array([1, 0]))
+    with pytest.raises(ValueError, match="integers"):
+        run.update(np.array([1.0, 1.0]))
+    with pytest.raises(ValueError, match="integers"):
+        run.update(np.array([1, 1, 0]))
+    with pytest.raises(ValueError, match="2 more votes are wanted"):
+        _ = run.certificate
+
+
+def test_arguments_out_of_range() -> None:
+    with pytest.raises(ValueError, match="n0 must be at least 1, got 0"):
+        FixedSampleSize(n0=0)
+    with pytest.raises(ValueError, match="n must be at least 1, got 0"):
+        FixedSampleSize(n=0)
+    with pytest.raises(ValueError, match=r"alpha must be in \(0, 1\), got 1"):
+        MajorityVote(alpha=1)
+    with pytest.raises(ValueError, match="sigma must be > 0"):
+        FixedSampleSize().start(0.0, 2)
+    with pytest.raises(ValueError, match="num_classes must be at least 2"):
+        FixedSampleSize().start(0.5, 1)
+
+
+def test_majority_vote_gives_no_radius() -> None:
+    run = MajorityVote(n=100, alpha=0.001).start(0.5, 3)
+    assert run.wanted == 100
+    run.update(np.array([10, 0, 90]))
+    assert (run.certificate.prediction, run.certificate.radius) == (2, 0.0)

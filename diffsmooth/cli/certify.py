@@ -1,6 +1,5 @@
 """`diffsmooth certify`, also `python certify.py`: certified radii of a dataset's images."""
 
-import sys
 from pathlib import Path
 
 from diffsmooth.cli.errors import OneLineParser, user_errors
@@ -18,14 +17,19 @@ confidence over local copies, vote, and bound the top class's probability (Cohen
 All radii are l2, in [0, 1] pixel units. Running the same command again goes on where it stopped."""
 
 
-def main(args: list[str] | None = None, prog: str = "certify.py") -> None:
-    """Runs the command on `args`, by default the process's."""
+def make_parser(prog: str) -> OneLineParser:
+    """The command's parser, with the defaults of the published code."""
     parser = OneLineParser(prog=prog, description=DESCRIPTION)
     add_options(parser, batch=50, skip=100, n=10_000)
     parser.add_argument(
         "--n0", "--N0", dest="n0", type=int, default=100, help="votes that select the class"
     )
-    namespace = parser.parse_args(args)
+    return parser
+
+
+def main(prog: str = "certify.py") -> None:
+    """Runs the command on the process\'s arguments."""
+    namespace = make_parser(prog).parse_args()
     with user_errors(prog):
         options = SmoothingOptions.from_namespace(namespace)
         job = build_job(options, "certify", FixedSampleSize(namespace.n0, options.n, options.alpha))
@@ -44,7 +48,3 @@ def main(args: list[str] | None = None, prog: str = "certify.py") -> None:
         f"table {outputs.table}, figure {outputs.figure}, journal {outputs.journal}\n"
         f"curves and images: tensorboard --logdir {options.logdir}"
     )
-
-
-if __name__ == "__main__":
-    main(sys.argv[1:])

@@ -16,6 +16,13 @@ def fail(command: str, message: str) -> NoReturn:
     raise SystemExit(USER_ERROR)
 
 
+def root_message(error: BaseException) -> str:
+    """What the first of a chain of exceptions said."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return str(error)
+
+
 @contextmanager
 def user_errors(command: str, *kinds: type[Exception]) -> Iterator[None]:
     """Turns exceptions of these kinds (ValueError by default) into one line and exit code 2."""
@@ -39,9 +46,10 @@ class OneLineErrors(ArgumentParser):
 class OneLineParser(OneLineErrors):
     """A parser in whose options dashes and underscores mean the same."""
 
-    def parse_args(self, args: list[str] | None = None, *rest: Any, **kwargs: Any) -> Any:  # type: ignore[override]
-        given = sys.argv[1:] if args is None else args
-        return super().parse_args([underscored(word) for word in given], *rest, **kwargs)
+    def parse_args(self, *args: Any, **kwargs: Any) -> Any:
+        words = args[0] if args else kwargs.pop("args", None)
+        words = sys.argv[1:] if words is None else words
+        return super().parse_args([underscored(word) for word in words], *args[1:], **kwargs)
 
 
 def underscored(word: str) -> str:

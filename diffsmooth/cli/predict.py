@@ -13,11 +13,11 @@ DESCRIPTION = """Predicts images by the smoothed classifier (Cohen et al.'s PRED
 its class with probability at least 1 - alpha, or -1 (abstain)."""
 
 
-def main(args: list[str] | None = None, prog: str = "diffsmooth predict") -> None:
-    """Runs the command on `args`, by default the process's."""
+def main(prog: str = "diffsmooth predict") -> None:
+    """Runs the command on the process\'s arguments."""
     parser = OneLineParser(prog=prog, description=DESCRIPTION)
     add_options(parser, batch=1000, skip=1, n=100_000)
-    namespace = parser.parse_args(args)
+    namespace = parser.parse_args()
     with user_errors(prog):
         options = SmoothingOptions.from_namespace(namespace)
         job = build_job(options, "predict", MajorityVote(options.n, options.alpha))

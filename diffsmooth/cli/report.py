@@ -10,12 +10,12 @@ from diffsmooth.report.read import read_results
 from diffsmooth.report.tables import comparison_table, default_radii
 
 
-def main(args: list[str] | None = None, prog: str = "diffsmooth report") -> None:
-    """Runs the command on `args`, by default the process's."""
+def main(prog: str = "diffsmooth report") -> None:
+    """Runs the command on the process\'s arguments."""
     parser = OneLineParser(prog=prog, description=__doc__)
     parser.add_argument("runs", type=str, nargs="+", help="journals (.jsonl) or tables")
     parser.add_argument("--figure", type=str | None, default=None, help="PNG, PDF or SVG to write")
-    namespace = parser.parse_args(args)
+    namespace = parser.parse_args()
     with user_errors(prog):
         runs = {Path(run).stem: read_results(run) for run in namespace.runs}
         radii = max((default_radii(results) for results in runs.values()), key=len)

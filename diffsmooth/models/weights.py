@@ -40,12 +40,21 @@ class CheckpointMetadata(NamedTuple):
 
 
 class Checkpoint(NamedTuple):
-    """A checkpoint's content: where it lies, what it says of itself, and the network's weights."""
+    """A checkpoint's content.
+
+    Attributes:
+        path: where it lies.
+        metadata: what it says of itself.
+        state_dict: the network's weights.
+        epoch: number of the last epoch of training.
+        resumable: whether training can go on from it.
+    """
 
     path: Path
     metadata: CheckpointMetadata
     state_dict: dict[str, Tensor]
     epoch: int
+    resumable: bool
 
 
 def read_checkpoint(path: Path | str) -> Checkpoint:
@@ -77,7 +86,7 @@ def read_checkpoint(path: Path | str) -> Checkpoint:
             for key, value in state_dict.items()
             if key.startswith(prefix)
         }
-    return Checkpoint(path, metadata, state_dict, epoch)
+    return Checkpoint(path, metadata, state_dict, epoch, "optimizer_states" in content)
 
 
 def write_checkpoint(
@@ -123,7 +132,7 @@ def classifier_of(checkpoint: Checkpoint) -> nn.Sequential:
         metadata.input_layer,
         get_dataset_info(metadata.dataset),
     )
-    _load_weights(model, checkpoint, metadata.arch)
+    load_weights(model, checkpoint)
     return model.eval()
 
 
@@ -144,7 +153,7 @@ def unet_of(checkpoint: Checkpoint) -> UNet:
     """
     metadata = _of_kind(checkpoint, "unet")
     model = build_unet(metadata.preset, **metadata.overrides)
-    _load_weights(model, checkpoint, metadata.preset)
+    load_weights(model, checkpoint)
     return model.eval()
 
 
@@ -156,8 +165,22 @@ def _of_kind(checkpoint: Checkpoint, kind: str) -> CheckpointMetadata:
     return checkpoint.metadata
 
 
-def _load_weights(model: nn.Module, checkpoint: Checkpoint, arch: str) -> None:
-    """Loads weights that must fit exactly; the error names the first keys that do not."""
+def load_weights(model: nn.Module, checkpoint: Checkpoint) -> None:
+    """Loads a checkpoint's weights into a network.
+
+    Raises:
+        ValueError: see `check_weights`.
+    """
+    check_weights(model, checkpoint)
+    model.load_state_dict(checkpoint.state_dict)
+
+
+def check_weights(model: nn.Module, checkpoint: Checkpoint) -> None:
+    """Checks that a checkpoint's weights fit a network exactly.
+
+    Raises:
+        ValueError: they do not; the first keys that do not fit are named.
+    """
     wanted, weights = model.state_dict(), checkpoint.state_dict
     problems = [f"{key} is missing" for key in wanted if key not in weights]
     problems += [f"{key} is not expected" for key in weights if key not in wanted]
@@ -168,7 +191,4 @@ def _load_weights(model: nn.Module, checkpoint: Checkpoint, arch: str) -> None:
     ]
     if problems:
         more = f", and {len(problems) - 3} more" if len(problems) > 3 else ""
-        raise ValueError(
-            f"{checkpoint.path}: weights do not fit {arch}: {'; '.join(problems[:3])}{more}"
-        )
-    model.load_state_dict(weights)
+        raise ValueError(f"{checkpoint.path}: weights do not fit: {'; '.join(problems[:3])}{more}")

@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 from lightning.pytorch.cli import OptimizerCallable
-from torch import Tensor
+from torch import Tensor, nn
 from torchmetrics.classification import MulticlassAccuracy
 
 from diffsmooth.lit.data.images import Batch
@@ -89,6 +89,10 @@ class ClassifierTraining(TrainingModule):
         """sigma times a standard normal draw, shaped like `images`."""
         draw = torch.randn(images.shape, device=images.device, generator=generator)
         return self._sigma * draw
+
+    @property
+    def network(self) -> nn.Module:
+        return self.classifier
 
     def metadata(self) -> CheckpointMetadata:
         return CheckpointMetadata(

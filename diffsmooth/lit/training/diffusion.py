@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import torch
 from lightning.pytorch.cli import OptimizerCallable
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from diffsmooth.lit.data.images import Batch
@@ -72,6 +72,10 @@ class DiffusionTraining(TrainingModule):
         self.unet = build_unet(preset, **self._overrides)
         self._schedule = schedule
         self._purifier = [OneShotPurifier(self.unet, schedule)]  # in a list: no second set of keys
+
+    @property
+    def network(self) -> nn.Module:
+        return self.unet
 
     def metadata(self) -> CheckpointMetadata:
         return CheckpointMetadata(

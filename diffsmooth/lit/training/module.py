@@ -6,6 +6,7 @@ from typing import Any
 import lightning.pytorch as pl
 import torch
 from lightning.pytorch.cli import OptimizerCallable
+from torch import nn
 from torch.nn import Parameter
 
 from diffsmooth.lit.training.learning_rate import LearningRate
@@ -29,6 +30,11 @@ class TrainingModule(pl.LightningModule, ABC):
         self._make_optimizer = optimizer
         self._learning_rate = learning_rate
         self._seed = seed
+
+    @property
+    @abstractmethod
+    def network(self) -> nn.Module:
+        """The network that is trained; its state dict is what a checkpoint is for."""
 
     @abstractmethod
     def metadata(self) -> CheckpointMetadata:

@@ -1,0 +1,291 @@
+"""The certification command from end to end, with tiny networks."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from diffsmooth.cli import certify, predict
+from diffsmooth.lit.journal import read_journal
+from diffsmooth.report import read_results
+from diffsmooth.stats import average_certified_radius
+
+REPOSITORY = Path(__file__).parents[2]
+Command = Callable[..., list[str]]
+
+
+@pytest.fixture
+def words(tmp_path: Path, classifier_file: Path, unet_file: Path) -> Command:
+    """The seed's command line, at a small size, with changes to its options."""
+
+    def build(out: str, *changes: str) -> list[str]:
+        return [
+            "fashion_mnist_sample", str(classifier_file), "0.50", str(tmp_path / out),
+            "--local_noise_sd", "0.25", "--m", "2", "--N0", "8", "--N", "30", "--batch", "16",
+            "--skip", "200", "--diffusion", str(unet_file), "--logdir", str(tmp_path / "logs"),
+            "--accelerator", "cpu", "--threads", "1", *changes,
+        ]  # fmt: skip
+
+    return build
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch) -> Callable[[list[str]], None]:
+    def call(arguments: list[str]) -> None:
+        monkeypatch.setattr(sys, "argv", ["certify.py", *arguments])
+        certify.main()
+
+    return call
+
+
+def rows(path: Path) -> list[list[str]]:
+    """The table's cells without the time."""
+    return [line.split("\t")[:5] for line in path.read_text().splitlines()]
+
+
+def start(arguments: list[str]) -> "subprocess.Popen[str]":
+    return subprocess.Popen(
+        [sys.executable, "certify.py", *arguments],
+        cwd=REPOSITORY,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=os.environ | {"PYTHONWARNINGS": "default"},
+    )
+
+
+def test_a_run_writes_its_files_and_its_table(
+    words: Command,
+    run: Callable[[list[str]], None],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    run(words("o.txt"))
+    out = capsys.readouterr().out
+    assert "certified accuracy   95 % interval" in out
+    assert "average certified radius" in out
+    assert sorted(p.name for p in tmp_path.iterdir() if p.name.startswith("o")) == [
+        "o.jsonl", "o.manifest.json", "o.png", "o.txt",
+    ]  # fmt: skip
+    table = rows(tmp_path / "o.txt")
+    assert table[0] == ["idx", "label", "predict", "radius", "correct"]
+    assert [(row[0], row[1]) for row in table[1:]] == [
+        ("0", "0"), ("200", "2"), ("400", "4"), ("600", "6"), ("800", "8"),
+    ]  # fmt: skip
+    records = read_journal(tmp_path / "o.jsonl")
+    assert all(sum(v for _, v in r.certificate.selection_counts) == 8 for r in records)
+    assert all(sum(v for _, v in r.certificate.estimation_counts) == 30 for r in records)
+    assert len({r.certificate.estimation_counts for r in records}) > 1
+    identity = json.loads((tmp_path / "o.manifest.json").read_text())["identity"]
+    assert identity["plan"] == "FixedSampleSize(n0=8, n=30, alpha=0.001)"
+    assert (identity["batch"], identity["threads"]) == (16, 1)
+    assert len(identity["classifier"]) == 64
+    events = list((tmp_path / "logs" / "certify" / "o").glob("events.*"))
+    assert len(events) == 1
+
+
+def test_a_finished_run_prints_its_table_again_and_keeps_its_times(
+    words: Command,
+    run: Callable[[list[str]], None],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    run(words("o.txt"))
+    first, table = capsys.readouterr().out, (tmp_path / "o.txt").read_text()
+    run(words("o.txt"))
+    assert capsys.readouterr().out == first
+    assert (tmp_path / "o.txt").read_text() == table
+
+
+def test_a_config_with_overrides_equals_the_seeds_line(
+    words: Command, run: Callable[[list[str]], None], tmp_path: Path
+) -> None:
+    run(words("a.txt"))
+    arguments = words("b.txt")
+    unet = arguments[arguments.index("--diffusion") + 1]
+    config = {
+        "dataset": arguments[0], "classifier": arguments[1], "sigma": 0.25, "outfile": "nowhere",
+        "m": 2, "n0": 8, "n": 30, "batch": 16, "skip": 200, "diffusion": unet,
+        "accelerator": "cpu", "threads": 1,
+    }  # fmt: skip
+    (tmp_path / "c.yaml").write_text(json.dumps(config))
+    run(["--config", str(tmp_path / "c.yaml"), "--sigma", "0.5", "--outfile", arguments[3],
+         "--logdir", str(tmp_path / "logs"), "--local-noise-sd=0.25"])  # fmt: skip
+    assert rows(tmp_path / "a.txt") == rows(tmp_path / "b.txt")
+
+
+@pytest.mark.parametrize("images", ["five", "one"])
+def test_two_processes_give_the_same_table_as_one(
+    words: Command, run: Callable[[list[str]], None], tmp_path: Path, images: str
+) -> None:
+    subset = ["--max", "1"] if images == "one" else []
+    two = start(words("two.txt", "--devices", "2", *subset))
+    run(words("one.txt", *subset))
+    _, errors = two.communicate(timeout=300)
+    assert two.returncode == 0, errors
+    assert rows(tmp_path / "two.txt") == rows(tmp_path / "one.txt")
+    one, both = (read_journal(tmp_path / f"{name}.jsonl") for name in ("one", "two"))
+    assert [r.certificate for r in one] == [r.certificate for r in both]
+    assert not (tmp_path / "two.parts").exists()
+
+
+@pytest.mark.parametrize("end", [signal.SIGTERM, signal.SIGKILL])
+def test_a_stopped_run_goes_on_where_it_stopped(
+    words: Command, run: Callable[[list[str]], None], tmp_path: Path, end: signal.Signals
+) -> None:
+    many = ["--skip", "50"]
+    process = start(words("o.txt", *many))
+    parts = tmp_path / "o.parts"
+    deadline = time.monotonic() + 200
+    done: list[int] = []
+    while len(done) < 2:
+        assert time.monotonic() < deadline
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.02)
+        done = [r.index for path in parts.glob("*.jsonl") for r in read_journal(path)]
+    process.send_signal(end)
+    _, errors = process.communicate(timeout=100)
+    assert process.returncode == (75 if end == signal.SIGTERM else -end), errors
+    assert not (tmp_path / "o.txt").exists()
+    before = {r.index: r for path in parts.glob("*.jsonl") for r in read_journal(path)}
+    assert 2 <= len(before) < 20
+    run(words("o.txt", *many))
+    run(words("whole.txt", *many))
+    assert rows(tmp_path / "o.txt") == rows(tmp_path / "whole.txt")
+    after = {r.index: r for r in read_journal(tmp_path / "o.jsonl")}
+    assert all(after[index] == record for index, record in before.items())  # not done again
+
+
+def test_the_three_methods_take_one_path(
+    words: Command, run: Callable[[list[str]], None], tmp_path: Path
+) -> None:
+    run(words("diffsmooth.txt"))
+    run(words("denoised.txt", "--m", "1", "--local_noise_sd", "0"))
+    run(words("cohen.txt", "--purifier", "none", "--m", "1", "--local_noise_sd", "0"))
+    tables = [(tmp_path / f"{name}.jsonl") for name in ("diffsmooth", "denoised", "cohen")]
+    counts = {
+        tuple(r.certificate.estimation_counts for r in read_journal(table)) for table in tables
+    }
+    assert len(counts) == 3
+    manifest = json.loads((tmp_path / "cohen.manifest.json").read_text())
+    assert manifest["identity"]["diffusion"] == ""
+
+
+def test_predict_writes_the_published_columns(
+    words: Command,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    arguments = [w for w in words("p.txt") if w not in ("--N0", "8")]
+    monkeypatch.setattr(sys, "argv", ["predict", *arguments, "--purifier", "none"])
+    predict.main()
+    assert "accuracy" in capsys.readouterr().out
+    header, *body = (tmp_path / "p.txt").read_text().splitlines()
+    assert header == "idx\tlabel\tpredict\tcorrect\ttime"
+    assert len(body) == 5
+    for line in body:
+        _, label, answer, correct, _ = line.split("\t")
+        assert correct == str(int(label == answer))
+
+
+def test_the_journal_and_the_table_agree(
+    words: Command, run: Callable[[list[str]], None], tmp_path: Path
+) -> None:
+    run(words("o.txt", "--purifier", "none", "--m", "1", "--local_noise_sd", "0"))
+    journal, table = read_results(tmp_path / "o.jsonl"), read_results(tmp_path / "o.txt")
+    assert journal.prediction.tolist() == table.prediction.tolist()
+    assert (table.radius <= journal.radius).all()
+    np.testing.assert_allclose(table.radius, journal.radius, atol=1.1e-6)
+    assert average_certified_radius(table) <= average_certified_radius(journal)
+
+
+MISTAKES = [
+    (["--sigma", "0"], "sigma must be > 0, got 0"),
+    (["--sigma", "1.01"], "the largest possible is 1"),
+    (["--alpha", "0"], "alpha must be in (0, 1), got 0"),
+    (["--alpha", "1"], "alpha must be in (0, 1), got 1"),
+    (["--N0", "0"], "n0 must be at least 1, got 0"),
+    (["--N", "0"], "N must be at least 1, got 0"),
+    (["--m", "0"], "m must be at least 1, got 0"),
+    (["--batch", "0"], "batch must be at least 1, got 0"),
+    (["--skip", "0"], "skip must be at least 1, got 0"),
+    (["--max", "0"], "no image is left with skip 200 and max 0"),
+    (["--local_noise_sd", "-1"], "local_noise_sd must be >= 0"),
+    (["--threads", "0"], "threads must be at least 1"),
+    (["--devices", "0"], "devices must be at least 1"),
+    (["--accelerator", "abacus"], "invalid accelerator name: `accelerator='abacus'`"),
+    (["--purifier", "magic"], "purifier must be oneshot or none, got 'magic'"),
+    (["--precision", "16-true"], "precision must be auto, float32 or bf16"),
+    (["--dataset", "minst"], "unknown dataset 'minst': known are fashion_mnist,"),
+    (["--split", "train"], "fashion_mnist_sample holds test images only"),
+    (["--classifier", "nowhere.pt"], "nowhere.pt: no such checkpoint"),
+    (["--classifier", str(REPOSITORY / "setup.cfg")], "setup.cfg: not a readable checkpoint"),
+    (["--diffusion", "nowhere.pt"], "nowhere.pt: no such checkpoint"),
+    (["--outfile", "/proc/nowhere/o.txt"], "/proc/nowhere/o.txt: cannot be written"),
+    (["--N", "many"], 'Parser key "n": Expected a'),
+    (["--colour", "red"], "colour"),
+]
+
+
+@pytest.mark.parametrize(("change", "message"), MISTAKES, ids=lambda value: str(value)[:40])
+def test_mistakes_are_one_line_and_exit_code_2(
+    words: Command,
+    run: Callable[[list[str]], None],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    change: list[str],
+    message: str,
+) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        run(words("o.txt", *change))
+    assert stopped.value.code == 2
+    (line,) = capsys.readouterr().err.strip().splitlines()
+    assert line.startswith("certify.py: error: ")
+    assert message in line
+    assert list(tmp_path.iterdir()) == []  # nothing half-written
+
+
+def test_another_runs_output_is_refused_and_can_be_overwritten(
+    words: Command,
+    run: Callable[[list[str]], None],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    run(words("o.txt"))
+    table = (tmp_path / "o.txt").read_text()
+    with pytest.raises(SystemExit) as stopped:
+        run(words("o.txt", "--N", "31"))
+    assert stopped.value.code == 2
+    assert "belongs to a different run (plan was" in capsys.readouterr().err
+    assert (tmp_path / "o.txt").read_text() == table
+    run(words("o.txt", "--N", "31", "--overwrite"))
+    assert (tmp_path / "o.txt").read_text() != table
+
+
+def test_labels_beyond_the_classifiers_classes(
+    words: Command,
+    run: Callable[[list[str]], None],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    data = tmp_path / "eleven.npz"
+    np.savez(data, images=np.zeros((1, 32, 32), np.uint8), labels=np.array([10]))
+    with pytest.raises(SystemExit):
+        run(words("o.txt", "--dataset", str(data)))
+    assert "label 10 is beyond the 10 classes of" in capsys.readouterr().err
+    np.savez(data, images=np.zeros((1, 32, 32, 3), np.uint8), labels=np.array([1]))
+    with pytest.raises(SystemExit):
+        run(words("o.txt", "--dataset", str(data)))
+    assert "takes images of 1 channels, eleven has 3" in capsys.readouterr().err
+    np.savez(data, images=np.zeros((1, 31, 31), np.uint8), labels=np.array([1]))
+    with pytest.raises(SystemExit):
+        run(words("o.txt", "--dataset", str(data)))
+    assert "multiples of 2, eleven has 31 x 31" in capsys.readouterr().err

@@ -1,0 +1,156 @@
+"""The other commands, and every config."""
+
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from diffsmooth import __version__
+from diffsmooth.cli import export, main, report, train
+from diffsmooth.cli.certify import make_parser
+from diffsmooth.cli.errors import underscored
+from diffsmooth.cli.options import SmoothingOptions
+from diffsmooth.models.weights import read_checkpoint
+
+REPOSITORY = Path(__file__).parents[2]
+
+
+def test_the_seeds_line_parses_word_for_word() -> None:
+    line = "cifar10 CHECKPOINT 0.50 OUT.txt --local_noise_sd 0.25 --m 5"
+    namespace = make_parser("certify.py").parse_args(line.split())
+    options = SmoothingOptions.from_namespace(namespace)
+    assert (options.dataset, options.classifier) == ("cifar10", "CHECKPOINT")
+    assert (options.sigma, options.outfile) == (0.5, "OUT.txt")
+    # The reference's defaults.
+    assert (namespace.n0, options.n, options.alpha) == (100, 10_000, 0.001)
+    assert (options.batch, options.skip, options.max, options.split) == (50, 100, -1, "test")
+    assert (options.m, options.local_noise_sd) == (5, 0.25)
+    assert (options.seed, options.local_seed) == (0, 42)
+
+
+def test_every_published_option_in_both_spellings() -> None:
+    line = (
+        "cifar10 C 0.5 O --batch 1 --skip 2 --max 3 --split train --N0 4 --N 5 --alpha 0.6"
+        " --local-noise-sd 0.7 --m 8 --data-root d --devices 8"
+    )
+    namespace = make_parser("certify.py").parse_args(line.split())
+    options = SmoothingOptions.from_namespace(namespace)
+    assert (options.batch, options.skip, options.max, options.split) == (1, 2, 3, "train")
+    assert (namespace.n0, options.n, options.alpha, options.m) == (4, 5, 0.6, 8)
+    assert (options.local_noise_sd, options.data_root, options.devices) == (0.7, "d", 8)
+    assert underscored("--a-b=c-d") == "--a_b=c-d"
+    assert underscored("a-b") == "a-b"
+
+
+@pytest.mark.parametrize("path", sorted((REPOSITORY / "configs/certify").glob("*.yaml")), ids=str)
+def test_every_certify_config_parses(path: Path) -> None:
+    namespace = make_parser("certify.py").parse_args(["--config", str(path)])
+    SmoothingOptions.from_namespace(namespace)
+
+
+@pytest.mark.parametrize("path", sorted((REPOSITORY / "configs/train").glob("*.yaml")), ids=str)
+def test_every_train_config_parses(
+    path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    files = [path]
+    if "class_path" not in yaml.safe_load(path.read_text())["model"]:  # laid over another
+        files.insert(0, path.parent / "fashion_mnist_gaussian.yaml")
+    words = [word for file in files for word in ("-c", str(file))]
+    monkeypatch.setattr(sys, "argv", ["train.py", "fit", *words, "--print_config"])
+    with pytest.raises(SystemExit) as stopped:
+        train.main()
+    assert stopped.value.code in (0, None)
+    assert "class_path: diffsmooth.lit.training." in capsys.readouterr().out
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--model.init_args.sigma", "-1"], "sigma must be >= 0, got -1"),
+        (["--data.batch_size", "0"], "batch_size must be at least 1, got 0"),
+        (["--data.dataset", "minst"], "unknown dataset 'minst'"),
+        (["--ckpt_path", "nowhere.ckpt"], "nowhere.ckpt: no such checkpoint"),
+        (["--trainer.speed", "9"], "speed"),
+    ],
+)
+def test_training_mistakes_are_one_line_and_exit_code_2(
+    words: list[str],
+    message: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    config = str(REPOSITORY / "configs/train/fashion_mnist_gaussian.yaml")
+    quiet = ["--trainer.logger", "false", "--trainer.callbacks", "null"]
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["train.py", "validate", "-c", config, *quiet, *words])
+    with pytest.raises(SystemExit) as stopped:
+        train.main()
+    assert stopped.value.code == 2
+    line = capsys.readouterr().err.strip().splitlines()[-1]
+    assert line.startswith("train.py: error: ")
+    assert message in line
+
+
+def test_export_copies_the_weights(
+    classifier_file: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    out = tmp_path / "new" / "c.pt"
+    monkeypatch.setattr(sys, "argv", ["export", str(classifier_file), str(out)])
+    export.main()
+    assert "classifier" in capsys.readouterr().out
+    assert read_checkpoint(out).metadata == read_checkpoint(classifier_file).metadata
+
+
+def test_report_compares_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = ["idx\tlabel\tpredict\tradius\tcorrect\ttime"]
+    rows += [f"{i}\t1\t{1 if i < 3 else 0}\t{0.2 * i}\t{int(i < 3)}\t1.0" for i in range(4)]
+    table, figure = tmp_path / "a.txt", tmp_path / "f.svg"
+    table.write_text("\n".join(rows) + "\n")
+    monkeypatch.setattr(sys, "argv", ["report", str(table), "--figure", str(figure)])
+    report.main()
+    out = capsys.readouterr().out
+    assert "| run | 0.00 | 0.25 | 0.50 | ACR |" in out
+    assert (
+        "| a | 0.750 [0.194, 0.994] | 0.250 [0.006, 0.806] | 0.000 [0.000, 0.602] | 0.150 |" in out
+    )
+    assert "<svg" in figure.read_text()
+    monkeypatch.setattr(sys, "argv", ["report", str(tmp_path / "missing.txt")])
+    with pytest.raises(SystemExit) as stopped:
+        report.main()
+    assert stopped.value.code == 2
+    assert "missing.txt: no such file" in capsys.readouterr().err
+
+
+def test_the_console_script_lists_its_commands(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["diffsmooth"])
+    main.main()
+    assert all(name in capsys.readouterr().out for name in main.COMMANDS)
+    monkeypatch.setattr(sys, "argv", ["diffsmooth", "--version"])
+    main.main()
+    assert capsys.readouterr().out.strip() == __version__
+    monkeypatch.setattr(sys, "argv", ["diffsmooth", "certfy"])
+    with pytest.raises(SystemExit) as stopped:
+        main.main()
+    assert stopped.value.code == 2
+    assert "unknown command 'certfy': known are train, certify," in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", sorted(set(main.COMMANDS) - {"train"}))
+def test_every_command_explains_itself(
+    name: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["diffsmooth", name, "--help"])
+    with pytest.raises(SystemExit) as stopped:
+        main.main()
+    assert stopped.value.code == 0
+    assert f"usage: diffsmooth {name}" in capsys.readouterr().out

@@ -1,0 +1,168 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch.utils.data import DataLoader
+
+from diffsmooth.lit.data import load_images
+from diffsmooth.lit.data.fashion_mnist import SYSTEM_FOLDER
+from diffsmooth.lit.data.images import DataError
+from diffsmooth.lit.data.module import hold_out
+
+
+def save_npz(path: Path, n: int = 4, side: int = 6, classes: int = 2) -> Path:
+    images = np.arange(n * side * side * 3, dtype=np.uint8).reshape(n, side, side, 3)
+    np.savez(path, images=images, labels=np.arange(n) % classes)
+    return path
+
+
+def test_the_shipped_sample_is_100_images_a_class_class_by_class() -> None:
+    images = load_images("fashion_mnist_sample")
+    assert len(images) == 1000
+    assert images.labels.tolist() == [k for k in range(10) for _ in range(100)]
+    sample = images[950]
+    assert sample.image.shape == (1, 32, 32)
+    assert sample.image.dtype == torch.float32
+    assert (sample.label, sample.original_index) == (9, 950)
+    border = torch.ones(32, 32, dtype=torch.bool)
+    border[2:-2, 2:-2] = False
+    assert all((images[i].image[0][border] == 0).all() for i in range(0, 1000, 37))
+    values = torch.stack([images[i].image for i in range(0, 1000, 10)])
+    assert values.min() == 0
+    assert 0.99 < values.max() <= 1
+    # Fashion-MNIST's published mean of the unpadded images, within sampling error.
+    assert values[:, :, 2:-2, 2:-2].mean() == pytest.approx(0.286, abs=0.03)
+
+
+@pytest.mark.skipif(not SYSTEM_FOLDER.is_dir(), reason="Debian's dataset-fashion-mnist is absent")
+def test_the_sample_is_of_the_full_test_set(tmp_path: Path) -> None:
+    full = load_images("fashion_mnist", tmp_path)
+    assert len(full) == 10_000
+    sample = load_images("fashion_mnist_sample")
+    where = np.flatnonzero(full.labels == 3)[17]
+    assert torch.equal(sample[317].image, full[int(where)].image)
+
+
+def test_idx_files_are_found_under_the_root(tmp_path: Path) -> None:
+    import gzip
+
+    header = b"\x00\x00\x08\x03" + b"".join(v.to_bytes(4, "big") for v in (2, 28, 28))
+    pixels = bytes(range(256)) * 6 + bytes(32)
+    with gzip.open(tmp_path / "t10k-images-idx3-ubyte.gz", "wb") as file:
+        file.write(header + pixels)
+    labels = b"\x00\x00\x08\x01" + (2).to_bytes(4, "big") + bytes([3, 9])
+    (tmp_path / "t10k-labels-idx1-ubyte").write_bytes(labels)
+    with gzip.open(tmp_path / "t10k-labels-idx1-ubyte.gz", "wb") as file:
+        file.write(labels)
+    images = load_images("fashion_mnist", tmp_path)
+    assert images.labels.tolist() == [3, 9]
+    assert images[0].image[0, 2, 2:7].tolist() == pytest.approx([i / 255 for i in range(5)])
+    (tmp_path / "t10k-images-idx3-ubyte.gz").write_bytes(b"broken")
+    with pytest.raises(DataError, match="not a readable idx file"):
+        load_images("fashion_mnist", tmp_path)
+
+
+def test_npz_images_keep_their_index_and_bytes(tmp_path: Path) -> None:
+    images = load_images(str(save_npz(tmp_path / "mine.npz")))
+    assert images.info.name == "mine"
+    assert images.info.image_shape == (3, 6, 6)
+    assert images.info.num_classes == 2
+    batch = next(iter(DataLoader(images, batch_size=2, sampler=[3, 1])))
+    assert batch.original_index.tolist() == [3, 1]
+    assert batch.label.tolist() == [1, 1]
+    with np.load(tmp_path / "mine.npz") as stored:
+        expected = stored["images"][[3, 1]].transpose(0, 3, 1, 2) / 255
+    np.testing.assert_allclose(batch.image.numpy(), expected, atol=1e-7)
+
+
+def test_a_known_dataset_takes_an_npz_under_the_root(tmp_path: Path) -> None:
+    images = np.zeros((2, 32, 32, 3), dtype=np.uint8)
+    np.savez(tmp_path / "test.npz", images=images, labels=np.array([0, 9]))
+    assert load_images("cifar10", tmp_path).info.name == "cifar10"
+    np.savez(tmp_path / "test.npz", images=images, labels=np.array([0, 10]))
+    with pytest.raises(DataError, match="label 10 of image 1 is beyond the 10 classes of cifar10"):
+        load_images("cifar10", tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("arrays", "message"),
+    [
+        ({"images": np.zeros((1, 4, 4), np.uint8)}, "array 'labels' is missing"),
+        ({"images": np.zeros((1, 4, 4)), "labels": np.zeros(1, int)}, "images must be uint8"),
+        ({"images": np.zeros((1, 4, 4), np.uint8), "labels": np.zeros(2, int)}, "labels must be"),
+        ({"images": np.zeros((1, 4, 4), np.uint8), "labels": np.zeros(1)}, "labels must be"),
+        ({"images": np.zeros((0, 4, 4), np.uint8), "labels": np.zeros(0, int)}, "images must be"),
+    ],
+)
+def test_broken_npz_files(tmp_path: Path, arrays: dict[str, np.ndarray], message: str) -> None:
+    path = tmp_path / "x.npz"
+    np.savez(path, **arrays)
+    with pytest.raises(DataError, match=message):
+        load_images(str(path))
+
+
+def test_a_file_that_is_no_npz(tmp_path: Path) -> None:
+    path = tmp_path / "x.npz"
+    path.write_bytes(b"no zip")
+    with pytest.raises(DataError, match="not a readable"):
+        load_images(str(path))
+
+
+def make_folder(root: Path, classes: list[str], side: int = 300) -> None:
+    for k, name in enumerate(classes):
+        (root / name).mkdir(parents=True)
+        Image.new("RGB", (side, side + 20), (10 * k, 0, 255)).save(root / name / "a.png")
+
+
+def test_a_subset_of_imagenet_gets_the_canonical_labels(tmp_path: Path) -> None:
+    make_folder(tmp_path / "val", ["n01514668", "n12144580"])  # cock, corn
+    images = load_images("imagenet", tmp_path)
+    assert images.info.num_classes == 1000
+    assert [images[i].label for i in range(2)] == [7, 987]
+    assert "cock" in images.info.class_names[7]
+    assert images[0].image.shape == (3, 224, 224)
+    assert images[1].image[:, 100, 100].tolist() == pytest.approx([10 / 255, 0.0, 1.0])
+    make_folder(tmp_path / "val", ["dogs"])
+    with pytest.raises(DataError, match="not one of ImageNet's 1000 WordNet ids"):
+        load_images("imagenet", tmp_path)
+
+
+def test_any_folder_of_images(tmp_path: Path) -> None:
+    make_folder(tmp_path / "pets", ["cat", "dog"])
+    images = load_images(str(tmp_path / "pets"))
+    assert images.info.class_names == ("cat", "dog")
+    assert images.labels.tolist() == [0, 1]
+    with pytest.raises(DataError, match="no class folders"):
+        load_images(str(tmp_path / "pets" / "cat"))
+    (tmp_path / "pets" / "cat" / "a.png").write_bytes(b"broken")
+    with pytest.raises(DataError, match="not a readable image"):
+        _ = images[0]
+
+
+def test_unknown_words_are_named(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="unknown dataset 'minst': known are fashion_mnist,"):
+        load_images("minst")
+    with pytest.raises(DataError, match="split must be train or test, got 'val'"):
+        load_images("cifar10", tmp_path, "val")
+    with pytest.raises(DataError, match="no such folder"):
+        load_images("imagenet", tmp_path / "nowhere")
+
+
+def test_fingerprints_tell_datasets_apart(tmp_path: Path) -> None:
+    first = load_images(str(save_npz(tmp_path / "a.npz")))
+    same = load_images(str(save_npz(tmp_path / "b.npz")))
+    other = load_images(str(save_npz(tmp_path / "c.npz", classes=4)))
+    assert first.fingerprint() == same.fingerprint() != other.fingerprint()
+
+
+def test_held_out_images_are_a_fixed_partition() -> None:
+    held_out, rest = hold_out(100, 10, seed=3)
+    assert len(held_out) == 10
+    assert sorted(held_out + rest) == list(range(100))
+    assert hold_out(100, 10, seed=3) == (held_out, rest)
+    assert hold_out(100, 10, seed=4)[0] != held_out
+    assert hold_out(5, 0, seed=0) == ([], [0, 1, 2, 3, 4])
+    with pytest.raises(DataError, match="validation_images must be below"):
+        hold_out(5, 5, seed=0)

@@ -80,6 +80,7 @@ def build_job(options: SmoothingOptions, command: Purpose, plan: Plan) -> Job:
     trainer = _build_trainer(options)
     # After Lightning, which sets the threads of its own accord in child processes.
     torch.set_num_threads(options.threads_a_process)
+    torch.backends.cudnn.deterministic = True  # f must be one fixed function
     device = trainer.strategy.root_device
     batch = min(options.batch, plan.max_votes)
     precision = resolve_precision(options.precision, device.type)  # type: ignore[arg-type]
@@ -204,7 +205,7 @@ def _build_trainer(options: SmoothingOptions) -> pl.Trainer:
             callbacks=[CertificationProgress()],
         )
     except (RuntimeError, pl.utilities.exceptions.MisconfigurationException) as error:
-        raise ValueError(f"accelerator {options.accelerator}: {error}") from error
+        raise ValueError(str(error)) from error
 
 
 def _hush() -> None:

@@ -5,7 +5,6 @@ import sys
 from types import FrameType
 
 import torch
-from lightning.pytorch import seed_everything
 
 from diffsmooth.cli.errors import fail
 from diffsmooth.cli.job import Job
@@ -27,7 +26,6 @@ def run_job(
         All records on rank zero, by ascending index; None on the other ranks.
     """
     module, trainer, outputs, context = job
-    seed_everything(0, verbose=False)  # nothing draws from the global stream; if it did: the same
 
     def stop(signal_number: int, frame: FrameType | None) -> None:
         module.stop_requested = True
@@ -40,9 +38,12 @@ def run_job(
     except OutputError as error:
         fail(command, str(error))
     except SystemExit as stopped:
-        if stopped.code == 75:
-            print(f"{command}: stopped; the same command goes on from here", file=sys.stderr)
-        raise
+        if trainer.global_rank == 0:
+            print(f"\n{command}: stopped; the same command goes on from here", file=sys.stderr)
+        # Lightning ends with 1 after Ctrl-C; shells expect 128 + SIGINT.
+        raise SystemExit(
+            130 if trainer.interrupted and stopped.code == 1 else stopped.code
+        ) from None
     records = module.gather()
     if records is not None:
         outputs.finish(records, columns)

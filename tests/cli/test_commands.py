@@ -134,7 +134,8 @@ def test_the_console_script_lists_its_commands(
 ) -> None:
     monkeypatch.setattr(sys, "argv", ["diffsmooth"])
     main.main()
-    assert all(name in capsys.readouterr().out for name in main.COMMANDS)
+    out = capsys.readouterr().out
+    assert all(name in out for name in main.COMMANDS)
     monkeypatch.setattr(sys, "argv", ["diffsmooth", "--version"])
     main.main()
     assert capsys.readouterr().out.strip() == __version__

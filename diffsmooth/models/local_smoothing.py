@@ -45,7 +45,7 @@ class LocalSmoothing(nn.Module):
             noise = torch.randn(shape, generator=torch.Generator().manual_seed(seed))
         if tuple(noise.shape) != shape:
             raise ValueError(f"noise must be {shape}, got {tuple(noise.shape)}")
-        self.classifier = classifier
+        self.classifier = classifier.to(memory_format=torch.channels_last)  # twice as fast in bf16
         self.m = m
         self.sigma_local = sigma_local
         self.register_buffer("noise", noise.float(), persistent=False)

@@ -193,7 +193,8 @@ class AttentionBlock(nn.Module):
         b, c, height, width = x.shape
         flat = x.flatten(2)  # (B, C, T)
         qkv = self.qkv(self.norm(flat)).view(b, self.heads, 3 * c // self.heads, -1)
-        q, k, v = qkv.transpose(2, 3).chunk(3, dim=-1)  # each (B, heads, T, C / heads)
+        # Pixels before channels, in memory too: the fused attention kernels want it so.
+        q, k, v = qkv.transpose(2, 3).contiguous().chunk(3, dim=-1)  # each (B, heads, T, C / heads)
         h = F.scaled_dot_product_attention(q, k, v)
         h = self.proj_out(h.transpose(2, 3).reshape(b, c, -1))
         return (flat + h).view(b, c, height, width)

@@ -25,8 +25,10 @@ def classifier_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "fashion_mnist",
         arch="cifar_resnet8",
         input_layer="standard",
-        num_classes=10,
+        image_shape=[1, 32, 32],
         class_names=list(FASHION_MNIST.class_names),
+        mean=[0.286],
+        std=[0.353],
         sigma=0.25,
     )
     write_checkpoint(path, metadata, model.state_dict())

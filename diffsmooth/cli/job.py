@@ -22,7 +22,6 @@ from diffsmooth.models import (
     OneShotPurifier,
     SmoothedClassifier,
 )
-from diffsmooth.models.dataset_info import get_dataset_info
 from diffsmooth.models.noise import Purpose
 from diffsmooth.models.precision import resolve_precision
 from diffsmooth.models.presets import get_preset
@@ -85,7 +84,7 @@ def build_job(options: SmoothingOptions, command: Purpose, plan: Plan) -> Job:
     batch = min(options.batch, plan.max_votes)
     precision = resolve_precision(options.precision, device.type)  # type: ignore[arg-type]
     smoothed = SmoothedClassifier(
-        purifier, local, options.sigma, checkpoint.metadata.num_classes, batch, precision
+        purifier, local, options.sigma, len(checkpoint.metadata.class_names), batch, precision
     )
     identity = RunIdentity(
         command=command,
@@ -128,13 +127,12 @@ def _stop(maximum: int, total: int) -> int:
 def _check_classifier(checkpoint: Checkpoint, images: ImageSet) -> None:
     """Refuses a classifier that was not made for such images."""
     path, metadata = checkpoint.path, checkpoint.metadata
-    largest = int(images.labels.max())
-    if largest >= metadata.num_classes:
+    largest, classes = int(images.labels.max()), len(metadata.class_names)
+    if largest >= classes:
         raise ValueError(
-            f"{images.info.name}: label {largest} is beyond the {metadata.num_classes} classes "
-            f"of {path}"
+            f"{images.info.name}: label {largest} is beyond the {classes} classes of {path}"
         )
-    wanted, given = get_dataset_info(metadata.dataset).image_shape[0], images.info.image_shape[0]
+    wanted, given = metadata.image_shape[0], images.info.image_shape[0]
     if wanted != given:
         raise ValueError(
             f"{path} takes images of {wanted} channels, {images.info.name} has {given}"

@@ -34,6 +34,9 @@ class TrainCLI(LightningCLI):
             parser_class=TrainParser,
         )
 
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        parser.link_arguments("data.dataset", "model.init_args.dataset")
+
     def instantiate_classes(self) -> None:
         try:
             super().instantiate_classes()

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from diffsmooth.models.classifiers import build_classifier
-from diffsmooth.models.dataset_info import get_dataset_info
+from diffsmooth.models.dataset_info import DatasetInfo
 from diffsmooth.models.presets import build_unet
 from diffsmooth.models.unet import UNet
 
@@ -21,7 +21,7 @@ class CheckpointMetadata(NamedTuple):
     Attributes:
         kind: "classifier" or "unet".
         dataset: name of what it was trained on.
-        arch, input_layer, num_classes, class_names: of a classifier.
+        arch, input_layer, image_shape, class_names, mean, std: of a classifier; see `DatasetInfo`.
         sigma: of a classifier: its training noise (sigma'), [0, 1] pixel units; 0 for clean.
         preset, overrides: of a U-Net: its architecture.
         max_sigma: of a U-Net: the largest noise level it was trained for; None: its schedule's.
@@ -31,12 +31,26 @@ class CheckpointMetadata(NamedTuple):
     dataset: str
     arch: str = ""
     input_layer: str = ""
-    num_classes: int = 0
+    image_shape: list[int] = []
     class_names: list[str] = []
+    mean: list[float] = []
+    std: list[float] = []
     sigma: float | None = None
     preset: str = ""
     overrides: dict[str, Any] = {}
     max_sigma: float | None = None
+
+    @property
+    def dataset_info(self) -> DatasetInfo:
+        """Of a classifier: the facts of what it was trained on."""
+        channels, height, width = self.image_shape
+        return DatasetInfo(
+            self.dataset,
+            (channels, height, width),
+            tuple(self.class_names),
+            tuple(self.mean),
+            tuple(self.std),
+        )
 
 
 class Checkpoint(NamedTuple):
@@ -126,12 +140,8 @@ def classifier_of(checkpoint: Checkpoint) -> nn.Sequential:
         ValueError: not a classifier, or weights that do not fit.
     """
     metadata = _of_kind(checkpoint, "classifier")
-    model = build_classifier(
-        metadata.arch,
-        metadata.num_classes,
-        metadata.input_layer,
-        get_dataset_info(metadata.dataset),
-    )
+    info = metadata.dataset_info
+    model = build_classifier(metadata.arch, info.num_classes, metadata.input_layer, info)
     load_weights(model, checkpoint)
     return model.eval()
 

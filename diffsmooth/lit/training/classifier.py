@@ -10,11 +10,11 @@ from torch import Tensor, nn
 from torchmetrics.classification import MulticlassAccuracy
 
 from diffsmooth.lit.data.images import Batch
+from diffsmooth.lit.data.sources import describe_dataset
 from diffsmooth.lit.training.augment import random_crop, random_flip
 from diffsmooth.lit.training.learning_rate import LearningRate
 from diffsmooth.lit.training.module import TrainingModule
 from diffsmooth.models.classifiers import build_classifier
-from diffsmooth.models.dataset_info import get_dataset_info
 from diffsmooth.models.weights import CheckpointMetadata
 
 
@@ -28,7 +28,8 @@ class ClassifierTraining(TrainingModule):
 
     Args:
         arch: cifar_resnetD (D = 6n + 2) or any timm name.
-        dataset: fashion_mnist, cifar10 or imagenet: gives channels, classes and normalisation.
+        dataset: as in `ImageDataModule`: gives channels, classes and normalisation. train.py takes
+            it from there.
         sigma: standard deviation of the training noise (sigma' in the DiffSmooth paper), in [0, 1]
             pixel units; 0 trains on clean images.
         input_layer: standard, center or none.
@@ -60,7 +61,7 @@ class ClassifierTraining(TrainingModule):
         if crop_padding < 0:
             raise ValueError(f"crop_padding must be >= 0, got {crop_padding}")
         self._arch = arch
-        self._info = get_dataset_info(dataset)
+        self._info = describe_dataset(dataset)
         self._sigma = sigma
         self._input_layer = input_layer
         self._crop_padding = crop_padding
@@ -100,8 +101,10 @@ class ClassifierTraining(TrainingModule):
             dataset=self._info.name,
             arch=self._arch,
             input_layer=self._input_layer,
-            num_classes=self._info.num_classes,
+            image_shape=list(self._info.image_shape),
             class_names=list(self._info.class_names),
+            mean=list(self._info.mean),
+            std=list(self._info.std),
             sigma=self._sigma,
         )
 

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from diffsmooth.lit.data.images import Batch
+from diffsmooth.lit.data.sources import describe_dataset
 from diffsmooth.lit.training.augment import random_flip
 from diffsmooth.lit.training.learning_rate import LearningRate
 from diffsmooth.lit.training.module import TrainingModule
@@ -31,7 +32,8 @@ class DiffusionTraining(TrainingModule):
     Args:
         preset: the architecture and its schedule, see `models/presets.py`.
         overrides: fields of the architecture to change.
-        dataset: what it is trained on; a word in the checkpoint, for who reads it later.
+        dataset: as in `ImageDataModule`; a word in the checkpoint, for who reads it later. train.py
+            takes it from there.
         max_sigma: largest noise level, [0, 1] pixel units, that the network must denoise: timesteps
             are drawn uniformly up to that level's. None trains on the whole schedule.
         flip: random horizontal flips.
@@ -60,7 +62,7 @@ class DiffusionTraining(TrainingModule):
         super().__init__(optimizer, learning_rate, seed)
         self._preset = preset
         self._overrides = overrides or {}
-        self._dataset = dataset
+        self._dataset = describe_dataset(dataset).name
         self._max_sigma = max_sigma
         self._flip = flip
         self._psnr_sigmas = tuple(psnr_sigmas)

@@ -9,6 +9,7 @@ from conftest import TINY_UNET
 from lightning.pytorch.callbacks import EMAWeightAveraging, ModelCheckpoint
 
 from diffsmooth.lit.data import ImageDataModule
+from diffsmooth.lit.data.images import DataError
 from diffsmooth.lit.training import DiffusionTraining, GaussianTraining
 from diffsmooth.lit.training.augment import random_crop, random_flip
 from diffsmooth.lit.training.learning_rate import LearningRate
@@ -81,6 +82,27 @@ def test_gaussian_training_learns_and_its_checkpoint_is_read(tmp_path: Path, roo
     loaded = load_classifier(tmp_path / "out" / "last.ckpt")
     for key, value in module.classifier.state_dict().items():
         assert torch.equal(loaded.state_dict()[key], value)
+
+
+def test_training_on_ones_own_data(tmp_path: Path, root: Path) -> None:
+    module = GaussianTraining(
+        "cifar_resnet8", str(root), sigma=0.1, input_layer="none", crop_padding=0, flip=False
+    )
+    data = ImageDataModule(str(root), batch_size=32, validation_images=32)
+    trainer = make_trainer(
+        tmp_path, 1, callbacks=[ModelCheckpoint(tmp_path / "out", save_last=True)]
+    )
+    trainer.fit(module, datamodule=data)
+    trainer.test(module, datamodule=data, verbose=False)
+    metadata = read_checkpoint(tmp_path / "out" / "last.ckpt").metadata
+    assert (metadata.dataset, metadata.image_shape) == ("data", [1, 28, 28])
+    assert metadata.class_names == ["0", "1", "2", "3"]
+    assert load_classifier(tmp_path / "out" / "last.ckpt")(torch.zeros(2, 1, 28, 28)).shape == (
+        2,
+        4,
+    )
+    with pytest.raises(DataError, match="has no test images of its own"):
+        trainer.test(module, datamodule=ImageDataModule(str(root / "train.npz"), batch_size=32))
 
 
 def test_a_resumed_run_equals_an_unbroken_one(tmp_path: Path, root: Path) -> None:

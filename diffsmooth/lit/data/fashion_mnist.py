@@ -1,0 +1,66 @@
+"""Fashion-MNIST (Xiao et al. 2017, MIT licence), zero-padded to 1 x 32 x 32."""
+
+import gzip
+from pathlib import Path
+
+import numpy as np
+
+from diffsmooth.lit.data.images import ArrayImages, DataError
+from diffsmooth.lit.data.npz import load_npz
+from diffsmooth.models.dataset_info import FASHION_MNIST
+
+# Where Debian's package dataset-fashion-mnist puts the files.
+SYSTEM_FOLDER = Path("/usr/share/datasets/fashion-mnist")
+SAMPLE = Path(__file__).parent / "fashion_mnist_sample.npz"
+
+
+def load_fashion_mnist(root: Path, split: str) -> ArrayImages:
+    """The 60,000 training or 10,000 test images.
+
+    Looks for the four idx files, packed or not, in `root`, then in torchvision's folder under it,
+    then in Debian's system folder, and last lets torchvision download them to `root`.
+
+    Raises:
+        DataError: the files are nowhere and cannot be downloaded, or are broken.
+    """
+    prefix = {"train": "train", "test": "t10k"}[split]
+    for folder in (root, root / "FashionMNIST" / "raw", SYSTEM_FOLDER):
+        for ending in ("", ".gz"):
+            images = folder / f"{prefix}-images-idx3-ubyte{ending}"
+            labels = folder / f"{prefix}-labels-idx1-ubyte{ending}"
+            if images.is_file() and labels.is_file():
+                return ArrayImages(_read_idx(images), _read_idx(labels), FASHION_MNIST, images)
+    return _download(root, split)
+
+
+def load_fashion_mnist_sample() -> ArrayImages:
+    """The 1,000 test images that the package ships: 100 a class, stored class by class."""
+    return load_npz(SAMPLE, FASHION_MNIST._replace(name="fashion_mnist_sample"))
+
+
+def _read_idx(path: Path) -> np.ndarray:
+    """An array from an idx file (format: the MNIST page of LeCun et al.)."""
+    opener = gzip.open if path.suffix == ".gz" else open
+    try:
+        with opener(path, "rb") as file:
+            content = file.read()
+        if content[:3] != b"\x00\x00\x08":
+            raise ValueError("wrong magic number")
+        ndim = content[3]
+        shape = np.frombuffer(content, ">i4", ndim, offset=4)
+        return np.frombuffer(content, np.uint8, offset=4 + 4 * ndim).reshape(shape)
+    except (OSError, EOFError, ValueError, IndexError) as error:
+        raise DataError(f"{path}: not a readable idx file ({error})") from error
+
+
+def _download(root: Path, split: str) -> ArrayImages:
+    from torchvision.datasets import FashionMNIST
+
+    try:
+        data = FashionMNIST(str(root), train=split == "train", download=True)
+    except (OSError, RuntimeError) as error:
+        raise DataError(
+            f"Fashion-MNIST is neither under {root} nor in {SYSTEM_FOLDER} "
+            f"(apt-get install dataset-fashion-mnist) and cannot be downloaded ({error})"
+        ) from error
+    return ArrayImages(data.data.numpy(), data.targets.numpy(), FASHION_MNIST, root)

@@ -1,0 +1,103 @@
+"""Images in one folder a class: ImageNet, or any."""
+
+import hashlib
+from pathlib import Path
+
+import numpy as np
+from torchvision.datasets.folder import default_loader, make_dataset
+from torchvision.transforms import v2
+from torchvision.transforms.v2 import functional as F
+
+from diffsmooth.lit.data.images import DataError, ImageSet, Sample
+from diffsmooth.models.dataset_info import DatasetInfo, get_dataset_info
+
+EXTENSIONS = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp")
+
+
+class FolderImages(ImageSet):
+    """Images read from disk when asked for.
+
+    Args:
+        folder: holds one folder a class.
+        info: the dataset's facts.
+        class_index: label of each class folder.
+
+    Raises:
+        DataError: no image in the folder.
+    """
+
+    def __init__(self, folder: Path, info: DatasetInfo, class_index: dict[str, int]) -> None:
+        try:
+            files = make_dataset(folder, class_index, EXTENSIONS, allow_empty=True)
+        except OSError as error:
+            raise DataError(f"{folder}: not a readable folder ({error})") from error
+        if not files:
+            raise DataError(f"{folder}: no image in it (known endings: {' '.join(EXTENSIONS)})")
+        self.info = info
+        self.paths = [Path(path) for path, _ in files]
+        self.labels = np.array([label for _, label in files], dtype=np.int64)
+        # As in the field's evaluations: the shorter side to 8/7 of the crop (256 for 224).
+        _, height, width = info.image_shape
+        self._transform = v2.Compose(
+            [v2.Resize(max(height, width) * 8 // 7), v2.CenterCrop((height, width))]
+        )
+
+    def __getitem__(self, index: int) -> Sample:
+        try:
+            picture = default_loader(str(self.paths[index]))
+        except OSError as error:
+            raise DataError(f"{self.paths[index]}: not a readable image ({error})") from error
+        image = F.to_dtype(F.to_image(self._transform(picture)), scale=True)
+        return Sample(image, int(self.labels[index]), index)
+
+    def fingerprint(self) -> str:
+        """Of the files' names, sizes and labels: reading all of ImageNet would take too long."""
+        digest = hashlib.sha256(str(self.info.image_shape).encode())
+        for path, label in zip(self.paths, self.labels, strict=True):
+            digest.update(f"{path.parent.name}/{path.name} {path.stat().st_size} {label}\n".encode())
+        return digest.hexdigest()
+
+
+def load_imagenet(root: Path, split: str) -> FolderImages:
+    """ImageNet-1k from `root`/train or `root`/val, one folder a class named by its WordNet id.
+
+    A folder with some of the classes only still gets the canonical labels 0 .. 999.
+
+    Raises:
+        DataError: the folder is missing, or holds a class that is not ImageNet's.
+    """
+    from timm.data import ImageNetInfo
+
+    folder = root / {"train": "train", "test": "val"}[split]
+    found = _class_folders(folder)
+    canonical = {wordnet_id: k for k, wordnet_id in enumerate(ImageNetInfo().label_names())}
+    unknown = sorted(set(found) - set(canonical))
+    if unknown:
+        raise DataError(f"{folder / unknown[0]}: not one of ImageNet's 1000 WordNet ids")
+    return FolderImages(folder, get_dataset_info("imagenet"), {c: canonical[c] for c in found})
+
+
+def load_folder(root: Path, split: str, side: int = 224) -> FolderImages:
+    """Any images, one folder a class, in `root`/`split` or else in `root`; labels by sorted name.
+
+    Args:
+        root: the folder.
+        split: "train" or "test".
+        side: images are cropped to 3 x side x side.
+
+    Raises:
+        DataError: no class folders or no images.
+    """
+    folder = root / split if (root / split).is_dir() else root
+    classes = _class_folders(folder)
+    info = DatasetInfo(root.name, (3, side, side), tuple(classes))
+    return FolderImages(folder, info, {name: k for k, name in enumerate(classes)})
+
+
+def _class_folders(folder: Path) -> list[str]:
+    if not folder.is_dir():
+        raise DataError(f"{folder}: no such folder")
+    classes = sorted(entry.name for entry in folder.iterdir() if entry.is_dir())
+    if not classes:
+        raise DataError(f"{folder}: no class folders in it")
+    return classes

@@ -1,0 +1,112 @@
+"""Datasets of labelled images; every item carries the index that it has in the whole dataset."""
+
+import hashlib
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from diffsmooth.models.dataset_info import DatasetInfo
+
+
+class DataError(ValueError):
+    """The data are missing, broken, or not what was asked for."""
+
+
+class Sample(NamedTuple):
+    """One item.
+
+    Attributes:
+        image: float32 (C, H, W), in [0, 1].
+        label: class.
+        original_index: position in the whole dataset, before any subset or shuffle.
+    """
+
+    image: Tensor
+    label: int
+    original_index: int
+
+
+class Batch(NamedTuple):
+    """What the loaders make of B samples: (B, C, H, W), int64 (B,) and int64 (B,)."""
+
+    image: Tensor
+    label: Tensor
+    original_index: Tensor
+
+
+class ImageSet(Dataset[Sample]):
+    """A labelled dataset with its facts."""
+
+    info: DatasetInfo
+    labels: np.ndarray  # int64 (N,)
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def __getitem__(self, index: int) -> Sample:
+        raise NotImplementedError
+
+    def fingerprint(self) -> str:
+        """Hex digest that tells whether two datasets hold the same images and labels."""
+        raise NotImplementedError
+
+
+class ArrayImages(ImageSet):
+    """Images held in memory as bytes.
+
+    Args:
+        images: uint8 (N, H, W) or (N, H, W, C).
+        labels: integers (N,) in 0 .. num_classes - 1.
+        info: the dataset's facts; images smaller than its shape are zero-padded evenly.
+        source: the file's name, for error messages.
+
+    Raises:
+        DataError: other types, shapes or labels.
+    """
+
+    def __init__(
+        self, images: np.ndarray, labels: np.ndarray, info: DatasetInfo, source: Path | str
+    ) -> None:
+        if images.dtype != np.uint8 or images.ndim not in (3, 4):
+            raise DataError(
+                f"{source}: images must be uint8 (N, H, W) or (N, H, W, C), each 0..255, "
+                f"got {images.dtype} {images.shape}"
+            )
+        if images.ndim == 3:
+            images = images[..., None]
+        if not np.issubdtype(labels.dtype, np.integer) or labels.shape != images.shape[:1]:
+            raise DataError(
+                f"{source}: labels must be integers ({len(images)},), "
+                f"got {labels.dtype} {labels.shape}"
+            )
+        bad = np.flatnonzero((labels < 0) | (labels >= info.num_classes))
+        if bad.size:
+            raise DataError(
+                f"{source}: label {labels[bad[0]]} of image {bad[0]} is beyond the "
+                f"{info.num_classes} classes of {info.name}"
+            )
+        channels, height, width = info.image_shape
+        rows, columns = height - images.shape[1], width - images.shape[2]
+        if images.shape[3] != channels or rows < 0 or columns < 0 or rows % 2 or columns % 2:
+            raise DataError(
+                f"{source}: images of {images.shape[1:]} do not fit {info.name}'s "
+                f"{channels} x {height} x {width}"
+            )
+        self.info = info
+        self.labels = labels.astype(np.int64)
+        self._images = torch.from_numpy(images.transpose(0, 3, 1, 2).copy())
+        self._padding = (columns // 2, columns // 2, rows // 2, rows // 2)
+
+    def __getitem__(self, index: int) -> Sample:
+        image = torch.nn.functional.pad(self._images[index], self._padding).float() / 255
+        return Sample(image, int(self.labels[index]), index)
+
+    def fingerprint(self) -> str:
+        digest = hashlib.sha256(str((self._images.shape, self.info.image_shape)).encode())
+        digest.update(self._images.numpy().tobytes())
+        digest.update(self.labels.tobytes())
+        return digest.hexdigest()

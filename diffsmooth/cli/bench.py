@@ -21,13 +21,13 @@ from diffsmooth.models.presets import get_preset
 METHODS = ("Cohen", "diffusion denoised", "DiffSmooth m=5")
 
 
-def main(prog: str = "diffsmooth bench") -> None:
-    """Runs the command on the process's arguments."""
+def main(args: list[str] | None = None, prog: str = "diffsmooth bench") -> None:
+    """Runs the command on `args`, by default the process's."""
     parser = OneLineParser(prog=prog, description=__doc__)
     parser.add_argument("--batch", type=int, default=50, help="votes a forward pass")
     parser.add_argument("--votes", type=int, default=400, help="votes a repetition")
     parser.add_argument("--repetitions", type=int, default=5, help="the median is printed")
-    namespace = parser.parse_args()
+    namespace = parser.parse_args(args)
     for name in ("batch", "votes", "repetitions"):
         if getattr(namespace, name) < 1:
             fail(prog, f"{name} must be at least 1, got {getattr(namespace, name)}")

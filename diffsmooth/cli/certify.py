@@ -27,24 +27,33 @@ def make_parser(prog: str) -> OneLineParser:
     return parser
 
 
-def main(prog: str = "certify.py") -> None:
-    """Runs the command on the process\'s arguments."""
-    namespace = make_parser(prog).parse_args()
+def main(args: list[str] | None = None, prog: str = "certify.py") -> None:
+    """Runs the command on `args`, by default the process's."""
+    namespace = make_parser(prog).parse_args(args)
     with user_errors(prog):
         options = SmoothingOptions.from_namespace(namespace)
-        job = build_job(options, "certify", FixedSampleSize(namespace.n0, options.n, options.alpha))
-    records = run_job(job, prog, CERTIFY_COLUMNS, options.overwrite)
+        plan = FixedSampleSize(namespace.n0, options.n, options.alpha)
+        job = build_job(options, "certify", plan)
+        events = Path(options.logdir) / "certify" / relative_name(options.outfile)
+    records = run_job(job, prog, CERTIFY_COLUMNS)
     if records is None:
         return
+    files = job.files
     results = Results.from_records(records)
     text = summary_text(results)
     print(text)
-    outputs = job.outputs
-    save_figure(accuracy_figure({outputs.name: results}), outputs.figure)
-    folder = Path(options.logdir) / "certify" / outputs.name
-    pictures = show_images(job.module, records)
-    write_run(folder, outputs.name, results, pictures, text)
+    with user_errors(prog, OSError):
+        save_figure(accuracy_figure({files.name: results}), files.figure)
+        write_run(events, files.name, results, show_images(job.module, records), text)
     print(
-        f"table {outputs.table}, figure {outputs.figure}, journal {outputs.journal}\n"
+        f"table {files.table}, figure {files.figure}, journal {files.journal}\n"
         f"curves and images: tensorboard --logdir {options.logdir}"
     )
+
+
+def relative_name(outfile: str) -> Path:
+    """OUT's path below the working directory, or else below the root: one folder a run."""
+    path = Path(outfile).resolve()
+    path = path.with_suffix("") if path.suffix in (".txt", ".tsv") else path
+    here = Path.cwd()
+    return path.relative_to(here) if path.is_relative_to(here) else Path(*path.parts[1:])

@@ -4,12 +4,12 @@ from diffsmooth.cli.errors import OneLineParser, user_errors
 from diffsmooth.models.weights import read_checkpoint, write_checkpoint
 
 
-def main(prog: str = "diffsmooth export") -> None:
-    """Runs the command on the process\'s arguments."""
+def main(args: list[str] | None = None, prog: str = "diffsmooth export") -> None:
+    """Runs the command on `args`, by default the process's."""
     parser = OneLineParser(prog=prog, description=__doc__)
     parser.add_argument("checkpoint", type=str, help="a .ckpt that train.py wrote")
     parser.add_argument("outfile", type=str, help="file to write")
-    namespace = parser.parse_args()
+    namespace = parser.parse_args(args)
     with user_errors(prog, ValueError, OSError):
         checkpoint = read_checkpoint(namespace.checkpoint)
         write_checkpoint(

@@ -1,6 +1,7 @@
 """From options to a job that is ready to run: datasets, networks, plan, identity, trainer."""
 
 import logging
+import os
 import warnings
 from datetime import timedelta
 from pathlib import Path
@@ -8,13 +9,14 @@ from typing import NamedTuple
 
 import lightning.pytorch as pl
 import torch
+from lightning.pytorch.plugins.environments import SLURMEnvironment
 from lightning.pytorch.strategies import DDPStrategy
 
 from diffsmooth.cli.options import SmoothingOptions
 from diffsmooth.lit.certification import CertificationModule
 from diffsmooth.lit.data import ImageSet, load_images
 from diffsmooth.lit.identity import RunIdentity, file_sha256, hardware_name
-from diffsmooth.lit.outputs import Outputs, RunContext
+from diffsmooth.lit.outputs import OutputFiles, Outputs, RunContext
 from diffsmooth.lit.progress import CertificationProgress
 from diffsmooth.models import (
     IdentityPurifier,
@@ -50,8 +52,7 @@ class Job(NamedTuple):
 
     module: CertificationModule
     trainer: pl.Trainer
-    outputs: Outputs
-    context: RunContext
+    files: OutputFiles
 
 
 def build_job(options: SmoothingOptions, command: Purpose, plan: Plan) -> Job:
@@ -61,13 +62,19 @@ def build_job(options: SmoothingOptions, command: Purpose, plan: Plan) -> Job:
         ValueError: a user's mistake.
     """
     _hush()
-    images = load_images(options.dataset, options.data_root, options.split)
+    files = OutputFiles(options.outfile)
+    # What the first start chose of its own accord binds those that go on from there.
+    chosen = (None if options.overwrite else files.stored_identity()) or {}
+    checkpoint = read_checkpoint(options.classifier)
+    classifier = classifier_of(checkpoint)
+    metadata = checkpoint.metadata
+    images = load_images(
+        options.dataset, options.data_root, options.split, metadata.image_shape[-1]
+    )
+    _check_classifier(checkpoint, images)
     selection = list(range(0, _stop(options.max, len(images)), options.skip))
     if not selection:
         raise ValueError(f"no image is left with skip {options.skip} and max {options.max}")
-    checkpoint = read_checkpoint(options.classifier)
-    classifier = classifier_of(checkpoint)
-    _check_classifier(checkpoint, images)
     purifier, diffusion = _build_purifier(options, images)
     local = LocalSmoothing(
         classifier,
@@ -77,14 +84,18 @@ def build_job(options: SmoothingOptions, command: Purpose, plan: Plan) -> Job:
         options.local_seed,
     )
     trainer = _build_trainer(options)
-    # After Lightning, which sets the threads of its own accord in child processes.
-    torch.set_num_threads(options.threads_a_process)
-    torch.backends.cudnn.deterministic = True  # f must be one fixed function
     device = trainer.strategy.root_device
+    # f must be one fixed function: no choice of kernels by timing, and float32 means float32.
+    torch.backends.cudnn.deterministic = True
+    torch.backends.cudnn.benchmark = False
+    torch.backends.cudnn.allow_tf32 = False
     batch = min(options.batch, plan.max_votes)
-    precision = resolve_precision(options.precision, device.type)  # type: ignore[arg-type]
+    precision = options.precision
+    if precision == "auto":
+        precision = chosen.get("precision", precision)
+    precision = resolve_precision(precision, device.type)
     smoothed = SmoothedClassifier(
-        purifier, local, options.sigma, len(checkpoint.metadata.class_names), batch, precision
+        purifier, local, options.sigma, len(metadata.class_names), batch, precision
     )
     identity = RunIdentity(
         command=command,
@@ -103,11 +114,10 @@ def build_job(options: SmoothingOptions, command: Purpose, plan: Plan) -> Job:
         local_seed=options.local_seed,
         plan=str(plan),
         batch=batch,
-        threads=options.threads_a_process,
+        threads=options.threads or chosen.get("threads") or _threads_a_process(options.devices),
         precision=precision,
         hardware=hardware_name(device),
     )
-    outputs = Outputs(options.outfile)
     context = RunContext(
         options.devices,
         options.num_nodes,
@@ -116,8 +126,18 @@ def build_job(options: SmoothingOptions, command: Purpose, plan: Plan) -> Job:
         str(diffusion or ""),
         options.data_root,
     )
-    module = CertificationModule(smoothed, plan, images, selection, identity, outputs)
-    return Job(module, trainer, outputs, context)
+    outputs = Outputs(files, identity)
+    module = CertificationModule(
+        smoothed, plan, images, selection, outputs, context, options.overwrite
+    )
+    return Job(module, trainer, files)
+
+
+def _threads_a_process(processes: int) -> int:
+    """The cores of this host that we may use, shared among its processes."""
+    affinity = getattr(os, "sched_getaffinity", None)  # Linux only
+    cores = len(affinity(0)) if affinity else os.cpu_count() or 1
+    return max(1, cores // processes)
 
 
 def _stop(maximum: int, total: int) -> int:
@@ -132,10 +152,11 @@ def _check_classifier(checkpoint: Checkpoint, images: ImageSet) -> None:
         raise ValueError(
             f"{images.info.name}: label {largest} is beyond the {classes} classes of {path}"
         )
-    wanted, given = metadata.image_shape[0], images.info.image_shape[0]
+    wanted, given = tuple(metadata.image_shape), images.info.image_shape
     if wanted != given:
         raise ValueError(
-            f"{path} takes images of {wanted} channels, {images.info.name} has {given}"
+            f"{path} takes images of {' x '.join(map(str, wanted))}, "
+            f"{images.info.name} has {' x '.join(map(str, given))}"
         )
 
 
@@ -189,13 +210,24 @@ def _check_unet(checkpoint: Checkpoint, unet: UNet, sigma: float, images: ImageS
 
 
 def _build_trainer(options: SmoothingOptions) -> pl.Trainer:
-    many = options.devices * options.num_nodes > 1
+    processes = options.devices * options.num_nodes
+    slurm = SLURMEnvironment.detect()
+    started = int(os.environ.get("SLURM_NTASKS" if slurm else "WORLD_SIZE", processes))
+    if started != processes:
+        raise ValueError(
+            f"the launcher started {started} processes, but devices x num_nodes is "
+            f"{options.devices} x {options.num_nodes}: set --devices and --num_nodes to match"
+        )
     try:
         return pl.Trainer(
             accelerator=options.accelerator,
             devices=options.devices,
             num_nodes=options.num_nodes,
-            strategy=DDPStrategy(process_group_backend="gloo", timeout=ONE_RUN) if many else "auto",
+            strategy=DDPStrategy(process_group_backend="gloo", timeout=ONE_RUN)
+            if processes > 1
+            else "auto",
+            # Rerunning is by the batch script; Lightning would requeue in mid-prediction.
+            plugins=[SLURMEnvironment(auto_requeue=False)] if slurm else None,
             use_distributed_sampler=False,
             logger=False,
             enable_checkpointing=False,

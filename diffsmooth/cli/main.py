@@ -30,8 +30,8 @@ def main() -> None:
     if words[0] not in COMMANDS:
         fail("diffsmooth", f"unknown command {words[0]!r}: known are {', '.join(COMMANDS)}")
     command = import_module(f"diffsmooth.cli.{words[0]}")  # only what is needed: torch is slow
-    sys.argv = sys.argv[1:]
-    command.main(prog=f"diffsmooth {words[0]}")
+    # sys.argv stays as it is: Lightning starts the other ranks by it.
+    command.main(words[1:], prog=f"diffsmooth {words[0]}")
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """The options that `certify` and `predict` share: what is smoothed, and on what it runs."""
 
-import os
+import math
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -37,8 +37,8 @@ class SmoothingOptions:
     overwrite: bool
 
     def __post_init__(self) -> None:
-        if not self.sigma > 0:
-            raise ValueError(f"sigma must be > 0, got {self.sigma}")
+        if not 0 < self.sigma < math.inf:
+            raise ValueError(f"sigma must be > 0 and finite, got {self.sigma}")
         lowest = {"batch": 1, "skip": 1, "max": -1, "n": 1, "m": 1, "devices": 1, "num_nodes": 1}
         for name, bound in lowest.items():
             if getattr(self, name) < bound:
@@ -52,11 +52,6 @@ class SmoothingOptions:
             raise ValueError(f"threads must be at least 1, got {self.threads}")
         if self.purifier not in ("oneshot", "none"):
             raise ValueError(f"purifier must be oneshot or none, got {self.purifier!r}")
-
-    @property
-    def threads_a_process(self) -> int:
-        """--threads, or the cores of this host shared among its processes."""
-        return self.threads or max(1, len(os.sched_getaffinity(0)) // self.devices)
 
     @classmethod
     def from_namespace(cls, namespace: Any) -> "SmoothingOptions":
@@ -106,4 +101,4 @@ def add_options(parser: ArgumentParser, batch: int, skip: int, n: int) -> None:
     add("--num_nodes", type=int, default=1, help="hosts")
     add("--logdir", type=str, default="logs", help="folder of the TensorBoard events")
     add("--overwrite", type=bool, default=False, nargs="?", const=True,
-        help="replace an outfile of a different run")  # fmt: skip
+        help="replace the files of a different run; the run's own are kept")  # fmt: skip

@@ -13,20 +13,20 @@ DESCRIPTION = """Predicts images by the smoothed classifier (Cohen et al.'s PRED
 its class with probability at least 1 - alpha, or -1 (abstain)."""
 
 
-def main(prog: str = "diffsmooth predict") -> None:
-    """Runs the command on the process\'s arguments."""
+def main(args: list[str] | None = None, prog: str = "diffsmooth predict") -> None:
+    """Runs the command on `args`, by default the process's."""
     parser = OneLineParser(prog=prog, description=DESCRIPTION)
     add_options(parser, batch=1000, skip=1, n=100_000)
-    namespace = parser.parse_args()
+    namespace = parser.parse_args(args)
     with user_errors(prog):
         options = SmoothingOptions.from_namespace(namespace)
         job = build_job(options, "predict", MajorityVote(options.n, options.alpha))
-    records = run_job(job, prog, PREDICT_COLUMNS, options.overwrite)
+    records = run_job(job, prog, PREDICT_COLUMNS)
     if records is None:
         return
     accuracy = np.mean([record.correct for record in records])
     abstained = np.mean([record.certificate.prediction == ABSTAIN for record in records])
     print(
         f"accuracy {accuracy:.3f}, abstained {abstained:.3f}, {len(records)} images\n"
-        f"table {job.outputs.table}, journal {job.outputs.journal}"
+        f"table {job.files.table}, journal {job.files.journal}"
     )

@@ -1,14 +1,14 @@
 """Runs a job and shows what came out: the common part of `certify` and `predict`."""
 
-import signal
 import sys
-from types import FrameType
 
 import torch
 
 from diffsmooth.cli.errors import fail
 from diffsmooth.cli.job import Job
 from diffsmooth.lit.certification import CertificationModule
+from diffsmooth.lit.data.images import DataError
+from diffsmooth.lit.gather import GatherError
 from diffsmooth.lit.outputs import OutputError
 from diffsmooth.models.noise import NoiseStream
 from diffsmooth.report.tensorboard import ImageTriple
@@ -17,37 +17,31 @@ from diffsmooth.stats import ImageRecord
 SHOWN_IMAGES = 4
 
 
-def run_job(
-    job: Job, command: str, columns: tuple[str, ...], overwrite: bool
-) -> list[ImageRecord] | None:
+def run_job(job: Job, command: str, columns: tuple[str, ...]) -> list[ImageRecord] | None:
     """Runs all images that are not done yet and writes the table.
 
     Returns:
         All records on rank zero, by ascending index; None on the other ranks.
     """
-    module, trainer, outputs, context = job
-
-    def stop(signal_number: int, frame: FrameType | None) -> None:
-        module.stop_requested = True
-
-    signal.signal(signal.SIGTERM, stop)
+    module, trainer, _ = job
     try:
-        if trainer.global_rank == 0:
-            outputs.prepare(module.identity, context, overwrite)
         trainer.predict(module, return_predictions=False)
-    except OutputError as error:
-        fail(command, str(error))
+        records = module.gather()
+        if records is not None:
+            module.outputs.finish(records, columns)
+        return records
+    except (OutputError, DataError, GatherError) as error:
+        # Only rank zero fails: a launcher that sees another rank fail kills rank zero, which would
+        # then say nothing.
+        if trainer.global_rank == 0:
+            fail(command, str(error))
+        raise SystemExit(0) from error
     except SystemExit as stopped:
         if trainer.global_rank == 0:
             print(f"\n{command}: stopped; the same command goes on from here", file=sys.stderr)
         # Lightning ends with 1 after Ctrl-C; shells expect 128 + SIGINT.
-        raise SystemExit(
-            130 if trainer.interrupted and stopped.code == 1 else stopped.code
-        ) from None
-    records = module.gather()
-    if records is not None:
-        outputs.finish(records, columns)
-    return records
+        interrupted = trainer.interrupted and stopped.code == 1
+        raise SystemExit(130 if interrupted else stopped.code) from None
 
 
 def show_images(module: CertificationModule, records: list[ImageRecord]) -> list[ImageTriple]:

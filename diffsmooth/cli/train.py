@@ -1,9 +1,9 @@
 """`diffsmooth train`, also `python train.py`: LightningCLI over the training modules."""
 
-import sys
 import warnings
 
-from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
+import lightning.pytorch as pl
+from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 
 from diffsmooth.cli.errors import OneLineErrors, fail, root_message, user_errors
 from diffsmooth.lit.data.images import DataError
@@ -18,10 +18,18 @@ class TrainParser(OneLineErrors, LightningArgumentParser):
     """LightningCLI's parser with errors of one line."""
 
 
+class SaveTrainingConfig(SaveConfigCallback):
+    """Saves the config of a training; an evaluation must not replace it by its own."""
+
+    def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        if stage == "fit":
+            super().setup(trainer, pl_module, stage)
+
+
 class TrainCLI(LightningCLI):
     """LightningCLI that turns user mistakes into one line, and evaluates exported checkpoints."""
 
-    def __init__(self, prog: str) -> None:
+    def __init__(self, args: list[str] | None, prog: str) -> None:
         self._prog = prog
         TrainParser.command = prog
         super().__init__(
@@ -29,13 +37,18 @@ class TrainCLI(LightningCLI):
             ImageDataModule,
             subclass_mode_model=True,
             auto_configure_optimizers=False,  # the modules have an optimizer of their own
+            save_config_callback=SaveTrainingConfig,
             save_config_kwargs={"overwrite": True},
             seed_everything_default=0,
             parser_class=TrainParser,
+            args=args,
         )
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         parser.link_arguments("data.dataset", "model.init_args.dataset")
+
+    def _parse_ckpt_path(self) -> None:
+        """Not as LightningCLI does: stored hyper-parameters never beat what the user says."""
 
     def instantiate_classes(self) -> None:
         try:
@@ -45,13 +58,19 @@ class TrainCLI(LightningCLI):
 
     def before_fit(self) -> None:
         path = self._checkpoint_path()
-        if path is None:
+        if path is None or path in KEYWORDS:
             return
         with user_errors(self._prog):
             checkpoint = read_checkpoint(path)
             if not checkpoint.resumable:
                 raise ValueError(f"{path}: holds weights only, training cannot resume from it")
             check_weights(self.model.network, checkpoint)
+            stored, asked = checkpoint.metadata._asdict(), self.model.metadata()._asdict()
+            for name, value in asked.items():
+                if stored[name] != value:
+                    raise ValueError(
+                        f"{path}: was trained with {name} {stored[name]!r}, not {value!r}"
+                    )
 
     def before_validate(self) -> None:
         self._load_weights()
@@ -60,22 +79,24 @@ class TrainCLI(LightningCLI):
         self._load_weights()
 
     def _checkpoint_path(self) -> str | None:
-        """--ckpt_path, if it names a file."""
         path = self.config_init[self.subcommand]["ckpt_path"]
-        return None if path is None or path in KEYWORDS else str(path)
+        return None if path is None else str(path)
 
     def _load_weights(self) -> None:
         # Not by Lightning: so an exported checkpoint will do, and what does not fit is named.
         path = self._checkpoint_path()
-        if path is not None:
-            with user_errors(self._prog):
-                load_weights(self.model.network, read_checkpoint(path))
-            self.config_init[self.subcommand]["ckpt_path"] = None
+        with user_errors(self._prog):
+            if path is None or path in KEYWORDS:
+                raise ValueError(
+                    f"{self.subcommand} needs --ckpt_path FILE, the weights to evaluate"
+                )
+            load_weights(self.model.network, read_checkpoint(path))
+        self.config_init[self.subcommand]["ckpt_path"] = None
 
 
-def main(prog: str = "train.py") -> None:
-    """Runs fit, validate or test on the process's arguments."""
+def main(args: list[str] | None = None, prog: str = "train.py") -> None:
+    """Runs fit, validate or test on `args`, by default the process's."""
     warnings.filterwarnings("ignore", ".*LeafSpec.*")
-    sys.argv[0] = prog
+    warnings.filterwarnings("ignore", ".*LightningCLI's args parameter.*")
     with user_errors(prog, DataError):
-        TrainCLI(prog)
+        TrainCLI(args, prog)

@@ -1,54 +1,72 @@
-"""Gathering records from the ranks: by objects over gloo, since ranks hold different numbers."""
+"""What the ranks tell each other: by objects over gloo, since ranks hold different numbers."""
+
+import time
+from collections.abc import Callable
+from typing import TypeVar
 
 import torch.distributed as dist
 
 from diffsmooth.lit.journal import merge_records
 from diffsmooth.stats import ImageRecord
 
+T = TypeVar("T")
+POLL_SECONDS = 0.1
 
-def _is_distributed() -> bool:
-    return dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1
+
+class GatherError(ValueError):
+    """Not all images came together."""
 
 
-def share_done(done: set[int]) -> set[int]:
-    """The union over the ranks of the images that are done; waits for all ranks."""
+def from_all_ranks(item: T) -> list[T]:
+    """Each rank's item, by rank, on every rank; waits for all."""
     if not _is_distributed():
-        return done
-    all_done: list[set[int] | None] = [None] * dist.get_world_size()
-    dist.all_gather_object(all_done, done)
-    return set().union(*(part for part in all_done if part is not None))
+        return [item]
+    items: list[T | None] = [None] * dist.get_world_size()
+    dist.all_gather_object(items, item)
+    return items  # type: ignore[return-value]
 
 
-def gather_records(records: list[ImageRecord], selection: list[int]) -> list[ImageRecord] | None:
+def gather_records(
+    records: list[ImageRecord], selection: list[int], while_waiting: Callable[[], None]
+) -> list[ImageRecord] | None:
     """All ranks' records, merged, on rank zero; None elsewhere. Waits for all ranks.
 
     Args:
         records: this rank's.
         selection: indices that must be there.
+        while_waiting: called again and again until all ranks are here; may raise.
 
     Raises:
-        ValueError: (rank zero) an image is missing, or two records of one differ.
+        GatherError: another rank ended early; or (rank zero) an image is missing, or two records
+            of one differ.
     """
     rows = records
     if _is_distributed():
-        parts: list[list[ImageRecord] | None] | None = None
-        if dist.get_rank() == 0:
-            parts = [None] * dist.get_world_size()
-        dist.gather_object(records, parts, dst=0)
+        # Ranks end hours apart. A blocking collective would not let signal handlers run.
+        arrived = dist.barrier(async_op=True)
+        while not arrived.is_completed():
+            while_waiting()
+            time.sleep(POLL_SECONDS)
+        parts: list[list[ImageRecord]] | None = None
+        try:
+            arrived.wait()
+            if dist.get_rank() == 0:
+                parts = [[] for _ in range(dist.get_world_size())]
+            dist.gather_object(records, parts, dst=0)
+        except RuntimeError as error:
+            raise GatherError("another process ended early; the same command goes on") from error
         if parts is None:
             return None
-        rows = [record for part in parts if part is not None for record in part]
-    merged = merge_records(rows)
+        rows = [record for part in parts for record in part]
+    try:
+        merged = merge_records(rows)
+    except ValueError as error:
+        raise GatherError(str(error)) from error
     missing = sorted(set(selection) - {record.index for record in merged})
     if missing:
-        raise ValueError(f"{len(missing)} images are missing, the first is {missing[0]}")
+        raise GatherError(f"{len(missing)} images are missing, the first is {missing[0]}")
     return merged
 
 
-def shared_identity(identity: str) -> str:
-    """Rank zero's identity, on every rank."""
-    if not _is_distributed():
-        return identity
-    box = [identity]
-    dist.broadcast_object_list(box, src=0)
-    return box[0]
+def _is_distributed() -> bool:
+    return dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1

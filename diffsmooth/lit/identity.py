@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from diffsmooth import __version__
 from diffsmooth.models.noise import BLOCK, Purpose
 
 
@@ -28,7 +29,7 @@ class RunIdentity:
         threads: of a process, on the CPU.
         precision: float32 or bf16.
         hardware: kind of device that computed.
-        noise_source, torch, numpy: generator and versions.
+        noise_source, diffsmooth, torch, numpy: generator and versions.
     """
 
     command: Purpose
@@ -51,11 +52,16 @@ class RunIdentity:
     precision: str
     hardware: str
     noise_source: str = f"numpy-philox4x64, blocks of {BLOCK}"
+    diffsmooth: str = __version__
     torch: str = torch.__version__
     numpy: str = np.__version__
 
     def to_json(self) -> str:
         return json.dumps(asdict(self), indent=2)
+
+    def digest(self) -> str:
+        """A short name of the identity."""
+        return hashlib.sha256(self.to_json().encode()).hexdigest()[:16]
 
     def difference(self, other: dict[str, object]) -> str:
         """The first field in which a stored identity differs, in words; "" if none does."""
@@ -77,5 +83,8 @@ def hardware_name(device: torch.device) -> str:
     if device.type == "cuda":
         return f"cuda {torch.cuda.get_device_name(device)}"
     if device.type == "cpu":
-        return f"cpu {torch.backends.cpu.get_cpu_capability()}"
+        flags = [
+            flag for flag in ("avx512_bf16", "amx_bf16") if torch.cpu.get_capabilities().get(flag)
+        ]
+        return " ".join(["cpu", torch.backends.cpu.get_cpu_capability(), *flags])
     return device.type

@@ -1,13 +1,9 @@
 """Which number format the layers compute in."""
 
-from typing import Literal
-
 import torch
 
-Precision = Literal["auto", "float32", "bf16"]
 
-
-def resolve_precision(precision: Precision, device_type: str) -> str:
+def resolve_precision(precision: str, device_type: str) -> str:
     """ "float32" or "bf16" (autocast layers; image, noise and counts stay float32).
 
     Args:

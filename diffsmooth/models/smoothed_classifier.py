@@ -1,5 +1,6 @@
 """The smoothed classifier: one code path for Cohen, diffusion denoised smoothing and DiffSmooth."""
 
+import math
 from collections.abc import Callable
 
 import numpy as np
@@ -47,8 +48,8 @@ class SmoothedClassifier(nn.Module):
         precision: str = "float32",
     ) -> None:
         super().__init__()
-        if not sigma > 0:
-            raise ValueError(f"sigma must be > 0, got {sigma}")
+        if not 0 < sigma < math.inf:
+            raise ValueError(f"sigma must be > 0 and finite, got {sigma}")
         if num_classes < 2:
             raise ValueError(f"num_classes must be at least 2, got {num_classes}")
         if batch < 1:
@@ -93,10 +94,14 @@ class SmoothedClassifier(nn.Module):
             stream: of standard normal draws shaped like the image.
             votes: how many, at least 1.
             done: told the number of votes cast after each batch.
+
+        Raises:
+            ValueError: an output that is not finite, or of another number of classes.
         """
         device = self.device
         image = image.to(device)
         counts = torch.zeros(self.num_classes, dtype=torch.int64, device=device)
+        finite = torch.ones((), dtype=torch.bool, device=device)
         for start in range(0, votes, self.batch):
             size = min(self.batch, votes - start)
             noise = stream.take(size)
@@ -105,10 +110,18 @@ class SmoothedClassifier(nn.Module):
             if device.type == "cuda":
                 noise = noise.pin_memory()
             confidence = self.confidence(self.add_noise(image, noise.to(device, non_blocking=True)))
+            if confidence.shape[1] != self.num_classes:
+                raise ValueError(
+                    f"the classifier has {confidence.shape[1]} classes, not {self.num_classes}"
+                )
+            finite &= confidence[:size].isfinite().all()
             winners = confidence.argmax(dim=1)[:size]
             counts += torch.bincount(winners, minlength=self.num_classes)
             if done is not None:
                 done(size)
+        # Not a number has an argmax, too: all votes for class 0, and the largest radius.
+        if not finite:
+            raise ValueError("the networks' output is not finite")
         return counts.cpu().numpy()
 
     def run_plan(

@@ -14,7 +14,7 @@ def read_results(path: Path | str) -> Results:
 
     Args:
         path: a journal (.jsonl), or a table with the columns idx, label, predict, radius, correct
-            and time (seconds), separated by tabs.
+            and time (seconds, or h:mm:ss), separated by tabs.
 
     Raises:
         ValueError: missing, empty or broken; the message names the file.
@@ -23,13 +23,7 @@ def read_results(path: Path | str) -> Results:
     if not path.is_file():
         raise ValueError(f"{path}: no such file")
     if path.suffix == ".jsonl":
-        records = []
-        for number, line in enumerate(path.read_text().splitlines(), start=1):
-            try:
-                records.append(ImageRecord.from_json(line))
-            except ValueError as error:
-                raise ValueError(f"{path}, line {number}: {error}") from error
-        return Results.from_records(records)
+        return _read_journal(path)
     try:
         table = pd.read_csv(path, sep="\t")
     except (pd.errors.EmptyDataError, pd.errors.ParserError, UnicodeDecodeError) as error:
@@ -37,17 +31,46 @@ def read_results(path: Path | str) -> Results:
     missing = [column for column in CERTIFY_COLUMNS if column not in table.columns]
     if missing:
         raise ValueError(f"{path}: column {missing[0]!r} is missing")
-    for column in CERTIFY_COLUMNS:
+    for column in CERTIFY_COLUMNS[:-1]:
         numbers = pd.to_numeric(table[column], errors="coerce")
         bad = np.flatnonzero(numbers.isna())
         if bad.size:
             raise ValueError(f"{path}, line {bad[0] + 2}: {column} is not a number")
         table[column] = numbers
+    table["time"] = [_seconds(cell) for cell in table["time"]]
     table = table.sort_values("idx")
+    # Our own tables have their journal beside them, which knows what the votes could give.
+    journal = path.with_name(f"{run_name(path)}.jsonl")
     return Results(
         index=table["idx"].to_numpy(np.int64),
         label=table["label"].to_numpy(np.int64),
         prediction=table["predict"].to_numpy(np.int64),
         radius=table["radius"].to_numpy(np.float64),
         seconds=table["time"].to_numpy(np.float64),
+        max_radius=_read_journal(journal).max_radius if journal.is_file() else None,
     )
+
+
+def run_name(path: Path) -> str:
+    """A run's name: its file's without a final .jsonl, .txt or .tsv."""
+    return path.stem if path.suffix in (".jsonl", ".txt", ".tsv") else path.name
+
+
+def _read_journal(path: Path) -> Results:
+    records = []
+    for number, line in enumerate(path.read_text().splitlines(), start=1):
+        try:
+            records.append(ImageRecord.from_json(line))
+        except ValueError as error:
+            raise ValueError(f"{path}, line {number}: {error}") from error
+    if any(record.certificate.n0 == 0 for record in records):
+        raise ValueError(f"{path}: is of `diffsmooth predict`, which certifies nothing")
+    return Results.from_records(records)
+
+
+def _seconds(cell: object) -> float:
+    """Seconds from a number or from h:mm:ss.ffffff; NaN where it is neither."""
+    try:
+        return float(str(cell))
+    except ValueError:
+        return pd.to_timedelta(str(cell), errors="coerce").total_seconds()

@@ -8,6 +8,7 @@ A plan is driven by an ask/tell loop that knows nothing of the plan::
     certificate = run.certificate
 """
 
+import math
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -121,8 +122,8 @@ class _Run:
     """Asks for the votes of each stage in turn."""
 
     def __init__(self, sizes: tuple[int, ...], sigma: float, num_classes: int) -> None:
-        if not sigma > 0:
-            raise ValueError(f"sigma must be > 0, got {sigma}")
+        if not 0 < sigma < math.inf:
+            raise ValueError(f"sigma must be > 0 and finite, got {sigma}")
         if num_classes < 2:
             raise ValueError(f"num_classes must be at least 2, got {num_classes}")
         self._sizes = sizes

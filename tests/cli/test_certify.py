@@ -87,7 +87,7 @@ def test_a_run_writes_its_files_and_its_table(
     assert identity["plan"] == "FixedSampleSize(n0=8, n=30, alpha=0.001)"
     assert (identity["batch"], identity["threads"]) == (16, 1)
     assert len(identity["classifier"]) == 64
-    events = list((tmp_path / "logs" / "certify" / "o").glob("events.*"))
+    events = list((tmp_path / "logs" / "certify").rglob("o/events.*"))
     assert len(events) == 1
 
 
@@ -208,7 +208,7 @@ def test_the_journal_and_the_table_agree(
 
 
 MISTAKES = [
-    (["--sigma", "0"], "sigma must be > 0, got 0"),
+    (["--sigma", "0"], "sigma must be > 0 and finite, got 0"),
     (["--sigma", "1.01"], "the largest possible is 1"),
     (["--alpha", "0"], "alpha must be in (0, 1), got 0"),
     (["--alpha", "1"], "alpha must be in (0, 1), got 1"),
@@ -284,8 +284,4 @@ def test_labels_beyond_the_classifiers_classes(
     np.savez(data, images=np.zeros((1, 32, 32, 3), np.uint8), labels=np.array([1]))
     with pytest.raises(SystemExit):
         run(words("o.txt", "--dataset", str(data)))
-    assert "takes images of 1 channels, eleven has 3" in capsys.readouterr().err
-    np.savez(data, images=np.zeros((1, 31, 31), np.uint8), labels=np.array([1]))
-    with pytest.raises(SystemExit):
-        run(words("o.txt", "--dataset", str(data)))
-    assert "multiples of 2, eleven has 31 x 31" in capsys.readouterr().err
+    assert "takes images of 1 x 32 x 32, eleven has 3 x 32 x 32" in capsys.readouterr().err

@@ -1,4 +1,5 @@
 import dataclasses
+import json
 from pathlib import Path
 
 import pytest
@@ -6,7 +7,7 @@ from test_journal import make_record
 
 from diffsmooth.lit.identity import RunIdentity
 from diffsmooth.lit.journal import JournalWriter
-from diffsmooth.lit.outputs import OutputError, Outputs, RunContext
+from diffsmooth.lit.outputs import OutputError, OutputFiles, Outputs, RunContext
 from diffsmooth.stats.results import CERTIFY_COLUMNS
 
 IDENTITY = RunIdentity(
@@ -17,54 +18,105 @@ IDENTITY = RunIdentity(
 CONTEXT = RunContext(1, 1, "cpu", "a.pt", "b.pt", "data")
 
 
+OTHER = dataclasses.replace(IDENTITY, sigma=0.25)
+
+
+def make_outputs(table: Path, identity: RunIdentity = IDENTITY) -> Outputs:
+    return Outputs(OutputFiles(table), identity)
+
+
 @pytest.mark.parametrize(
     ("table", "journal"),
     [("o.txt", "o.jsonl"), ("o.tsv", "o.jsonl"), ("sigma_0.25", "sigma_0.25.jsonl")],
 )
 def test_only_txt_and_tsv_are_stripped(table: str, journal: str) -> None:
-    assert Outputs(f"dir/{table}").journal == Path("dir") / journal
+    assert OutputFiles(f"dir/{table}").journal == Path("dir") / journal
 
 
 def test_a_run_resumes_under_its_own_identity_only(tmp_path: Path) -> None:
-    outputs = Outputs(tmp_path / "new" / "o.txt")
-    outputs.prepare(IDENTITY, CONTEXT, overwrite=False)
-    JournalWriter(outputs.part(0)).append(make_record(4))
-    outputs.prepare(IDENTITY, CONTEXT._replace(devices=8), overwrite=False)
-    assert [r.index for r in outputs.read_records()] == [4]
-    other = dataclasses.replace(IDENTITY, sigma=0.25)
+    table = tmp_path / "new" / "o.txt"
+    first = make_outputs(table)
+    first.claim(CONTEXT, overwrite=False)
+    JournalWriter(first.new_part(0)).append(make_record(4))
+    first.release()
+    for overwrite in (False, True):  # overwriting is for the files of others
+        again = make_outputs(table)
+        again.claim(CONTEXT._replace(devices=8), overwrite)
+        assert [r.index for r in again.read_records()] == [4]
+        again.release()
     with pytest.raises(OutputError, match=r"different run \(sigma was 0\.5, is 0\.25\)"):
-        outputs.prepare(other, CONTEXT, overwrite=False)
-    outputs.prepare(other, CONTEXT, overwrite=True)
-    assert outputs.read_records() == []
+        make_outputs(table, OTHER).claim(CONTEXT, overwrite=False)
+    other = make_outputs(table, OTHER)
+    other.claim(CONTEXT, overwrite=True)
+    assert other.read_records() == []
+    assert OutputFiles(table).stored_identity() == json.loads(OTHER.to_json())
+    other.release()
+
+
+def test_what_a_run_that_lost_its_files_still_writes_is_not_taken(tmp_path: Path) -> None:
+    lost = make_outputs(tmp_path / "o.txt")
+    lost.claim(CONTEXT, overwrite=False)
+    part = lost.new_part(1)
+    lost.release()
+    winner = make_outputs(tmp_path / "o.txt", OTHER)
+    winner.claim(CONTEXT, overwrite=True)
+    JournalWriter(part).append(make_record(4))
+    assert winner.read_records() == []
+    with pytest.raises(OutputError, match="another run has taken the files"):
+        lost.finish([make_record(4)], CERTIFY_COLUMNS)
+    winner.release()
+
+
+def test_two_processes_never_work_on_one_output(tmp_path: Path) -> None:
+    first = make_outputs(tmp_path / "o.txt")
+    first.claim(CONTEXT, overwrite=False)
+    for identity in (IDENTITY, OTHER):
+        with pytest.raises(OutputError, match="another process is at work on it"):
+            make_outputs(tmp_path / "o.txt", identity).claim(CONTEXT, overwrite=True)
+    first.release()
 
 
 def test_finishing_merges_the_parts_and_removes_them(tmp_path: Path) -> None:
-    outputs = Outputs(tmp_path / "o.txt")
-    outputs.prepare(IDENTITY, CONTEXT, overwrite=False)
+    outputs = make_outputs(tmp_path / "o.txt")
+    outputs.claim(CONTEXT, overwrite=False)
     for rank, index in ((0, 7), (1, 3)):
-        JournalWriter(outputs.part(rank)).append(make_record(index))
+        JournalWriter(outputs.new_part(rank)).append(make_record(index))
     records = outputs.read_records()
     outputs.finish(records, CERTIFY_COLUMNS)
-    assert [line.split("\t")[0] for line in outputs.table.read_text().splitlines()] == [
-        "idx",
-        "3",
-        "7",
-    ]
+    lines = outputs.files.table.read_text().splitlines()
+    assert [line.split("\t")[0] for line in lines] == ["idx", "3", "7"]
     assert sorted(p.name for p in tmp_path.iterdir()) == ["o.jsonl", "o.manifest.json", "o.txt"]
     assert outputs.read_records() == records
 
 
-def test_files_of_others_are_never_replaced(tmp_path: Path) -> None:
-    table = tmp_path / "o.txt"
-    table.write_text("precious")
+def test_a_part_is_never_written_twice(tmp_path: Path) -> None:
+    outputs = make_outputs(tmp_path / "o.txt")
+    assert outputs.new_part(0) != outputs.new_part(0)
+
+
+@pytest.mark.parametrize("name", ["o.txt", "o.png", "o.jsonl"])
+def test_files_of_others_are_never_replaced(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_text("precious")
     with pytest.raises(OutputError, match="is not of a run of ours"):
-        Outputs(table).prepare(IDENTITY, CONTEXT, overwrite=False)
-    assert table.read_text() == "precious"
+        make_outputs(tmp_path / "o.txt").claim(CONTEXT, overwrite=False)
+    assert [(p.name, p.read_text()) for p in tmp_path.iterdir()] == [(name, "precious")]
+
+
+def test_names_that_cannot_be_written(tmp_path: Path) -> None:
     with pytest.raises(OutputError, match="is a folder"):
-        Outputs(tmp_path).prepare(IDENTITY, CONTEXT, overwrite=False)
+        make_outputs(tmp_path).claim(CONTEXT, overwrite=False)
+    file = tmp_path / "file"
+    file.write_text("precious")
     with pytest.raises(OutputError, match="cannot be written"):
-        Outputs(table / "o.txt").prepare(IDENTITY, CONTEXT, overwrite=False)
-    table.unlink()
+        make_outputs(file / "o.txt").claim(CONTEXT, overwrite=False)
+    with pytest.raises(OutputError, match="outfile '' is not the name of a file"):
+        OutputFiles("")
+
+
+def test_a_broken_manifest_can_be_overwritten_only(tmp_path: Path) -> None:
     (tmp_path / "o.manifest.json").write_text("{}")
-    with pytest.raises(OutputError, match="broken; --overwrite starts anew"):
-        Outputs(table).prepare(IDENTITY, CONTEXT, overwrite=False)
+    with pytest.raises(OutputError, match="broken: choose another outfile, or --overwrite"):
+        make_outputs(tmp_path / "o.txt").claim(CONTEXT, overwrite=False)
+    outputs = make_outputs(tmp_path / "o.txt")
+    outputs.claim(CONTEXT, overwrite=True)
+    outputs.release()

@@ -1,6 +1,7 @@
 """Fashion-MNIST (Xiao et al. 2017, MIT licence), zero-padded to 1 x 32 x 32."""
 
 import gzip
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -49,7 +50,7 @@ def _read_idx(path: Path) -> np.ndarray:
         ndim = content[3]
         shape = np.frombuffer(content, ">i4", ndim, offset=4)
         return np.frombuffer(content, np.uint8, offset=4 + 4 * ndim).reshape(shape)
-    except (OSError, EOFError, ValueError, IndexError) as error:
+    except (OSError, EOFError, ValueError, IndexError, zlib.error) as error:
         raise DataError(f"{path}: not a readable idx file ({error})") from error
 
 

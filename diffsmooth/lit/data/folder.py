@@ -4,6 +4,7 @@ import hashlib
 from pathlib import Path
 
 import numpy as np
+from PIL import Image
 from torchvision.datasets.folder import default_loader, make_dataset
 from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional as F
@@ -21,12 +22,15 @@ class FolderImages(ImageSet):
         folder: holds one folder a class.
         info: the dataset's facts.
         class_index: label of each class folder.
+        resize: the shorter side is resized to so many pixels before the crop.
 
     Raises:
         DataError: no image in the folder.
     """
 
-    def __init__(self, folder: Path, info: DatasetInfo, class_index: dict[str, int]) -> None:
+    def __init__(
+        self, folder: Path, info: DatasetInfo, class_index: dict[str, int], resize: int = 1
+    ) -> None:
         try:
             files = make_dataset(folder, class_index, EXTENSIONS, allow_empty=True)
         except OSError as error:
@@ -36,25 +40,20 @@ class FolderImages(ImageSet):
         self.info = info
         self.paths = [Path(path) for path, _ in files]
         self.labels = np.array([label for _, label in files], dtype=np.int64)
-        # As in the field's evaluations: the shorter side to 8/7 of the crop (256 for 224).
-        _, height, width = info.image_shape
-        self._transform = v2.Compose(
-            [v2.Resize(max(height, width) * 8 // 7), v2.CenterCrop((height, width))]
-        )
+        self._transform = v2.Compose([v2.Resize(resize), v2.CenterCrop(info.image_shape[1:])])
 
     def __getitem__(self, index: int) -> Sample:
-        try:
-            picture = default_loader(str(self.paths[index]))
-        except OSError as error:
-            raise DataError(f"{self.paths[index]}: not a readable image ({error})") from error
-        image = F.to_dtype(F.to_image(self._transform(picture)), scale=True)
+        picture = self._transform(_open(self.paths[index]))
+        image = F.to_dtype(F.to_image(picture), scale=True)
         return Sample(image, int(self.labels[index]), index)
 
     def fingerprint(self) -> str:
         """Of the files' names, sizes and labels: reading all of ImageNet would take too long."""
         digest = hashlib.sha256(str(self.info.image_shape).encode())
         for path, label in zip(self.paths, self.labels, strict=True):
-            digest.update(f"{path.parent.name}/{path.name} {path.stat().st_size} {label}\n".encode())
+            digest.update(
+                f"{path.parent.name}/{path.name} {path.stat().st_size} {label}\n".encode()
+            )
         return digest.hexdigest()
 
 
@@ -74,30 +73,47 @@ def load_imagenet(root: Path, split: str) -> FolderImages:
     unknown = sorted(set(found) - set(canonical))
     if unknown:
         raise DataError(f"{folder / unknown[0]}: not one of ImageNet's 1000 WordNet ids")
-    return FolderImages(folder, get_dataset_info("imagenet"), {c: canonical[c] for c in found})
+    info = get_dataset_info("imagenet")
+    # As in the field's evaluations: the shorter side to 256, then the middle 224 x 224.
+    return FolderImages(folder, info, {c: canonical[c] for c in found}, resize=256)
 
 
-def load_folder(root: Path, split: str, side: int = 224) -> FolderImages:
-    """Any images, one folder a class, in `root`/`split` or else in `root`; labels by sorted name.
+def load_folder(root: Path, split: str, side: int | None = None) -> FolderImages:
+    """Any images, one folder a class, in `root`/`split` or else in `root`.
 
     Args:
-        root: the folder.
+        root: the folder. Labels are by the sorted names of the class folders of all its splits.
         split: "train" or "test".
-        side: images are cropped to 3 x side x side.
+        side: images are cropped to 3 x side x side; by default the shorter side of the first
+            image, at most 224.
 
     Raises:
         DataError: no class folders or no images.
     """
+    splits = [root / name for name in ("train", "test") if (root / name).is_dir()] or [root]
+    classes = sorted({name for folder in splits for name in _class_folders(folder)})
+    class_index = {name: k for k, name in enumerate(classes)}
     folder = root / split if (root / split).is_dir() else root
-    classes = _class_folders(folder)
-    info = DatasetInfo(root.name, (3, side, side), tuple(classes))
-    return FolderImages(folder, info, {name: k for k, name in enumerate(classes)})
+    info = DatasetInfo(root.resolve().name, (3, 1, 1), tuple(classes))
+    here = {name: class_index[name] for name in _class_folders(folder)}
+    if side is None:
+        first = FolderImages(folder, info, here).paths[0]
+        side = min(224, *_open(first).size)
+    return FolderImages(folder, info._replace(image_shape=(3, side, side)), here, resize=side)
+
+
+def _open(path: Path) -> Image.Image:
+    try:
+        return default_loader(str(path))
+    except OSError as error:
+        raise DataError(f"{path}: not a readable image ({error})") from error
 
 
 def _class_folders(folder: Path) -> list[str]:
     if not folder.is_dir():
         raise DataError(f"{folder}: no such folder")
-    classes = sorted(entry.name for entry in folder.iterdir() if entry.is_dir())
+    names = [entry.name for entry in folder.iterdir() if entry.is_dir()]
+    classes = sorted(name for name in names if not name.startswith("."))
     if not classes:
         raise DataError(f"{folder}: no class folders in it")
     return classes

@@ -78,11 +78,7 @@ class ArrayImages(ImageSet):
             )
         if images.ndim == 3:
             images = images[..., None]
-        if not np.issubdtype(labels.dtype, np.integer) or labels.shape != images.shape[:1]:
-            raise DataError(
-                f"{source}: labels must be integers ({len(images)},), "
-                f"got {labels.dtype} {labels.shape}"
-            )
+        check_labels(labels, len(images), source)
         bad = np.flatnonzero((labels < 0) | (labels >= info.num_classes))
         if bad.size:
             raise DataError(
@@ -110,3 +106,11 @@ class ArrayImages(ImageSet):
         digest.update(self._images.numpy().tobytes())
         digest.update(self.labels.tobytes())
         return digest.hexdigest()
+
+
+def check_labels(labels: np.ndarray, total: int, source: Path | str) -> None:
+    """Raises DataError unless the labels are integers (total,)."""
+    if not np.issubdtype(labels.dtype, np.integer) or labels.shape != (total,):
+        raise DataError(
+            f"{source}: labels must be integers ({total},), got {labels.dtype} {labels.shape}"
+        )

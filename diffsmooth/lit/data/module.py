@@ -52,15 +52,17 @@ class ImageDataModule(pl.LightningDataModule):
         self.validation_images = validation_images
         self.seed = seed
 
+    def prepare_data(self) -> None:
+        """On one process a host: downloads what is missing before all of them look for it."""
+        load_images(self.dataset, self.root, "train")
+
     def setup(self, stage: str) -> None:
         if stage in ("fit", "validate"):
             train = load_images(self.dataset, self.root, "train")
             held_out, rest = hold_out(len(train), self.validation_images, self.seed)
             self.train: Dataset[Sample] = Subset(train, rest)
             self.validation: Dataset[Sample] = (
-                Subset(train, held_out)
-                if self.validation_images
-                else self._test_images()
+                Subset(train, held_out) if self.validation_images else self._test_images()
             )
         if stage == "test":
             self.test: ImageSet = self._test_images()

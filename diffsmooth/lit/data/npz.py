@@ -1,11 +1,12 @@
 """Any labelled images in an .npz file."""
 
 import zipfile
+import zlib
 from pathlib import Path
 
 import numpy as np
 
-from diffsmooth.lit.data.images import ArrayImages, DataError
+from diffsmooth.lit.data.images import ArrayImages, DataError, check_labels
 from diffsmooth.models.dataset_info import DatasetInfo
 
 
@@ -31,13 +32,12 @@ def load_npz(path: Path, info: DatasetInfo | None = None, name: str = "") -> Arr
             names = tuple(map(str, file["class_names"])) if "class_names" in file.files else ()
     except DataError:
         raise
-    except (OSError, EOFError, ValueError, zipfile.BadZipFile) as error:
+    except (OSError, EOFError, ValueError, zlib.error, zipfile.BadZipFile) as error:
         raise DataError(f"{path}: not a readable .npz file ({error})") from error
     if info is None:
         if images.ndim not in (3, 4) or not len(images):
-            raise DataError(
-                f"{path}: images must be (N, H, W) or (N, H, W, C), got {images.shape}"
-            )
+            raise DataError(f"{path}: images must be (N, H, W[, C]), N > 0, got {images.shape}")
+        check_labels(labels, len(images), path)
         channels = images.shape[3] if images.ndim == 4 else 1
         names = names or tuple(str(k) for k in range(int(labels.max()) + 1))
         info = DatasetInfo(name or path.stem, (channels, *images.shape[1:3]), names)

@@ -12,7 +12,9 @@ from diffsmooth.models.dataset_info import DatasetInfo, get_dataset_info
 KNOWN = ("fashion_mnist", "fashion_mnist_sample", "cifar10", "imagenet")
 
 
-def load_images(dataset: str, root: Path | str = "data", split: str = "test") -> ImageSet:
+def load_images(
+    dataset: str, root: Path | str = "data", split: str = "test", side: int | None = None
+) -> ImageSet:
     """The images of a dataset.
 
     Args:
@@ -20,6 +22,7 @@ def load_images(dataset: str, root: Path | str = "data", split: str = "test") ->
             (perhaps with train/ and test/ in it) with one folder of images a class.
         root: where a known dataset lies; `root`/`split`.npz is taken if it is there.
         split: "train" or "test". fashion_mnist_sample and an .npz file have one split only.
+        side: of the images of a folder, in pixels; see `load_folder`.
 
     Raises:
         DataError: an unknown dataset or split, or files that are missing or broken.
@@ -44,7 +47,7 @@ def load_images(dataset: str, root: Path | str = "data", split: str = "test") ->
     if (path / f"{split}.npz").is_file():
         return load_npz(path / f"{split}.npz", name=path.name)
     if path.is_dir():
-        return load_folder(path, split)
+        return load_folder(path, split, side)
     raise DataError(
         f"unknown dataset {dataset!r}: known are {', '.join(KNOWN)}, an .npz file, "
         "or a folder with one folder a class"

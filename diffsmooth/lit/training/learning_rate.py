@@ -47,8 +47,6 @@ class LearningRate:
             return self.gamma ** int(epoch / self.step_epochs)
         return 1.0
 
-    def scheduler(self, optimizer: Optimizer, total_steps: int, epochs: int) -> LambdaLR:
+    def scheduler(self, optimizer: Optimizer, total_steps: int, steps_per_epoch: float) -> LambdaLR:
         """The scheduler, to be stepped after each optimiser step."""
-        return LambdaLR(
-            optimizer, lambda step: self.factor(step, total_steps, total_steps / epochs)
-        )
+        return LambdaLR(optimizer, lambda step: self.factor(step, total_steps, steps_per_epoch))

@@ -55,10 +55,9 @@ class TrainingModule(pl.LightningModule, ABC):
 
     def configure_optimizers(self) -> Any:
         optimizer = self._make_optimizer(self.trained_parameters())
-        epochs = max(self.trainer.max_epochs or 1, 1)
-        scheduler = self._learning_rate.scheduler(
-            optimizer, int(self.trainer.estimated_stepping_batches), epochs
-        )
+        total = int(self.trainer.estimated_stepping_batches)
+        batches = self.trainer.num_training_batches / self.trainer.accumulate_grad_batches
+        scheduler = self._learning_rate.scheduler(optimizer, total, steps_per_epoch=batches)
         return {
             "optimizer": optimizer,
             "lr_scheduler": {"scheduler": scheduler, "interval": "step"},

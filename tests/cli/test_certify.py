@@ -50,9 +50,11 @@ def rows(path: Path) -> list[list[str]]:
     return [line.split("\t")[:5] for line in path.read_text().splitlines()]
 
 
-def start(arguments: list[str]) -> "subprocess.Popen[str]":
+def start(
+    arguments: list[str], script: tuple[str, ...] = ("certify.py",)
+) -> "subprocess.Popen[str]":
     return subprocess.Popen(
-        [sys.executable, "certify.py", *arguments],
+        [sys.executable, *script, *arguments],
         cwd=REPOSITORY,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -121,12 +123,22 @@ def test_a_config_with_overrides_equals_the_seeds_line(
     assert rows(tmp_path / "a.txt") == rows(tmp_path / "b.txt")
 
 
-@pytest.mark.parametrize("images", ["five", "one"])
+CONSOLE_SCRIPT = (str(Path(sys.executable).parent / "diffsmooth"), "certify")
+
+
+@pytest.mark.parametrize(
+    ("subset", "script"),
+    [(["--threads", "2"], CONSOLE_SCRIPT), (["--max", "1"], ("certify.py",))],
+    ids=["five images", "one image"],
+)
 def test_two_processes_give_the_same_table_as_one(
-    words: Command, run: Callable[[list[str]], None], tmp_path: Path, images: str
+    words: Command,
+    run: Callable[[list[str]], None],
+    tmp_path: Path,
+    subset: list[str],
+    script: tuple[str, ...],
 ) -> None:
-    subset = ["--max", "1"] if images == "one" else []
-    two = start(words("two.txt", "--devices", "2", *subset))
+    two = start(words("two.txt", "--devices", "2", *subset), script)
     run(words("one.txt", *subset))
     _, errors = two.communicate(timeout=300)
     assert two.returncode == 0, errors
@@ -161,6 +173,48 @@ def test_a_stopped_run_goes_on_where_it_stopped(
     assert rows(tmp_path / "o.txt") == rows(tmp_path / "whole.txt")
     after = {r.index: r for r in read_journal(tmp_path / "o.jsonl")}
     assert all(after[index] == record for index, record in before.items())  # not done again
+
+
+def test_sigterm_reaches_all_processes_also_idle_ones(words: Command, tmp_path: Path) -> None:
+    """One image and two processes: rank one waits for rank zero, which finishes its image."""
+    process = start(words("o.txt", "--devices", "2", "--max", "1", "--N", "4000"))
+    assert process.stderr is not None
+    seen = ""
+    while "images of rank 0" not in seen:  # the bar ends its lines with a carriage return
+        character = process.stderr.read(1)
+        assert character, seen
+        seen += character
+    time.sleep(1)
+    process.send_signal(signal.SIGTERM)
+    _, errors = process.communicate(timeout=100)
+    assert process.returncode == 75, errors
+    assert "the same command goes on from here" in errors
+    (part,) = (tmp_path / "o.parts").glob("*.jsonl")
+    assert len(read_journal(part)) == 1
+
+
+def test_a_launchers_processes_must_match_the_options(
+    words: Command,
+    run: Callable[[list[str]], None],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "4")
+    with pytest.raises(SystemExit) as stopped:
+        run(words("o.txt"))
+    assert stopped.value.code == 2
+    assert "the launcher started 4 processes" in capsys.readouterr().err
+
+
+def test_resuming_takes_over_what_the_first_start_chose(
+    words: Command, run: Callable[[list[str]], None], tmp_path: Path
+) -> None:
+    run(words("o.txt", "--threads", "2", "--precision", "float32"))
+    automatic = [w for w in words("o.txt") if w not in ("--threads", "1")]
+    run(automatic)
+    manifest = json.loads((tmp_path / "o.manifest.json").read_text())
+    assert manifest["identity"]["threads"] == 2
+    assert manifest["identity"]["precision"] == "float32"
 
 
 def test_the_three_methods_take_one_path(

@@ -71,7 +71,9 @@ def test_every_train_config_parses(
         (["--model.init_args.sigma", "-1"], "sigma must be >= 0, got -1"),
         (["--data.batch_size", "0"], "batch_size must be at least 1, got 0"),
         (["--data.dataset", "minst"], "unknown dataset 'minst'"),
+        ([], "validate needs --ckpt_path FILE"),
         (["--ckpt_path", "nowhere.ckpt"], "nowhere.ckpt: no such checkpoint"),
+        (["--ckpt_path", str(REPOSITORY / "setup.cfg")], "setup.cfg: not a readable checkpoint"),
         (["--trainer.speed", "9"], "speed"),
     ],
 )
@@ -122,6 +124,15 @@ def test_report_compares_runs(
         "| a | 0.750 [0.194, 0.994] | 0.250 [0.006, 0.806] | 0.000 [0.000, 0.602] | 0.150 |" in out
     )
     assert "<svg" in figure.read_text()
+    (tmp_path / "b").mkdir()
+    twin = tmp_path / "b" / "a.txt"
+    twin.write_text(table.read_text())
+    for name in ("sigma_0.25", "sigma_0.50"):
+        (tmp_path / name).write_text(table.read_text())
+    runs = [str(path) for path in (table, twin, tmp_path / "sigma_0.25", tmp_path / "sigma_0.50")]
+    monkeypatch.setattr(sys, "argv", ["report", *runs])
+    report.main()
+    assert len(capsys.readouterr().out.splitlines()) == 2 + len(runs)
     monkeypatch.setattr(sys, "argv", ["report", str(tmp_path / "missing.txt")])
     with pytest.raises(SystemExit) as stopped:
         report.main()

@@ -94,6 +94,7 @@ def test_a_known_dataset_takes_an_npz_under_the_root(tmp_path: Path) -> None:
         ({"images": np.zeros((1, 4, 4), np.uint8), "labels": np.zeros(2, int)}, "labels must be"),
         ({"images": np.zeros((1, 4, 4), np.uint8), "labels": np.zeros(1)}, "labels must be"),
         ({"images": np.zeros((0, 4, 4), np.uint8), "labels": np.zeros(0, int)}, "images must be"),
+        ({"images": np.zeros((1, 4, 4), np.uint8), "labels": np.array(["a"])}, "labels must be"),
     ],
 )
 def test_broken_npz_files(tmp_path: Path, arrays: dict[str, np.ndarray], message: str) -> None:
@@ -105,9 +106,13 @@ def test_broken_npz_files(tmp_path: Path, arrays: dict[str, np.ndarray], message
 
 def test_a_file_that_is_no_npz(tmp_path: Path) -> None:
     path = tmp_path / "x.npz"
-    path.write_bytes(b"no zip")
-    with pytest.raises(DataError, match="not a readable"):
-        load_images(str(path))
+    np.savez_compressed(path, images=np.arange(4096).reshape(64, 64), labels=np.zeros(1))
+    corrupt = bytearray(path.read_bytes())
+    corrupt[200:400] = bytes(200)
+    for content in (b"no zip", bytes(corrupt), b""):
+        path.write_bytes(content)
+        with pytest.raises(DataError, match="not a readable"):
+            load_images(str(path))
 
 
 def make_folder(root: Path, classes: list[str], side: int = 300) -> None:
@@ -127,6 +132,17 @@ def test_a_subset_of_imagenet_gets_the_canonical_labels(tmp_path: Path) -> None:
     make_folder(tmp_path / "val", ["dogs"])
     with pytest.raises(DataError, match="not one of ImageNet's 1000 WordNet ids"):
         load_images("imagenet", tmp_path)
+
+
+def test_labels_are_the_same_in_all_splits_of_a_folder(tmp_path: Path) -> None:
+    make_folder(tmp_path / "train", ["ant", "bee", "cat"], side=32)
+    make_folder(tmp_path / "test", ["ant", "cat"], side=32)
+    (tmp_path / "test" / ".thumbnails").mkdir()
+    images = load_images(str(tmp_path), split="test")
+    assert images.labels.tolist() == [0, 2]
+    assert images.info.class_names == ("ant", "bee", "cat")
+    assert images.info.image_shape == (3, 32, 32)  # small images stay as they are
+    assert load_images(str(tmp_path), side=16)[0].image.shape == (3, 16, 16)
 
 
 def test_any_folder_of_images(tmp_path: Path) -> None:

@@ -123,12 +123,24 @@ def test_images_must_lie_in_the_unit_range() -> None:
             model.certify(torch.full(SHAPE, value), 4, FixedSampleSize())
 
 
+def test_outputs_that_are_no_numbers_certify_nothing() -> None:
+    broken = smooth(Linear(torch.full((16,), math.nan), 0.0), 0.25)
+    with pytest.raises(ValueError, match="output is not finite"):
+        broken.certify(torch.full(SHAPE, 0.5), 0, FixedSampleSize(n0=2, n=2))
+    local = LocalSmoothing(Linear(torch.ones(16), 0.0), m=1, image_shape=SHAPE)
+    wrong = SmoothedClassifier(IdentityPurifier(), local, 0.5, num_classes=3)
+    with pytest.raises(ValueError, match="has 2 classes, not 3"):
+        wrong.certify(torch.full(SHAPE, 0.5), 0, FixedSampleSize(n0=2, n=2))
+
+
 def test_arguments_out_of_range() -> None:
     local = LocalSmoothing(nn.Identity(), image_shape=SHAPE)
     unet = build_unet("small-gray32", channel_mult=(1,), attention_resolutions=())
     purifier = OneShotPurifier(unet, get_preset("small-gray32").schedule)
     with pytest.raises(ValueError, match="sigma must be > 0"):
         SmoothedClassifier(purifier, local, 0.0, 2)
+    with pytest.raises(ValueError, match="sigma must be > 0 and finite, got inf"):
+        SmoothedClassifier(purifier, local, math.inf, 2)
     with pytest.raises(ValueError, match="the largest possible is"):
         SmoothedClassifier(purifier, local, 1e9, 2)
     with pytest.raises(ValueError, match="num_classes must be at least 2"):

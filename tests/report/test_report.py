@@ -28,7 +28,7 @@ def results() -> Results:
 
 def test_a_table_is_read_by_ascending_index(tmp_path: Path) -> None:
     path = tmp_path / "r.txt"
-    path.write_text(HEADER + "7\t1\t1\t0.5\t1\t2.5\n3\t2\t-1\t0.0\t0\t1.5\n")
+    path.write_text(HEADER + "7\t1\t1\t0.5\t1\t0:00:02.500000\n3\t2\t-1\t0.0\t0\t1.5\n")
     results = read_results(path)
     assert results.index.tolist() == [3, 7]
     assert results.prediction.tolist() == [-1, 1]

@@ -11,6 +11,7 @@ from diffsmooth.lit.data.images import DataError
 from diffsmooth.lit.gather import GatherError
 from diffsmooth.lit.outputs import OutputError
 from diffsmooth.models.noise import NoiseStream
+from diffsmooth.models.smoothed_classifier import NetworkError
 from diffsmooth.report.tensorboard import ImageTriple
 from diffsmooth.stats import ImageRecord
 
@@ -30,7 +31,7 @@ def run_job(job: Job, command: str, columns: tuple[str, ...]) -> list[ImageRecor
         if records is not None:
             module.outputs.finish(records, columns)
         return records
-    except (OutputError, DataError, GatherError) as error:
+    except (OutputError, DataError, GatherError, NetworkError, OSError) as error:
         # Only rank zero fails: a launcher that sees another rank fail kills rank zero, which would
         # then say nothing.
         if trainer.global_rank == 0:

@@ -13,6 +13,11 @@ from diffsmooth.models.noise import NoiseKey, NoiseStream
 from diffsmooth.models.purifiers import IdentityPurifier, OneShotPurifier
 from diffsmooth.stats import Certificate, MajorityVote, Plan
 
+
+class NetworkError(ValueError):
+    """The networks' output cannot be a vote."""
+
+
 VotesDone = Callable[[int], None]
 """Told how many votes have just been cast."""
 
@@ -96,7 +101,7 @@ class SmoothedClassifier(nn.Module):
             done: told the number of votes cast after each batch.
 
         Raises:
-            ValueError: an output that is not finite, or of another number of classes.
+            NetworkError: an output that is not finite, or of another number of classes.
         """
         device = self.device
         image = image.to(device)
@@ -111,7 +116,7 @@ class SmoothedClassifier(nn.Module):
                 noise = noise.pin_memory()
             confidence = self.confidence(self.add_noise(image, noise.to(device, non_blocking=True)))
             if confidence.shape[1] != self.num_classes:
-                raise ValueError(
+                raise NetworkError(
                     f"the classifier has {confidence.shape[1]} classes, not {self.num_classes}"
                 )
             finite &= confidence[:size].isfinite().all()
@@ -121,7 +126,7 @@ class SmoothedClassifier(nn.Module):
                 done(size)
         # Not a number has an argmax, too: all votes for class 0, and the largest radius.
         if not finite:
-            raise ValueError("the networks' output is not finite")
+            raise NetworkError("the networks' output is not finite")
         return counts.cpu().numpy()
 
     def run_plan(

@@ -199,6 +199,7 @@ def test_a_launchers_processes_must_match_the_options(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "1")
     monkeypatch.setenv("WORLD_SIZE", "4")
     with pytest.raises(SystemExit) as stopped:
         run(words("o.txt"))

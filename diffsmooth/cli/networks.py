@@ -1,0 +1,99 @@
+"""The networks that a run needs, from checkpoints, checked against the images."""
+
+from pathlib import Path
+from typing import NamedTuple
+
+from diffsmooth.cli.options import SmoothingOptions
+from diffsmooth.lit.data import ImageSet
+from diffsmooth.models import IdentityPurifier, OneShotPurifier
+from diffsmooth.models.presets import get_preset
+from diffsmooth.models.unet import UNet
+from diffsmooth.models.weights import Checkpoint, read_checkpoint, unet_of
+
+# Where a dataset's diffusion model lies unless --diffusion says otherwise.
+DIFFUSION_FILES = {
+    "fashion_mnist": ("checkpoints/fashion_mnist_diffusion.pt",),
+    "fashion_mnist_sample": ("checkpoints/fashion_mnist_diffusion.pt",),
+    "cifar10": (
+        "pretrained_models/cifar10_uncond_50M_500K.pt",
+        "checkpoints/cifar10_uncond_50M_500K.pt",
+    ),
+    "imagenet": (
+        "pretrained_models/256x256_diffusion_uncond.pt",
+        "checkpoints/256x256_diffusion_uncond.pt",
+    ),
+}
+
+
+class LoadedPurifier(NamedTuple):
+    """A purifier, and the file of its network, None where it has none."""
+
+    purifier: IdentityPurifier | OneShotPurifier
+    path: Path | None
+
+
+def load_purifier(options: SmoothingOptions, images: ImageSet) -> LoadedPurifier:
+    """The purifier that the options ask for.
+
+    Raises:
+        ValueError: its checkpoint is missing or broken, or was not made for such images or noise.
+    """
+    if options.purifier == "none":
+        return LoadedPurifier(IdentityPurifier(), None)
+    checkpoint = read_checkpoint(_find_diffusion(options))
+    unet = unet_of(checkpoint)
+    _check_unet(checkpoint, unet, options.sigma, images)
+    schedule = get_preset(checkpoint.metadata.preset).schedule
+    return LoadedPurifier(OneShotPurifier(unet, schedule), checkpoint.path)
+
+
+def check_classifier(checkpoint: Checkpoint, images: ImageSet) -> None:
+    """Raises ValueError for a classifier that was not made for such images."""
+    path, metadata = checkpoint.path, checkpoint.metadata
+    largest, classes = int(images.labels.max()), len(metadata.class_names)
+    if largest >= classes:
+        raise ValueError(
+            f"{images.info.name}: label {largest} is beyond the {classes} classes of {path}"
+        )
+    wanted, given = tuple(metadata.image_shape), images.info.image_shape
+    if wanted != given:
+        raise ValueError(
+            f"{path} takes images of {' x '.join(map(str, wanted))}, "
+            f"{images.info.name} has {' x '.join(map(str, given))}"
+        )
+
+
+def _find_diffusion(options: SmoothingOptions) -> Path:
+    if options.diffusion is not None:
+        return Path(options.diffusion)
+    places = DIFFUSION_FILES.get(options.dataset, ())
+    for place in places:
+        if Path(place).is_file():
+            return Path(place)
+    tried = f" (looked for {', '.join(places)})" if places else ""
+    raise ValueError(
+        f"no diffusion model for {options.dataset}{tried}: name one with --diffusion, "
+        "or use --purifier none"
+    )
+
+
+def _check_unet(checkpoint: Checkpoint, unet: UNet, sigma: float, images: ImageSet) -> None:
+    path, largest = checkpoint.path, checkpoint.metadata.max_sigma
+    if largest is not None and sigma > largest:
+        raise ValueError(
+            f"sigma {sigma} is beyond what {path} was trained for: "
+            f"the largest possible is {largest:g}"
+        )
+    config = unet.config
+    channels, height, width = images.info.image_shape
+    if config.in_channels != channels:
+        raise ValueError(
+            f"{path} takes images of {config.in_channels} channels, "
+            f"{images.info.name} has {channels}"
+        )
+    multiple = 2 ** (len(config.channel_mult) - 1)
+    if height % multiple or width % multiple:
+        raise ValueError(
+            f"{path} takes images whose sides are multiples of {multiple}, "
+            f"{images.info.name} has {height} x {width}"
+        )

@@ -3,12 +3,19 @@
 from pathlib import Path
 from typing import NamedTuple
 
+import torch
+from torch import nn
+
 from diffsmooth.cli.options import SmoothingOptions
+from diffsmooth.cli.sanity import Accuracy, measure_input_layers
 from diffsmooth.lit.data import ImageSet
 from diffsmooth.models import IdentityPurifier, OneShotPurifier
+from diffsmooth.models.dataset_info import DatasetInfo
+from diffsmooth.models.formats import read_checkpoint
+from diffsmooth.models.loading import classifier_of, unet_of
 from diffsmooth.models.presets import get_preset
 from diffsmooth.models.unet import UNet
-from diffsmooth.models.weights import Checkpoint, read_checkpoint, unet_of
+from diffsmooth.models.weights import Checkpoint
 
 # Where a dataset's diffusion model lies unless --diffusion says otherwise.
 DIFFUSION_FILES = {
@@ -40,22 +47,55 @@ def load_purifier(options: SmoothingOptions, images: ImageSet) -> LoadedPurifier
     """
     if options.purifier == "none":
         return LoadedPurifier(IdentityPurifier(), None)
-    checkpoint = read_checkpoint(_find_diffusion(options))
+    checkpoint = read_checkpoint(_find_diffusion(options), options.unsafe_load)
     unet = unet_of(checkpoint)
     _check_unet(checkpoint, unet, options.sigma, images)
     schedule = get_preset(checkpoint.metadata.preset).schedule
     return LoadedPurifier(OneShotPurifier(unet, schedule), checkpoint.path)
 
 
-def check_classifier(checkpoint: Checkpoint, images: ImageSet) -> None:
-    """Raises ValueError for a classifier that was not made for such images."""
-    path, metadata = checkpoint.path, checkpoint.metadata
-    largest, classes = int(images.labels.max()), len(metadata.class_names)
+class LoadedClassifier(NamedTuple):
+    """A classifier, its number of classes, and what its input layer was chosen by."""
+
+    model: nn.Sequential
+    num_classes: int
+    arch: str
+    input_layer: str
+    measured: dict[str, Accuracy]
+
+
+def choose_classifier(
+    options: SmoothingOptions, checkpoint: Checkpoint, images: ImageSet, device: torch.device
+) -> LoadedClassifier:
+    """The checkpoint's classifier behind the input layer that the options ask for.
+
+    Raises:
+        ValueError: it was not made for such images, or does not fit what the options say.
+    """
+    metadata = checkpoint.metadata
+    info = metadata.dataset_info or images.info
+    _check_classifier(checkpoint, info, images)
+    arch = options.arch or metadata.arch
+    measured: dict[str, Accuracy] = {}
+    layer = metadata.input_layer if options.normalize == "auto" else options.normalize
+    if not layer:
+        network = classifier_of(checkpoint, info, arch, "none")[1]
+        # The noise that the network will see: it is trained at about the local noise's level.
+        sigma = options.sigma if options.purifier == "none" else options.local_noise_sd
+        measured = measure_input_layers(network, images, sigma, options.seed, device)
+        layer = max(measured, key=lambda name: measured[name].correct)
+    model = classifier_of(checkpoint, info, arch, layer)
+    return LoadedClassifier(model, info.num_classes, arch, layer, measured)
+
+
+def _check_classifier(checkpoint: Checkpoint, info: DatasetInfo, images: ImageSet) -> None:
+    path = checkpoint.path
+    largest, classes = int(images.labels.max()), info.num_classes
     if largest >= classes:
         raise ValueError(
             f"{images.info.name}: label {largest} is beyond the {classes} classes of {path}"
         )
-    wanted, given = tuple(metadata.image_shape), images.info.image_shape
+    wanted, given = info.image_shape, images.info.image_shape
     if wanted != given:
         raise ValueError(
             f"{path} takes images of {' x '.join(map(str, wanted))}, "

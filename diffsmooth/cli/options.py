@@ -4,7 +4,7 @@ import math
 from dataclasses import dataclass, fields
 from typing import Any
 
-from jsonargparse import ArgumentParser
+from jsonargparse import ActionYesNo, ArgumentParser
 
 
 @dataclass(frozen=True)
@@ -27,6 +27,10 @@ class SmoothingOptions:
     seed: int
     purifier: str
     diffusion: str | None
+    arch: str | None
+    normalize: str
+    unsafe_load: bool
+    sanity_check: bool
     data_root: str
     precision: str
     threads: int | None
@@ -92,6 +96,16 @@ def add_options(parser: ArgumentParser, batch: int, skip: int, n: int) -> None:
     add("--diffusion", type=str | None, default=None,
         help="checkpoint of the diffusion model; by default the published file's name in "
         "pretrained_models/, then ours in checkpoints/")  # fmt: skip
+    add("--arch", type=str | None, default=None,
+        help="the classifier's architecture, where its checkpoint does not say: cifar_resnetD "
+        "or a timm name")  # fmt: skip
+    add("--normalize", type=str, default="auto",
+        help="the classifier's input layer: standard, center, none, or MEAN,STD in [0, 1] pixel "
+        "units; auto: the checkpoint's, or else the most accurate under noise")  # fmt: skip
+    add("--sanity_check", action=ActionYesNo, default=True,
+        help="stop before the votes if accuracy is near chance")  # fmt: skip
+    add("--unsafe_load", type=bool, default=False, nargs="?", const=True,
+        help="run code that a checkpoint may hold; only for files that you trust")  # fmt: skip
     add("--precision", type=str, default="auto",
         help="float32, bf16 (layers only), or auto: bf16 where the hardware has it")  # fmt: skip
     add("--threads", type=int | None, default=None,

@@ -24,7 +24,9 @@ def run_job(job: Job, command: str, columns: tuple[str, ...]) -> list[ImageRecor
     Returns:
         All records on rank zero, by ascending index; None on the other ranks.
     """
-    module, trainer, _ = job
+    module, trainer = job.module, job.trainer
+    if trainer.global_rank == 0:
+        print(*job.remarks, sep="\n", end="\n" if job.remarks else "")
     try:
         trainer.predict(module, return_predictions=False)
         records = module.gather()

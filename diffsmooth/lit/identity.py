@@ -21,6 +21,7 @@ class RunIdentity:
         dataset, split, data: name, split, and fingerprint of the images.
         skip, max: every skip-th image, up to but without index max (-1: all).
         classifier, diffusion: sha256 of the checkpoints; "" where there is none.
+        arch, input_layer: of the classifier.
         purifier: name.
         sigma, m, sigma_local: the smoothing, [0, 1] pixel units.
         seed, local_seed: of the votes' noise, and of the local noise.
@@ -40,6 +41,8 @@ class RunIdentity:
     max: int
     classifier: str
     diffusion: str
+    arch: str
+    input_layer: str
     purifier: str
     sigma: float
     m: int

@@ -20,7 +20,7 @@ def build_classifier(
     Args:
         arch: cifar_resnetD with D = 6n + 2 (cifar_resnet20, cifar_resnet110, ...), or a timm name.
         num_classes: number of logits.
-        input_layer: "standard", "center", "none" (see `build_input_layer`), or a module.
+        input_layer: "standard", "center", "none", numbers (see `build_input_layer`), or a module.
         dataset: gives the input's channels, and the mean and std of the input layer.
 
     Raises:

@@ -35,6 +35,10 @@ def test_input_layers_by_hand() -> None:
     assert InputCenter((0.5, 0.0))(x).flatten().tolist() == [0.0, 0.25]
     model = build_classifier("cifar_resnet8", 10, "none", "fashion_mnist")
     assert isinstance(model[0], torch.nn.Identity)
+    halves = build_classifier("cifar_resnet8", 10, "0.5,0.25")[0]
+    torch.testing.assert_close(halves(torch.ones(1, 3, 1, 1)), torch.full((1, 3, 1, 1), 2.0))
+    channels = build_classifier("cifar_resnet8", 10, "0,0.5,1,1,1,0.5")[0]
+    assert channels(torch.ones(1, 3, 1, 1)).flatten().tolist() == [1.0, 0.5, 0.0]
     layer = Normalize((0.1,), (0.2,))
     assert build_classifier("cifar_resnet8", 3, layer, "fashion_mnist")[0] is layer
 
@@ -52,6 +56,8 @@ def test_unknown_words_are_named() -> None:
         build_classifier("cifar_resnet21", 10)
     with pytest.raises(ValueError, match="unknown input layer 'centre': known are"):
         build_classifier("cifar_resnet20", 10, "centre")
+    with pytest.raises(ValueError, match=r"unknown input layer '0\.5,0\.5,0\.5'"):
+        build_classifier("cifar_resnet20", 10, "0.5,0.5,0.5")
     with pytest.raises(ValueError, match="unknown dataset 'mnist': known are"):
         build_classifier("cifar_resnet20", 10, dataset="mnist")
     with pytest.raises(ValueError, match="stds > 0"):

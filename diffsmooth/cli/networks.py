@@ -9,11 +9,12 @@ from torch import nn
 from diffsmooth.cli.options import SmoothingOptions
 from diffsmooth.cli.sanity import Accuracy, measure_input_layers
 from diffsmooth.lit.data import ImageSet
-from diffsmooth.models import IdentityPurifier, OneShotPurifier
+from diffsmooth.models import IdentityPurifier, MultiStepPurifier, OneShotPurifier
 from diffsmooth.models.dataset_info import DatasetInfo
 from diffsmooth.models.formats import read_checkpoint
 from diffsmooth.models.loading import classifier_of, unet_of
 from diffsmooth.models.presets import get_preset
+from diffsmooth.models.purifiers import Purifier
 from diffsmooth.models.unet import UNet
 from diffsmooth.models.weights import Checkpoint
 
@@ -35,7 +36,7 @@ DIFFUSION_FILES = {
 class LoadedPurifier(NamedTuple):
     """A purifier, and the file of its network, None where it has none."""
 
-    purifier: IdentityPurifier | OneShotPurifier
+    purifier: Purifier
     path: Path | None
 
 
@@ -49,9 +50,17 @@ def load_purifier(options: SmoothingOptions, images: ImageSet) -> LoadedPurifier
         return LoadedPurifier(IdentityPurifier(), None)
     checkpoint = read_checkpoint(_find_diffusion(options), options.unsafe_load)
     unet = unet_of(checkpoint)
-    _check_unet(checkpoint, unet, options.sigma, images)
+    _check_unet(checkpoint, unet, options, images)
     schedule = get_preset(checkpoint.metadata.preset).schedule
-    return LoadedPurifier(OneShotPurifier(unet, schedule), checkpoint.path)
+    pad_to = unet.config.image_size if options.pad == "reflect" else None
+    purifier = (
+        OneShotPurifier(unet, schedule, options.convention, pad_to)
+        if options.purifier == "oneshot"
+        else MultiStepPurifier(
+            unet, schedule, options.steps, options.runs, options.convention, pad_to
+        )
+    )
+    return LoadedPurifier(purifier, checkpoint.path)
 
 
 class LoadedClassifier(NamedTuple):
@@ -117,11 +126,13 @@ def _find_diffusion(options: SmoothingOptions) -> Path:
     )
 
 
-def _check_unet(checkpoint: Checkpoint, unet: UNet, sigma: float, images: ImageSet) -> None:
+def _check_unet(
+    checkpoint: Checkpoint, unet: UNet, options: SmoothingOptions, images: ImageSet
+) -> None:
     path, largest = checkpoint.path, checkpoint.metadata.max_sigma
-    if largest is not None and sigma > largest:
+    if largest is not None and options.sigma > largest:
         raise ValueError(
-            f"sigma {sigma} is beyond what {path} was trained for: "
+            f"sigma {options.sigma} is beyond what {path} was trained for: "
             f"the largest possible is {largest:g}"
         )
     config = unet.config
@@ -131,6 +142,13 @@ def _check_unet(checkpoint: Checkpoint, unet: UNet, sigma: float, images: ImageS
             f"{path} takes images of {config.in_channels} channels, "
             f"{images.info.name} has {channels}"
         )
+    if options.pad == "reflect" and max(height, width) > config.image_size:
+        raise ValueError(
+            f"pad reflect: images of {height} x {width} are larger than "
+            f"{path}'s {config.image_size}"
+        )
+    if options.pad == "reflect":
+        return
     multiple = 2 ** (len(config.channel_mult) - 1)
     if height % multiple or width % multiple:
         raise ValueError(

@@ -2,9 +2,11 @@
 
 import math
 from dataclasses import dataclass, fields
-from typing import Any
+from typing import Any, get_args
 
 from jsonargparse import ActionYesNo, ArgumentParser
+
+from diffsmooth.models.purifiers import Convention
 
 
 @dataclass(frozen=True)
@@ -26,6 +28,10 @@ class SmoothingOptions:
     local_seed: int
     seed: int
     purifier: str
+    convention: Convention
+    steps: int
+    runs: int
+    pad: str
     diffusion: str | None
     arch: str | None
     normalize: str
@@ -43,7 +49,8 @@ class SmoothingOptions:
     def __post_init__(self) -> None:
         if not 0 < self.sigma < math.inf:
             raise ValueError(f"sigma must be > 0 and finite, got {self.sigma}")
-        lowest = {"batch": 1, "skip": 1, "max": -1, "n": 1, "m": 1, "devices": 1, "num_nodes": 1}
+        lowest = {"batch": 1, "skip": 1, "max": -1, "n": 1, "m": 1, "devices": 1, "num_nodes": 1,
+                  "steps": 1, "runs": 1}  # fmt: skip
         for name, bound in lowest.items():
             if getattr(self, name) < bound:
                 option = {"n": "N"}.get(name, name)
@@ -54,8 +61,16 @@ class SmoothingOptions:
             raise ValueError(f"local_noise_sd must be >= 0, got {self.local_noise_sd}")
         if self.threads is not None and self.threads < 1:
             raise ValueError(f"threads must be at least 1, got {self.threads}")
-        if self.purifier not in ("oneshot", "none"):
-            raise ValueError(f"purifier must be oneshot or none, got {self.purifier!r}")
+        for name, words in (
+            ("purifier", ("oneshot", "multistep", "none")),
+            ("convention", get_args(Convention)),
+            ("pad", ("none", "reflect")),
+        ):
+            if getattr(self, name) not in words:
+                raise ValueError(
+                    f"{name} must be {', '.join(words[:-1])} or {words[-1]}, "
+                    f"got {getattr(self, name)!r}"
+                )
 
     @classmethod
     def from_namespace(cls, namespace: Any) -> "SmoothingOptions":
@@ -92,7 +107,15 @@ def add_options(parser: ArgumentParser, batch: int, skip: int, n: int) -> None:
     add("--local_seed", type=int, default=42, help="seed of the local copies' fixed noise")
     add("--seed", type=int, default=0, help="seed of the votes' noise")
     add("--purifier", type=str, default="oneshot",
-        help="oneshot: one reverse-diffusion jump; none: plain randomized smoothing")  # fmt: skip
+        help="oneshot: one reverse-diffusion jump; multistep: several steps, with a majority "
+        "over runs (DensePure); none: plain randomized smoothing")  # fmt: skip
+    add("--convention", type=str, default="diffsmooth",
+        help="how sigma is matched to a timestep: diffsmooth, carlini or densepure")  # fmt: skip
+    add("--steps", type=int, default=10, help="of multistep: timesteps a run")
+    add("--runs", type=int, default=1, help="of multistep: runs a vote")
+    add("--pad", type=str, default="none",
+        help="none: the diffusion model sees the images at their own size; reflect: padded to its "
+        "own, and cropped again")  # fmt: skip
     add("--diffusion", type=str | None, default=None,
         help="checkpoint of the diffusion model; by default the published file's name in "
         "pretrained_models/, then ours in checkpoints/")  # fmt: skip

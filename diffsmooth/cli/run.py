@@ -10,7 +10,6 @@ from diffsmooth.lit.certification import CertificationModule
 from diffsmooth.lit.data.images import DataError
 from diffsmooth.lit.gather import GatherError
 from diffsmooth.lit.outputs import OutputError
-from diffsmooth.models.noise import NoiseStream
 from diffsmooth.models.smoothed_classifier import NetworkError
 from diffsmooth.report.tensorboard import ImageTriple
 from diffsmooth.stats import ImageRecord
@@ -53,11 +52,11 @@ def show_images(module: CertificationModule, records: list[ImageRecord]) -> list
     triples = []
     for record in records[:SHOWN_IMAGES]:
         image = module.images[record.index].image
-        stream = NoiseStream(module.noise_key(record.index), 0, tuple(image.shape))
-        noise = stream.take(1).to(smoothed.device)
+        key, device = module.noise_key(record.index), smoothed.device
+        own, draws = smoothed.vote_noise(key, 0, tuple(image.shape)).take(1)
         with torch.inference_mode():
-            noisy = smoothed.add_noise(image.to(smoothed.device), noise)
-            purified = smoothed.purify(noisy)
+            noisy = smoothed.add_noise(image.to(device), own.to(device))
+            purified = smoothed.purify(noisy, None if draws is None else draws[0].to(device))
         pictures = (image, noisy[0], purified[0])
         triples.append(ImageTriple(record.index, *(p.float().cpu().numpy() for p in pictures)))
     return triples

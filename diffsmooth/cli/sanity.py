@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from diffsmooth.lit.data import ImageSet
 from diffsmooth.models.input_layers import build_input_layer
-from diffsmooth.models.noise import NoiseKey, NoiseStream
+from diffsmooth.models.noise import NoiseKey, VoteNoise
 from diffsmooth.models.smoothed_classifier import SmoothedClassifier
 
 MOST_IMAGES = 100
@@ -29,26 +29,29 @@ class Accuracy(NamedTuple):
 
 
 def noisy_accuracy(
-    classify: Callable[[Tensor], Tensor],
+    classify: Callable[[Tensor, Tensor | None], Tensor],
     images: ImageSet,
     total: int,
     sigma: float,
     seed: int,
     device: torch.device,
     batch: int = 50,
+    runs: int = 1,
+    draws: int = 0,
 ) -> Accuracy:
     """Accuracy on evenly spaced images under one noise draw each.
 
     The draws are of a purpose of their own: what is chosen here is independent of the votes.
 
     Args:
-        classify: noisy images (B, C, H, W) to classes (B,).
+        classify: noisy images (B, C, H, W), and what a random purifier draws, to classes (B,).
         images: labelled images.
         total: how many, at most.
         sigma: standard deviation of the noise, in [0, 1] pixel units.
         seed: of the noise.
         device: where `classify` runs.
         batch: images a call.
+        runs, draws: of a random purifier, see `VoteNoise`.
     """
     indices = np.unique(
         np.linspace(0, len(images) - 1, min(total, len(images))).round().astype(int)
@@ -57,19 +60,21 @@ def noisy_accuracy(
     for start in range(0, len(indices), batch):
         samples = [images[int(index)] for index in indices[start : start + batch]]
         clean = torch.stack([sample.image for sample in samples])
-        noise = torch.cat(
-            [
-                NoiseStream(
-                    NoiseKey(seed, "sanity", images.info.name, "", sample.original_index),
-                    0,
-                    tuple(sample.image.shape),
-                ).take(1)
-                for sample in samples
-            ]
-        )
+        taken = [
+            VoteNoise(
+                NoiseKey(seed, "sanity", images.info.name, "", sample.original_index),
+                0,
+                tuple(sample.image.shape),
+                runs,
+                draws,
+            ).take(1)
+            for sample in samples
+        ]
+        noisy = clean + sigma * torch.cat([own for own, _ in taken])
+        extra = [extra.to(device) for _, extra in taken if extra is not None]
         labels = torch.tensor([sample.label for sample in samples])
         with torch.inference_mode():
-            answers = classify((clean + sigma * noise).to(device))
+            answers = classify(noisy.to(device), torch.cat(extra, dim=2) if extra else None)
         correct += int((answers.cpu() == labels).sum())
     return Accuracy(correct, len(indices))
 
@@ -84,7 +89,7 @@ def measure_input_layers(
     for name in names:
         model = nn.Sequential(build_input_layer(name, images.info).to(device), network)
         measured[name] = noisy_accuracy(
-            lambda x, model=model: model(x).argmax(dim=1),  # type: ignore[misc]
+            lambda x, _, model=model: model(x).argmax(dim=1),  # type: ignore[misc]
             images,
             MOST_IMAGES,
             sigma,
@@ -111,13 +116,15 @@ def check_sanity(
         return None
     smoothed = smoothed.to(device)
     accuracy = noisy_accuracy(
-        lambda x: smoothed.confidence(x).argmax(dim=1),
+        lambda x, draws: smoothed.answer(x, draws)[0],
         images,
         total,
         smoothed.noise_level,
         seed,
         device,
         smoothed.batch,
+        smoothed.purifier.runs,
+        smoothed.purifier.draws,
     )
     # As good as one and a half times guessing, for all that these images tell at the 1 % level?
     guessing = 1.5 / smoothed.num_classes

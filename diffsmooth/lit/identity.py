@@ -22,7 +22,7 @@ class RunIdentity:
         skip, max: every skip-th image, up to but without index max (-1: all).
         classifier, diffusion: sha256 of the checkpoints; "" where there is none.
         arch, input_layer: of the classifier.
-        purifier: name.
+        purifier, convention, steps, runs, pad: name and options; steps and runs are 1 for oneshot.
         sigma, m, sigma_local: the smoothing, [0, 1] pixel units.
         seed, local_seed: of the votes' noise, and of the local noise.
         plan: the plan and its parameters.
@@ -44,6 +44,10 @@ class RunIdentity:
     arch: str
     input_layer: str
     purifier: str
+    convention: str
+    steps: int
+    runs: int
+    pad: str
     sigma: float
     m: int
     sigma_local: float

@@ -5,7 +5,7 @@ from diffsmooth.models.input_layers import InputCenter, Normalize
 from diffsmooth.models.loading import load_classifier, load_unet
 from diffsmooth.models.local_smoothing import LocalSmoothing
 from diffsmooth.models.presets import build_unet
-from diffsmooth.models.purifiers import IdentityPurifier, OneShotPurifier
+from diffsmooth.models.purifiers import IdentityPurifier, MultiStepPurifier, OneShotPurifier
 from diffsmooth.models.schedule import DiffusionSchedule
 from diffsmooth.models.smoothed_classifier import SmoothedClassifier
 
@@ -14,6 +14,7 @@ __all__ = [
     "IdentityPurifier",
     "InputCenter",
     "LocalSmoothing",
+    "MultiStepPurifier",
     "Normalize",
     "OneShotPurifier",
     "SmoothedClassifier",

@@ -40,12 +40,15 @@ class NoiseStream:
         key: whose noise.
         stage: of the plan; stages are disjoint streams.
         shape: (C, H, W) of one draw.
+        lane: 0 for the noise of the votes themselves; a random purifier's draws have lanes of their
+            own, disjoint streams in step with the votes.
 
     Source: Philox4x64-10, Salmon et al. 2011, as in NumPy.
     """
 
-    def __init__(self, key: NoiseKey, stage: int, shape: tuple[int, ...]) -> None:
+    def __init__(self, key: NoiseKey, stage: int, shape: tuple[int, ...], lane: int = 0) -> None:
         self._key = key.words()
+        self._lane = lane
         self._stage = stage
         self._shape = shape
         self._blocks_drawn = 0
@@ -65,7 +68,34 @@ class NoiseStream:
     def _draw_block(self) -> np.ndarray:
         # NumPy increments the first word as it draws, so the block's number must stand in another:
         # in the first, each block would be a shifted copy of the one before, and votes dependent.
-        counter = np.array([0, self._blocks_drawn, self._stage, 0], dtype=np.uint64)
+        counter = np.array([0, self._blocks_drawn, self._stage, self._lane], dtype=np.uint64)
         generator = np.random.Generator(np.random.Philox(key=self._key, counter=counter))
         self._blocks_drawn += 1
         return generator.standard_normal((BLOCK, *self._shape), dtype=np.float32)
+
+
+class VoteNoise:
+    """The noise of consecutive votes: their own, and what a random purifier draws for each.
+
+    Args:
+        key, stage, shape: see `NoiseStream`.
+        runs: reverse runs a vote.
+        draws: draws a run.
+    """
+
+    def __init__(
+        self, key: NoiseKey, stage: int, shape: tuple[int, ...], runs: int = 1, draws: int = 0
+    ) -> None:
+        self._own = NoiseStream(key, stage, shape)
+        self._draws = [
+            [NoiseStream(key, stage, shape, lane=1 + run * draws + i) for i in range(draws)]
+            for run in range(runs if draws else 0)
+        ]
+
+    def take(self, count: int) -> tuple[Tensor, Tensor | None]:
+        """(count, C, H, W) of the next `count` votes, and (runs, draws, count, C, H, W) or None."""
+        own = self._own.take(count)
+        if not self._draws:
+            return own, None
+        runs = [torch.stack([lane.take(count) for lane in run]) for run in self._draws]
+        return own, torch.stack(runs)

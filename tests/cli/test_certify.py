@@ -283,17 +283,20 @@ def test_the_input_layer_is_measured_where_the_file_does_not_say(
     assert "under noise" not in capsys.readouterr().out
 
 
-def test_the_three_methods_take_one_path(
+def test_the_methods_take_one_path(
     words: Command, run: Callable[[list[str]], None], tmp_path: Path
 ) -> None:
     run(words("diffsmooth.txt"))
     run(words("denoised.txt", "--m", "1", "--local_noise_sd", "0"))
     run(words("cohen.txt", "--purifier", "none", "--m", "1", "--local_noise_sd", "0"))
-    tables = [(tmp_path / f"{name}.jsonl") for name in ("diffsmooth", "denoised", "cohen")]
+    run(words("densepure.txt", "--purifier", "multistep", "--steps", "3", "--runs", "2",
+              "--convention", "densepure"))  # fmt: skip
+    names = ("diffsmooth", "denoised", "cohen", "densepure")
+    tables = [(tmp_path / f"{name}.jsonl") for name in names]
     counts = {
         tuple(r.certificate.estimation_counts for r in read_journal(table)) for table in tables
     }
-    assert len(counts) == 3
+    assert len(counts) == 4
     manifest = json.loads((tmp_path / "cohen.manifest.json").read_text())
     assert manifest["identity"]["diffusion"] == ""
 
@@ -342,7 +345,10 @@ MISTAKES = [
     (["--threads", "0"], "threads must be at least 1"),
     (["--devices", "0"], "devices must be at least 1"),
     (["--accelerator", "abacus"], "invalid accelerator name: `accelerator='abacus'`"),
-    (["--purifier", "magic"], "purifier must be oneshot or none, got 'magic'"),
+    (["--purifier", "magic"], "purifier must be oneshot, multistep or none, got 'magic'"),
+    (["--convention", "x"], "convention must be diffsmooth, carlini or densepure, got 'x'"),
+    (["--normalize", "centre"], "unknown input layer 'centre'"),
+    (["--steps", "0"], "steps must be at least 1"),
     (["--precision", "16-true"], "precision must be auto, float32 or bf16"),
     (["--dataset", "minst"], "unknown dataset 'minst': known are fashion_mnist,"),
     (["--split", "train"], "fashion_mnist_sample holds test images only"),

@@ -4,7 +4,7 @@ BIN := .venv/bin
 .PHONY: demo test lint type bench clean
 
 demo: .venv/installed
-	$(BIN)/python certify.py --config configs/certify/demo.yaml
+	$(BIN)/python certify.py --config configs/certify/demo.yaml --overwrite
 
 test: .venv/installed
 	$(BIN)/python -m pytest

@@ -127,7 +127,7 @@ def add_options(parser: ArgumentParser, batch: int, skip: int, n: int) -> None:
         "units; auto: the checkpoint's, or else the most accurate under noise")  # fmt: skip
     add("--sanity_check", action=ActionYesNo, default=True,
         help="stop before the votes if accuracy is near chance")  # fmt: skip
-    add("--unsafe_load", type=bool, default=False, nargs="?", const=True,
+    add("--unsafe_load", action=ActionYesNo, default=False,
         help="run code that a checkpoint may hold; only for files that you trust")  # fmt: skip
     add("--precision", type=str, default="auto",
         help="float32, bf16 (layers only), or auto: bf16 where the hardware has it")  # fmt: skip
@@ -137,5 +137,5 @@ def add_options(parser: ArgumentParser, batch: int, skip: int, n: int) -> None:
     add("--devices", type=int, default=1, help="processes on this host, one a device")
     add("--num_nodes", type=int, default=1, help="hosts")
     add("--logdir", type=str, default="logs", help="folder of the TensorBoard events")
-    add("--overwrite", type=bool, default=False, nargs="?", const=True,
+    add("--overwrite", action=ActionYesNo, default=False,
         help="replace the files of a different run; the run's own are kept")  # fmt: skip

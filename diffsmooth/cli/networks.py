@@ -91,7 +91,7 @@ def choose_classifier(
         network = classifier_of(checkpoint, info, arch, "none")[1]
         # The noise that the network will see: it is trained at about the local noise's level.
         sigma = options.sigma if options.purifier == "none" else options.local_noise_sd
-        measured = measure_input_layers(network, images, sigma, options.seed, device)
+        measured = measure_input_layers(network, images, sigma, "sanity", options.seed, device)
         layer = max(measured, key=lambda name: measured[name].correct)
     model = classifier_of(checkpoint, info, arch, layer)
     return LoadedClassifier(model, info.num_classes, arch, layer, measured)

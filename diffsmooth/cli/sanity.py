@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from diffsmooth.lit.data import ImageSet
 from diffsmooth.models.input_layers import build_input_layer
-from diffsmooth.models.noise import NoiseKey, VoteNoise
+from diffsmooth.models.noise import NoiseKey, Purpose, VoteNoise
 from diffsmooth.models.smoothed_classifier import SmoothedClassifier
 
 MOST_IMAGES = 100
@@ -33,6 +33,7 @@ def noisy_accuracy(
     images: ImageSet,
     total: int,
     sigma: float,
+    purpose: Purpose,
     seed: int,
     device: torch.device,
     batch: int = 50,
@@ -48,7 +49,7 @@ def noisy_accuracy(
         images: labelled images.
         total: how many, at most.
         sigma: standard deviation of the noise, in [0, 1] pixel units.
-        seed: of the noise.
+        purpose, seed: of the noise.
         device: where `classify` runs.
         batch: images a call.
         runs, draws: of a random purifier, see `VoteNoise`.
@@ -62,7 +63,7 @@ def noisy_accuracy(
         clean = torch.stack([sample.image for sample in samples])
         taken = [
             VoteNoise(
-                NoiseKey(seed, "sanity", images.info.name, "", sample.original_index),
+                NoiseKey(seed, purpose, images.info.name, "", sample.original_index),
                 0,
                 tuple(sample.image.shape),
                 runs,
@@ -80,7 +81,12 @@ def noisy_accuracy(
 
 
 def measure_input_layers(
-    network: nn.Module, images: ImageSet, sigma: float, seed: int, device: torch.device
+    network: nn.Module,
+    images: ImageSet,
+    sigma: float,
+    purpose: Purpose,
+    seed: int,
+    device: torch.device,
 ) -> dict[str, Accuracy]:
     """Noisy accuracy of a network under each input layer that it may have been trained with."""
     names = CANDIDATES if images.info.mean else ("none",)
@@ -93,6 +99,7 @@ def measure_input_layers(
             images,
             MOST_IMAGES,
             sigma,
+            purpose,
             seed,
             device,
         )
@@ -120,6 +127,7 @@ def check_sanity(
         images,
         total,
         smoothed.noise_level,
+        "sanity",
         seed,
         device,
         smoothed.batch,

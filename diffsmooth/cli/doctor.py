@@ -9,8 +9,13 @@ from jsonargparse import ActionYesNo
 from torch import nn
 
 from diffsmooth.cli.errors import OneLineParser, user_errors
-from diffsmooth.cli.networks import DIFFUSION_FILES
-from diffsmooth.cli.sanity import MOST_IMAGES, measure_input_layers, noisy_accuracy
+from diffsmooth.cli.networks import DIFFUSION_FILES, check_classifier
+from diffsmooth.cli.sanity import (
+    MOST_IMAGES,
+    measure_input_layers,
+    noisy_accuracy,
+    with_input_layer,
+)
 from diffsmooth.lit.data import ImageSet, load_images
 from diffsmooth.lit.identity import file_sha256
 from diffsmooth.models import (
@@ -23,9 +28,9 @@ from diffsmooth.models.formats import read_checkpoint
 from diffsmooth.models.loading import classifier_of, unet_of
 from diffsmooth.models.noise import NoiseKey
 from diffsmooth.models.precision import resolve_precision
-from diffsmooth.models.presets import get_preset
+from diffsmooth.models.presets import PRESETS, build_unet, get_preset
 from diffsmooth.models.purifiers import Purifier
-from diffsmooth.models.weights import Checkpoint
+from diffsmooth.models.weights import Checkpoint, check_weights
 
 NOISE_LEVELS = (0.0, 0.12, 0.25, 0.5, 1.0)
 TIMED_BATCHES = 3
@@ -38,12 +43,13 @@ class DoctorOptions:
     dataset: str | None
     data_root: str
     arch: str | None
-    normalize: str | None
+    normalize: str
     diffusion: str | None
     sigma: float
     m: int
     n: int
     images: int
+    unsafe_load: bool
 
     def __post_init__(self) -> None:
         for name in ("m", "n", "images"):
@@ -60,7 +66,7 @@ def main(args: list[str] | None = None, prog: str = "diffsmooth doctor") -> None
         help="labelled images to try it on; by default what it was trained on")  # fmt: skip
     add("--data_root", type=str, default="data", help="folder of a known dataset")
     add("--arch", type=str | None, default=None, help="of a classifier that does not say")
-    add("--normalize", type=str | None, default=None, help="input layer, where you know it")
+    add("--normalize", type=str, default="auto", help="input layer, where you know it")
     add("--diffusion", type=str | None, default=None, help="diffusion model, for the costs")
     add("--sigma", type=float, default=0.5, help="of the planned run, for the costs")
     add("--m", type=int, default=5, help="local copies a vote of the planned run")
@@ -74,7 +80,7 @@ def main(args: list[str] | None = None, prog: str = "diffsmooth doctor") -> None
             **{f.name: getattr(namespace, f.name) for f in fields(DoctorOptions)}
         )
         for path in namespace.checkpoints:
-            checkpoint = read_checkpoint(path, namespace.unsafe_load)
+            checkpoint = read_checkpoint(path, options.unsafe_load)
             print("\n".join(describe(checkpoint)))
             if checkpoint.metadata.kind == "classifier":
                 _examine(checkpoint, options, device)
@@ -102,33 +108,45 @@ def describe(checkpoint: Checkpoint) -> list[str]:
     lines.append(
         "  it says      " + (", ".join(f"{k} {v}" for k, v in said.items() if v) or "nothing")
     )
-    if metadata.kind == "unet" and metadata.preset:
-        unet_of(checkpoint)  # raises where a key does not fit
-        schedule = get_preset(metadata.preset).schedule
-        lines.append(f"  keys         all fit; the schedule reaches sigma {schedule.max_sigma:.3g}")
+    if metadata.kind == "unet":
+        lines.append(f"  keys         {_unet_keys(checkpoint)}")
     return lines
+
+
+def _unet_keys(checkpoint: Checkpoint) -> str:
+    """Whether a U-Net's keys are those of an architecture that we know."""
+    metadata = checkpoint.metadata
+    if not metadata.preset:
+        return "of none of the architectures that we know: " + ", ".join(PRESETS)
+    with torch.device("meta"):
+        unet = build_unet(metadata.preset, **metadata.overrides)
+    check_weights(unet, checkpoint)
+    largest = get_preset(metadata.preset).schedule.max_sigma
+    return f"all fit; the schedule reaches sigma {largest:.3g}"
 
 
 def _examine(checkpoint: Checkpoint, options: DoctorOptions, device: torch.device) -> None:
     """Tries a classifier on labelled images."""
     metadata = checkpoint.metadata
-    dataset = options.dataset or metadata.dataset
-    if dataset == "fashion_mnist":
-        dataset = "fashion_mnist_sample"  # shipped
+    dataset = options.dataset
+    if dataset is None:
+        shipped = metadata.dataset == "fashion_mnist"
+        dataset = "fashion_mnist_sample" if shipped else metadata.dataset
     if not dataset:
         print("  accuracy     not measured: name labelled images by --dataset")
         return
     images = load_images(dataset, options.data_root)
     info = metadata.dataset_info or images.info
+    check_classifier(checkpoint, info, images)
     arch = options.arch or metadata.arch
-    layer = options.normalize or metadata.input_layer
+    layer = metadata.input_layer if options.normalize == "auto" else options.normalize
+    model = classifier_of(checkpoint, info, arch, layer or "none").to(device)
     if not layer:
-        network = classifier_of(checkpoint, info, arch, "none")[1]
-        measured = measure_input_layers(network, images, 0.25, "doctor", 0, device)
+        measured = measure_input_layers(model, arch, images, 0.25, "doctor", 0, device)
         for name, accuracy in measured.items():
             print(f"  input layer  {name}: accuracy {accuracy} at sigma 0.25")
         layer = max(measured, key=lambda name: measured[name].correct)
-    model = classifier_of(checkpoint, info, arch, layer).to(device)
+        model = with_input_layer(model, layer, info).to(device)
     print(f"  keys         all fit {arch} behind input layer {layer}")
     _show_noise_levels(model, images, device)
     _show_cost(model, images, options, device)
@@ -145,7 +163,10 @@ def _show_noise_levels(model: nn.Module, images: ImageSet, device: torch.device)
     # Trained at a level, a network holds up to it and drops beyond.
     held = [s for s, a in zip(NOISE_LEVELS, shares, strict=True) if a >= 0.93 * max(shares)]
     print(f"  accuracy     {cells} (sigma; {images.info.name})")
-    print(f"  trained at   about sigma {max(held):g}, by where its accuracy begins to drop")
+    if max(shares) < 2 / images.info.num_classes:
+        print("  trained at   unknown: it is near chance at every level")
+    else:
+        print(f"  trained at   about sigma {max(held):g}, by where its accuracy begins to drop")
 
 
 def _show_cost(
@@ -177,5 +198,5 @@ def _show_cost(
     hours = options.n * options.images / rate / 3600
     print(
         f"  cost         {rate:.0f} votes/s on this {device.type} ({precision}, m = {options.m}; "
-        f"{what}): {hours:.1f} hours for {options.images} images of {options.n:,} votes on one device"
+        f"{what}): {hours:.1f} hours for {options.images} images of {options.n:,} votes"
     )

@@ -21,12 +21,11 @@ from diffsmooth.stats import Plan
 
 
 class Job(NamedTuple):
-    """A certification or prediction run, ready to start; `remarks` are for the user."""
+    """A certification or prediction run, ready to start."""
 
     module: CertificationModule
     trainer: pl.Trainer
     files: OutputFiles
-    remarks: list[str]
 
 
 def build_job(options: SmoothingOptions, command: Purpose, plan: Plan) -> Job:
@@ -79,7 +78,7 @@ def build_job(options: SmoothingOptions, command: Purpose, plan: Plan) -> Job:
         arch=classifier.arch,
         input_layer=classifier.input_layer,
         purifier=options.purifier,
-        convention=options.convention if diffusion else "",
+        convention=options.matching if diffusion else "",
         steps=options.steps if options.purifier == "multistep" else 1,
         runs=purifier.runs,
         pad=options.pad if diffusion else "none",
@@ -103,17 +102,18 @@ def build_job(options: SmoothingOptions, command: Purpose, plan: Plan) -> Job:
         options.data_root,
     )
     outputs = Outputs(files, identity)
+
+    def check() -> None:
+        for name, accuracy in classifier.measured.items():
+            taken = " <- taken" if name == classifier.input_layer else ""
+            print(f"input layer {name}: accuracy {accuracy} under noise{taken}")
+        if options.sanity_check and not chosen:
+            votes = plan.max_votes * len(selection)
+            found = check_sanity(smoothed, images, votes, options.seed, device)
+            if found is not None:
+                print(f"sanity check: accuracy of single votes {found}")
+
     module = CertificationModule(
-        smoothed, plan, images, selection, outputs, context, options.overwrite
+        smoothed, plan, images, selection, outputs, context, options.overwrite, check
     )
-    remarks = [
-        f"input layer {name}: accuracy {accuracy} under noise"
-        + (" <- taken" if name == classifier.input_layer else "")
-        for name, accuracy in classifier.measured.items()
-    ]
-    if options.sanity_check and not chosen and trainer.global_rank == 0:
-        votes_ahead = plan.max_votes * len(selection)
-        accuracy = check_sanity(smoothed, images, votes_ahead, options.seed, device)
-        if accuracy is not None:
-            remarks.append(f"sanity check: accuracy of single votes {accuracy}")
-    return Job(module, trainer, files, remarks)
+    return Job(module, trainer, files)

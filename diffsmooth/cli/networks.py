@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from diffsmooth.cli.options import SmoothingOptions
-from diffsmooth.cli.sanity import Accuracy, measure_input_layers
+from diffsmooth.cli.sanity import Accuracy, measure_input_layers, with_input_layer
 from diffsmooth.lit.data import ImageSet
 from diffsmooth.models import IdentityPurifier, MultiStepPurifier, OneShotPurifier
 from diffsmooth.models.dataset_info import DatasetInfo
@@ -50,14 +50,15 @@ def load_purifier(options: SmoothingOptions, images: ImageSet) -> LoadedPurifier
         return LoadedPurifier(IdentityPurifier(), None)
     checkpoint = read_checkpoint(_find_diffusion(options), options.unsafe_load)
     unet = unet_of(checkpoint)
-    _check_unet(checkpoint, unet, options, images)
+    check_unet(checkpoint, unet, options.sigma, images.info)
+    _check_size(checkpoint.path, unet, options.pad, images.info)
     schedule = get_preset(checkpoint.metadata.preset).schedule
     pad_to = unet.config.image_size if options.pad == "reflect" else None
     purifier = (
-        OneShotPurifier(unet, schedule, options.convention, pad_to)
+        OneShotPurifier(unet, schedule, options.matching, pad_to)
         if options.purifier == "oneshot"
         else MultiStepPurifier(
-            unet, schedule, options.steps, options.runs, options.convention, pad_to
+            unet, schedule, options.steps, options.runs, options.matching, pad_to
         )
     )
     return LoadedPurifier(purifier, checkpoint.path)
@@ -83,21 +84,22 @@ def choose_classifier(
     """
     metadata = checkpoint.metadata
     info = metadata.dataset_info or images.info
-    _check_classifier(checkpoint, info, images)
+    check_classifier(checkpoint, info, images)
     arch = options.arch or metadata.arch
     measured: dict[str, Accuracy] = {}
     layer = metadata.input_layer if options.normalize == "auto" else options.normalize
+    model = classifier_of(checkpoint, info, arch, layer or "none")
     if not layer:
-        network = classifier_of(checkpoint, info, arch, "none")[1]
         # The noise that the network will see: it is trained at about the local noise's level.
         sigma = options.sigma if options.purifier == "none" else options.local_noise_sd
-        measured = measure_input_layers(network, images, sigma, "sanity", options.seed, device)
+        measured = measure_input_layers(model, arch, images, sigma, "sanity", options.seed, device)
         layer = max(measured, key=lambda name: measured[name].correct)
-    model = classifier_of(checkpoint, info, arch, layer)
+        model = with_input_layer(model, layer, info)
     return LoadedClassifier(model, info.num_classes, arch, layer, measured)
 
 
-def _check_classifier(checkpoint: Checkpoint, info: DatasetInfo, images: ImageSet) -> None:
+def check_classifier(checkpoint: Checkpoint, info: DatasetInfo, images: ImageSet) -> None:
+    """Raises ValueError for a classifier that was not made for such images."""
     path = checkpoint.path
     largest, classes = int(images.labels.max()), info.num_classes
     if largest >= classes:
@@ -126,32 +128,36 @@ def _find_diffusion(options: SmoothingOptions) -> Path:
     )
 
 
-def _check_unet(
-    checkpoint: Checkpoint, unet: UNet, options: SmoothingOptions, images: ImageSet
-) -> None:
+def check_unet(checkpoint: Checkpoint, unet: UNet, sigma: float, info: DatasetInfo) -> None:
+    """Raises ValueError for a U-Net that was not made for such images or such noise."""
     path, largest = checkpoint.path, checkpoint.metadata.max_sigma
-    if largest is not None and options.sigma > largest:
+    if largest is not None and sigma > largest:
         raise ValueError(
-            f"sigma {options.sigma} is beyond what {path} was trained for: "
+            f"sigma {sigma} is beyond what {path} was trained for: "
             f"the largest possible is {largest:g}"
         )
+    if unet.config.in_channels != info.image_shape[0]:
+        raise ValueError(
+            f"{path} takes images of {unet.config.in_channels} channels, "
+            f"{info.name} has {info.image_shape[0]}"
+        )
+
+
+def _check_size(path: Path, unet: UNet, pad: str, info: DatasetInfo) -> None:
+    """Raises ValueError for images that the U-Net cannot take at their size, or padded."""
     config = unet.config
-    channels, height, width = images.info.image_shape
-    if config.in_channels != channels:
-        raise ValueError(
-            f"{path} takes images of {config.in_channels} channels, "
-            f"{images.info.name} has {channels}"
-        )
-    if options.pad == "reflect" and max(height, width) > config.image_size:
-        raise ValueError(
-            f"pad reflect: images of {height} x {width} are larger than "
-            f"{path}'s {config.image_size}"
-        )
-    if options.pad == "reflect":
+    _, height, width = info.image_shape
+    # A reflection is smaller than the image on each side.
+    if pad == "reflect":
+        if not max(height, width) <= config.image_size < 3 * min(height, width) - 2:
+            raise ValueError(
+                f"pad reflect: images of {height} x {width} cannot be padded to "
+                f"{path}'s {config.image_size}"
+            )
         return
     multiple = 2 ** (len(config.channel_mult) - 1)
     if height % multiple or width % multiple:
         raise ValueError(
             f"{path} takes images whose sides are multiples of {multiple}, "
-            f"{images.info.name} has {height} x {width}"
+            f"{info.name} has {height} x {width}"
         )

@@ -28,7 +28,7 @@ class SmoothingOptions:
     local_seed: int
     seed: int
     purifier: str
-    convention: Convention
+    convention: str | None
     steps: int
     runs: int
     pad: str
@@ -66,11 +66,17 @@ class SmoothingOptions:
             ("convention", get_args(Convention)),
             ("pad", ("none", "reflect")),
         ):
-            if getattr(self, name) not in words:
+            if getattr(self, name) not in (*words, *((None,) if name == "convention" else ())):
                 raise ValueError(
                     f"{name} must be {', '.join(words[:-1])} or {words[-1]}, "
                     f"got {getattr(self, name)!r}"
                 )
+
+    @property
+    def matching(self) -> Convention:
+        """--convention, or the purifier's own."""
+        default = "densepure" if self.purifier == "multistep" else "diffsmooth"
+        return self.convention or default  # type: ignore[return-value]
 
     @classmethod
     def from_namespace(cls, namespace: Any) -> "SmoothingOptions":
@@ -109,8 +115,9 @@ def add_options(parser: ArgumentParser, batch: int, skip: int, n: int) -> None:
     add("--purifier", type=str, default="oneshot",
         help="oneshot: one reverse-diffusion jump; multistep: several steps, with a majority "
         "over runs (DensePure); none: plain randomized smoothing")  # fmt: skip
-    add("--convention", type=str, default="diffsmooth",
-        help="how sigma is matched to a timestep: diffsmooth, carlini or densepure")  # fmt: skip
+    add("--convention", type=str | None, default=None,
+        help="how sigma is matched to a timestep: diffsmooth, carlini or densepure; by default "
+        "densepure for multistep and diffsmooth for oneshot")  # fmt: skip
     add("--steps", type=int, default=10, help="of multistep: timesteps a run")
     add("--runs", type=int, default=1, help="of multistep: runs a vote")
     add("--pad", type=str, default="none",

@@ -24,8 +24,6 @@ def run_job(job: Job, command: str, columns: tuple[str, ...]) -> list[ImageRecor
         All records on rank zero, by ascending index; None on the other ranks.
     """
     module, trainer = job.module, job.trainer
-    if trainer.global_rank == 0:
-        print(*job.remarks, sep="\n", end="\n" if job.remarks else "")
     try:
         trainer.predict(module, return_predictions=False)
         records = module.gather()
@@ -53,10 +51,11 @@ def show_images(module: CertificationModule, records: list[ImageRecord]) -> list
     for record in records[:SHOWN_IMAGES]:
         image = module.images[record.index].image
         key, device = module.noise_key(record.index), smoothed.device
-        own, draws = smoothed.vote_noise(key, 0, tuple(image.shape)).take(1)
+        votes = smoothed.vote_noise(key, 0, tuple(image.shape))
+        own, draws = votes.take(1), votes.draws_of(0)
         with torch.inference_mode():
             noisy = smoothed.add_noise(image.to(device), own.to(device))
-            purified = smoothed.purify(noisy, None if draws is None else draws[0].to(device))
+            purified = smoothed.purify(noisy, None if draws is None else draws.to(device))
         pictures = (image, noisy[0], purified[0])
         triples.append(ImageTriple(record.index, *(p.float().cpu().numpy() for p in pictures)))
     return triples

@@ -41,13 +41,17 @@ def read_checkpoint(path: Path | str, unsafe: bool = False) -> Checkpoint:
         return _ours(path, content)
     if _is_state_dict(content):
         return _foreign(path, content, "a bare state dict", CheckpointMetadata("classifier"))
+    if isinstance(content, dict) and _is_state_dict(content.get("model")):
+        family = "timm or the like"
+        return _foreign(path, content["model"], family, CheckpointMetadata("classifier"))
     if isinstance(content, dict) and _is_state_dict(content.get("net")):
-        # MACER's code normalises nothing.
-        metadata = CheckpointMetadata("classifier", input_layer="none")
+        # MACER's code normalises nothing; others write such files, with more in them, that do.
+        layer = "none" if set(content) == {"net", "epoch"} else ""
+        metadata = CheckpointMetadata("classifier", input_layer=layer)
         return _foreign(path, content["net"], "MACER", metadata, content.get("epoch", -1))
     if isinstance(content, dict) and _is_state_dict(content.get("state_dict")):
-        arch = str(content.get("arch", ""))
-        layer = "0.5,0.5" if arch.startswith("beit") else ""  # as DiffSmooth's code has it
+        arch = str(content.get("arch") or "")
+        layer = "0.5,0.5" if arch.startswith("beit_") else ""  # as DiffSmooth's code has it
         arch = ARCHITECTURES.get(arch, arch)
         metadata = CheckpointMetadata("classifier", arch=arch, input_layer=layer)
         family = "Cohen et al., SmoothAdv or DiffSmooth"
@@ -60,7 +64,7 @@ def _is_state_dict(content: Any) -> bool:
     return (
         isinstance(content, dict)
         and bool(content)
-        and all(isinstance(value, Tensor) for value in content.values())
+        and all(isinstance(k, str) and isinstance(v, Tensor) for k, v in content.items())
     )
 
 
@@ -68,6 +72,8 @@ def _ours(path: Path, content: dict[str, Any]) -> Checkpoint:
     try:
         metadata = CheckpointMetadata(**content[METADATA_KEY])
         state_dict, epoch = content["state_dict"], int(content["epoch"])
+        if not _is_state_dict(state_dict):
+            raise ValueError("its state_dict holds no weights")
     except (TypeError, KeyError, ValueError) as error:
         raise ValueError(f"{path}: a broken checkpoint ({error})") from error
     # Lightning prefixes the keys with the attribute's name in the training module.

@@ -8,6 +8,7 @@ from typing import Literal
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import interpolate
 
 from diffsmooth.models.dataset_info import DatasetInfo
 
@@ -44,6 +45,24 @@ class InputCenter(Normalize):
 
     def __init__(self, mean: tuple[float, ...]) -> None:
         super().__init__(mean, (1.0,) * len(mean))
+
+
+class Resized(nn.Module):
+    """An input layer behind a resize (bicubic, antialiased), for networks of one image size.
+
+    Args:
+        layer: the input layer.
+        size: (height, width) that the network takes.
+    """
+
+    def __init__(self, layer: nn.Module, size: tuple[int, ...]) -> None:
+        super().__init__()
+        self.layer = layer
+        self.size = size
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C, H, W) to (B, C, *size)."""
+        return self.layer(interpolate(x, self.size, mode="bicubic", antialias=True))
 
 
 def build_input_layer(name: str, info: DatasetInfo) -> nn.Module:

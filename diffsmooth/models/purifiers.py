@@ -38,7 +38,8 @@ def match_noise(schedule: DiffusionSchedule, sigma: float, convention: Conventio
       than sigma, so that the radius, computed with sigma, is conservative. Source: Carlini et al.
       2023, algorithm 2 and the published code.
     - densepure: the t with the nearest ratio; noise of level sigma; scale 1 / sqrt(1 + 4 sigma^2).
-      Source: DensePure (Xiao et al. 2023), the published code.
+      Source: DensePure (Xiao et al. 2023), the published code for ImageNet; for CIFAR-10 it rounds
+      a continuous inverse of the cosine schedule, which gives t + 1 at some sigmas.
 
     Raises:
         ValueError: an unknown convention; sigma <= 0 or beyond the schedule.
@@ -204,7 +205,8 @@ class MultiStepPurifier(OneShotPurifier):
             x_0, learned = self._predict(x, t)
             if i == len(timesteps) - 1:
                 return (x_0 + 1) / 2
-            assert draws is not None
+            if draws is None:
+                raise ValueError(f"draws must be ({self.draws}, B, C, H, W), got None")
             step = ancestral_step(self.schedule, t, timesteps[i + 1])
             log_variance: Tensor | float = step.log_small
             if learned is not None:

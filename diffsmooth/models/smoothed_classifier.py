@@ -18,6 +18,9 @@ class NetworkError(ValueError):
     """The networks' output cannot be a vote."""
 
 
+DrawsOfRun = Callable[[int], Tensor | None]
+"""From the number of a run to its draws (draws, B, C, H, W), or None."""
+
 VotesDone = Callable[[int], None]
 """Told how many votes have just been cast."""
 
@@ -92,16 +95,16 @@ class SmoothedClassifier(nn.Module):
     def _autocast(self, noisy: Tensor) -> torch.autocast:
         return torch.autocast(noisy.device.type, torch.bfloat16, enabled=self.precision == "bf16")
 
-    def answer(self, noisy: Tensor, draws: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    def answer(self, noisy: Tensor, draws_of: DrawsOfRun) -> tuple[Tensor, Tensor]:
         """f: the class (B,) of each noisy image, and whether all outputs were finite (scalar).
 
         Args:
             noisy: (B, C, H, W).
-            draws: (runs, draws, B, C, H, W), of a random purifier.
+            draws_of: gives a run's draws (draws, B, C, H, W), None where none are needed.
         """
         answers, finite = [], []
         for run in range(self.purifier.runs):
-            confidence = self.confidence(noisy, None if draws is None else draws[run])
+            confidence = self.confidence(noisy, draws_of(run))
             if confidence.shape[1] != self.num_classes:
                 raise NetworkError(
                     f"the classifier has {confidence.shape[1]} classes, not {self.num_classes}"
@@ -139,10 +142,13 @@ class SmoothedClassifier(nn.Module):
         finite = torch.ones((), dtype=torch.bool, device=device)
         for start in range(0, votes, self.batch):
             size = min(self.batch, votes - start)
-            own, draws = noise.take(size)
-            own = self._to_device(own, dim=0)
-            draws = None if draws is None else self._to_device(draws, dim=2)
-            answers, all_finite = self.answer(self.add_noise(image, own), draws)
+            own = self._to_device(noise.take(size), dim=0)
+
+            def draws_of(run: int) -> Tensor | None:
+                draws = noise.draws_of(run)
+                return None if draws is None else self._to_device(draws, dim=1)
+
+            answers, all_finite = self.answer(self.add_noise(image, own), draws_of)
             finite &= all_finite[:size].all()
             counts += torch.bincount(answers[:size], minlength=self.num_classes)
             if done is not None:
@@ -164,7 +170,7 @@ class SmoothedClassifier(nn.Module):
 
     def vote_noise(self, key: NoiseKey, stage: int, shape: tuple[int, ...]) -> VoteNoise:
         """The noise that the votes of a stage need."""
-        return VoteNoise(key, stage, shape, self.purifier.runs, self.purifier.draws)
+        return VoteNoise(key, stage, shape, self.purifier.draws)
 
     def run_plan(
         self,

@@ -7,6 +7,7 @@ from conftest import GOLDEN
 from golden.fill import fill
 
 from diffsmooth.models import InputCenter, Normalize, build_classifier
+from diffsmooth.models.dataset_info import CIFAR10
 
 
 @pytest.mark.parametrize("depth", [20, 110])
@@ -47,6 +48,18 @@ def test_timm_architectures_by_name() -> None:
     model = build_classifier("resnet10t", 7, dataset="fashion_mnist").eval()
     with torch.inference_mode():
         assert model(torch.zeros(2, 1, 32, 32)).shape == (2, 7)
+
+
+def test_networks_of_one_image_size_get_others_resized_inside() -> None:
+    model = build_classifier("vit_tiny_patch16_224", 10).eval()
+    assert all(key.startswith("1.") for key in model.state_dict())
+    x = torch.rand(2, 3, 32, 32)
+    large = torch.nn.functional.interpolate(x, (224, 224), mode="bicubic", antialias=True)
+    with torch.inference_mode():
+        by_hand = model[1](Normalize(CIFAR10.mean, CIFAR10.std)(large))
+        torch.testing.assert_close(model(x), by_hand)
+    whole = build_classifier("vit_tiny_patch16_224", 10, dataset="imagenet")
+    assert isinstance(whole[0], Normalize)
 
 
 def test_unknown_words_are_named() -> None:

@@ -33,17 +33,22 @@ class _RunsCode:
         return print, ("code ran",)
 
 
+@pytest.mark.parametrize("protocol", [2, 4, 5])
 @pytest.mark.parametrize("form", ["zip", "legacy", "pickle"])
 def test_a_pickle_that_would_run_code_is_refused_and_named(
-    form: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    form: str, protocol: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = tmp_path / "evil.pt"
     if form == "pickle":
-        path.write_bytes(pickle.dumps(_RunsCode(), protocol=2))
+        path.write_bytes(pickle.dumps(_RunsCode(), protocol=protocol))
     else:
-        new = form == "zip"
-        torch.save({"state_dict": _RunsCode()}, path, _use_new_zipfile_serialization=new)
-    with pytest.raises(ValueError, match=r"refused, it would run (builtins\.)?print;"):
+        torch.save(
+            {"state_dict": _RunsCode(), "ordinary": torch.ones(2)},
+            path,
+            pickle_protocol=protocol,
+            _use_new_zipfile_serialization=form == "zip",
+        )
+    with pytest.raises(ValueError, match=r"refused, it would run (builtins|__builtin__)\.print;"):
         read_checkpoint(path)
     assert capsys.readouterr().out == ""
     if form == "zip":
@@ -58,6 +63,8 @@ def test_numpy_scalars_and_namespaces_are_harmless(tmp_path: Path) -> None:
         "net": {"a": torch.ones(2)},
         "best": np.float64(0.5),
         "count": np.int64(3),
+        "half": np.float16(0.5),
+        "name": np.str_("resnet"),
         "args": argparse.Namespace(lr=0.1),
     }
     torch.save(content, path)
@@ -75,7 +82,14 @@ def test_broken_files_are_one_clear_line(tmp_path: Path, classifier_file: Path) 
         assert "\n" not in str(error.value)
     with pytest.raises(ValueError, match="no such checkpoint"):
         read_checkpoint(tmp_path / "missing.pt")
-    for nothing in ([1, 2], {}, {"state_dict": {}}, {"state_dict": {"a": 1}}, torch.ones(2)):
+    for nothing in (
+        [1, 2],
+        {},
+        {"state_dict": {}},
+        {"state_dict": {"a": 1}},
+        {0: torch.ones(2)},
+        torch.ones(2),
+    ):
         torch.save(nothing, path)
         with pytest.raises(ValueError, match="holds no weights that we know"):
             read_checkpoint(path)
@@ -166,6 +180,27 @@ def test_a_downsampled_imagenet_checkpoint(tmp_path: Path) -> None:
     state = build_classifier("cifar_resnet110", 1000, "standard", "cifar10").state_dict()
     torch.save({"epoch": 1, "arch": "imagenet32_resnet110", "state_dict": state}, path)
     assert read_checkpoint(path).metadata.arch == "cifar_resnet110"
+
+
+def test_old_timm_beit_checkpoints_carry_a_table_that_is_dropped(tmp_path: Path) -> None:
+    path = tmp_path / "checkpoint.pth.tar"
+    with torch.device("meta"):
+        keys = build_classifier("beit_large_patch16_224", 1000, "0.5,0.5", "imagenet").state_dict()
+    state = {key: torch.zeros(0) for key in keys}
+    for block in range(24):
+        name = f"1.blocks.{block}.attn.relative_position_index"
+        state[name] = torch.zeros(197, 197, dtype=torch.int64)
+    torch.save({"epoch": 1, "arch": "beit_large_patch16_224", "state_dict": state}, path)
+    checkpoint = read_checkpoint(path)
+    assert checkpoint.state_dict.keys() == keys.keys()
+    assert checkpoint.metadata.input_layer == "0.5,0.5"
+
+
+def test_other_files_with_a_net_do_not_say_their_input_layer(tmp_path: Path) -> None:
+    path = tmp_path / "checkpoint.pth"
+    state = build_classifier("cifar_resnet8", 10)[1].state_dict()
+    torch.save({"net": state, "acc": 0.9, "epoch": 1}, path)
+    assert read_checkpoint(path).metadata.input_layer == ""
 
 
 def test_openai_checkpoints(tmp_path: Path) -> None:

@@ -5,10 +5,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from hypothesis import settings
 
 from diffsmooth.models import build_classifier, build_unet
 from diffsmooth.models.dataset_info import FASHION_MNIST
 from diffsmooth.models.weights import CheckpointMetadata, write_checkpoint
+
+settings.register_profile("here", deadline=None)  # a busy machine is no failure
+settings.load_profile("here")
 
 GOLDEN = Path(__file__).parent / "golden"
 TINY_UNET = {"channel_mult": (1, 1), "attention_resolutions": ()}

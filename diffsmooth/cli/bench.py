@@ -15,7 +15,7 @@ from diffsmooth.models import (
     build_unet,
 )
 from diffsmooth.models.dataset_info import FASHION_MNIST
-from diffsmooth.models.noise import NoiseKey, NoiseStream
+from diffsmooth.models.noise import NoiseKey
 from diffsmooth.models.presets import get_preset
 
 METHODS = ("Cohen", "diffusion denoised", "DiffSmooth m=5")
@@ -62,4 +62,4 @@ def _smoothed(method: str, precision: str, batch: int) -> SmoothedClassifier:
 def _vote(model: SmoothedClassifier, votes: int) -> None:
     shape = FASHION_MNIST.image_shape
     key = NoiseKey(0, "certify", "bench", "test", 0)
-    model.count_votes(torch.full(shape, 0.5), NoiseStream(key, 0, shape), votes)
+    model.count_votes(torch.full(shape, 0.5), model.vote_noise(key, 0, shape), votes)

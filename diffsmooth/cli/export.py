@@ -1,7 +1,8 @@
 """`diffsmooth export`: the weights of a training checkpoint, without the optimiser's state."""
 
 from diffsmooth.cli.errors import OneLineParser, user_errors
-from diffsmooth.models.weights import read_checkpoint, write_checkpoint
+from diffsmooth.models.formats import read_checkpoint
+from diffsmooth.models.weights import write_checkpoint
 
 
 def main(args: list[str] | None = None, prog: str = "diffsmooth export") -> None:

@@ -1,20 +1,22 @@
 """From options to a job that is ready to run: images, networks, identity, trainer."""
 
+from dataclasses import replace
 from typing import NamedTuple
 
 import lightning.pytorch as pl
 
-from diffsmooth.cli.networks import check_classifier, load_purifier
+from diffsmooth.cli.networks import choose_classifier, load_purifier
 from diffsmooth.cli.options import SmoothingOptions
+from diffsmooth.cli.sanity import check_sanity
 from diffsmooth.cli.trainer import build_trainer, threads_a_process
 from diffsmooth.lit.certification import CertificationModule
 from diffsmooth.lit.data import load_images
 from diffsmooth.lit.identity import RunIdentity, file_sha256, hardware_name
 from diffsmooth.lit.outputs import OutputFiles, Outputs, RunContext
 from diffsmooth.models import LocalSmoothing, SmoothedClassifier
+from diffsmooth.models.formats import read_checkpoint
 from diffsmooth.models.noise import Purpose
 from diffsmooth.models.precision import resolve_precision
-from diffsmooth.models.weights import classifier_of, read_checkpoint
 from diffsmooth.stats import Plan
 
 
@@ -35,33 +37,34 @@ def build_job(options: SmoothingOptions, command: Purpose, plan: Plan) -> Job:
     files = OutputFiles(options.outfile)
     # What the first start chose of its own accord binds those that go on from there.
     chosen = (None if options.overwrite else files.stored_identity()) or {}
-    checkpoint = read_checkpoint(options.classifier)
-    classifier = classifier_of(checkpoint)
-    metadata = checkpoint.metadata
-    side = metadata.image_shape[-1]
+    trainer = build_trainer(options)
+    device = trainer.strategy.root_device
+    checkpoint = read_checkpoint(options.classifier, options.unsafe_load)
+    shape = checkpoint.metadata.image_shape
+    side = shape[-1] if shape else None
     images = load_images(options.dataset, options.data_root, options.split, side)
-    check_classifier(checkpoint, images)
+    if options.normalize == "auto" and chosen.get("input_layer"):
+        options = replace(options, normalize=chosen["input_layer"])
+    classifier = choose_classifier(options, checkpoint, images, device)
     stop = len(images) if options.max < 0 else min(options.max, len(images))
     selection = list(range(0, stop, options.skip))
     if not selection:
         raise ValueError(f"no image is left with skip {options.skip} and max {options.max}")
     purifier, diffusion = load_purifier(options, images)
     local = LocalSmoothing(
-        classifier,
+        classifier.model,
         options.m,
         options.local_noise_sd,
         images.info.image_shape,
         options.local_seed,
     )
-    trainer = build_trainer(options)
-    device = trainer.strategy.root_device
     batch = min(options.batch, plan.max_votes)
     precision = options.precision
     if precision == "auto":
         precision = chosen.get("precision", precision)
     precision = resolve_precision(precision, device.type)
     smoothed = SmoothedClassifier(
-        purifier, local, options.sigma, len(metadata.class_names), batch, precision
+        purifier, local, options.sigma, classifier.num_classes, batch, precision
     )
     identity = RunIdentity(
         command=command,
@@ -72,7 +75,13 @@ def build_job(options: SmoothingOptions, command: Purpose, plan: Plan) -> Job:
         max=options.max,
         classifier=file_sha256(options.classifier),
         diffusion=file_sha256(diffusion) if diffusion else "",
+        arch=classifier.arch,
+        input_layer=classifier.input_layer,
         purifier=options.purifier,
+        convention=options.matching if diffusion else "",
+        steps=options.steps if options.purifier == "multistep" else 1,
+        runs=purifier.runs,
+        pad=options.pad if diffusion else "none",
         sigma=options.sigma,
         m=options.m,
         sigma_local=options.local_noise_sd,
@@ -93,7 +102,18 @@ def build_job(options: SmoothingOptions, command: Purpose, plan: Plan) -> Job:
         options.data_root,
     )
     outputs = Outputs(files, identity)
+
+    def check() -> None:
+        for name, accuracy in classifier.measured.items():
+            taken = " <- taken" if name == classifier.input_layer else ""
+            print(f"input layer {name}: accuracy {accuracy} under noise{taken}")
+        if options.sanity_check and not chosen:
+            votes = plan.max_votes * len(selection)
+            found = check_sanity(smoothed, images, votes, options.seed, device)
+            if found is not None:
+                print(f"sanity check: accuracy of single votes {found}")
+
     module = CertificationModule(
-        smoothed, plan, images, selection, outputs, context, options.overwrite
+        smoothed, plan, images, selection, outputs, context, options.overwrite, check
     )
     return Job(module, trainer, files)

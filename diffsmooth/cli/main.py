@@ -12,6 +12,7 @@ COMMANDS = {
     "predict": "predictions of the smoothed classifier, without radii",
     "report": "certified accuracy of several runs side by side",
     "export": "the weights of a training checkpoint, without the optimiser's state",
+    "doctor": "what a checkpoint is, whether it works, and what a run with it costs",
     "bench": "votes a second on this machine",
 }
 

@@ -3,12 +3,20 @@
 from pathlib import Path
 from typing import NamedTuple
 
+import torch
+from torch import nn
+
 from diffsmooth.cli.options import SmoothingOptions
+from diffsmooth.cli.sanity import Accuracy, measure_input_layers, with_input_layer
 from diffsmooth.lit.data import ImageSet
-from diffsmooth.models import IdentityPurifier, OneShotPurifier
+from diffsmooth.models import IdentityPurifier, MultiStepPurifier, OneShotPurifier
+from diffsmooth.models.dataset_info import DatasetInfo
+from diffsmooth.models.formats import read_checkpoint
+from diffsmooth.models.loading import classifier_of, unet_of
 from diffsmooth.models.presets import get_preset
+from diffsmooth.models.purifiers import Purifier
 from diffsmooth.models.unet import UNet
-from diffsmooth.models.weights import Checkpoint, read_checkpoint, unet_of
+from diffsmooth.models.weights import Checkpoint
 
 # Where a dataset's diffusion model lies unless --diffusion says otherwise.
 DIFFUSION_FILES = {
@@ -28,7 +36,7 @@ DIFFUSION_FILES = {
 class LoadedPurifier(NamedTuple):
     """A purifier, and the file of its network, None where it has none."""
 
-    purifier: IdentityPurifier | OneShotPurifier
+    purifier: Purifier
     path: Path | None
 
 
@@ -40,22 +48,65 @@ def load_purifier(options: SmoothingOptions, images: ImageSet) -> LoadedPurifier
     """
     if options.purifier == "none":
         return LoadedPurifier(IdentityPurifier(), None)
-    checkpoint = read_checkpoint(_find_diffusion(options))
+    checkpoint = read_checkpoint(_find_diffusion(options), options.unsafe_load)
     unet = unet_of(checkpoint)
-    _check_unet(checkpoint, unet, options.sigma, images)
+    check_unet(checkpoint, unet, options.sigma, images.info)
+    _check_size(checkpoint.path, unet, options.pad, images.info)
     schedule = get_preset(checkpoint.metadata.preset).schedule
-    return LoadedPurifier(OneShotPurifier(unet, schedule), checkpoint.path)
+    pad_to = unet.config.image_size if options.pad == "reflect" else None
+    purifier = (
+        OneShotPurifier(unet, schedule, options.matching, pad_to)
+        if options.purifier == "oneshot"
+        else MultiStepPurifier(
+            unet, schedule, options.steps, options.runs, options.matching, pad_to
+        )
+    )
+    return LoadedPurifier(purifier, checkpoint.path)
 
 
-def check_classifier(checkpoint: Checkpoint, images: ImageSet) -> None:
+class LoadedClassifier(NamedTuple):
+    """A classifier, its number of classes, and what its input layer was chosen by."""
+
+    model: nn.Sequential
+    num_classes: int
+    arch: str
+    input_layer: str
+    measured: dict[str, Accuracy]
+
+
+def choose_classifier(
+    options: SmoothingOptions, checkpoint: Checkpoint, images: ImageSet, device: torch.device
+) -> LoadedClassifier:
+    """The checkpoint's classifier behind the input layer that the options ask for.
+
+    Raises:
+        ValueError: it was not made for such images, or does not fit what the options say.
+    """
+    metadata = checkpoint.metadata
+    info = metadata.dataset_info or images.info
+    check_classifier(checkpoint, info, images)
+    arch = options.arch or metadata.arch
+    measured: dict[str, Accuracy] = {}
+    layer = metadata.input_layer if options.normalize == "auto" else options.normalize
+    model = classifier_of(checkpoint, info, arch, layer or "none")
+    if not layer:
+        # The noise that the network will see: it is trained at about the local noise's level.
+        sigma = options.sigma if options.purifier == "none" else options.local_noise_sd
+        measured = measure_input_layers(model, arch, images, sigma, "sanity", options.seed, device)
+        layer = max(measured, key=lambda name: measured[name].correct)
+        model = with_input_layer(model, layer, info)
+    return LoadedClassifier(model, info.num_classes, arch, layer, measured)
+
+
+def check_classifier(checkpoint: Checkpoint, info: DatasetInfo, images: ImageSet) -> None:
     """Raises ValueError for a classifier that was not made for such images."""
-    path, metadata = checkpoint.path, checkpoint.metadata
-    largest, classes = int(images.labels.max()), len(metadata.class_names)
+    path = checkpoint.path
+    largest, classes = int(images.labels.max()), info.num_classes
     if largest >= classes:
         raise ValueError(
             f"{images.info.name}: label {largest} is beyond the {classes} classes of {path}"
         )
-    wanted, given = tuple(metadata.image_shape), images.info.image_shape
+    wanted, given = info.image_shape, images.info.image_shape
     if wanted != given:
         raise ValueError(
             f"{path} takes images of {' x '.join(map(str, wanted))}, "
@@ -77,23 +128,36 @@ def _find_diffusion(options: SmoothingOptions) -> Path:
     )
 
 
-def _check_unet(checkpoint: Checkpoint, unet: UNet, sigma: float, images: ImageSet) -> None:
+def check_unet(checkpoint: Checkpoint, unet: UNet, sigma: float, info: DatasetInfo) -> None:
+    """Raises ValueError for a U-Net that was not made for such images or such noise."""
     path, largest = checkpoint.path, checkpoint.metadata.max_sigma
     if largest is not None and sigma > largest:
         raise ValueError(
             f"sigma {sigma} is beyond what {path} was trained for: "
             f"the largest possible is {largest:g}"
         )
-    config = unet.config
-    channels, height, width = images.info.image_shape
-    if config.in_channels != channels:
+    if unet.config.in_channels != info.image_shape[0]:
         raise ValueError(
-            f"{path} takes images of {config.in_channels} channels, "
-            f"{images.info.name} has {channels}"
+            f"{path} takes images of {unet.config.in_channels} channels, "
+            f"{info.name} has {info.image_shape[0]}"
         )
+
+
+def _check_size(path: Path, unet: UNet, pad: str, info: DatasetInfo) -> None:
+    """Raises ValueError for images that the U-Net cannot take at their size, or padded."""
+    config = unet.config
+    _, height, width = info.image_shape
+    # A reflection is smaller than the image on each side.
+    if pad == "reflect":
+        if not max(height, width) <= config.image_size < 3 * min(height, width) - 2:
+            raise ValueError(
+                f"pad reflect: images of {height} x {width} cannot be padded to "
+                f"{path}'s {config.image_size}"
+            )
+        return
     multiple = 2 ** (len(config.channel_mult) - 1)
     if height % multiple or width % multiple:
         raise ValueError(
             f"{path} takes images whose sides are multiples of {multiple}, "
-            f"{images.info.name} has {height} x {width}"
+            f"{info.name} has {height} x {width}"
         )

@@ -2,9 +2,11 @@
 
 import math
 from dataclasses import dataclass, fields
-from typing import Any
+from typing import Any, get_args
 
-from jsonargparse import ArgumentParser
+from jsonargparse import ActionYesNo, ArgumentParser
+
+from diffsmooth.models.purifiers import Convention
 
 
 @dataclass(frozen=True)
@@ -26,7 +28,15 @@ class SmoothingOptions:
     local_seed: int
     seed: int
     purifier: str
+    convention: str | None
+    steps: int
+    runs: int
+    pad: str
     diffusion: str | None
+    arch: str | None
+    normalize: str
+    unsafe_load: bool
+    sanity_check: bool
     data_root: str
     precision: str
     threads: int | None
@@ -39,7 +49,8 @@ class SmoothingOptions:
     def __post_init__(self) -> None:
         if not 0 < self.sigma < math.inf:
             raise ValueError(f"sigma must be > 0 and finite, got {self.sigma}")
-        lowest = {"batch": 1, "skip": 1, "max": -1, "n": 1, "m": 1, "devices": 1, "num_nodes": 1}
+        lowest = {"batch": 1, "skip": 1, "max": -1, "n": 1, "m": 1, "devices": 1, "num_nodes": 1,
+                  "steps": 1, "runs": 1}  # fmt: skip
         for name, bound in lowest.items():
             if getattr(self, name) < bound:
                 option = {"n": "N"}.get(name, name)
@@ -50,8 +61,22 @@ class SmoothingOptions:
             raise ValueError(f"local_noise_sd must be >= 0, got {self.local_noise_sd}")
         if self.threads is not None and self.threads < 1:
             raise ValueError(f"threads must be at least 1, got {self.threads}")
-        if self.purifier not in ("oneshot", "none"):
-            raise ValueError(f"purifier must be oneshot or none, got {self.purifier!r}")
+        for name, words in (
+            ("purifier", ("oneshot", "multistep", "none")),
+            ("convention", get_args(Convention)),
+            ("pad", ("none", "reflect")),
+        ):
+            if getattr(self, name) not in (*words, *((None,) if name == "convention" else ())):
+                raise ValueError(
+                    f"{name} must be {', '.join(words[:-1])} or {words[-1]}, "
+                    f"got {getattr(self, name)!r}"
+                )
+
+    @property
+    def matching(self) -> Convention:
+        """--convention, or the purifier's own."""
+        default = "densepure" if self.purifier == "multistep" else "diffsmooth"
+        return self.convention or default  # type: ignore[return-value]
 
     @classmethod
     def from_namespace(cls, namespace: Any) -> "SmoothingOptions":
@@ -88,10 +113,29 @@ def add_options(parser: ArgumentParser, batch: int, skip: int, n: int) -> None:
     add("--local_seed", type=int, default=42, help="seed of the local copies' fixed noise")
     add("--seed", type=int, default=0, help="seed of the votes' noise")
     add("--purifier", type=str, default="oneshot",
-        help="oneshot: one reverse-diffusion jump; none: plain randomized smoothing")  # fmt: skip
+        help="oneshot: one reverse-diffusion jump; multistep: several steps, with a majority "
+        "over runs (DensePure); none: plain randomized smoothing")  # fmt: skip
+    add("--convention", type=str | None, default=None,
+        help="how sigma is matched to a timestep: diffsmooth, carlini or densepure; by default "
+        "densepure for multistep and diffsmooth for oneshot")  # fmt: skip
+    add("--steps", type=int, default=10, help="of multistep: timesteps a run")
+    add("--runs", type=int, default=1, help="of multistep: runs a vote")
+    add("--pad", type=str, default="none",
+        help="none: the diffusion model sees the images at their own size; reflect: padded to its "
+        "own, and cropped again")  # fmt: skip
     add("--diffusion", type=str | None, default=None,
         help="checkpoint of the diffusion model; by default the published file's name in "
         "pretrained_models/, then ours in checkpoints/")  # fmt: skip
+    add("--arch", type=str | None, default=None,
+        help="the classifier's architecture, where its checkpoint does not say: cifar_resnetD "
+        "or a timm name")  # fmt: skip
+    add("--normalize", type=str, default="auto",
+        help="the classifier's input layer: standard, center, none, or MEAN,STD in [0, 1] pixel "
+        "units; auto: the checkpoint's, or else the most accurate under noise")  # fmt: skip
+    add("--sanity_check", action=ActionYesNo, default=True,
+        help="stop before the votes if accuracy is near chance")  # fmt: skip
+    add("--unsafe_load", action=ActionYesNo, default=False,
+        help="run code that a checkpoint may hold; only for files that you trust")  # fmt: skip
     add("--precision", type=str, default="auto",
         help="float32, bf16 (layers only), or auto: bf16 where the hardware has it")  # fmt: skip
     add("--threads", type=int | None, default=None,
@@ -100,5 +144,5 @@ def add_options(parser: ArgumentParser, batch: int, skip: int, n: int) -> None:
     add("--devices", type=int, default=1, help="processes on this host, one a device")
     add("--num_nodes", type=int, default=1, help="hosts")
     add("--logdir", type=str, default="logs", help="folder of the TensorBoard events")
-    add("--overwrite", type=bool, default=False, nargs="?", const=True,
+    add("--overwrite", action=ActionYesNo, default=False,
         help="replace the files of a different run; the run's own are kept")  # fmt: skip

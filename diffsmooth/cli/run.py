@@ -10,7 +10,6 @@ from diffsmooth.lit.certification import CertificationModule
 from diffsmooth.lit.data.images import DataError
 from diffsmooth.lit.gather import GatherError
 from diffsmooth.lit.outputs import OutputError
-from diffsmooth.models.noise import NoiseStream
 from diffsmooth.models.smoothed_classifier import NetworkError
 from diffsmooth.report.tensorboard import ImageTriple
 from diffsmooth.stats import ImageRecord
@@ -24,7 +23,7 @@ def run_job(job: Job, command: str, columns: tuple[str, ...]) -> list[ImageRecor
     Returns:
         All records on rank zero, by ascending index; None on the other ranks.
     """
-    module, trainer, _ = job
+    module, trainer = job.module, job.trainer
     try:
         trainer.predict(module, return_predictions=False)
         records = module.gather()
@@ -51,11 +50,12 @@ def show_images(module: CertificationModule, records: list[ImageRecord]) -> list
     triples = []
     for record in records[:SHOWN_IMAGES]:
         image = module.images[record.index].image
-        stream = NoiseStream(module.noise_key(record.index), 0, tuple(image.shape))
-        noise = stream.take(1).to(smoothed.device)
+        key, device = module.noise_key(record.index), smoothed.device
+        votes = smoothed.vote_noise(key, 0, tuple(image.shape))
+        own, draws = votes.take(1), votes.draws_of(0)
         with torch.inference_mode():
-            noisy = smoothed.add_noise(image.to(smoothed.device), noise)
-            purified = smoothed.purify(noisy)
+            noisy = smoothed.add_noise(image.to(device), own.to(device))
+            purified = smoothed.purify(noisy, None if draws is None else draws.to(device))
         pictures = (image, noisy[0], purified[0])
         triples.append(ImageTriple(record.index, *(p.float().cpu().numpy() for p in pictures)))
     return triples

@@ -9,7 +9,8 @@ from diffsmooth.cli.errors import OneLineErrors, fail, root_message, user_errors
 from diffsmooth.lit.data.images import DataError
 from diffsmooth.lit.data.module import ImageDataModule
 from diffsmooth.lit.training.module import TrainingModule
-from diffsmooth.models.weights import check_weights, load_weights, read_checkpoint
+from diffsmooth.models.formats import read_checkpoint
+from diffsmooth.models.weights import check_weights, load_weights
 
 KEYWORDS = ("best", "last", "hpc")  # of Lightning's --ckpt_path
 

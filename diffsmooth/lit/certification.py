@@ -33,6 +33,7 @@ class CertificationModule(pl.LightningModule):
         outputs: the run's files; rank zero claims them.
         context: goes into the manifest.
         overwrite: whether the files of a different run may be replaced.
+        check: run by rank zero before anything is written; raises ValueError to stop the run.
     """
 
     def __init__(
@@ -44,6 +45,7 @@ class CertificationModule(pl.LightningModule):
         outputs: Outputs,
         context: RunContext,
         overwrite: bool,
+        check: Callable[[], None] = lambda: None,
     ) -> None:
         super().__init__()
         # There may be fewer images than ranks.
@@ -58,6 +60,7 @@ class CertificationModule(pl.LightningModule):
         self.on_votes: Callable[[int], None] | None = None
         self._context = context
         self._overwrite = overwrite
+        self._check = check
         self._stop = StopOnSigterm()
 
     def setup(self, stage: str) -> None:
@@ -76,8 +79,9 @@ class CertificationModule(pl.LightningModule):
         problem = ""
         if self.global_rank == 0:
             try:
+                self._check()
                 self.outputs.claim(self._context, self._overwrite)
-            except OutputError as error:
+            except ValueError as error:
                 problem = str(error)
         said = from_all_ranks((problem, self.outputs.identity.to_json()))
         if said[0][0]:

@@ -21,7 +21,8 @@ class RunIdentity:
         dataset, split, data: name, split, and fingerprint of the images.
         skip, max: every skip-th image, up to but without index max (-1: all).
         classifier, diffusion: sha256 of the checkpoints; "" where there is none.
-        purifier: name.
+        arch, input_layer: of the classifier.
+        purifier, convention, steps, runs, pad: name and options; steps and runs are 1 for oneshot.
         sigma, m, sigma_local: the smoothing, [0, 1] pixel units.
         seed, local_seed: of the votes' noise, and of the local noise.
         plan: the plan and its parameters.
@@ -40,7 +41,13 @@ class RunIdentity:
     max: int
     classifier: str
     diffusion: str
+    arch: str
+    input_layer: str
     purifier: str
+    convention: str
+    steps: int
+    runs: int
+    pad: str
     sigma: float
     m: int
     sigma_local: float

@@ -2,18 +2,19 @@
 
 from diffsmooth.models.classifiers import build_classifier
 from diffsmooth.models.input_layers import InputCenter, Normalize
+from diffsmooth.models.loading import load_classifier, load_unet
 from diffsmooth.models.local_smoothing import LocalSmoothing
 from diffsmooth.models.presets import build_unet
-from diffsmooth.models.purifiers import IdentityPurifier, OneShotPurifier
+from diffsmooth.models.purifiers import IdentityPurifier, MultiStepPurifier, OneShotPurifier
 from diffsmooth.models.schedule import DiffusionSchedule
 from diffsmooth.models.smoothed_classifier import SmoothedClassifier
-from diffsmooth.models.weights import load_classifier, load_unet
 
 __all__ = [
     "DiffusionSchedule",
     "IdentityPurifier",
     "InputCenter",
     "LocalSmoothing",
+    "MultiStepPurifier",
     "Normalize",
     "OneShotPurifier",
     "SmoothedClassifier",

@@ -6,7 +6,7 @@ from torch import nn
 
 from diffsmooth.models.cifar_resnet import CifarResNet
 from diffsmooth.models.dataset_info import DatasetInfo, get_dataset_info
-from diffsmooth.models.input_layers import build_input_layer
+from diffsmooth.models.input_layers import Resized, build_input_layer
 
 
 def build_classifier(
@@ -17,10 +17,12 @@ def build_classifier(
 ) -> nn.Sequential:
     """A classifier with fresh weights: `Sequential(input layer, network)`, keys from "1." on.
 
+    A network that takes one size of images only gets others resized, inside the input layer.
+
     Args:
         arch: cifar_resnetD with D = 6n + 2 (cifar_resnet20, cifar_resnet110, ...), or a timm name.
         num_classes: number of logits.
-        input_layer: "standard", "center", "none" (see `build_input_layer`), or a module.
+        input_layer: "standard", "center", "none", numbers (see `build_input_layer`), or a module.
         dataset: gives the input's channels, and the mean and std of the input layer.
 
     Raises:
@@ -28,15 +30,26 @@ def build_classifier(
     """
     info = get_dataset_info(dataset) if isinstance(dataset, str) else dataset
     layer = build_input_layer(input_layer, info) if isinstance(input_layer, str) else input_layer
-    return nn.Sequential(layer, _build_network(arch, num_classes, info.image_shape[0]))
-
-
-def _build_network(arch: str, num_classes: int, channels: int) -> nn.Module:
+    channels, *sides = info.image_shape
     cifar = re.fullmatch(r"cifar_resnet(\d+)", arch)
     if cifar:
-        return CifarResNet(int(cifar.group(1)), num_classes, channels)
+        return nn.Sequential(layer, CifarResNet(int(cifar.group(1)), num_classes, channels))
     import timm  # takes seconds to import
 
     if not timm.is_model(arch):
         raise ValueError(f"unknown architecture {arch!r}: known are cifar_resnet<6n+2> and timm's")
-    return timm.create_model(arch, num_classes=num_classes, in_chans=channels)
+    network = timm.create_model(arch, num_classes=num_classes, in_chans=channels)
+    config = timm.get_pretrained_cfg(arch)
+    if config is not None and config.fixed_input_size and list(config.input_size[1:]) != sides:
+        layer = Resized(layer, tuple(config.input_size[1:]))
+    return nn.Sequential(layer, network)
+
+
+def pretrained_normalization(arch: str) -> tuple[tuple[float, ...], tuple[float, ...]] | None:
+    """Mean and std that timm's own weights of an architecture were trained with, or None."""
+    import timm
+
+    if not timm.is_model(arch):
+        return None
+    config = timm.get_pretrained_cfg(arch)
+    return None if config is None else (tuple(config.mean), tuple(config.std))

@@ -8,6 +8,7 @@ from typing import Literal
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import interpolate
 
 from diffsmooth.models.dataset_info import DatasetInfo
 
@@ -46,20 +47,49 @@ class InputCenter(Normalize):
         super().__init__(mean, (1.0,) * len(mean))
 
 
+class Resized(nn.Module):
+    """An input layer behind a resize (bicubic, antialiased), for networks of one image size.
+
+    Args:
+        layer: the input layer.
+        size: (height, width) that the network takes.
+    """
+
+    def __init__(self, layer: nn.Module, size: tuple[int, ...]) -> None:
+        super().__init__()
+        self.layer = layer
+        self.size = size
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C, H, W) to (B, C, *size)."""
+        return self.layer(interpolate(x, self.size, mode="bicubic", antialias=True))
+
+
 def build_input_layer(name: str, info: DatasetInfo) -> nn.Module:
     """The input layer called `name` for a dataset.
 
     Args:
-        name: "standard" ((x - mean) / std), "center" (x - mean) or "none" (x).
-        info: gives mean and std.
+        name: "standard" ((x - mean) / std), "center" (x - mean), "none" (x); or numbers: means,
+            then as many standard deviations, one each or one a channel, such as "0.5,0.5".
+        info: gives mean and std of the words.
 
     Raises:
-        ValueError: unknown name, or a dataset that has no conventional mean.
+        ValueError: unknown name, wrong numbers, or a dataset that has no conventional mean.
     """
     if name == "none":
         return nn.Identity()
-    if name not in ("standard", "center"):
-        raise ValueError(f"unknown input layer {name!r}: known are standard, center, none")
-    if not info.mean:
-        raise ValueError(f"dataset {info.name!r} has no conventional mean: use input layer 'none'")
-    return Normalize(info.mean, info.std) if name == "standard" else InputCenter(info.mean)
+    if name in ("standard", "center"):
+        if not info.mean:
+            raise ValueError(f"dataset {info.name!r} has no conventional mean: use 'none'")
+        return Normalize(info.mean, info.std) if name == "standard" else InputCenter(info.mean)
+    channels = info.image_shape[0]
+    try:
+        numbers = tuple(float(word) for word in name.split(","))
+    except ValueError:
+        numbers = ()
+    if len(numbers) not in (2, 2 * channels):
+        raise ValueError(
+            f"unknown input layer {name!r}: known are standard, center, none, and MEAN,STD"
+        )
+    half = len(numbers) // 2
+    return Normalize(numbers[:half], numbers[half:])

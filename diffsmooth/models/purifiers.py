@@ -1,64 +1,242 @@
 """Purifiers: noisy image to clean-looking image, by the reverse process of a diffusion model."""
 
 import math
+from typing import Literal, NamedTuple, get_args
 
+import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from diffsmooth.models.schedule import DiffusionSchedule
 from diffsmooth.models.unet import UNet
 
+Convention = Literal["diffsmooth", "carlini", "densepure"]
+"""How a noise level is matched to a timestep; see `match_noise`."""
 
-class IdentityPurifier(nn.Module):
-    """No purification: plain randomized smoothing (Cohen et al. 2019)."""
+
+class NoiseMatch(NamedTuple):
+    """Where the reverse process starts.
+
+    Attributes:
+        timestep: t.
+        noise_level: standard deviation of the noise that is drawn, >= sigma, [0, 1] pixel units.
+        scale: what the noisy image, in [-1, 1] units, is multiplied by to become x_t.
+    """
+
+    timestep: int
+    noise_level: float
+    scale: float
+
+
+def match_noise(schedule: DiffusionSchedule, sigma: float, convention: Convention) -> NoiseMatch:
+    """The timestep for a noise level, and what its noise and scale are.
+
+    - diffsmooth: the first t with noise-to-signal ratio >= 2 sigma; noise of level sigma; scale
+      sqrt(abar_t). Source: DiffSmooth (Zhang et al. 2023), the published code.
+    - carlini: the same search from t = 1 on; noise of the schedule's own level at t, a little more
+      than sigma, so that the radius, computed with sigma, is conservative. Source: Carlini et al.
+      2023, algorithm 2 and the published code.
+    - densepure: the t with the nearest ratio; noise of level sigma; scale 1 / sqrt(1 + 4 sigma^2).
+      Source: DensePure (Xiao et al. 2023), the published code for ImageNet; for CIFAR-10 it rounds
+      a continuous inverse of the cosine schedule, which gives t + 1 at some sigmas.
+
+    Raises:
+        ValueError: an unknown convention; sigma <= 0 or beyond the schedule.
+    """
+    t = schedule.timestep(sigma)
+    if convention == "carlini":
+        t = max(t, 1)
+        return NoiseMatch(t, float(schedule.sigma(t)), math.sqrt(schedule.alphas_cumprod[t]))
+    if convention == "densepure":
+        if t > 0 and sigma - schedule.sigma(t - 1) <= schedule.sigma(t) - sigma:
+            t -= 1
+        return NoiseMatch(t, sigma, 1 / math.sqrt(1 + 4 * sigma**2))
+    if convention == "diffsmooth":
+        return NoiseMatch(t, sigma, math.sqrt(schedule.alphas_cumprod[t]))
+    raise ValueError(
+        f"unknown convention {convention!r}: known are {', '.join(get_args(Convention))}"
+    )
+
+
+class Purifier(nn.Module):
+    """Base of the purifiers: one that does nothing.
+
+    Attributes:
+        runs: reverse runs a vote; the vote is the majority of the runs' answers.
+        draws: standard normal draws that a run needs.
+    """
+
+    runs = 1
+    draws = 0
 
     def noise_level(self, sigma: float) -> float:
-        """The standard deviation of the noise that it wants, [0, 1] pixel units: `sigma`."""
+        """Standard deviation of the noise that it wants, >= sigma, [0, 1] pixel units.
+
+        Raises:
+            ValueError: sigma <= 0, or beyond the schedule.
+        """
         return sigma
 
-    def forward(self, noisy: Tensor, sigma: float) -> Tensor:
-        """Returns `noisy` (B, C, H, W) as it is, unclamped."""
+    def forward(self, noisy: Tensor, sigma: float, draws: Tensor | None = None) -> Tensor:
+        """Purified images in [0, 1].
+
+        Args:
+            noisy: (B, C, H, W), image in [0, 1] plus `noise_level(sigma)` times standard normal
+                noise.
+            sigma: in [0, 1] pixel units.
+            draws: standard normal (draws, B, C, H, W): fresh for each vote and run. None where no
+                draws are needed.
+        """
         return noisy
 
 
-class OneShotPurifier(nn.Module):
+class IdentityPurifier(Purifier):
+    """No purification: plain randomized smoothing (Cohen et al. 2019). Returns images unclamped."""
+
+
+class OneShotPurifier(Purifier):
     """One reverse-diffusion jump from the timestep whose noise matches sigma.
 
     Args:
         unet: predicts epsilon; further output channels (a learned variance) are not used.
         schedule: the one that `unet` was trained on.
+        convention: see `match_noise`.
+        pad_to: images are reflect-padded to this side for the U-Net, and cropped again; None runs
+            it at the images' own size.
 
     Source: DiffSmooth (Zhang et al. 2023), section 4.1; Carlini et al. 2023, algorithm 2.
     """
 
-    def __init__(self, unet: UNet, schedule: DiffusionSchedule) -> None:
+    def __init__(
+        self,
+        unet: UNet,
+        schedule: DiffusionSchedule,
+        convention: Convention = "diffsmooth",
+        pad_to: int | None = None,
+    ) -> None:
         super().__init__()
         self.unet = unet
         self.schedule = schedule
+        self.convention: Convention = convention
+        self.pad_to = pad_to
 
     def noise_level(self, sigma: float) -> float:
-        """The standard deviation of the noise that it wants, [0, 1] pixel units: `sigma`.
+        return match_noise(self.schedule, sigma, self.convention).noise_level
 
-        Raises:
-            ValueError: sigma <= 0, or beyond the schedule.
-        """
-        self.schedule.timestep(sigma)
-        return sigma
+    def forward(self, noisy: Tensor, sigma: float, draws: Tensor | None = None) -> Tensor:
+        match = match_noise(self.schedule, sigma, self.convention)
+        x_t = (2 * noisy - 1) * match.scale
+        x_0, _ = self._predict(x_t, match.timestep)
+        return (x_0 + 1) / 2
 
-    def forward(self, noisy: Tensor, sigma: float) -> Tensor:
-        """Purified images in [0, 1].
-
-        Args:
-            noisy: (B, C, H, W), image in [0, 1] plus `sigma` times standard normal noise.
-            sigma: in [0, 1] pixel units.
-
-        Raises:
-            ValueError: sigma beyond the schedule.
-        """
-        t = self.schedule.timestep(sigma)
+    def _predict(self, x_t: Tensor, t: int) -> tuple[Tensor, Tensor | None]:
+        """x_0 in [-1, 1] from x_t (B, C, H, W), and the variance's weights where learned."""
+        channels, height, width = x_t.shape[1:]
+        rows, columns = ((self.pad_to or side) - side for side in (height, width))
+        if rows or columns:
+            top, left = rows // 2, columns // 2
+            x = F.pad(x_t, (left, columns - left, top, rows - top), mode="reflect")
+            output = self.unet(x, self._time(t, x_t.device))
+            output = output[:, :, top : top + height, left : left + width]
+        else:
+            output = self.unet(x_t, self._time(t, x_t.device))
+        output = output.float()
         abar = float(self.schedule.alphas_cumprod[t])
-        time = torch.full((1,), self.schedule.network_time(t), device=noisy.device)
-        x_t = (2 * noisy - 1) * math.sqrt(abar)
-        epsilon = self.unet(x_t, time)[:, : noisy.shape[1]].float()
+        epsilon = output[:, :channels]
         x_0 = x_t / math.sqrt(abar) - math.sqrt(1 / abar - 1) * epsilon
-        return (x_0.clamp(-1, 1) + 1) / 2
+        learned = output[:, channels:] if output.shape[1] > channels else None
+        return x_0.clamp(-1, 1), learned
+
+    def _time(self, t: int, device: torch.device) -> Tensor:
+        # Of length 1: the time is embedded once, not for each vote.
+        return torch.full((1,), self.schedule.network_time(t), device=device)
+
+
+class MultiStepPurifier(OneShotPurifier):
+    """Several ancestral sampling steps from the timestep whose noise matches sigma.
+
+    Each run draws noise of its own between the steps, and one vote is the majority of the runs.
+
+    Args:
+        unet: predicts epsilon, and the variance where it has the channels for it.
+        schedule: the one that `unet` was trained on.
+        steps: number of evenly spaced timesteps, at least 1; 1 is one shot.
+        runs: reverse runs a vote (DensePure's K), at least 1.
+        convention: see `match_noise`.
+        pad_to: see `OneShotPurifier`.
+
+    Raises:
+        ValueError: steps < 1 or runs < 1.
+
+    Source: DensePure (Xiao et al. 2023), section 4 and the published code; the step is Ho et al.
+    2020, equations 6 and 7, on the sub-sampled timesteps, the learned variance Nichol & Dhariwal
+    2021, equation 15.
+    """
+
+    def __init__(
+        self,
+        unet: UNet,
+        schedule: DiffusionSchedule,
+        steps: int,
+        runs: int = 1,
+        convention: Convention = "densepure",
+        pad_to: int | None = None,
+    ) -> None:
+        super().__init__(unet, schedule, convention, pad_to)
+        for name, value in (("steps", steps), ("runs", runs)):
+            if value < 1:
+                raise ValueError(f"{name} must be at least 1, got {value}")
+        self.steps = steps
+        self.runs = runs
+        self.draws = steps - 1  # the last step adds no noise
+
+    def timesteps(self, sigma: float) -> list[int]:
+        """The timesteps of a run, falling: round(t - i t / steps), without repetitions."""
+        t = match_noise(self.schedule, sigma, self.convention).timestep
+        spaced = [round(t - i * t / self.steps) for i in range(self.steps)]
+        return sorted(set(spaced), reverse=True)
+
+    def forward(self, noisy: Tensor, sigma: float, draws: Tensor | None = None) -> Tensor:
+        match = match_noise(self.schedule, sigma, self.convention)
+        x = (2 * noisy - 1) * match.scale
+        timesteps = self.timesteps(sigma)
+        for i, t in enumerate(timesteps):
+            x_0, learned = self._predict(x, t)
+            if i == len(timesteps) - 1:
+                return (x_0 + 1) / 2
+            if draws is None:
+                raise ValueError(f"draws must be ({self.draws}, B, C, H, W), got None")
+            step = ancestral_step(self.schedule, t, timesteps[i + 1])
+            log_variance: Tensor | float = step.log_small
+            if learned is not None:
+                share = (learned + 1) / 2
+                log_variance = share * step.log_large + (1 - share) * step.log_small
+            deviation = torch.exp(torch.as_tensor(0.5 * log_variance, device=x.device))
+            x = step.of_x_0 * x_0 + step.of_x_t * x + deviation * draws[i]
+        raise AssertionError("there is at least one timestep")
+
+
+class AncestralStep(NamedTuple):
+    """From x_t to x_s, s < t: a normal of mean of_x_0 * x_0 + of_x_t * x_t.
+
+    Its log variance lies between `log_small` (the posterior's) and `log_large` (the step's beta).
+    """
+
+    of_x_0: float
+    of_x_t: float
+    log_small: float
+    log_large: float
+
+
+def ancestral_step(schedule: DiffusionSchedule, t: int, s: int) -> AncestralStep:
+    """The posterior q(x_s | x_t, x_0) of a schedule. Source: Ho et al. 2020, equations 6 and 7."""
+    abar_t, abar_s = schedule.alphas_cumprod[t], schedule.alphas_cumprod[s]
+    beta = 1 - abar_t / abar_s
+    small = beta * (1 - abar_s) / (1 - abar_t)
+    return AncestralStep(
+        of_x_0=float(beta * np.sqrt(abar_s) / (1 - abar_t)),
+        of_x_t=float((1 - abar_s) * np.sqrt(1 - beta) / (1 - abar_t)),
+        log_small=float(np.log(small)),
+        log_large=float(np.log(beta)),
+    )

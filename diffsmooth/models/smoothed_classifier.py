@@ -9,14 +9,17 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from diffsmooth.models.local_smoothing import LocalSmoothing
-from diffsmooth.models.noise import NoiseKey, NoiseStream
-from diffsmooth.models.purifiers import IdentityPurifier, OneShotPurifier
+from diffsmooth.models.noise import NoiseKey, VoteNoise
+from diffsmooth.models.purifiers import Purifier
 from diffsmooth.stats import Certificate, MajorityVote, Plan
 
 
 class NetworkError(ValueError):
     """The networks' output cannot be a vote."""
 
+
+DrawsOfRun = Callable[[int], Tensor | None]
+"""From the number of a run to its draws (draws, B, C, H, W), or None."""
 
 VotesDone = Callable[[int], None]
 """Told how many votes have just been cast."""
@@ -45,7 +48,7 @@ class SmoothedClassifier(nn.Module):
 
     def __init__(
         self,
-        purifier: IdentityPurifier | OneShotPurifier,
+        purifier: Purifier,
         local_smoothing: LocalSmoothing,
         sigma: float,
         num_classes: int,
@@ -74,15 +77,45 @@ class SmoothedClassifier(nn.Module):
     def device(self) -> torch.device:
         return self.local_smoothing.noise.device
 
-    def confidence(self, noisy: Tensor) -> Tensor:
-        """Mean softmax (B, K) of noisy images (B, C, H, W), image + noise level * normal."""
-        with torch.autocast(noisy.device.type, torch.bfloat16, enabled=self.precision == "bf16"):
-            return self.local_smoothing(self.purify(noisy))
+    def confidence(self, noisy: Tensor, draws: Tensor | None = None) -> Tensor:
+        """Mean softmax (B, K) of noisy images (B, C, H, W), image + noise level * normal.
 
-    def purify(self, noisy: Tensor) -> Tensor:
+        Args:
+            noisy: the images.
+            draws: what a random purifier needs for one run, see `Purifier.forward`.
+        """
+        with self._autocast(noisy):
+            return self.local_smoothing(self.purifier(noisy, self.sigma, draws))
+
+    def purify(self, noisy: Tensor, draws: Tensor | None = None) -> Tensor:
         """The purifier's images (B, C, H, W), float32, of noisy ones."""
-        with torch.autocast(noisy.device.type, torch.bfloat16, enabled=self.precision == "bf16"):
-            return self.purifier(noisy, self.sigma)
+        with self._autocast(noisy):
+            return self.purifier(noisy, self.sigma, draws)
+
+    def _autocast(self, noisy: Tensor) -> torch.autocast:
+        return torch.autocast(noisy.device.type, torch.bfloat16, enabled=self.precision == "bf16")
+
+    def answer(self, noisy: Tensor, draws_of: DrawsOfRun) -> tuple[Tensor, Tensor]:
+        """f: the class (B,) of each noisy image, and whether all outputs were finite (scalar).
+
+        Args:
+            noisy: (B, C, H, W).
+            draws_of: gives a run's draws (draws, B, C, H, W), None where none are needed.
+        """
+        answers, finite = [], []
+        for run in range(self.purifier.runs):
+            confidence = self.confidence(noisy, draws_of(run))
+            if confidence.shape[1] != self.num_classes:
+                raise NetworkError(
+                    f"the classifier has {confidence.shape[1]} classes, not {self.num_classes}"
+                )
+            answers.append(confidence.argmax(dim=1))
+            finite.append(confidence.isfinite().all(dim=1))
+        all_finite = torch.stack(finite).all(dim=0)
+        if len(answers) == 1:
+            return answers[0], all_finite
+        ballots = F.one_hot(torch.stack(answers, dim=1), self.num_classes).sum(dim=1)
+        return ballots.argmax(dim=1), all_finite  # ties go to the lowest class
 
     def add_noise(self, image: Tensor, noise: Tensor) -> Tensor:
         """image (C, H, W) plus standard normal noise (B, C, H, W) at the purifier's level."""
@@ -90,13 +123,13 @@ class SmoothedClassifier(nn.Module):
 
     @torch.inference_mode()
     def count_votes(
-        self, image: Tensor, stream: NoiseStream, votes: int, done: VotesDone | None = None
+        self, image: Tensor, noise: VoteNoise, votes: int, done: VotesDone | None = None
     ) -> np.ndarray:
-        """Votes a class, int64 (K,), of the next `votes` draws of a stream.
+        """Votes a class, int64 (K,), of the next `votes` draws.
 
         Args:
             image: (C, H, W) in [0, 1].
-            stream: of standard normal draws shaped like the image.
+            noise: of the votes; see `vote_noise`.
             votes: how many, at least 1.
             done: told the number of votes cast after each batch.
 
@@ -109,25 +142,35 @@ class SmoothedClassifier(nn.Module):
         finite = torch.ones((), dtype=torch.bool, device=device)
         for start in range(0, votes, self.batch):
             size = min(self.batch, votes - start)
-            noise = stream.take(size)
-            if size < self.batch:
-                noise = F.pad(noise, (0, 0, 0, 0, 0, 0, 0, self.batch - size))
-            if device.type == "cuda":
-                noise = noise.pin_memory()
-            confidence = self.confidence(self.add_noise(image, noise.to(device, non_blocking=True)))
-            if confidence.shape[1] != self.num_classes:
-                raise NetworkError(
-                    f"the classifier has {confidence.shape[1]} classes, not {self.num_classes}"
-                )
-            finite &= confidence[:size].isfinite().all()
-            winners = confidence.argmax(dim=1)[:size]
-            counts += torch.bincount(winners, minlength=self.num_classes)
+            own = self._to_device(noise.take(size), dim=0)
+
+            def draws_of(run: int) -> Tensor | None:
+                draws = noise.draws_of(run)
+                return None if draws is None else self._to_device(draws, dim=1)
+
+            answers, all_finite = self.answer(self.add_noise(image, own), draws_of)
+            finite &= all_finite[:size].all()
+            counts += torch.bincount(answers[:size], minlength=self.num_classes)
             if done is not None:
                 done(size)
         # Not a number has an argmax, too: all votes for class 0, and the largest radius.
         if not finite:
             raise NetworkError("the networks' output is not finite")
         return counts.cpu().numpy()
+
+    def _to_device(self, noise: Tensor, dim: int) -> Tensor:
+        """Moves noise, its batch dimension `dim` filled up to the one forward shape."""
+        missing = self.batch - noise.shape[dim]
+        if missing:
+            shape = (*noise.shape[:dim], missing, *noise.shape[dim + 1 :])
+            noise = torch.cat([noise, noise.new_zeros(shape)], dim)
+        if self.device.type == "cuda":
+            noise = noise.pin_memory()
+        return noise.to(self.device, non_blocking=True)
+
+    def vote_noise(self, key: NoiseKey, stage: int, shape: tuple[int, ...]) -> VoteNoise:
+        """The noise that the votes of a stage need."""
+        return VoteNoise(key, stage, shape, self.purifier.draws)
 
     def run_plan(
         self,
@@ -152,8 +195,8 @@ class SmoothedClassifier(nn.Module):
         check_image(image, key.image)
         run = plan.start(self.sigma, self.num_classes, label)
         while run.wanted:
-            stream = NoiseStream(key, run.stage, tuple(image.shape))
-            run.update(self.count_votes(image, stream, run.wanted, done))
+            noise = self.vote_noise(key, run.stage, tuple(image.shape))
+            run.update(self.count_votes(image, noise, run.wanted, done))
         return run.certificate
 
     def certify(self, image: Tensor, index: int, plan: Plan, seed: int = 0) -> Certificate:

@@ -1,22 +1,38 @@
-"""Checkpoint files: the only torch.load of the project, always with weights_only=True."""
+"""Checkpoint files: the only torch.load of the project, and the writer of our own format."""
 
+import argparse
+import io
 import os
+import pickletools
+import warnings
+import zipfile
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import IO, Any, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
-from diffsmooth.models.classifiers import build_classifier
 from diffsmooth.models.dataset_info import DatasetInfo
-from diffsmooth.models.presets import build_unet
-from diffsmooth.models.unet import UNet
 
 METADATA_KEY = "diffsmooth"
 
+# What old checkpoints hold beside tensors, and what cannot run code.
+_numpy_scalar: Any = np._core.multiarray.scalar  # type: ignore[attr-defined]
+HARMLESS: list[Any] = [
+    argparse.Namespace,
+    _numpy_scalar,
+    (_numpy_scalar, "numpy.core.multiarray.scalar"),
+    np.dtype,
+    # All but objects and void: those can hold anything.
+    *{type(np.dtype(code)) for code in np.typecodes["All"] if code not in "OV"},
+]
+# What `forbidden_globals` does not name: torch's loader decides on these by itself.
+ORDINARY = ("torch.", "collections.", "numpy.", "argparse.Namespace", "_codecs.encode")
+
 
 class CheckpointMetadata(NamedTuple):
-    """What a checkpoint of ours says of its network.
+    """What a checkpoint says of its network; a field is empty where it does not say.
 
     Attributes:
         kind: "classifier" or "unet".
@@ -28,7 +44,7 @@ class CheckpointMetadata(NamedTuple):
     """
 
     kind: str
-    dataset: str
+    dataset: str = ""
     arch: str = ""
     input_layer: str = ""
     image_shape: list[int] = []
@@ -41,8 +57,10 @@ class CheckpointMetadata(NamedTuple):
     max_sigma: float | None = None
 
     @property
-    def dataset_info(self) -> DatasetInfo:
-        """Of a classifier: the facts of what it was trained on."""
+    def dataset_info(self) -> DatasetInfo | None:
+        """Of a classifier: the facts of what it was trained on, None where it does not say."""
+        if not self.image_shape:
+            return None
         channels, height, width = self.image_shape
         return DatasetInfo(
             self.dataset,
@@ -58,49 +76,81 @@ class Checkpoint(NamedTuple):
 
     Attributes:
         path: where it lies.
+        family: who writes such files, in words.
         metadata: what it says of itself.
-        state_dict: the network's weights.
-        epoch: number of the last epoch of training.
+        state_dict: the network's weights, keys as in `build_classifier` or `build_unet`.
+        epoch: number of the last epoch of training; -1 where it does not say.
         resumable: whether training can go on from it.
     """
 
     path: Path
+    family: str
     metadata: CheckpointMetadata
     state_dict: dict[str, Tensor]
-    epoch: int
-    resumable: bool
+    epoch: int = -1
+    resumable: bool = False
 
 
-def read_checkpoint(path: Path | str) -> Checkpoint:
-    """Reads a checkpoint of ours: a Lightning one, or one that `write_checkpoint` wrote.
+def read_file(path: Path | str, unsafe: bool = False) -> Any:
+    """The content of a checkpoint file, on the CPU.
+
+    Args:
+        path: the file.
+        unsafe: run the code that the file may hold; for files of your own only.
 
     Raises:
-        ValueError: missing, broken, not a checkpoint, or not one of ours.
+        ValueError: missing, empty or broken; or it would run code, which the message names.
     """
     path = Path(path)
     if not path.is_file():
         raise ValueError(f"{path}: no such checkpoint")
+    if unsafe:
+        warnings.warn(f"{path}: loading runs whatever code the file holds", stacklevel=2)
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        with torch.serialization.safe_globals(HARMLESS), warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "Detected pickle protocol")
+            return torch.load(path, map_location="cpu", weights_only=not unsafe)
     except Exception as error:  # unpickling a broken file can raise anything
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise ValueError(f"{path}: not a readable checkpoint ({reason})") from error
-    if not isinstance(content, dict) or METADATA_KEY not in content:
-        raise ValueError(f"{path}: not a checkpoint that train.py or `diffsmooth export` wrote")
+        forbidden = forbidden_globals(path)
+        if forbidden:
+            raise ValueError(
+                f"{path}: refused, it would run {forbidden[0]}; "
+                "--unsafe_load runs it, if you trust the file's author"
+            ) from error
+        raise ValueError(f"{path}: not a readable checkpoint ({type(error).__name__})") from error
+
+
+def forbidden_globals(path: Path) -> list[str]:
+    """Names of what a pickle would call, by reading it without running it; empty for no pickle."""
     try:
-        metadata = CheckpointMetadata(**content[METADATA_KEY])
-        state_dict, epoch = content["state_dict"], int(content["epoch"])
-    except (TypeError, KeyError, ValueError) as error:
-        raise ValueError(f"{path}: a broken checkpoint ({error})") from error
-    # Lightning prefixes the keys with the attribute's name in the training module.
-    prefix = f"{metadata.kind}."
-    if any(key.startswith(prefix) for key in state_dict):
-        state_dict = {
-            key.removeprefix(prefix): value
-            for key, value in state_dict.items()
-            if key.startswith(prefix)
-        }
-    return Checkpoint(path, metadata, state_dict, epoch, "optimizer_states" in content)
+        if zipfile.is_zipfile(path):
+            with zipfile.ZipFile(path) as archive:
+                names = [name for name in archive.namelist() if name.endswith("data.pkl")]
+                streams: list[IO[bytes]] = [io.BytesIO(archive.read(name)) for name in names]
+        else:
+            streams = [io.BytesIO(path.read_bytes())]
+    except (OSError, zipfile.BadZipFile):
+        return []
+    found: list[str] = []
+    for stream in streams:
+        found += _globals_of(stream)
+    return [name for name in found if not name.startswith(ORDINARY)]
+
+
+def _globals_of(stream: IO[bytes]) -> list[str]:
+    found: list[str] = []
+    strings: list[str] = []  # the last ones pushed: STACK_GLOBAL takes module and name from there
+    try:
+        while True:  # legacy files hold several pickles, one behind the other
+            for opcode, argument, _ in pickletools.genops(stream):
+                if opcode.name == "GLOBAL":
+                    found.append(str(argument).replace(" ", "."))
+                elif opcode.name == "STACK_GLOBAL" and len(strings) >= 2:
+                    found.append(f"{strings[-2]}.{strings[-1]}")
+                elif isinstance(argument, str):
+                    strings.append(argument)
+    except Exception:  # the end of the pickles, or of what is one
+        return found
 
 
 def write_checkpoint(
@@ -124,57 +174,6 @@ def write_checkpoint(
     os.replace(partial, path)
 
 
-def load_classifier(path: Path | str) -> nn.Sequential:
-    """The classifier of a checkpoint, in eval mode.
-
-    Raises:
-        ValueError: see `read_checkpoint` and `classifier_of`.
-    """
-    return classifier_of(read_checkpoint(path))
-
-
-def classifier_of(checkpoint: Checkpoint) -> nn.Sequential:
-    """The classifier that a checkpoint holds, in eval mode.
-
-    Raises:
-        ValueError: not a classifier, or weights that do not fit.
-    """
-    metadata = _of_kind(checkpoint, "classifier")
-    info = metadata.dataset_info
-    model = build_classifier(metadata.arch, info.num_classes, metadata.input_layer, info)
-    load_weights(model, checkpoint)
-    return model.eval()
-
-
-def load_unet(path: Path | str) -> UNet:
-    """The U-Net of a checkpoint, in eval mode.
-
-    Raises:
-        ValueError: see `read_checkpoint` and `unet_of`.
-    """
-    return unet_of(read_checkpoint(path))
-
-
-def unet_of(checkpoint: Checkpoint) -> UNet:
-    """The U-Net that a checkpoint holds, in eval mode.
-
-    Raises:
-        ValueError: not a U-Net, or weights that do not fit.
-    """
-    metadata = _of_kind(checkpoint, "unet")
-    model = build_unet(metadata.preset, **metadata.overrides)
-    load_weights(model, checkpoint)
-    return model.eval()
-
-
-def _of_kind(checkpoint: Checkpoint, kind: str) -> CheckpointMetadata:
-    if checkpoint.metadata.kind != kind:
-        raise ValueError(
-            f"{checkpoint.path}: holds a {checkpoint.metadata.kind}, a {kind} is wanted"
-        )
-    return checkpoint.metadata
-
-
 def load_weights(model: nn.Module, checkpoint: Checkpoint) -> None:
     """Loads a checkpoint's weights into a network.
 
@@ -191,7 +190,15 @@ def check_weights(model: nn.Module, checkpoint: Checkpoint) -> None:
     Raises:
         ValueError: they do not; the first keys that do not fit are named.
     """
-    wanted, weights = model.state_dict(), checkpoint.state_dict
+    problems = misfits(model, checkpoint.state_dict)
+    if problems:
+        more = f", and {len(problems) - 3} more" if len(problems) > 3 else ""
+        raise ValueError(f"{checkpoint.path}: weights do not fit: {'; '.join(problems[:3])}{more}")
+
+
+def misfits(model: nn.Module, weights: dict[str, Tensor]) -> list[str]:
+    """What does not fit between weights and a network, in words, one a key."""
+    wanted = model.state_dict()
     problems = [f"{key} is missing" for key in wanted if key not in weights]
     problems += [f"{key} is not expected" for key in weights if key not in wanted]
     problems += [
@@ -199,6 +206,4 @@ def check_weights(model: nn.Module, checkpoint: Checkpoint) -> None:
         for key, value in wanted.items()
         if key in weights and weights[key].shape != value.shape
     ]
-    if problems:
-        more = f", and {len(problems) - 3} more" if len(problems) > 3 else ""
-        raise ValueError(f"{checkpoint.path}: weights do not fit: {'; '.join(problems[:3])}{more}")
+    return problems

@@ -12,7 +12,9 @@ from diffsmooth.stats.results import CERTIFY_COLUMNS
 
 IDENTITY = RunIdentity(
     command="certify", dataset="d", split="test", data="0", skip=1, max=-1, classifier="a",
-    diffusion="b", purifier="oneshot", sigma=0.5, m=5, sigma_local=0.25, seed=0, local_seed=42,
+    diffusion="b", arch="c", input_layer="none", purifier="oneshot", convention="diffsmooth",
+    steps=1, runs=1, pad="none", sigma=0.5, m=5,
+    sigma_local=0.25, seed=0, local_seed=42,
     plan="p", batch=50, threads=1, precision="float32", hardware="cpu",
 )  # fmt: skip
 CONTEXT = RunContext(1, 1, "cpu", "a.pt", "b.pt", "data")

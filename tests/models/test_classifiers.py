@@ -7,6 +7,7 @@ from conftest import GOLDEN
 from golden.fill import fill
 
 from diffsmooth.models import InputCenter, Normalize, build_classifier
+from diffsmooth.models.dataset_info import CIFAR10
 
 
 @pytest.mark.parametrize("depth", [20, 110])
@@ -35,6 +36,10 @@ def test_input_layers_by_hand() -> None:
     assert InputCenter((0.5, 0.0))(x).flatten().tolist() == [0.0, 0.25]
     model = build_classifier("cifar_resnet8", 10, "none", "fashion_mnist")
     assert isinstance(model[0], torch.nn.Identity)
+    halves = build_classifier("cifar_resnet8", 10, "0.5,0.25")[0]
+    torch.testing.assert_close(halves(torch.ones(1, 3, 1, 1)), torch.full((1, 3, 1, 1), 2.0))
+    channels = build_classifier("cifar_resnet8", 10, "0,0.5,1,1,1,0.5")[0]
+    assert channels(torch.ones(1, 3, 1, 1)).flatten().tolist() == [1.0, 0.5, 0.0]
     layer = Normalize((0.1,), (0.2,))
     assert build_classifier("cifar_resnet8", 3, layer, "fashion_mnist")[0] is layer
 
@@ -45,6 +50,18 @@ def test_timm_architectures_by_name() -> None:
         assert model(torch.zeros(2, 1, 32, 32)).shape == (2, 7)
 
 
+def test_networks_of_one_image_size_get_others_resized_inside() -> None:
+    model = build_classifier("vit_tiny_patch16_224", 10).eval()
+    assert all(key.startswith("1.") for key in model.state_dict())
+    x = torch.rand(2, 3, 32, 32)
+    large = torch.nn.functional.interpolate(x, (224, 224), mode="bicubic", antialias=True)
+    with torch.inference_mode():
+        by_hand = model[1](Normalize(CIFAR10.mean, CIFAR10.std)(large))
+        torch.testing.assert_close(model(x), by_hand)
+    whole = build_classifier("vit_tiny_patch16_224", 10, dataset="imagenet")
+    assert isinstance(whole[0], Normalize)
+
+
 def test_unknown_words_are_named() -> None:
     with pytest.raises(ValueError, match="unknown architecture 'resnet51'"):
         build_classifier("resnet51", 10)
@@ -52,6 +69,8 @@ def test_unknown_words_are_named() -> None:
         build_classifier("cifar_resnet21", 10)
     with pytest.raises(ValueError, match="unknown input layer 'centre': known are"):
         build_classifier("cifar_resnet20", 10, "centre")
+    with pytest.raises(ValueError, match=r"unknown input layer '0\.5,0\.5,0\.5'"):
+        build_classifier("cifar_resnet20", 10, "0.5,0.5,0.5")
     with pytest.raises(ValueError, match="unknown dataset 'mnist': known are"):
         build_classifier("cifar_resnet20", 10, dataset="mnist")
     with pytest.raises(ValueError, match="stds > 0"):

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import kstest
 
-from diffsmooth.models.noise import BLOCK, NoiseKey, NoiseStream
+from diffsmooth.models.noise import BLOCK, NoiseKey, NoiseStream, VoteNoise
 
 KEY = NoiseKey(0, "certify", "fashion_mnist", "test", 7)
 
@@ -48,6 +48,25 @@ def test_other_keys_and_stages_have_other_streams(other: NoiseKey) -> None:
     for theirs in (draw(other, 0, 200), draw(KEY, 1, 200)):
         # 23-bit mantissas coincide by chance now and then; a shared stream would coincide wholly.
         assert len(mine & set(theirs.ravel().tolist())) < 20
+
+
+def test_lanes_are_streams_of_their_own_in_step_with_the_votes() -> None:
+    noise = VoteNoise(KEY, 0, (1, 2, 2), draws=3)
+    own, runs = [], ([], [])
+    for count in (5, 40, 3):
+        own.append(noise.take(count))
+        for run in range(2):
+            runs[run].append(noise.draws_of(run))
+    np.testing.assert_array_equal(torch.cat(own).numpy(), draw(KEY, 0, 48))
+    draws = torch.stack([torch.cat(parts, dim=1) for parts in runs]).numpy()
+    assert draws.shape == (2, 3, 48, 1, 2, 2)
+    for run in range(2):
+        for i in range(3):
+            lane = NoiseStream(KEY, 0, (1, 2, 2), lane=1 + 3 * run + i)
+            np.testing.assert_array_equal(draws[run, i], lane.take(48).numpy())
+    everything = np.concatenate([torch.cat(own).numpy().ravel(), draws.ravel()])
+    assert len(np.unique(everything)) > 0.99 * len(everything)
+    assert VoteNoise(KEY, 0, (1, 2, 2)).draws_of(0) is None
 
 
 def test_draws_are_standard_normal_and_neighbours_uncorrelated() -> None:

@@ -11,10 +11,12 @@ from torch import Tensor, nn
 from diffsmooth.models import (
     IdentityPurifier,
     LocalSmoothing,
+    MultiStepPurifier,
     OneShotPurifier,
     SmoothedClassifier,
     build_unet,
 )
+from diffsmooth.models.noise import NoiseKey, NoiseStream
 from diffsmooth.models.presets import get_preset
 from diffsmooth.stats import ABSTAIN, FixedSampleSize, largest_radius
 
@@ -77,26 +79,39 @@ def test_the_votes_do_not_depend_on_the_batch(batch: int) -> None:
     assert certificate == reference.certify(image, 3, FixedSampleSize(33, 207, 0.01))
 
 
-def test_the_counts_are_those_of_a_loop_over_votes(rng: np.random.Generator) -> None:
-    from diffsmooth.models.noise import NoiseKey, NoiseStream
-
+@pytest.mark.parametrize("kind", ["oneshot", "multistep"])
+def test_the_counts_are_those_of_a_loop_over_votes(kind: str) -> None:
     torch.manual_seed(0)
     unet = build_unet("small-gray32", channel_mult=(1, 1), attention_resolutions=()).eval()
-    purifier = OneShotPurifier(unet, get_preset("small-gray32").schedule)
+    torch.nn.init.normal_(unet.out[2].weight, std=0.05)  # type: ignore[arg-type]
+    schedule = get_preset("small-gray32").schedule
+    purifier = (
+        OneShotPurifier(unet, schedule)
+        if kind == "oneshot"
+        else MultiStepPurifier(unet, schedule, steps=3, runs=4)
+    )
     classifier = nn.Sequential(nn.Flatten(), nn.Linear(64, 5))
     local = LocalSmoothing(classifier, m=3, sigma_local=0.5, image_shape=(1, 8, 8))
     model = SmoothedClassifier(purifier, local, 0.5, 5, batch=16)
     image = torch.rand(1, 8, 8)
     key = NoiseKey(0, "certify", "d", "test", 1)
-    counts = model.count_votes(image, NoiseStream(key, 0, (1, 8, 8)), 40)
+    counts = model.count_votes(image, model.vote_noise(key, 0, (1, 8, 8)), 40)
     assert counts.sum() == 40
     assert (counts > 0).sum() > 1
     expected = np.zeros(5, dtype=int)
+    own = NoiseStream(key, 0, (1, 8, 8)).take(40)
+    lanes = [NoiseStream(key, 0, (1, 8, 8), lane).take(40) for lane in range(1, 9)]
     with torch.inference_mode():
-        for noise in NoiseStream(key, 0, (1, 8, 8)).take(40):
-            purified = purifier((image + 0.5 * noise)[None], 0.5)
-            confidence = [classifier(purified + 0.5 * n).softmax(1) for n in local.noise]
-            expected[int(torch.stack(confidence).mean(0).argmax())] += 1
+        for vote in range(40):
+            ballots = np.zeros(5, dtype=int)
+            for run in range(purifier.runs):
+                draws = None
+                if purifier.draws:
+                    draws = torch.stack([lanes[2 * run + i][vote, None] for i in range(2)])
+                purified = purifier((image + 0.5 * own[vote])[None], 0.5, draws)
+                confidence = [classifier(purified + 0.5 * n).softmax(1) for n in local.noise]
+                ballots[int(torch.stack(confidence).mean(0).argmax())] += 1
+            expected[ballots.argmax()] += 1
     assert counts.tolist() == expected.tolist()
 
 

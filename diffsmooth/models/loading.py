@@ -1,0 +1,107 @@
+"""Networks from checkpoints."""
+
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from diffsmooth.models.classifiers import build_classifier
+from diffsmooth.models.dataset_info import DatasetInfo, get_dataset_info
+from diffsmooth.models.formats import read_checkpoint
+from diffsmooth.models.presets import build_unet
+from diffsmooth.models.unet import UNet
+from diffsmooth.models.weights import Checkpoint, load_weights
+
+
+def load_classifier(
+    path: Path | str,
+    arch: str | None = None,
+    input_layer: str | nn.Module | None = None,
+    dataset: str | DatasetInfo = "cifar10",
+) -> nn.Sequential:
+    """The classifier of a checkpoint, in eval mode.
+
+    Args:
+        path: the file.
+        arch: instead of the file's, or where it does not name one.
+        input_layer: instead of the file's, or where it does not name one (few but ours do).
+        dataset: of a file that does not say what it was trained on.
+
+    Raises:
+        ValueError: see `read_checkpoint` and `classifier_of`.
+    """
+    info = get_dataset_info(dataset) if isinstance(dataset, str) else dataset
+    return classifier_of(read_checkpoint(path), info, arch, input_layer)
+
+
+def classifier_of(
+    checkpoint: Checkpoint,
+    info: DatasetInfo,
+    arch: str | None = None,
+    input_layer: str | nn.Module | None = None,
+) -> nn.Sequential:
+    """The classifier that a checkpoint holds, in eval mode.
+
+    Args:
+        checkpoint: of a classifier.
+        info: facts of the dataset, for a file that does not say.
+        arch, input_layer: instead of what the file says, or where it does not say.
+
+    Raises:
+        ValueError: not a classifier; no architecture or input layer known; weights that do not fit.
+    """
+    metadata = checkpoint.metadata
+    _check_kind(checkpoint, "classifier")
+    arch = arch or metadata.arch
+    if not arch:
+        raise ValueError(f"{checkpoint.path}: does not name its architecture: give it by --arch")
+    layer = input_layer or metadata.input_layer
+    if not layer:
+        raise ValueError(
+            f"{checkpoint.path}: does not name its input layer: give it by --normalize"
+        )
+    info = metadata.dataset_info or info
+    model = build_classifier(arch, info.num_classes, layer, info)
+    load_weights(model, checkpoint)
+    return model.eval()
+
+
+def load_unet(path: Path | str, preset: str | None = None, **overrides: Any) -> UNet:
+    """The U-Net of a checkpoint, in eval mode.
+
+    Args:
+        path: the file.
+        preset, **overrides: architecture, for a file that is none of the published ones.
+
+    Raises:
+        ValueError: see `read_checkpoint` and `unet_of`.
+    """
+    return unet_of(read_checkpoint(path), preset, **overrides)
+
+
+def unet_of(checkpoint: Checkpoint, preset: str | None = None, **overrides: Any) -> UNet:
+    """The U-Net that a checkpoint holds, in eval mode.
+
+    Args:
+        checkpoint: of a U-Net.
+        preset, **overrides: architecture, for a file that is none of the published ones.
+
+    Raises:
+        ValueError: not a U-Net, an unknown architecture, or weights that do not fit.
+    """
+    metadata = checkpoint.metadata
+    _check_kind(checkpoint, "unet")
+    if metadata.preset:
+        preset, overrides = metadata.preset, metadata.overrides
+    if preset is None:
+        raise ValueError(f"{checkpoint.path}: a diffusion model, but none of those we know")
+    model = build_unet(preset, **overrides)
+    load_weights(model, checkpoint)
+    return model.eval()
+
+
+def _check_kind(checkpoint: Checkpoint, kind: str) -> None:
+    if checkpoint.metadata.kind != kind:
+        raise ValueError(
+            f"{checkpoint.path}: holds a {checkpoint.metadata.kind}, a {kind} is wanted"
+        )

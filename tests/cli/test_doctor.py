@@ -1,0 +1,77 @@
+"""`diffsmooth doctor` on files whose truth is known."""
+
+import hashlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from diffsmooth.cli import doctor
+from diffsmooth.models import build_unet
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    folder = tmp_path / "data"
+    folder.mkdir()
+    images = np.full((30, 32, 32), 128, np.uint8)
+    np.savez(folder / "test.npz", images=images, labels=np.arange(30) % 10)
+    return folder
+
+
+def test_a_classifier_of_ours(
+    classifier_file: Path, unet_file: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = ["--diffusion", str(unet_file), "--m", "2", "--N", "1000", "--images", "7"]
+    doctor.main([str(classifier_file), *options])
+    out = capsys.readouterr().out
+    assert hashlib.sha256(classifier_file.read_bytes()).hexdigest() in out
+    assert "a classifier, cifar_resnet8" in out
+    assert "sigma' 0.25" in out
+    assert "input layer standard" in out
+    assert "keys         all fit" in out
+    assert "hours for 7 images of 1,000 votes" in out
+
+
+def test_a_published_diffusion_model(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "unet.pt"
+    torch.save(build_unet("improved-cifar10").half().state_dict(), path)
+    doctor.main([str(path)])
+    out = capsys.readouterr().out
+    assert "written by   OpenAI" in out
+    assert "a unet, improved-cifar10: 446 tensors, 52,546,438 numbers" in out
+    assert "keys         all fit" in out
+
+
+def test_a_classifier_that_says_nothing(
+    tmp_path: Path,
+    classifier_file: Path,
+    unet_file: Path,
+    data: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    path = tmp_path / "bare.pth"
+    state = torch.load(classifier_file, weights_only=True)["state_dict"]
+    torch.save({key.removeprefix("1."): value for key, value in state.items()}, path)
+    doctor.main([str(path)])
+    assert "name labelled images by --dataset" in capsys.readouterr().out
+    options = ["--dataset", "fashion_mnist", "--data_root", str(data), "--m", "1"]
+    doctor.main([str(path), *options, "--diffusion", str(unet_file)])
+    out = capsys.readouterr().out
+    for layer in ("standard", "center", "none"):
+        assert f"input layer  {layer}: accuracy" in out
+    assert "fashion_mnist)" in out  # these images, not the shipped ones
+
+
+def test_mistakes_are_one_line(
+    tmp_path: Path, classifier_file: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for arguments, message in (
+        ([str(tmp_path / "missing.pt")], "no such checkpoint"),
+        ([str(classifier_file), "--m", "0"], "m must be at least 1"),
+    ):
+        with pytest.raises(SystemExit) as stopped:
+            doctor.main(arguments)
+        assert stopped.value.code == 2
+        assert message in capsys.readouterr().err

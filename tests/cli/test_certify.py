@@ -291,14 +291,17 @@ def test_the_methods_take_one_path(
     run(words("cohen.txt", "--purifier", "none", "--m", "1", "--local_noise_sd", "0"))
     run(words("densepure.txt", "--purifier", "multistep", "--steps", "3", "--runs", "2",
               "--convention", "densepure"))  # fmt: skip
-    names = ("diffsmooth", "denoised", "cohen", "densepure")
+    names = ("diffsmooth", "denoised", "cohen")
     tables = [(tmp_path / f"{name}.jsonl") for name in names]
     counts = {
         tuple(r.certificate.estimation_counts for r in read_journal(table)) for table in tables
     }
-    assert len(counts) == 4
+    assert len(counts) == 3
     manifest = json.loads((tmp_path / "cohen.manifest.json").read_text())
     assert manifest["identity"]["diffusion"] == ""
+    identity = json.loads((tmp_path / "densepure.manifest.json").read_text())["identity"]
+    assert (identity["purifier"], identity["convention"]) == ("multistep", "densepure")
+    assert (identity["steps"], identity["runs"]) == (3, 2)
 
 
 def test_predict_writes_the_published_columns(

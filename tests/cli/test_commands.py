@@ -11,7 +11,7 @@ from diffsmooth.cli import export, main, report, train
 from diffsmooth.cli.certify import make_parser
 from diffsmooth.cli.errors import underscored
 from diffsmooth.cli.options import SmoothingOptions
-from diffsmooth.models.weights import read_checkpoint
+from diffsmooth.models.formats import read_checkpoint
 
 REPOSITORY = Path(__file__).parents[2]
 

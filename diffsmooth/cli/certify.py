@@ -34,7 +34,7 @@ def main(args: list[str] | None = None, prog: str = "certify.py") -> None:
         options = SmoothingOptions.from_namespace(namespace)
         plan = FixedSampleSize(namespace.n0, options.n, options.alpha)
         job = build_job(options, "certify", plan)
-        events = Path(options.logdir) / "certify" / relative_name(options.outfile)
+        events = Path(options.logdir) / "certify" / relative_name(job.files.stem)
     records = run_job(job, prog, CERTIFY_COLUMNS)
     if records is None:
         return
@@ -51,9 +51,8 @@ def main(args: list[str] | None = None, prog: str = "certify.py") -> None:
     )
 
 
-def relative_name(outfile: str) -> Path:
-    """OUT's path below the working directory, or else below the root: one folder a run."""
-    path = Path(outfile).resolve()
-    path = path.with_suffix("") if path.suffix in (".txt", ".tsv") else path
+def relative_name(stem: Path) -> Path:
+    """A run's path below the working directory, or else below the root: one folder a run."""
+    path = stem.resolve()
     here = Path.cwd()
     return path.relative_to(here) if path.is_relative_to(here) else Path(*path.parts[1:])

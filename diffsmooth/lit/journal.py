@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 
 from diffsmooth.stats import ImageRecord
+from diffsmooth.stats.results import parse_journal
 
 
 class JournalWriter:
@@ -37,13 +38,7 @@ def read_journal(path: Path) -> list[ImageRecord]:
     content = path.read_text()
     lines = content.split("\n")
     lines.pop()  # empty, or what a crash left of a line
-    records = []
-    for number, line in enumerate(lines, start=1):
-        try:
-            records.append(ImageRecord.from_json(line))
-        except ValueError as error:
-            raise ValueError(f"{path}, line {number}: {error}") from error
-    return records
+    return parse_journal(lines, path)
 
 
 def merge_records(records: list[ImageRecord]) -> list[ImageRecord]:

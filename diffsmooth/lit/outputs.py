@@ -46,6 +46,7 @@ class OutputFiles:
         if not self.table.name:
             raise OutputError(f"outfile {str(table)!r} is not the name of a file")
         stem = self.table.with_suffix("") if self.table.suffix in (".txt", ".tsv") else self.table
+        self.stem = stem
         self.name = stem.name
         self.journal = stem.with_name(f"{stem.name}.jsonl")
         self.manifest = stem.with_name(f"{stem.name}.manifest.json")

@@ -5,8 +5,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from diffsmooth.stats import ImageRecord, Results
-from diffsmooth.stats.results import CERTIFY_COLUMNS
+from diffsmooth.stats import Results
+from diffsmooth.stats.results import CERTIFY_COLUMNS, parse_journal
 
 
 def read_results(path: Path | str) -> Results:
@@ -57,12 +57,7 @@ def run_name(path: Path) -> str:
 
 
 def _read_journal(path: Path) -> Results:
-    records = []
-    for number, line in enumerate(path.read_text().splitlines(), start=1):
-        try:
-            records.append(ImageRecord.from_json(line))
-        except ValueError as error:
-            raise ValueError(f"{path}, line {number}: {error}") from error
+    records = parse_journal(path.read_text().splitlines(), path)
     if any(record.certificate.n0 == 0 for record in records):
         raise ValueError(f"{path}: is of `diffsmooth predict`, which certifies nothing")
     return Results.from_records(records)

@@ -80,6 +80,21 @@ class ImageRecord:
         return "\t".join(cells[column] for column in columns)
 
 
+def parse_journal(lines: Iterable[str], source: object) -> list[ImageRecord]:
+    """The records of a journal's lines.
+
+    Raises:
+        ValueError: a broken line; the message names `source` and the line's number.
+    """
+    records = []
+    for number, line in enumerate(lines, start=1):
+        try:
+            records.append(ImageRecord.from_json(line))
+        except ValueError as error:
+            raise ValueError(f"{source}, line {number}: {error}") from error
+    return records
+
+
 def to_tsv(records: Iterable[ImageRecord], columns: tuple[str, ...]) -> str:
     """The field's table as text: a header, then one line a record."""
     return "\n".join(["\t".join(columns), *(r.tsv_row(columns) for r in records)]) + "\n"

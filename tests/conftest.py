@@ -18,6 +18,13 @@ GOLDEN = Path(__file__).parent / "golden"
 TINY_UNET = {"channel_mult": (1, 1), "attention_resolutions": ()}
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    if not torch.cuda.is_available():
+        for item in items:
+            if item.get_closest_marker("gpu"):
+                item.add_marker(pytest.mark.skip(reason="no CUDA device here"))
+
+
 @pytest.fixture(scope="session")
 def classifier_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A ResNet-8 with random weights that votes for more than one class."""

@@ -5,6 +5,7 @@ import time
 
 import torch
 
+from diffsmooth.cli.device import pick_device
 from diffsmooth.cli.errors import OneLineParser, fail
 from diffsmooth.models import (
     IdentityPurifier,
@@ -31,7 +32,7 @@ def main(args: list[str] | None = None, prog: str = "diffsmooth bench") -> None:
     for name in ("batch", "votes", "repetitions"):
         if getattr(namespace, name) < 1:
             fail(prog, f"{name} must be at least 1, got {getattr(namespace, name)}")
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    device = pick_device("auto")
     print(f"{device}, torch {torch.__version__}, {torch.get_num_threads()} threads")
     print(f"{'method':20} {'float32':>10} {'bf16':>10}   votes/s")
     for method in METHODS:

@@ -10,9 +10,14 @@ from jsonargparse import ArgumentParser
 USER_ERROR = 2
 
 
+def show_error(command: str, message: str) -> None:
+    """Prints one line."""
+    print(f"{command}: error: {' '.join(message.split())}", file=sys.stderr)
+
+
 def fail(command: str, message: str) -> NoReturn:
     """Prints one line and exits with code 2."""
-    print(f"{command}: error: {' '.join(message.split())}", file=sys.stderr)
+    show_error(command, message)
     raise SystemExit(USER_ERROR)
 
 

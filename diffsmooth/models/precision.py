@@ -2,6 +2,9 @@
 
 import torch
 
+# Lightning's words for them.
+ALIASES = {"bf16-mixed": "bf16", "32": "float32", "32-true": "float32"}
+
 
 def resolve_precision(precision: str, device_type: str) -> str:
     """ "float32" or "bf16" (autocast layers; image, noise and counts stay float32).
@@ -14,6 +17,7 @@ def resolve_precision(precision: str, device_type: str) -> str:
     Raises:
         ValueError: another word.
     """
+    precision = ALIASES.get(precision, precision)
     if precision in ("float32", "bf16"):
         return precision
     if precision != "auto":

@@ -1,0 +1,220 @@
+"""What a checkpoint is: its content, its accuracy under noise, and the costs of a run with it."""
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from diffsmooth.cli.networks import DIFFUSION_FILES, check_classifier
+from diffsmooth.cli.sanity import (
+    MOST_IMAGES,
+    measure_input_layers,
+    noisy_accuracy,
+    with_input_layer,
+)
+from diffsmooth.lit.data import ImageSet, load_images
+from diffsmooth.lit.identity import file_sha256
+from diffsmooth.models import (
+    IdentityPurifier,
+    LocalSmoothing,
+    OneShotPurifier,
+    SmoothedClassifier,
+    build_classifier,
+)
+from diffsmooth.models.dataset_info import DatasetInfo
+from diffsmooth.models.formats import read_checkpoint
+from diffsmooth.models.loading import classifier_of, unet_of
+from diffsmooth.models.noise import NoiseKey
+from diffsmooth.models.presets import PRESETS, build_unet, get_preset
+from diffsmooth.models.purifiers import Purifier
+from diffsmooth.models.weights import Checkpoint, check_weights, misfits
+
+NOISE_LEVELS = (0.0, 0.12, 0.25, 0.5, 1.0)
+LAYER_SIGMA = 0.25  # at which input layers are compared
+TIMED_BATCHES = 3
+SLOW_SECONDS = 0.2  # a vote; slower ones are timed in small batches
+
+
+@dataclass(frozen=True)
+class ExamineOptions:
+    """On what a classifier is tried, and the run whose costs are wanted."""
+
+    dataset: str | None
+    data_root: str
+    arch: str | None
+    normalize: str
+    diffusion: str | None
+    sigma: float
+    m: int
+    n: int
+    images: int
+    unsafe_load: bool
+
+    def __post_init__(self) -> None:
+        for name in ("m", "n", "images"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+
+
+def examine(
+    checkpoint: Checkpoint, options: ExamineOptions, device: torch.device, precision: str
+) -> Iterator[str]:
+    """Lines that tell what the file holds; for a classifier also how it does under noise.
+
+    Raises:
+        ValueError: weights that do not fit, or images that do not.
+    """
+    yield from describe(checkpoint)
+    metadata = checkpoint.metadata
+    if metadata.kind == "unet":
+        yield f"  keys         {_unet_keys(checkpoint)}"
+        return
+    arch = options.arch or metadata.arch
+    if not arch:
+        yield "  keys         of an unknown architecture: name it by --arch"
+        return
+    dataset = options.dataset
+    if dataset is None:
+        shipped = metadata.dataset == "fashion_mnist"
+        dataset = "fashion_mnist_sample" if shipped else metadata.dataset
+    if not dataset:
+        yield "  accuracy     not measured: name labelled images by --dataset"
+        return
+    images = load_images(dataset, options.data_root)
+    info = metadata.dataset_info or images.info
+    yield f"  keys         {_classifier_keys(checkpoint, arch, info)}"
+    check_classifier(checkpoint, info, images)
+    layer = metadata.input_layer if options.normalize == "auto" else options.normalize
+    model = classifier_of(checkpoint, info, arch, layer or "none").to(device)
+    if not layer:
+        measured = measure_input_layers(model, arch, images, LAYER_SIGMA, "doctor", 0, device)
+        layer = max(measured, key=lambda name: measured[name].correct)
+        for name, accuracy in measured.items():
+            best = " <- fits best" if name == layer else ""
+            yield f"  input layer  {name}: accuracy {accuracy} at sigma {LAYER_SIGMA}{best}"
+        model = with_input_layer(model, layer, info).to(device)
+    else:
+        yield f"  input layer  {layer}"
+    yield from _noise_levels(model, images, device, precision)
+    yield _cost(model, images, options, device, precision)
+
+
+def describe(checkpoint: Checkpoint) -> list[str]:
+    """What the file itself says, in lines."""
+    metadata, path = checkpoint.metadata, checkpoint.path
+    numbers = sum(value.numel() for value in checkpoint.state_dict.values())
+    network = metadata.arch or metadata.preset or "of unknown architecture"
+    said = {
+        "dataset": metadata.dataset,
+        "sigma'": "" if metadata.sigma is None else f"{metadata.sigma:g}",
+        "input layer": metadata.input_layer,
+        "largest sigma": "" if metadata.max_sigma is None else f"{metadata.max_sigma:g}",
+        "epoch": "" if checkpoint.epoch < 0 else str(checkpoint.epoch),
+    }
+    return [
+        f"{path}",
+        f"  file         {path.stat().st_size / 1e6:.1f} MB, sha256 {file_sha256(path)}",
+        f"  written by   {checkpoint.family}",
+        f"  holds        a {metadata.kind}, {network}: {len(checkpoint.state_dict)} tensors, "
+        f"{numbers:,} numbers",
+        "  it says      " + (", ".join(f"{k} {v}" for k, v in said.items() if v) or "nothing"),
+    ]
+
+
+def _unet_keys(checkpoint: Checkpoint) -> str:
+    """Whether a U-Net's keys are those of an architecture that we know.
+
+    Raises:
+        ValueError: of none; the nearest one and its first misfits are named.
+    """
+    metadata = checkpoint.metadata
+    with torch.device("meta"):
+        if metadata.preset:
+            unet = build_unet(metadata.preset, **metadata.overrides)
+            check_weights(unet, checkpoint)
+            largest = get_preset(metadata.preset).schedule.max_sigma
+            return f"all fit, {_parameters(unet)}; the schedule reaches sigma {largest:.3g}"
+        known = {name: misfits(build_unet(name), checkpoint.state_dict) for name in PRESETS}
+    nearest = min(known, key=lambda name: len(known[name]))
+    raise ValueError(
+        f"{checkpoint.path}: no architecture that we know ({', '.join(PRESETS)}); nearest is "
+        f"{nearest}, but {'; '.join(known[nearest][:3])}, {len(known[nearest])} misfits in all"
+    )
+
+
+def _classifier_keys(checkpoint: Checkpoint, arch: str, info: DatasetInfo) -> str:
+    with torch.device("meta"):
+        model = build_classifier(arch, info.num_classes, "none", info)
+    check_weights(model, checkpoint)
+    return f"all fit {arch}, {_parameters(model)}"
+
+
+def _parameters(model: nn.Module) -> str:
+    return f"{sum(p.numel() for p in model.parameters()):,} parameters"
+
+
+def _noise_levels(
+    model: nn.Module, images: ImageSet, device: torch.device, precision: str
+) -> Iterator[str]:
+    def classify(noisy: Tensor, _: object) -> Tensor:
+        with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"):
+            return model(noisy).argmax(dim=1)
+
+    shares = []
+    for sigma in NOISE_LEVELS:
+        accuracy = noisy_accuracy(classify, images, MOST_IMAGES, sigma, "doctor", 0, device)
+        shares.append(accuracy.correct / accuracy.total)
+    cells = ", ".join(f"{a:.2f} at {s:g}" for s, a in zip(NOISE_LEVELS, shares, strict=True))
+    # Trained at a level, a network holds up to it and drops beyond.
+    held = [s for s, a in zip(NOISE_LEVELS, shares, strict=True) if a >= 0.93 * max(shares)]
+    yield f"  accuracy     {cells} (sigma; {accuracy.total} images of {images.info.name})"
+    if max(shares) < 2 / images.info.num_classes:
+        yield "  trained at   unknown: it is near chance at every level"
+    else:
+        yield f"  trained at   about sigma {max(held):g}, by where its accuracy begins to drop"
+
+
+def _cost(
+    model: nn.Sequential,
+    images: ImageSet,
+    options: ExamineOptions,
+    device: torch.device,
+    precision: str,
+) -> str:
+    given = options.diffusion
+    places = [given] if given else DIFFUSION_FILES.get(images.info.name, ())
+    found = [place for place in places if Path(place).is_file()]
+    purifier: Purifier = IdentityPurifier()
+    what = "no diffusion model found: classifier alone"
+    if given or found:
+        checkpoint = read_checkpoint(given or found[0])
+        purifier = OneShotPurifier(
+            unet_of(checkpoint), get_preset(checkpoint.metadata.preset).schedule
+        )
+        what = f"with {checkpoint.path}"
+    shape = images.info.image_shape
+    local = LocalSmoothing(model, options.m, 0.25, shape)
+    image = images[0].image
+
+    def seconds_a_vote(batch: int, batches: int) -> float:
+        smoothed = SmoothedClassifier(
+            purifier, local, options.sigma, images.info.num_classes, batch, precision
+        ).to(device)
+        noise = smoothed.vote_noise(NoiseKey(0, "doctor", "", "", 0), 0, shape)
+        smoothed.count_votes(image, noise, batch)  # warms up
+        start = time.perf_counter()
+        smoothed.count_votes(image, noise, batches * batch)
+        return (time.perf_counter() - start) / (batches * batch)
+
+    seconds = seconds_a_vote(2, 1)
+    if seconds < SLOW_SECONDS:
+        seconds = seconds_a_vote(50, TIMED_BATCHES)
+    hours = options.n * options.images * seconds / 3600
+    return (
+        f"  cost         {1 / seconds:.3g} votes/s on this {device.type} ({precision}, m = "
+        f"{options.m}; {what}): {hours:.1f} hours for {options.images} images of "
+        f"{options.n:,} votes"
+    )

@@ -1,6 +1,7 @@
 """From options to a job that is ready to run: images, networks, identity, trainer."""
 
 from dataclasses import replace
+from pathlib import Path
 from typing import NamedTuple
 
 import lightning.pytorch as pl
@@ -79,7 +80,7 @@ def build_job(options: SmoothingOptions, command: Purpose, plan: Plan) -> Job:
         input_layer=classifier.input_layer,
         purifier=options.purifier,
         convention=options.matching if diffusion else "",
-        steps=options.steps if options.purifier == "multistep" else 1,
+        steps=purifier.steps,
         runs=purifier.runs,
         pad=options.pad if diffusion else "none",
         sigma=options.sigma,
@@ -104,6 +105,7 @@ def build_job(options: SmoothingOptions, command: Purpose, plan: Plan) -> Job:
     outputs = Outputs(files, identity)
 
     def check() -> None:
+        _check_folder(Path(options.logdir))
         for name, accuracy in classifier.measured.items():
             taken = " <- taken" if name == classifier.input_layer else ""
             print(f"input layer {name}: accuracy {accuracy} under noise{taken}")
@@ -117,3 +119,14 @@ def build_job(options: SmoothingOptions, command: Purpose, plan: Plan) -> Job:
         smoothed, plan, images, selection, outputs, context, options.overwrite, check
     )
     return Job(module, trainer, files)
+
+
+def _check_folder(folder: Path) -> None:
+    """Raises ValueError unless `folder` is there or can be made, and leaves nothing behind."""
+    missing = [path for path in (folder, *folder.parents) if not path.exists()]
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for path in missing:
+            path.rmdir()
+    except OSError as error:
+        raise ValueError(f"logdir {folder}: cannot be written ({error.strerror})") from error

@@ -6,7 +6,7 @@ from typing import NamedTuple
 import torch
 from torch import nn
 
-from diffsmooth.cli.options import SmoothingOptions
+from diffsmooth.cli.options import MULTISTEP_STEPS, SmoothingOptions
 from diffsmooth.cli.sanity import Accuracy, measure_input_layers, with_input_layer
 from diffsmooth.lit.data import ImageSet
 from diffsmooth.models import IdentityPurifier, MultiStepPurifier, OneShotPurifier
@@ -54,13 +54,11 @@ def load_purifier(options: SmoothingOptions, images: ImageSet) -> LoadedPurifier
     _check_size(checkpoint.path, unet, options.pad, images.info)
     schedule = get_preset(checkpoint.metadata.preset).schedule
     pad_to = unet.config.image_size if options.pad == "reflect" else None
-    purifier = (
-        OneShotPurifier(unet, schedule, options.matching, pad_to)
-        if options.purifier == "oneshot"
-        else MultiStepPurifier(
-            unet, schedule, options.steps, options.runs, options.matching, pad_to
-        )
-    )
+    if options.purifier == "oneshot":
+        purifier = OneShotPurifier(unet, schedule, options.matching, pad_to)
+    else:
+        steps, runs = options.steps or MULTISTEP_STEPS, options.runs or 1
+        purifier = MultiStepPurifier(unet, schedule, steps, runs, options.matching, pad_to)
     return LoadedPurifier(purifier, checkpoint.path)
 
 

@@ -8,6 +8,8 @@ from jsonargparse import ActionYesNo, ArgumentParser
 
 from diffsmooth.models.purifiers import Convention
 
+MULTISTEP_STEPS = 10
+
 
 @dataclass(frozen=True)
 class SmoothingOptions:
@@ -29,8 +31,8 @@ class SmoothingOptions:
     seed: int
     purifier: str
     convention: str | None
-    steps: int
-    runs: int
+    steps: int | None
+    runs: int | None
     pad: str
     diffusion: str | None
     arch: str | None
@@ -50,17 +52,15 @@ class SmoothingOptions:
         if not 0 < self.sigma < math.inf:
             raise ValueError(f"sigma must be > 0 and finite, got {self.sigma}")
         lowest = {"batch": 1, "skip": 1, "max": -1, "n": 1, "m": 1, "devices": 1, "num_nodes": 1,
-                  "steps": 1, "runs": 1}  # fmt: skip
+                  "steps": 1, "runs": 1, "threads": 1}  # fmt: skip
         for name, bound in lowest.items():
-            if getattr(self, name) < bound:
+            if getattr(self, name) is not None and getattr(self, name) < bound:
                 option = {"n": "N"}.get(name, name)
                 raise ValueError(f"{option} must be at least {bound}, got {getattr(self, name)}")
         if not 0 < self.alpha < 1:
             raise ValueError(f"alpha must be in (0, 1), got {self.alpha}")
         if not self.local_noise_sd >= 0:
             raise ValueError(f"local_noise_sd must be >= 0, got {self.local_noise_sd}")
-        if self.threads is not None and self.threads < 1:
-            raise ValueError(f"threads must be at least 1, got {self.threads}")
         for name, words in (
             ("purifier", ("oneshot", "multistep", "none")),
             ("convention", get_args(Convention)),
@@ -71,6 +71,14 @@ class SmoothingOptions:
                     f"{name} must be {', '.join(words[:-1])} or {words[-1]}, "
                     f"got {getattr(self, name)!r}"
                 )
+
+        # What would not be used is not what its user wanted.
+        for name in ("steps", "runs"):
+            if getattr(self, name) is not None and self.purifier != "multistep":
+                raise ValueError(f"{name} is of purifier multistep, not of {self.purifier}")
+        if self.purifier == "none" and (self.convention or self.pad != "none"):
+            name = "convention" if self.convention else "pad"
+            raise ValueError(f"{name} has no meaning with purifier none")
 
     @property
     def matching(self) -> Convention:
@@ -118,8 +126,9 @@ def add_options(parser: ArgumentParser, batch: int, skip: int, n: int) -> None:
     add("--convention", type=str | None, default=None,
         help="how sigma is matched to a timestep: diffsmooth, carlini or densepure; by default "
         "densepure for multistep and diffsmooth for oneshot")  # fmt: skip
-    add("--steps", type=int, default=10, help="of multistep: timesteps a run")
-    add("--runs", type=int, default=1, help="of multistep: runs a vote")
+    add("--steps", type=int | None, default=None,
+        help=f"of multistep: timesteps a run (default: {MULTISTEP_STEPS})")  # fmt: skip
+    add("--runs", type=int | None, default=None, help="of multistep: runs a vote (default: 1)")
     add("--pad", type=str, default="none",
         help="none: the diffusion model sees the images at their own size; reflect: padded to its "
         "own, and cropped again")  # fmt: skip

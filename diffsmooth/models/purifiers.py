@@ -63,10 +63,12 @@ class Purifier(nn.Module):
     """Base of the purifiers: one that does nothing.
 
     Attributes:
+        steps: of the reverse process, in a run.
         runs: reverse runs a vote; the vote is the majority of the runs' answers.
         draws: standard normal draws that a run needs.
     """
 
+    steps = 1
     runs = 1
     draws = 0
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import IO, Any, NamedTuple
 
 import numpy as np
+import safetensors.torch
 import torch
 from torch import Tensor, nn
 
@@ -95,7 +96,7 @@ def read_file(path: Path | str, unsafe: bool = False) -> Any:
     """The content of a checkpoint file, on the CPU.
 
     Args:
-        path: the file.
+        path: the file; of safetensors if it is called so, else of torch.save.
         unsafe: run the code that the file may hold; for files of your own only.
 
     Raises:
@@ -109,7 +110,11 @@ def read_file(path: Path | str, unsafe: bool = False) -> Any:
     try:
         with torch.serialization.safe_globals(HARMLESS), warnings.catch_warnings():
             warnings.filterwarnings("ignore", "Detected pickle protocol")
-            return torch.load(path, map_location="cpu", weights_only=not unsafe)
+            if path.suffix == ".safetensors":
+                return safetensors.torch.load_file(path)
+            # Mapped, the ranks of a host share one copy of a large file; old files cannot be.
+            mapped = zipfile.is_zipfile(path)
+            return torch.load(path, map_location="cpu", weights_only=not unsafe, mmap=mapped)
     except Exception as error:  # unpickling a broken file can raise anything
         forbidden = forbidden_globals(path)
         if forbidden:

@@ -11,12 +11,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 
 from diffsmooth.cli import certify, predict
 from diffsmooth.lit.journal import read_journal
-from diffsmooth.models import build_classifier
-from diffsmooth.models.dataset_info import CIFAR10
 from diffsmooth.report import read_results
 from diffsmooth.stats import average_certified_radius
 
@@ -236,53 +233,6 @@ def test_a_run_near_chance_stops_before_the_votes(
     run([*careful, "--max", "1"])  # a few votes are not worth a check
 
 
-def test_the_input_layer_is_measured_where_the_file_does_not_say(
-    words: Command,
-    run: Callable[[list[str]], None],
-    tmp_path: Path,
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    """A network that answers by the image's mean: right behind one input layer only."""
-    network = build_classifier("cifar_resnet8", 10, "none", CIFAR10)[1]
-    for parameter in network.parameters():
-        torch.nn.init.zeros_(parameter)
-    with torch.no_grad():
-        # Passes the mean brightness of channel 0 through, and compares it with 0.
-        network.conv1.weight[0, 0, 1, 1] = 1.0
-        network.conv1.weight[1, 0, 1, 1] = -1.0
-        for module in network.modules():
-            if isinstance(module, torch.nn.BatchNorm2d):
-                module.weight.fill_(1.0)
-        for layer in (network.layer2, network.layer3):
-            layer[0].downsample[0].weight[0, 0, 0, 0] = 1.0
-            layer[0].downsample[0].weight[1, 1, 0, 0] = 1.0
-        network.fc.weight[0, 1] = network.fc.weight[1, 0] = 1.0
-    checkpoint = tmp_path / "c.pth.tar"
-    torch.save(
-        {"epoch": 1, "arch": "cifar_resnet8",
-         "state_dict": {f"1.{k}": v for k, v in network.state_dict().items()}},
-        checkpoint,
-    )  # fmt: skip
-    labels = np.arange(60) % 2
-    images = np.zeros((60, 32, 32, 3), np.uint8)
-    images[:] = np.where(labels, 150, 100)[:, None, None, None]
-    data = tmp_path / "data"
-    data.mkdir()
-    np.savez(data / "test.npz", images=images, labels=labels)
-    arguments = words("o.txt", "--dataset", "cifar10", "--data_root", str(data), "--purifier",
-                      "none", "--m", "1", "--local_noise_sd", "0", "--max", "1")  # fmt: skip
-    arguments[arguments.index("0.50")] = "0.1"
-    arguments[1] = str(checkpoint)
-    run(arguments)
-    out = capsys.readouterr().out
-    assert "input layer standard: accuracy 1.00 (60 of 60) under noise <- taken" in out
-    assert "input layer none: accuracy 0.50 (30 of 60) under noise" in out
-    manifest = json.loads((tmp_path / "o.manifest.json").read_text())
-    assert manifest["identity"]["input_layer"] == "standard"
-    run(arguments)  # resuming does not measure again
-    assert "under noise" not in capsys.readouterr().out
-
-
 def test_the_methods_take_one_path(
     words: Command, run: Callable[[list[str]], None], tmp_path: Path
 ) -> None:
@@ -352,6 +302,10 @@ MISTAKES = [
     (["--convention", "x"], "convention must be diffsmooth, carlini or densepure, got 'x'"),
     (["--normalize", "centre"], "unknown input layer 'centre'"),
     (["--steps", "0"], "steps must be at least 1"),
+    (["--steps", "3"], "steps is of purifier multistep, not of oneshot"),
+    (["--purifier", "none", "--runs", "3"], "runs is of purifier multistep, not of none"),
+    (["--purifier", "none", "--pad", "reflect"], "pad has no meaning with purifier none"),
+    (["--logdir", "/proc/nowhere"], "logdir /proc/nowhere: cannot be written"),
     (["--precision", "16-true"], "precision must be auto, float32 or bf16"),
     (["--dataset", "minst"], "unknown dataset 'minst': known are fashion_mnist,"),
     (["--split", "train"], "fashion_mnist_sample holds test images only"),

@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 
 from diffsmooth.lit.data.images import ArrayImages, DataError
+from diffsmooth.lit.data.lock import download_lock
 from diffsmooth.models.dataset_info import CIFAR10
 
 
@@ -17,7 +18,8 @@ def load_cifar10(root: Path, split: str) -> ArrayImages:
     from torchvision.datasets import CIFAR10 as TorchvisionCIFAR10
 
     try:
-        data = TorchvisionCIFAR10(str(root), train=split == "train", download=True)
+        with download_lock(root):
+            data = TorchvisionCIFAR10(str(root), train=split == "train", download=True)
     except (OSError, RuntimeError) as error:
         raise DataError(
             f"CIFAR-10 is not under {root} (cifar-10-batches-py, or {split}.npz) "

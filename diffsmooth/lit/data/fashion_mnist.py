@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from diffsmooth.lit.data.images import ArrayImages, DataError
+from diffsmooth.lit.data.lock import download_lock
 from diffsmooth.lit.data.npz import load_npz
 from diffsmooth.models.dataset_info import FASHION_MNIST
 
@@ -58,7 +59,8 @@ def _download(root: Path, split: str) -> ArrayImages:
     from torchvision.datasets import FashionMNIST
 
     try:
-        data = FashionMNIST(str(root), train=split == "train", download=True)
+        with download_lock(root):
+            data = FashionMNIST(str(root), train=split == "train", download=True)
     except (OSError, RuntimeError) as error:
         raise DataError(
             f"Fashion-MNIST is neither under {root} nor in {SYSTEM_FOLDER} "

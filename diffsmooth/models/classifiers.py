@@ -1,12 +1,15 @@
 """Base classifiers: an input layer and a network, from an architecture's name."""
 
 import re
+from difflib import get_close_matches
 
 from torch import nn
 
 from diffsmooth.models.cifar_resnet import CifarResNet
 from diffsmooth.models.dataset_info import DatasetInfo, get_dataset_info
 from diffsmooth.models.input_layers import Resized, build_input_layer
+
+CIFAR_EXAMPLES = ("cifar_resnet20", "cifar_resnet56", "cifar_resnet110")
 
 
 def build_classifier(
@@ -37,7 +40,11 @@ def build_classifier(
     import timm  # takes seconds to import
 
     if not timm.is_model(arch):
-        raise ValueError(f"unknown architecture {arch!r}: known are cifar_resnet<6n+2> and timm's")
+        near = get_close_matches(arch, [*CIFAR_EXAMPLES, *timm.list_models()])
+        raise ValueError(
+            f"unknown architecture {arch!r}: known are cifar_resnet<6n+2> and timm's"
+            + (f"; near are {', '.join(near)}" if near else "")
+        )
     network = timm.create_model(arch, num_classes=num_classes, in_chans=channels)
     config = timm.get_pretrained_cfg(arch)
     if config is not None and config.fixed_input_size and list(config.input_size[1:]) != sides:

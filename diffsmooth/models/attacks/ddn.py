@@ -49,7 +49,7 @@ def ddn_l2(
     Raises:
         ValueError: as `pgd_l2`, and for init_norm <= 0, gamma outside (0, 1), levels < 2.
 
-    Source: Rony et al. 2019, algorithm 1; SmoothAdv_DDN, Salman et al. 2019, section 3.
+    Source: Rony et al. 2019, algorithm 1; SmoothAdv_DDN, Salman et al. 2019.
     """
     check_budget(epsilon, steps)
     target = Target(model, images, labels, noise, samples)

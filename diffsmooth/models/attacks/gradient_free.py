@@ -33,7 +33,7 @@ def gradient_free_l2(
     Raises:
         ValueError: as `pgd_l2`, and for no noise.
 
-    Source: Salman et al. 2019, section 3.1 and appendix.
+    Source: Salman et al. 2019, the published code.
     """
     check_budget(epsilon, steps)
     target = Target(model, images, labels, noise, samples)

@@ -39,7 +39,7 @@ def pgd_l2(
     Raises:
         ValueError: epsilon <= 0, steps < 1, samples < 1, images outside [0, 1], wrong shapes.
 
-    Source: SmoothAdv_PGD, Salman et al. 2019, section 3 and algorithm 1.
+    Source: SmoothAdv_PGD, Salman et al. 2019, section 2, and the published code.
     """
     check_budget(epsilon, steps)
     target = Target(model, images, labels, noise, samples)

@@ -68,7 +68,7 @@ class Target:
 def smoothed_nll(logits: Tensor, labels: Tensor) -> Tensor:
     """-log of the mean softmax at the label (B,), of logits (B, samples, K).
 
-    Source: Salman et al. 2019, equation 6.
+    Source: SmoothAdv, Salman et al. 2019, section 2.
     """
     index = labels[:, None, None].expand(-1, logits.shape[1], 1)
     log_p = F.log_softmax(logits, dim=2).gather(2, index).squeeze(2)  # (B, samples)

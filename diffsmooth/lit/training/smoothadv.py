@@ -1,9 +1,10 @@
 """Adversarial training of smoothed classifiers."""
 
 import functools
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -13,7 +14,7 @@ from diffsmooth.lit.training.classifier import ClassifierTraining
 from diffsmooth.models.attacks import ddn_l2, gradient_free_l2, pgd_l2
 
 Attack = Literal["pgd", "ddn", "gradient_free"]
-"""See `diffsmooth.models.attacks`."""
+ATTACKS = {"pgd": pgd_l2, "ddn": ddn_l2, "gradient_free": gradient_free_l2}
 
 
 class SmoothAdvTraining(ClassifierTraining):
@@ -39,7 +40,7 @@ class SmoothAdvTraining(ClassifierTraining):
         ValueError: an argument out of range; gradient_free with sigma = 0; see
             `ClassifierTraining`.
 
-    Source: SmoothAdv, Salman et al. 2019, algorithm 1.
+    Source: SmoothAdv, Salman et al. 2019, pseudocode 1, and the published code.
     """
 
     def __init__(
@@ -53,10 +54,9 @@ class SmoothAdvTraining(ClassifierTraining):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        if attack not in get_args(Attack):
-            known = ", ".join(get_args(Attack))
-            raise ValueError(f"unknown attack {attack!r}: known are {known}")
-        if not 0 < epsilon < float("inf"):
+        if attack not in ATTACKS:
+            raise ValueError(f"unknown attack {attack!r}: known are {', '.join(ATTACKS)}")
+        if not 0 < epsilon < math.inf:
             raise ValueError(f"epsilon must be > 0 and finite, got {epsilon}")
         if steps < 1:
             raise ValueError(f"steps must be at least 1, got {steps}")
@@ -87,13 +87,11 @@ class SmoothAdvTraining(ClassifierTraining):
             if self._is_logged():
                 success = self._attack_success(images, adversarial, labels, noise)
                 self.log("train/attack_success", success)
-        if self._train_multi_noise:
-            adversarial, labels = (x.repeat_interleave(m, dim=0) for x in (adversarial, labels))
-        else:
-            noise = noise[::m]
-        logits = self.classifier(adversarial + noise)
-        loss = F.cross_entropy(logits, labels)
-        return loss, logits[::m] if self._train_multi_noise else logits
+        if not self._train_multi_noise:
+            logits = self.classifier(adversarial + noise[::m])
+            return F.cross_entropy(logits, labels), logits
+        logits = self.classifier(adversarial.repeat_interleave(m, dim=0) + noise)
+        return F.cross_entropy(logits, labels.repeat_interleave(m)), logits[::m]
 
     def perturb(
         self, images: Tensor, labels: Tensor, noise: Tensor, generator: torch.Generator
@@ -106,16 +104,20 @@ class SmoothAdvTraining(ClassifierTraining):
             noise: (B * m_train, C, H, W), image-major, scaled to sigma.
             generator: of random directions where a gradient is zero.
         """
-        # DDN starts at the norm epsilon, which the warm-up changes too, as in the published code.
-        attack = {"pgd": pgd_l2, "ddn": ddn_l2, "gradient_free": gradient_free_l2}[self._attack]
         m = self._m_train
-        run = functools.partial(attack, self.classifier, generator=generator, samples=m)
-        epsilon = self.epsilon_at(self.current_epoch)
+        attack = functools.partial(
+            ATTACKS[self._attack],
+            self.classifier,
+            epsilon=self.epsilon_at(self.current_epoch),  # DDN's first norm, too, as published
+            steps=self._steps,
+            samples=m,
+            generator=generator,
+        )
         # About B rows a pass, however many noise vectors there are. With train_multi_noise the
         # update needs memory for all B * m_train rows anyway.
-        part = len(images) if self._train_multi_noise else -(-len(images) // m)
+        part = len(images) if self._train_multi_noise else math.ceil(len(images) / m)
         parts = zip(images.split(part), labels.split(part), noise.split(part * m), strict=True)
-        return torch.cat([run(x, y, epsilon, self._steps, noise=e) for x, y, e in parts])
+        return torch.cat([attack(x, y, noise=own) for x, y, own in parts])
 
     @contextmanager
     def _attacked_network(self) -> Iterator[None]:
@@ -125,9 +127,6 @@ class SmoothAdvTraining(ClassifierTraining):
             yield
         finally:
             self.classifier.train()
-            # Autocast keeps its bf16 copies of the weights; copies made without gradients would
-            # cut the weights off from the loss.
-            torch.clear_autocast_cache()
 
     def _is_logged(self) -> bool:
         every: int = self.trainer.log_every_n_steps  # type: ignore[attr-defined]

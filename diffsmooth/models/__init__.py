@@ -1,5 +1,6 @@
 """Floor 1: what is smoothed. Networks, purifiers, local smoothing, votes, checkpoints."""
 
+from diffsmooth.models.attacks import ddn_l2, gradient_free_l2, pgd_l2
 from diffsmooth.models.classifiers import build_classifier
 from diffsmooth.models.input_layers import InputCenter, Normalize
 from diffsmooth.models.loading import load_classifier, load_unet
@@ -20,6 +21,9 @@ __all__ = [
     "SmoothedClassifier",
     "build_classifier",
     "build_unet",
+    "ddn_l2",
+    "gradient_free_l2",
     "load_classifier",
     "load_unet",
+    "pgd_l2",
 ]

@@ -1,12 +1,11 @@
 from pathlib import Path
-from typing import Any
 
 import lightning.pytorch as pl
-import numpy as np
 import pytest
 import torch
 from conftest import TINY_UNET
 from lightning.pytorch.callbacks import EMAWeightAveraging, ModelCheckpoint
+from stripes import StopAfter, make_data, make_trainer, write_stripes
 
 from diffsmooth.lit.data import ImageDataModule
 from diffsmooth.lit.data.images import DataError
@@ -19,34 +18,8 @@ from diffsmooth.models.formats import read_checkpoint
 
 
 @pytest.fixture
-def root(tmp_path: Path, rng: np.random.Generator) -> Path:
-    """Four-class stripes that a tiny network learns in seconds, under fashion_mnist's name."""
-    folder = tmp_path / "data"
-    folder.mkdir()
-    for split, n in (("train", 160), ("test", 40)):
-        labels = np.arange(n) % 4
-        images = np.zeros((n, 28, 28), np.uint8)
-        for image, label in zip(images, labels, strict=True):
-            image[7 * label : 7 * label + 7] = 255
-        np.savez(folder / f"{split}.npz", images=images, labels=labels)
-    return folder
-
-
-def make_data(root: Path) -> ImageDataModule:
-    return ImageDataModule("fashion_mnist", str(root), batch_size=32, validation_images=32)
-
-
-def make_trainer(folder: Path, epochs: int, **kwargs: Any) -> pl.Trainer:
-    return pl.Trainer(
-        accelerator="cpu",
-        max_epochs=epochs,
-        logger=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        num_sanity_val_steps=0,
-        default_root_dir=folder,
-        **kwargs,
-    )
+def root(tmp_path: Path) -> Path:
+    return write_stripes(tmp_path / "data")
 
 
 def make_classifier() -> GaussianTraining:
@@ -114,7 +87,7 @@ def test_a_resumed_run_equals_an_unbroken_one(tmp_path: Path, root: Path) -> Non
         whole, datamodule=make_data(root)
     )
     broken = make_classifier()
-    trainer = make_trainer(tmp_path, 3, callbacks=[*callbacks(tmp_path / "parts"), _StopAfter(2)])
+    trainer = make_trainer(tmp_path, 3, callbacks=[*callbacks(tmp_path / "parts"), StopAfter(2)])
     trainer.fit(broken, datamodule=make_data(root))
     resumed = make_classifier()
     make_trainer(tmp_path, 3, callbacks=callbacks(tmp_path / "parts")).fit(
@@ -123,15 +96,6 @@ def test_a_resumed_run_equals_an_unbroken_one(tmp_path: Path, root: Path) -> Non
     for key, value in whole.state_dict().items():
         assert torch.equal(resumed.state_dict()[key], value), key
     assert not torch.equal(whole.classifier[1].fc.weight, broken.classifier[1].fc.weight)
-
-
-class _StopAfter(pl.Callback):
-    def __init__(self, epochs: int) -> None:
-        self.epochs = epochs
-
-    def on_train_epoch_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
-        if trainer.current_epoch + 1 == self.epochs:
-            trainer.should_stop = True
 
 
 def test_diffusion_training_lowers_the_loss_and_keeps_the_average(

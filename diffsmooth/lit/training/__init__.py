@@ -2,5 +2,6 @@
 
 from diffsmooth.lit.training.diffusion import DiffusionTraining
 from diffsmooth.lit.training.gaussian import GaussianTraining
+from diffsmooth.lit.training.smoothadv import SmoothAdvTraining
 
-__all__ = ["DiffusionTraining", "GaussianTraining"]
+__all__ = ["DiffusionTraining", "GaussianTraining", "SmoothAdvTraining"]

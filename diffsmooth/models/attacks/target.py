@@ -1,0 +1,109 @@
+"""What the attacks share: the model under its noise, and steps in the l2 ball.
+
+Nothing here mixes images: an image's result does not depend on the batch that it is in.
+"""
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+
+@dataclass(frozen=True)
+class Target:
+    """A model under fixed noise, and the images to attack.
+
+    Attributes:
+        model: images (B, C, H, W) to logits (B, K); its mode and parameters are left alone.
+        images: (B, C, H, W), in [0, 1].
+        labels: int64 (B,).
+        noise: (B * samples, C, H, W), image-major, in [0, 1] pixel units; None: no noise.
+        samples: noise vectors an image, at least 1; without noise one forward pass stands for all.
+
+    Raises:
+        ValueError: samples < 1, images that leave [0, 1], or shapes that do not fit.
+    """
+
+    model: nn.Module
+    images: Tensor
+    labels: Tensor
+    noise: Tensor | None
+    samples: int
+
+    def __post_init__(self) -> None:
+        if self.samples < 1:
+            raise ValueError(f"samples must be at least 1, got {self.samples}")
+        shape = tuple(self.images.shape)
+        if len(shape) != 4:
+            raise ValueError(f"images must be (B, C, H, W), got {shape}")
+        if self.labels.shape != shape[:1]:
+            raise ValueError(f"labels must be {shape[:1]}, got {tuple(self.labels.shape)}")
+        wanted = (shape[0] * self.samples, *shape[1:])
+        if self.noise is not None and self.noise.shape != wanted:
+            raise ValueError(f"noise must be {wanted}, got {tuple(self.noise.shape)}")
+        if not ((self.images >= 0) & (self.images <= 1)).all():
+            raise ValueError("images must lie in [0, 1]")
+
+    def logits(self, delta: Tensor) -> Tensor:
+        """Logits (B, samples, K), float32, of images + delta + noise; (B, 1, K) without noise."""
+        adversarial = self.images + delta
+        if self.noise is None:
+            return self.model(adversarial).float()[:, None]
+        noisy = adversarial.repeat_interleave(self.samples, dim=0) + self.noise
+        return self.model(noisy).float().unflatten(0, (-1, self.samples))
+
+    def gradient(self, delta: Tensor) -> tuple[Tensor, Tensor]:
+        """Gradient (B, C, H, W) of each image's `smoothed_nll` at `delta`, and the logits there."""
+        with torch.enable_grad():
+            delta = delta.detach().requires_grad_()
+            logits = self.logits(delta)
+            loss = smoothed_nll(logits, self.labels).sum()
+            # With respect to delta alone: the parameters' gradients are not touched.
+            (gradient,) = torch.autograd.grad(loss, delta)
+        return gradient, logits.detach()
+
+
+def smoothed_nll(logits: Tensor, labels: Tensor) -> Tensor:
+    """-log of the mean softmax at the label (B,), of logits (B, samples, K).
+
+    Source: SmoothAdv, Salman et al. 2019, section 2.
+    """
+    index = labels[:, None, None].expand(-1, logits.shape[1], 1)
+    log_p = F.log_softmax(logits, dim=2).gather(2, index).squeeze(2)  # (B, samples)
+    return math.log(logits.shape[1]) - log_p.logsumexp(dim=1)
+
+
+def check_budget(epsilon: float, steps: int) -> None:
+    """Raises ValueError unless epsilon > 0 (and finite) and steps >= 1."""
+    if not 0 < epsilon < math.inf:
+        raise ValueError(f"epsilon must be > 0 and finite, got {epsilon}")
+    if steps < 1:
+        raise ValueError(f"steps must be at least 1, got {steps}")
+
+
+def l2_norms(x: Tensor) -> Tensor:
+    """The l2 norm (B, 1, 1, 1) of each x (B, C, H, W)."""
+    return torch.linalg.vector_norm(x, dim=(1, 2, 3), keepdim=True)
+
+
+def unit_directions(gradients: Tensor, generator: torch.Generator | None) -> Tensor:
+    """Each gradient (B, C, H, W) scaled to norm 1; a zero gradient becomes a random direction."""
+    # Drawn whether needed or not, and one for all: so no image's result depends on another's.
+    draw = torch.randn(gradients.shape[1:], device=gradients.device, generator=generator)
+    largest = gradients.abs().amax(dim=(1, 2, 3), keepdim=True)
+    # By the largest entry first: the squares of a confident model's gradients underflow.
+    directions = torch.where(largest > 0, gradients / largest, draw)
+    return directions / l2_norms(directions)
+
+
+def project(delta: Tensor, epsilon: float) -> Tensor:
+    """Each delta (B, C, H, W), scaled down to norm `epsilon` where it is longer."""
+    return delta * (epsilon / l2_norms(delta)).clamp_max(1)
+
+
+def ascend(images: Tensor, delta: Tensor, directions: Tensor, epsilon: float, steps: int) -> Tensor:
+    """delta after one of `steps` steps of length 2 epsilon / steps, kept in [0, 1] and the ball."""
+    stepped = images + delta + (2 * epsilon / steps) * directions
+    return project(stepped.clamp(0, 1) - images, epsilon)

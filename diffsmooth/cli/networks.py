@@ -12,7 +12,7 @@ from diffsmooth.lit.data import ImageSet
 from diffsmooth.models import IdentityPurifier, MultiStepPurifier, OneShotPurifier
 from diffsmooth.models.dataset_info import DatasetInfo
 from diffsmooth.models.formats import read_checkpoint
-from diffsmooth.models.loading import classifier_of, unet_of
+from diffsmooth.models.loading import check_unet, classifier_of, unet_of
 from diffsmooth.models.presets import get_preset
 from diffsmooth.models.purifiers import Purifier
 from diffsmooth.models.unet import UNet
@@ -124,21 +124,6 @@ def _find_diffusion(options: SmoothingOptions) -> Path:
         f"no diffusion model for {options.dataset}{tried}: name one with --diffusion, "
         "or use --purifier none"
     )
-
-
-def check_unet(checkpoint: Checkpoint, unet: UNet, sigma: float, info: DatasetInfo) -> None:
-    """Raises ValueError for a U-Net that was not made for such images or such noise."""
-    path, largest = checkpoint.path, checkpoint.metadata.max_sigma
-    if largest is not None and sigma > largest:
-        raise ValueError(
-            f"sigma {sigma} is beyond what {path} was trained for: "
-            f"the largest possible is {largest:g}"
-        )
-    if unet.config.in_channels != info.image_shape[0]:
-        raise ValueError(
-            f"{path} takes images of {unet.config.in_channels} channels, "
-            f"{info.name} has {info.image_shape[0]}"
-        )
 
 
 def _check_size(path: Path, unet: UNet, pad: str, info: DatasetInfo) -> None:

@@ -100,6 +100,40 @@ def unet_of(checkpoint: Checkpoint, preset: str | None = None, **overrides: Any)
     return model.eval()
 
 
+def check_unet(checkpoint: Checkpoint, unet: UNet, sigma: float, info: DatasetInfo) -> None:
+    """Raises ValueError for a U-Net that was not made for such images or such noise."""
+    path, largest = checkpoint.path, checkpoint.metadata.max_sigma
+    if largest is not None and sigma > largest:
+        raise ValueError(
+            f"sigma {sigma} is beyond what {path} was trained for: "
+            f"the largest possible is {largest:g}"
+        )
+    if unet.config.in_channels != info.image_shape[0]:
+        raise ValueError(
+            f"{path} takes images of {unet.config.in_channels} channels, "
+            f"{info.name} has {info.image_shape[0]}"
+        )
+
+
+def load_pretrained(model: nn.Sequential, checkpoint: Checkpoint) -> None:
+    """Loads a classifier's weights to go on from; a head for other classes stays as it is.
+
+    Args:
+        model: of `build_classifier`; its head is its last parameters of the last layer.
+        checkpoint: of a classifier of the same architecture.
+
+    Raises:
+        ValueError: not a classifier, or weights that do not fit, but for the head.
+    """
+    _check_kind(checkpoint, "classifier")
+    own, weights = model.state_dict(), dict(checkpoint.state_dict)
+    last = list(own)[-1].rpartition(".")[0]  # the head is the last layer of every architecture
+    for key in (f"{last}.weight", f"{last}.bias"):
+        if key in own and key in weights and own[key].shape != weights[key].shape:
+            weights[key] = own[key]
+    load_weights(model, checkpoint._replace(state_dict=weights))
+
+
 def _check_kind(checkpoint: Checkpoint, kind: str) -> None:
     if checkpoint.metadata.kind != kind:
         raise ValueError(

@@ -14,7 +14,7 @@ from torch import Tensor
 
 BLOCK = 32  # votes drawn from one counter; changing it changes every result
 
-Purpose = Literal["certify", "predict", "tune", "sanity", "doctor", "attack"]
+Purpose = Literal["certify", "predict", "tune", "sanity", "doctor", "attack", "train"]
 """Purposes never share a stream, or a choice made on one would depend on the noise of another."""
 
 

@@ -40,6 +40,8 @@ class CheckpointMetadata(NamedTuple):
         dataset: name of what it was trained on.
         arch, input_layer, image_shape, class_names, mean, std: of a classifier; see `DatasetInfo`.
         sigma: of a classifier: its training noise (sigma'), [0, 1] pixel units; 0 for clean.
+        purified_sigma: of a classifier trained on purified images: the noise level that was
+            purified, before the training noise was added.
         preset, overrides: of a U-Net: its architecture.
         max_sigma: of a U-Net: the largest noise level it was trained for; None: its schedule's.
     """
@@ -56,6 +58,7 @@ class CheckpointMetadata(NamedTuple):
     preset: str = ""
     overrides: dict[str, Any] = {}
     max_sigma: float | None = None
+    purified_sigma: float | None = None
 
     @property
     def dataset_info(self) -> DatasetInfo | None:

@@ -23,19 +23,22 @@ class Sample(NamedTuple):
         image: float32 (C, H, W), in [0, 1].
         label: class.
         original_index: position in the whole dataset, before any subset or shuffle.
+        weight: of its loss in training.
     """
 
     image: Tensor
     label: int
     original_index: int
+    weight: float = 1.0
 
 
 class Batch(NamedTuple):
-    """What the loaders make of B samples: (B, C, H, W), int64 (B,) and int64 (B,)."""
+    """What the loaders make of B samples: (B, C, H, W), and (B,) each, the indices int64."""
 
     image: Tensor
     label: Tensor
     original_index: Tensor
+    weight: Tensor
 
 
 class ImageSet(Dataset[Sample]):

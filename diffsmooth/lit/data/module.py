@@ -4,11 +4,13 @@ from pathlib import Path
 
 import lightning.pytorch as pl
 import numpy as np
-from torch.utils.data import DataLoader, Dataset, Subset
+from torch.utils.data import ConcatDataset, DataLoader, Dataset, Subset
 from torch.utils.data.distributed import DistributedSampler
 
 from diffsmooth.lit.data.images import DataError, ImageSet, Sample
+from diffsmooth.lit.data.purified import Purification, purify_images
 from diffsmooth.lit.data.sources import has_test_split, load_images
+from diffsmooth.models.dataset_info import DatasetInfo
 
 
 class ImageDataModule(pl.LightningDataModule):
@@ -22,9 +24,13 @@ class ImageDataModule(pl.LightningDataModule):
         validation_images: training images held out for validation, chosen by `seed`; with 0
             validation runs on the test images.
         seed: of the held-out choice and of the shuffling.
+        extra: more training images, with labels that another network may have given them: an .npz
+            file or a folder, or a known dataset. Source: self-training, Carmon et al. 2019.
+        extra_weight: of their losses, >= 0.
+        purified: train, validate and test on purified draws of the images.
 
     Raises:
-        ValueError: batch_size < 1, workers < 0, validation_images < 0.
+        ValueError: batch_size < 1, workers < 0, validation_images < 0, extra_weight < 0.
     """
 
     def __init__(
@@ -35,8 +41,13 @@ class ImageDataModule(pl.LightningDataModule):
         workers: int = 0,
         validation_images: int = 2000,
         seed: int = 0,
+        extra: str | None = None,
+        extra_weight: float = 1.0,
+        purified: Purification | None = None,
     ) -> None:
         super().__init__()
+        if not extra_weight >= 0:
+            raise ValueError(f"extra_weight must be >= 0, got {extra_weight}")
         lowest = {"batch_size": 1, "workers": 0, "validation_images": 0}
         for name, value in (
             ("batch_size", batch_size),
@@ -51,6 +62,9 @@ class ImageDataModule(pl.LightningDataModule):
         self.workers = workers
         self.validation_images = validation_images
         self.seed = seed
+        self.extra = extra
+        self.extra_weight = extra_weight
+        self.purified = purified
 
     def prepare_data(self) -> None:
         """On one process a host: downloads what is missing before all of them look for it."""
@@ -58,19 +72,42 @@ class ImageDataModule(pl.LightningDataModule):
 
     def setup(self, stage: str) -> None:
         if stage in ("fit", "validate"):
-            train = load_images(self.dataset, self.root, "train")
+            train = self._views(load_images(self.dataset, self.root, "train"), "train")
             held_out, rest = hold_out(len(train), self.validation_images, self.seed)
             self.train: Dataset[Sample] = Subset(train, rest)
             self.validation: Dataset[Sample] = (
                 Subset(train, held_out) if self.validation_images else self._test_images()
             )
+            if self.extra is not None and stage == "fit":
+                self.train = ConcatDataset([self.train, self._extra_images(train.info)])
         if stage == "test":
             self.test: ImageSet = self._test_images()
 
     def _test_images(self) -> ImageSet:
         if not has_test_split(self.dataset):
             raise DataError(f"{self.dataset}: has no test images of its own (test.npz or test/)")
-        return load_images(self.dataset, self.root, "test")
+        return self._views(load_images(self.dataset, self.root, "test"), "test")
+
+    def _extra_images(self, info: DatasetInfo) -> Dataset[Sample]:
+        assert self.extra is not None
+        images = load_images(self.extra, self.root, "train", info.image_shape[-1])
+        if images.info.image_shape != info.image_shape:
+            raise DataError(
+                f"{self.extra}: images of {images.info.image_shape}, not {info.image_shape}"
+            )
+        if images.labels.max() >= info.num_classes:
+            raise DataError(
+                f"{self.extra}: label {images.labels.max()} is beyond the {info.num_classes} "
+                f"classes of {info.name}"
+            )
+        return Weighted(self._views(images, "extra"), self.extra_weight)
+
+    def _views(self, images: ImageSet, split: str) -> ImageSet:
+        """The images, or their purified draws."""
+        if self.purified is None:
+            return images
+        assert self.trainer is not None
+        return purify_images(images, split, self.purified, self.trainer)
 
     def train_dataloader(self) -> DataLoader[Sample]:
         return self._loader(self.train, shuffle=True)
@@ -102,6 +139,20 @@ class ImageDataModule(pl.LightningDataModule):
             pin_memory=trainer.strategy.root_device.type == "cuda",
             drop_last=shuffle,
         )
+
+
+class Weighted(Dataset[Sample]):
+    """A dataset whose items' losses count `weight` times."""
+
+    def __init__(self, images: ImageSet, weight: float) -> None:
+        self._images = images
+        self._weight = weight
+
+    def __len__(self) -> int:
+        return len(self._images)
+
+    def __getitem__(self, index: int) -> Sample:
+        return self._images[index]._replace(weight=self._weight)
 
 
 def hold_out(total: int, count: int, seed: int) -> tuple[list[int], list[int]]:

@@ -1,26 +1,42 @@
 """What the training methods of base classifiers share; a method adds its loss."""
 
 from abc import abstractmethod
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any, NamedTuple
 
 import torch
 from lightning.pytorch.cli import OptimizerCallable
 from torch import Tensor, nn
+from torch.nn import functional as F
 from torchmetrics.classification import MulticlassAccuracy
 
 from diffsmooth.lit.data.images import Batch
 from diffsmooth.lit.data.sources import describe_dataset
-from diffsmooth.lit.training.augment import random_crop, random_flip
+from diffsmooth.lit.training.augment import random_crop, random_flip, shuffle_views
 from diffsmooth.lit.training.learning_rate import LearningRate
 from diffsmooth.lit.training.module import TrainingModule
 from diffsmooth.models.classifiers import build_classifier
+from diffsmooth.models.formats import read_checkpoint
+from diffsmooth.models.loading import load_pretrained
 from diffsmooth.models.weights import CheckpointMetadata
 
 
 def default_sgd(parameters: Iterable[Any]) -> torch.optim.Optimizer:
     """SGD as in Cohen et al. 2019: lr 0.1, momentum 0.9, weight decay 1e-4."""
     return torch.optim.SGD(parameters, lr=0.1, momentum=0.9, weight_decay=1e-4)
+
+
+class Losses(NamedTuple):
+    """What a method makes of a batch.
+
+    Attributes:
+        each: the loss (B,) of each image.
+        logits: (B, K), of one noisy copy of each image, for the accuracy.
+    """
+
+    each: Tensor
+    logits: Tensor
 
 
 class ClassifierTraining(TrainingModule):
@@ -33,6 +49,7 @@ class ClassifierTraining(TrainingModule):
         sigma: standard deviation of the training noise (sigma' in the DiffSmooth paper), in [0, 1]
             pixel units; 0 trains on clean images.
         input_layer: standard, center or none.
+        pretrained: checkpoint to start from; its head is taken if it has as many classes.
         crop_padding: random crops after zero-padding by so many pixels.
         flip: random horizontal flips.
         optimizer: any torch optimiser.
@@ -40,8 +57,12 @@ class ClassifierTraining(TrainingModule):
         seed: of the training noise and the augmentation.
 
     Raises:
-        ValueError: sigma < 0, crop_padding < 0, or an unknown architecture, dataset or input layer.
+        ValueError: sigma < 0, crop_padding < 0, or an unknown architecture, dataset or input layer;
+            a pretrained checkpoint that cannot be read or does not fit.
     """
+
+    # Of the purification that the data module trains on, None without; train.py sets it.
+    purified_sigma: float | None = None
 
     def __init__(
         self,
@@ -49,6 +70,7 @@ class ClassifierTraining(TrainingModule):
         dataset: str = "fashion_mnist",
         sigma: float = 0.25,
         input_layer: str = "standard",
+        pretrained: str | None = None,
         crop_padding: int = 4,
         flip: bool = True,
         optimizer: OptimizerCallable = default_sgd,
@@ -68,28 +90,44 @@ class ClassifierTraining(TrainingModule):
         self._flip = flip
         classes = self._info.num_classes
         self.classifier = build_classifier(arch, classes, input_layer, self._info)
+        if pretrained is not None:
+            load_pretrained(self.classifier, read_checkpoint(pretrained))
         self.train_accuracy = MulticlassAccuracy(classes, average="micro")
         self.noisy_accuracy = MulticlassAccuracy(classes, average="micro")
 
     @abstractmethod
-    def training_loss(
-        self, images: Tensor, labels: Tensor, generator: torch.Generator
-    ) -> tuple[Tensor, Tensor]:
+    def losses(self, views: Tensor, labels: Tensor, generator: torch.Generator) -> Losses:
         """The method's loss.
 
         Args:
-            images: (B, C, H, W), clean and augmented, in [0, 1].
+            views: (B, V, C, H, W), in [0, 1], augmented. V = 1: the image; or else V independently
+                purified draws of it, in random order.
             labels: int64 (B,).
             generator: the step's random stream.
-
-        Returns:
-            The loss (scalar), and the logits (B, K) of noisy images, for the accuracy.
         """
 
     def noise(self, images: Tensor, generator: torch.Generator) -> Tensor:
         """sigma times a standard normal draw, shaped like `images`."""
         draw = torch.randn(images.shape, device=images.device, generator=generator)
         return self._sigma * draw
+
+    def noisy_copies(self, views: Tensor, m: int, generator: torch.Generator) -> Tensor:
+        """m noisy copies (B * m, C, H, W) of each image, image-major, each with its own noise.
+
+        Of several views (B, V, C, H, W) the copies take turns.
+        """
+        turns = torch.arange(m, device=views.device) % views.shape[1]
+        copies = views[:, turns].flatten(0, 1)
+        return copies + self.noise(copies, generator)
+
+    @contextmanager
+    def attacked_network(self) -> Iterator[nn.Module]:
+        """The classifier in eval mode: an attack must not move batch-norm statistics."""
+        self.classifier.eval()
+        try:
+            yield self.classifier
+        finally:
+            self.classifier.train()
 
     @property
     def network(self) -> nn.Module:
@@ -106,17 +144,19 @@ class ClassifierTraining(TrainingModule):
             mean=list(self._info.mean),
             std=list(self._info.std),
             sigma=self._sigma,
+            purified_sigma=self.purified_sigma,
         )
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         generator = self.generator(batch_idx)
-        images, labels = batch.image, batch.label
+        views = shuffle_views(_views(batch), generator)
         if self._flip:
-            images = random_flip(images, generator)
+            views = random_flip(views, generator)
         if self._crop_padding:
-            images = random_crop(images, self._crop_padding, generator)
-        loss, logits = self.training_loss(images, labels, generator)
-        self.train_accuracy(logits, labels)
+            views = random_crop(views, self._crop_padding, generator)
+        losses, logits = self.losses(views, batch.label, generator)
+        loss = (batch.weight.to(losses) * losses).mean()
+        self.train_accuracy(logits, batch.label)
         self.log("train/loss", loss, prog_bar=True)
         self.log("train/noisy_accuracy", self.train_accuracy, prog_bar=True)
         return loss
@@ -128,9 +168,18 @@ class ClassifierTraining(TrainingModule):
         self._evaluate(batch, batch_idx, "test")
 
     def _evaluate(self, batch: Batch, batch_idx: int, split: str) -> None:
-        noise = self.noise(batch.image, self.generator(batch_idx))
-        logits = self.classifier(batch.image + noise)
+        noisy = self.noisy_copies(_views(batch), 1, self.generator(batch_idx))
+        logits = self.classifier(noisy)
         self.noisy_accuracy(logits, batch.label)
-        loss = torch.nn.functional.cross_entropy(logits, batch.label)
-        self.log(f"{split}/loss", loss, sync_dist=True)
+        self.log(f"{split}/loss", F.cross_entropy(logits, batch.label), sync_dist=True)
         self.log(f"{split}/noisy_accuracy", self.noisy_accuracy, prog_bar=True)
+
+
+def _views(batch: Batch) -> Tensor:
+    """(B, V, C, H, W): a batch of images is one of single views."""
+    return batch.image if batch.image.ndim == 5 else batch.image[:, None]
+
+
+def ramp(epoch: int, epochs: int) -> float:
+    """(epoch + 1) / epochs, at most 1: the linear warm-up of attacks and of SmoothMix's loss."""
+    return min(1.0, (epoch + 1) / max(epochs, 1))

@@ -13,24 +13,34 @@ class LearningRate:
     """How the optimiser's learning rate changes over training.
 
     Attributes:
-        schedule: "constant"; "step": times `gamma` every `step_epochs` epochs; or "cosine": from
-            the start value to 0 at the end (Loshchilov & Hutter 2017).
+        schedule: "constant"; "step": times `gamma` every `step_epochs` epochs; "milestones": times
+            `gamma` at each of those epochs; or "cosine": from the start value to 0 at the end
+            (Loshchilov & Hutter 2017).
         step_epochs: of "step", > 0.
-        gamma: of "step", in (0, 1].
+        milestones: of "milestones": epochs, rising.
+        gamma: of "step" and "milestones", in (0, 1].
         warmup_epochs: epochs of linear increase from 0 at the beginning, >= 0.
 
     Raises:
         ValueError: out of range.
     """
 
-    schedule: Literal["constant", "step", "cosine"] = "step"
+    schedule: Literal["constant", "step", "milestones", "cosine"] = "step"
     step_epochs: int = 30
+    milestones: tuple[int, ...] = ()
     gamma: float = 0.1
     warmup_epochs: float = 0.0
 
     def __post_init__(self) -> None:
         if self.step_epochs < 1:
             raise ValueError(f"step_epochs must be at least 1, got {self.step_epochs}")
+        if (self.schedule == "milestones") != bool(self.milestones):
+            raise ValueError("milestones go with the schedule of that name, and it needs some")
+        if (
+            list(self.milestones) != sorted(set(self.milestones))
+            or min(self.milestones, default=1) < 1
+        ):
+            raise ValueError(f"milestones must rise from 1 on, got {list(self.milestones)}")
         if not 0 < self.gamma <= 1:
             raise ValueError(f"gamma must be in (0, 1], got {self.gamma}")
         if not self.warmup_epochs >= 0:
@@ -45,6 +55,8 @@ class LearningRate:
             return (1 + math.cos(math.pi * min(step / total_steps, 1.0))) / 2
         if self.schedule == "step":
             return self.gamma ** int(epoch / self.step_epochs)
+        if self.schedule == "milestones":
+            return self.gamma ** sum(epoch >= milestone for milestone in self.milestones)
         return 1.0
 
     def scheduler(self, optimizer: Optimizer, total_steps: int, steps_per_epoch: float) -> LambdaLR:

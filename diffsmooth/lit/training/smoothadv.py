@@ -2,15 +2,13 @@
 
 import functools
 import math
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any, Literal
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from diffsmooth.lit.training.classifier import ClassifierTraining
+from diffsmooth.lit.training.classifier import ClassifierTraining, Losses, ramp
 from diffsmooth.models.attacks import ddn_l2, gradient_free_l2, pgd_l2
 
 Attack = Literal["pgd", "ddn", "gradient_free"]
@@ -75,23 +73,22 @@ class SmoothAdvTraining(ClassifierTraining):
 
     def epsilon_at(self, epoch: int) -> float:
         """The budget in an epoch (from 0): (epoch + 1) / warmup_epochs of epsilon, at most all."""
-        return self._epsilon * min(1.0, (epoch + 1) / max(self._warmup_epochs, 1))
+        return self._epsilon * ramp(epoch, self._warmup_epochs)
 
-    def training_loss(
-        self, images: Tensor, labels: Tensor, generator: torch.Generator
-    ) -> tuple[Tensor, Tensor]:
-        m = self._m_train
+    def losses(self, views: Tensor, labels: Tensor, generator: torch.Generator) -> Losses:
+        images, m = views[:, 0], self._m_train
         noise = self.noise(images.repeat_interleave(m, dim=0), generator)  # (B * m, C, H, W)
-        with self._attacked_network():
+        with self.attacked_network():
             adversarial = self.perturb(images, labels, noise, generator)
             if self._is_logged():
                 success = self._attack_success(images, adversarial, labels, noise)
                 self.log("train/attack_success", success)
         if not self._train_multi_noise:
             logits = self.classifier(adversarial + noise[::m])
-            return F.cross_entropy(logits, labels), logits
+            return Losses(F.cross_entropy(logits, labels, reduction="none"), logits)
         logits = self.classifier(adversarial.repeat_interleave(m, dim=0) + noise)
-        return F.cross_entropy(logits, labels.repeat_interleave(m)), logits[::m]
+        each = F.cross_entropy(logits, labels.repeat_interleave(m), reduction="none")
+        return Losses(each.unflatten(0, (-1, m)).mean(dim=1), logits[::m])
 
     def perturb(
         self, images: Tensor, labels: Tensor, noise: Tensor, generator: torch.Generator
@@ -118,15 +115,6 @@ class SmoothAdvTraining(ClassifierTraining):
         part = len(images) if self._train_multi_noise else math.ceil(len(images) / m)
         parts = zip(images.split(part), labels.split(part), noise.split(part * m), strict=True)
         return torch.cat([attack(x, y, noise=own) for x, y, own in parts])
-
-    @contextmanager
-    def _attacked_network(self) -> Iterator[None]:
-        """The classifier in eval mode: an attack must not move batch-norm statistics."""
-        self.classifier.eval()
-        try:
-            yield
-        finally:
-            self.classifier.train()
 
     def _is_logged(self) -> bool:
         every: int = self.trainer.log_every_n_steps  # type: ignore[attr-defined]

@@ -1,0 +1,78 @@
+"""MACER: maximising the certified radius."""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from diffsmooth.lit.training.classifier import ClassifierTraining, Losses
+
+
+class MacerTraining(ClassifierTraining):
+    """The soft smoothed classifier's loss, plus a hinge on its certified radius where it is right.
+
+    loss = -log F(x)_y + weight * sigma / 2 * (gamma - margin), F being the mean softmax over k
+    noisy copies; margin = Phi^-1(p_1) - Phi^-1(p_2) of the two largest mean softmax answers at
+    inverse temperature beta. The second term counts only for images that are answered rightly,
+    with margin <= gamma.
+
+    Args:
+        k: noisy copies an image, at least 1.
+        weight: of the radius (lambda), >= 0.
+        gamma: margin from which on the radius is large enough, > 0.
+        beta: inverse temperature of the softmax in the radius, > 0.
+        kwargs: see `ClassifierTraining`.
+
+    Raises:
+        ValueError: an argument out of range, or sigma = 0; see `ClassifierTraining`.
+
+    Source: Zhai et al. 2020, equations 6 and 7, algorithm 1, and the published code.
+    """
+
+    def __init__(
+        self,
+        k: int = 16,
+        weight: float = 12.0,
+        gamma: float = 8.0,
+        beta: float = 16.0,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        if k < 1:
+            raise ValueError(f"k must be at least 1, got {k}")
+        if not weight >= 0:
+            raise ValueError(f"weight must be >= 0, got {weight}")
+        for name, value in (("gamma", gamma), ("beta", beta), ("sigma", self._sigma)):
+            if not value > 0:
+                raise ValueError(f"{name} must be > 0, got {value}")
+        self._k = k
+        self._weight = weight
+        self._gamma = gamma
+        self._beta = beta
+
+    def losses(self, views: Tensor, labels: Tensor, generator: torch.Generator) -> Losses:
+        logits = self.classifier(self.noisy_copies(views, self._k, generator)).float()
+        logits = logits.unflatten(0, (-1, self._k))  # (B, k, K)
+        smoothed = logits.softmax(dim=2).mean(dim=1)
+        fit = -(smoothed.gather(1, labels[:, None]).squeeze(1) + 1e-10).log()
+        hinge = margin_hinge((self._beta * logits).softmax(dim=2).mean(dim=1), labels, self._gamma)
+        self.log("train/radius_loss", hinge.mean() * self._sigma / 2)
+        return Losses(fit + self._weight * self._sigma / 2 * hinge, logits[:, 0])
+
+
+def margin_hinge(p: Tensor, labels: Tensor, gamma: float) -> Tensor:
+    """gamma - margin (B,), 0 for wrong answers, for margins > gamma and for infinite ones.
+
+    Args:
+        p: mean softmax (B, K).
+        labels: int64 (B,).
+        gamma: > 0.
+    """
+    top, classes = p.topk(2, dim=1)
+    with torch.no_grad():
+        margin = torch.special.ndtri(top[:, 0]) - torch.special.ndtri(top[:, 1])
+        counts = (classes[:, 0] == labels) & margin.isfinite() & (margin <= gamma)
+    # Harmless values where it does not count: 0 times an infinite gradient is not a number.
+    safe = torch.where(counts[:, None], top, top.new_tensor([0.6, 0.4]))
+    margin = torch.special.ndtri(safe[:, 0]) - torch.special.ndtri(safe[:, 1])
+    return torch.where(counts, gamma - margin, torch.zeros_like(margin))

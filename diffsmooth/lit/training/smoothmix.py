@@ -1,0 +1,88 @@
+"""SmoothMix."""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from diffsmooth.lit.training.classifier import ClassifierTraining, Losses, ramp
+from diffsmooth.models.attacks import ascent_l2
+
+
+class SmoothMixTraining(ClassifierTraining):
+    """Gaussian augmentation, plus mixes of an image with an adversarial one, of uncertain label.
+
+    loss = mean_i CE(f(x + sigma eps_i), y)
+    + eta * [F(x) is right] * mean_i KL(y_mix || f(x_mix + sigma eps_i)),
+    x_mix = (1 - lambda) x + lambda x_adv, y_mix = (1 - lambda) F(x) + lambda / K,
+    lambda ~ U[0, 1/2] for each image, F being the mean softmax over the m copies. x_adv comes from
+    `steps` steps of length alpha up the loss of F, without a bound. The noise is the same in all
+    terms, and eta grows linearly over the warm-up.
+
+    The published code takes m optimiser steps for a loader's batch of B, each on B / m images. Here
+    a step is a loader's batch: set its batch size to B / m for the same updates.
+
+    Args:
+        m: noisy copies an image, at least 1.
+        eta: weight of the mixes, >= 0.
+        steps: of the attack (T), at least 1.
+        alpha: length of its steps, > 0, l2, in [0, 1] pixel units.
+        warmup_epochs: over which eta grows, >= 0.
+        kwargs: see `ClassifierTraining`.
+
+    Raises:
+        ValueError: an argument out of range; see `ClassifierTraining`.
+
+    Source: Jeong et al. 2021, equations 6 to 10, and the published code.
+    """
+
+    def __init__(
+        self,
+        m: int = 2,
+        eta: float = 5.0,
+        steps: int = 4,
+        alpha: float = 0.5,
+        warmup_epochs: int = 10,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        for name, value, lowest in (("m", m, 1), ("steps", steps, 1), ("eta", eta, 0),
+                                    ("warmup_epochs", warmup_epochs, 0)):  # fmt: skip
+            if not value >= lowest:
+                raise ValueError(f"{name} must be at least {lowest}, got {value}")
+        if not alpha > 0:
+            raise ValueError(f"alpha must be > 0, got {alpha}")
+        self._m = m
+        self._eta = eta
+        self._steps = steps
+        self._alpha = alpha
+        self._warmup_epochs = warmup_epochs
+
+    def losses(self, views: Tensor, labels: Tensor, generator: torch.Generator) -> Losses:
+        images, m = views[:, 0], self._m
+        noise = self.noise(images.repeat_interleave(m, dim=0), generator)  # (B * m, C, H, W)
+        with self.attacked_network() as network:
+            adversarial = ascent_l2(
+                network, images, labels, self._alpha, self._steps, noise, m, generator=generator
+            )
+        share = torch.rand(len(images), device=images.device, generator=generator) / 2
+        mixed = torch.lerp(images, adversarial, share.view(-1, 1, 1, 1))
+
+        logits = self._answers(images, noise)
+        fit = F.cross_entropy(
+            logits.flatten(0, 1), labels.repeat_interleave(m), reduction="none"
+        ).unflatten(0, (-1, m))
+        smoothed = logits.softmax(dim=2).mean(dim=1)
+        uniform = torch.full_like(smoothed, 1 / smoothed.shape[1])
+        target = torch.lerp(smoothed, uniform, share[:, None])
+        log_p = self._answers(mixed, noise).log_softmax(dim=2)
+        mix = F.kl_div(log_p, target[:, None].expand_as(log_p), reduction="none").sum(dim=2)
+        right = smoothed.argmax(dim=1) == labels
+        eta = self._eta * ramp(self.current_epoch, self._warmup_epochs)
+        return Losses(fit.mean(dim=1) + eta * right * mix.mean(dim=1), logits[:, 0])
+
+    def _answers(self, images: Tensor, noise: Tensor) -> Tensor:
+        """Logits (B, m, K), float32, under the noise (B * m, C, H, W)."""
+        noisy = images.repeat_interleave(self._m, dim=0) + noise
+        return self.classifier(noisy).float().unflatten(0, (-1, self._m))

@@ -1,16 +1,27 @@
-"""The device of the commands that need no Lightning trainer."""
+"""The device, and how it computes."""
 
 import torch
 
 
+def fix_numerics() -> None:
+    """No choice of kernels by timing, and float32 means float32: f must be one fixed function."""
+    torch.backends.cudnn.deterministic = True
+    torch.backends.cudnn.benchmark = False
+    torch.backends.cudnn.allow_tf32 = False
+
+
 def pick_device(accelerator: str) -> torch.device:
-    """The first device of a kind: auto (a GPU where there is one), cpu, or gpu.
+    """The first device of a kind, for commands without a Lightning trainer, its numerics fixed.
+
+    Args:
+        accelerator: auto (a GPU where there is one), cpu, or gpu.
 
     Raises:
         ValueError: another word, or no such device here.
     """
     if accelerator not in ("auto", "cpu", "gpu", "cuda"):
         raise ValueError(f"accelerator must be auto, cpu or gpu, got {accelerator!r}")
+    fix_numerics()
     available = torch.cuda.is_available()
     if accelerator in ("gpu", "cuda") and not available:
         raise ValueError(f"accelerator {accelerator}: torch {torch.__version__} finds no GPU here")

@@ -47,6 +47,8 @@ def main(args: list[str] | None = None, prog: str = "diffsmooth doctor") -> None
         )
         if not namespace.checkpoints and not namespace.self_test:
             raise ValueError("give it checkpoints to look at, or --self_test")
+        if namespace.compile and not namespace.self_test:
+            raise ValueError("--compile is of --self_test")
         setting = Setting(device, precision, namespace.compile)
         if namespace.self_test and not self_test(setting):
             raise SystemExit(1)
@@ -58,7 +60,8 @@ def main(args: list[str] | None = None, prog: str = "diffsmooth doctor") -> None
                 print(line, flush=True)
         except ValueError as error:  # one bad file does not keep us from the others
             well = False
-            show_error(prog, str(error))
+            message = str(error)
+            show_error(prog, message if message.startswith(path) else f"{path}: {message}")
     if not well:
         raise SystemExit(USER_ERROR)
 
@@ -72,9 +75,16 @@ def self_test(setting: Setting) -> bool:
     print(f"self-test on {name}, {how}, torch {torch.__version__}; differences are relative to the "
           "largest stored value, or shares of the votes")  # fmt: skip
     differing = 0
-    for agreement in run_self_test(setting):
-        print(agreement, flush=True)
-        differing += not agreement.agrees
+    try:
+        for agreement in run_self_test(setting):
+            print(agreement, flush=True)
+            differing += not agreement.agrees
+    except ValueError:
+        raise
+    except Exception as error:  # of torch, its compiler or the driver: that, too, is an outcome
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else ""
+        print(f"FAILED   {type(error).__name__}: {reason}")
+        return False
     print(
         f"{differing} results DIFFER from the stored ones: do not trust this setting's certificates"
         if differing

@@ -1,14 +1,19 @@
 """What a checkpoint is: its content, its accuracy under noise, and the costs of a run with it."""
 
+import math
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
-from diffsmooth.cli.networks import DIFFUSION_FILES, check_classifier
+from diffsmooth.cli.networks import (
+    check_classifier,
+    check_forward,
+    find_diffusion,
+    load_diffusion,
+)
 from diffsmooth.cli.sanity import (
     MOST_IMAGES,
     measure_input_layers,
@@ -16,6 +21,7 @@ from diffsmooth.cli.sanity import (
     with_input_layer,
 )
 from diffsmooth.lit.data import ImageSet, load_images
+from diffsmooth.lit.data.sources import KNOWN
 from diffsmooth.lit.identity import file_sha256
 from diffsmooth.models import (
     IdentityPurifier,
@@ -25,8 +31,7 @@ from diffsmooth.models import (
     build_classifier,
 )
 from diffsmooth.models.dataset_info import DatasetInfo
-from diffsmooth.models.formats import read_checkpoint
-from diffsmooth.models.loading import classifier_of, unet_of
+from diffsmooth.models.loading import classifier_of
 from diffsmooth.models.noise import NoiseKey
 from diffsmooth.models.presets import PRESETS, build_unet, get_preset
 from diffsmooth.models.purifiers import Purifier
@@ -57,6 +62,8 @@ class ExamineOptions:
         for name in ("m", "n", "images"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        if not 0 < self.sigma < math.inf:
+            raise ValueError(f"sigma must be > 0 and finite, got {self.sigma}")
 
 
 def examine(
@@ -76,19 +83,18 @@ def examine(
     if not arch:
         yield "  keys         of an unknown architecture: name it by --arch"
         return
-    dataset = options.dataset
-    if dataset is None:
-        shipped = metadata.dataset == "fashion_mnist"
-        dataset = "fashion_mnist_sample" if shipped else metadata.dataset
+    yield f"  keys         {_classifier_keys(checkpoint, arch)}"
+    dataset = options.dataset or _own_dataset(metadata.dataset)
     if not dataset:
         yield "  accuracy     not measured: name labelled images by --dataset"
         return
-    images = load_images(dataset, options.data_root)
+    side = metadata.image_shape[-1] if metadata.image_shape else None
+    images = load_images(dataset, options.data_root, side=side)
     info = metadata.dataset_info or images.info
-    yield f"  keys         {_classifier_keys(checkpoint, arch, info)}"
     check_classifier(checkpoint, info, images)
     layer = metadata.input_layer if options.normalize == "auto" else options.normalize
     model = classifier_of(checkpoint, info, arch, layer or "none").to(device)
+    check_forward(model, info, checkpoint.path)
     if not layer:
         measured = measure_input_layers(model, arch, images, LAYER_SIGMA, "doctor", 0, device)
         layer = max(measured, key=lambda name: measured[name].correct)
@@ -145,11 +151,28 @@ def _unet_keys(checkpoint: Checkpoint) -> str:
     )
 
 
-def _classifier_keys(checkpoint: Checkpoint, arch: str, info: DatasetInfo) -> str:
+def _own_dataset(name: str) -> str:
+    """What a classifier was trained on, where it can be found by its name alone."""
+    if name == "fashion_mnist":
+        return "fashion_mnist_sample"  # shipped
+    return name if name in KNOWN else ""
+
+
+def _classifier_keys(checkpoint: Checkpoint, arch: str) -> str:
+    """Whether a classifier's keys are those of its architecture.
+
+    Raises:
+        ValueError: they are not.
+    """
+    shapes = [value.shape for value in checkpoint.state_dict.values()]
+    # Any size does; channels are those of the first convolution, classes those of the last layer.
+    channels = next((shape[1] for shape in shapes if len(shape) == 4), 3)
+    classes = next((shape[0] for shape in reversed(shapes) if len(shape) == 2), 2)
+    info = DatasetInfo("", (channels, 32, 32), tuple(map(str, range(classes))))
     with torch.device("meta"):
-        model = build_classifier(arch, info.num_classes, "none", info)
+        model = build_classifier(arch, classes, "none", info)
     check_weights(model, checkpoint)
-    return f"all fit {arch}, {_parameters(model)}"
+    return f"all fit {arch}, {_parameters(model)}, {classes} classes"
 
 
 def _parameters(model: nn.Module) -> str:
@@ -184,17 +207,13 @@ def _cost(
     device: torch.device,
     precision: str,
 ) -> str:
-    given = options.diffusion
-    places = [given] if given else DIFFUSION_FILES.get(images.info.name, ())
-    found = [place for place in places if Path(place).is_file()]
     purifier: Purifier = IdentityPurifier()
     what = "no diffusion model found: classifier alone"
-    if given or found:
-        checkpoint = read_checkpoint(given or found[0])
-        purifier = OneShotPurifier(
-            unet_of(checkpoint), get_preset(checkpoint.metadata.preset).schedule
-        )
-        what = f"with {checkpoint.path}"
+    path = find_diffusion(images.info.name, options.diffusion)
+    if path is not None:
+        found = load_diffusion(path, options.sigma, images.info, unsafe=options.unsafe_load)
+        purifier = OneShotPurifier(found.unet, found.schedule)
+        what = f"with {path}"
     shape = images.info.image_shape
     local = LocalSmoothing(model, options.m, 0.25, shape)
     image = images[0].image

@@ -1,5 +1,6 @@
 """From options to a job that is ready to run: images, networks, identity, trainer."""
 
+import os
 from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
@@ -122,11 +123,7 @@ def build_job(options: SmoothingOptions, command: Purpose, plan: Plan) -> Job:
 
 
 def _check_folder(folder: Path) -> None:
-    """Raises ValueError unless `folder` is there or can be made, and leaves nothing behind."""
-    missing = [path for path in (folder, *folder.parents) if not path.exists()]
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        for path in missing:
-            path.rmdir()
-    except OSError as error:
-        raise ValueError(f"logdir {folder}: cannot be written ({error.strerror})") from error
+    """Raises ValueError unless `folder` is there, or can be made, and can be written to."""
+    there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    if not there.is_dir() or not os.access(there, os.W_OK):
+        raise ValueError(f"logdir {folder}: {there} is not a folder that can be written to")

@@ -15,6 +15,7 @@ from diffsmooth.models.formats import read_checkpoint
 from diffsmooth.models.loading import check_unet, classifier_of, unet_of
 from diffsmooth.models.presets import get_preset
 from diffsmooth.models.purifiers import Purifier
+from diffsmooth.models.schedule import DiffusionSchedule
 from diffsmooth.models.unet import UNet
 from diffsmooth.models.weights import Checkpoint
 
@@ -48,18 +49,54 @@ def load_purifier(options: SmoothingOptions, images: ImageSet) -> LoadedPurifier
     """
     if options.purifier == "none":
         return LoadedPurifier(IdentityPurifier(), None)
-    checkpoint = read_checkpoint(_find_diffusion(options), options.unsafe_load)
-    unet = unet_of(checkpoint)
-    check_unet(checkpoint, unet, options.sigma, images.info)
-    _check_size(checkpoint.path, unet, options.pad, images.info)
-    schedule = get_preset(checkpoint.metadata.preset).schedule
+    path = find_diffusion(options.dataset, options.diffusion)
+    if path is None:
+        tried = ", ".join(DIFFUSION_FILES.get(options.dataset, ()))
+        raise ValueError(
+            f"no diffusion model for {options.dataset}{f' (looked for {tried})' if tried else ''}: "
+            "name one with --diffusion, or use --purifier none"
+        )
+    unet, schedule = load_diffusion(
+        path, options.sigma, images.info, options.pad, options.unsafe_load
+    )
     pad_to = unet.config.image_size if options.pad == "reflect" else None
     if options.purifier == "oneshot":
         purifier = OneShotPurifier(unet, schedule, options.matching, pad_to)
     else:
         steps, runs = options.steps or MULTISTEP_STEPS, options.runs or 1
         purifier = MultiStepPurifier(unet, schedule, steps, runs, options.matching, pad_to)
-    return LoadedPurifier(purifier, checkpoint.path)
+    return LoadedPurifier(purifier, path)
+
+
+def find_diffusion(dataset: str, given: str | None) -> Path | None:
+    """The diffusion model that the user gave, or else the one that lies where it should, if any."""
+    if given is not None:
+        return Path(given)
+    return next((p for p in map(Path, DIFFUSION_FILES.get(dataset, ())) if p.is_file()), None)
+
+
+class DiffusionModel(NamedTuple):
+    """A U-Net and the schedule that it was trained on."""
+
+    unet: UNet
+    schedule: DiffusionSchedule
+
+
+def load_diffusion(
+    path: Path, sigma: float, info: DatasetInfo, pad: str = "none", unsafe: bool = False
+) -> DiffusionModel:
+    """The diffusion model of a checkpoint, for such images and such noise.
+
+    Raises:
+        ValueError: missing or broken, or not made for them.
+    """
+    checkpoint = read_checkpoint(path, unsafe)
+    unet = unet_of(checkpoint)
+    check_unet(checkpoint, unet, sigma, info)
+    _check_size(path, unet, pad, info)
+    schedule = get_preset(checkpoint.metadata.preset).schedule
+    schedule.timestep(sigma)  # raises beyond its end
+    return DiffusionModel(unet, schedule)
 
 
 class LoadedClassifier(NamedTuple):
@@ -87,6 +124,7 @@ def choose_classifier(
     measured: dict[str, Accuracy] = {}
     layer = metadata.input_layer if options.normalize == "auto" else options.normalize
     model = classifier_of(checkpoint, info, arch, layer or "none")
+    check_forward(model, info, checkpoint.path)
     if not layer:
         # The noise that the network will see: it is trained at about the local noise's level.
         sigma = options.sigma if options.purifier == "none" else options.local_noise_sd
@@ -112,18 +150,15 @@ def check_classifier(checkpoint: Checkpoint, info: DatasetInfo, images: ImageSet
         )
 
 
-def _find_diffusion(options: SmoothingOptions) -> Path:
-    if options.diffusion is not None:
-        return Path(options.diffusion)
-    places = DIFFUSION_FILES.get(options.dataset, ())
-    for place in places:
-        if Path(place).is_file():
-            return Path(place)
-    tried = f" (looked for {', '.join(places)})" if places else ""
-    raise ValueError(
-        f"no diffusion model for {options.dataset}{tried}: name one with --diffusion, "
-        "or use --purifier none"
-    )
+def check_forward(model: nn.Module, info: DatasetInfo, path: Path) -> None:
+    """Raises ValueError for a network that cannot take the images at their size."""
+    parameter = next(model.parameters())
+    try:
+        with torch.inference_mode():
+            model.eval()(torch.zeros(1, *info.image_shape, device=parameter.device))
+    except RuntimeError as error:
+        shape = " x ".join(map(str, info.image_shape))
+        raise ValueError(f"{path}: cannot take images of {shape} ({error})") from error
 
 
 def _check_size(path: Path, unet: UNet, pad: str, info: DatasetInfo) -> None:

@@ -45,9 +45,11 @@ SMALL_UNETS: dict[str, tuple[str, dict[str, Any]]] = {
 }
 CLASSIFIER = Path("checkpoints/fashion_mnist_gaussian_0.25.pt")
 DIFFUSION = Path("checkpoints/fashion_mnist_diffusion.pt")
-# Largest difference from the stored values, relative to the largest of them. bf16 has 8 bits, and
-# the golden weights, being random, amplify its rounding more than trained ones do.
-TOLERANCE = {"float32": 2e-4, "bf16": 0.1}
+# Largest difference from the stored values, relative to the largest of them: the golden vectors'
+# own in float32; in bf16 two to four times what a CPU's 8 bits were measured to do. The golden
+# weights, being random, amplify rounding, the U-Nets' more than the others'.
+UNET_TOLERANCE = {"float32": 2e-4, "bf16": 0.1}
+CLASSIFIER_TOLERANCE = {"float32": 2e-4, "bf16": 0.02}
 VOTES_TOLERANCE = {"float32": 0.002, "bf16": 0.02}  # share of votes for another class
 
 
@@ -108,27 +110,28 @@ def run_self_test(setting: Setting) -> Iterator[Agreement]:
 
 def _check_unet(family: str, setting: Setting) -> Iterator[Agreement]:
     unet, golden = _small_unet(family, setting), _golden(f"unet_small_{family}")
+    tolerance = UNET_TOLERANCE[setting.precision]
     schedule = get_preset(SMALL_UNETS[family][0]).schedule
     times = setting.tensor(golden["t"] * np.float32(schedule.network_time(1)))
     with setting.running():
         output = unet(setting.tensor(golden["x"]), times)
-    yield _compare(f"{family} U-Net", output, golden["model_output"], setting)
+    yield _compare(f"{family} U-Net", output, golden["model_output"], tolerance)
     purifier = OneShotPurifier(unet, schedule)
     for sigma in ("0.25", "0.5", "1.0"):
         noisy = golden["image"] + np.float32(sigma) * golden[f"noise_{sigma}"]
         with setting.running():
             purified = purifier(setting.tensor(noisy), float(sigma))
         name = f"{family} U-Net, purified at sigma {sigma}"
-        yield _compare(name, purified, golden[f"purified_{sigma}"], setting)
+        yield _compare(name, purified, golden[f"purified_{sigma}"], tolerance)
 
 
 def _check_classifiers(setting: Setting) -> Iterator[Agreement]:
-    golden = _golden("resnet")
+    golden, tolerance = _golden("resnet"), CLASSIFIER_TOLERANCE[setting.precision]
     for depth in (20, 110):
         model = _filled_classifier(depth, setting)
         with setting.running():
             logits = model(setting.tensor(golden["x"]))
-        yield _compare(f"ResNet-{depth}", logits, golden[f"logits_resnet{depth}"], setting)
+        yield _compare(f"ResNet-{depth}", logits, golden[f"logits_resnet{depth}"], tolerance)
 
 
 def _check_pipeline(setting: Setting) -> Iterator[Agreement]:
@@ -142,7 +145,10 @@ def _check_pipeline(setting: Setting) -> Iterator[Agreement]:
         noisy = golden["x"] + np.float32(0.5) * golden["noise"]
         confidence = local(purifier(setting.tensor(noisy), 0.5))
     expected = golden["confidence_sigma0.5_local0.25_m5"]
-    yield _compare("purification and local smoothing", confidence, expected, setting)
+    name = "purification and local smoothing"
+    agreement = _compare(name, confidence, expected, CLASSIFIER_TOLERANCE[setting.precision])
+    same = (confidence.argmax(dim=1).cpu().numpy() == expected.argmax(axis=1)).all()
+    yield agreement if same else agreement._replace(name=f"{name}: answers", difference=1.0)
 
 
 def _check_certification(setting: Setting) -> Iterator[Agreement]:
@@ -176,10 +182,9 @@ def _check_certification(setting: Setting) -> Iterator[Agreement]:
         )
 
 
-def _compare(name: str, value: Tensor, expected: np.ndarray, setting: Setting) -> Agreement:
-    scale = max(1.0, float(np.abs(expected).max()))
-    difference = float(np.abs(value.float().cpu().numpy() - expected).max())
-    return Agreement(name, difference / scale, TOLERANCE[setting.precision])
+def _compare(name: str, value: Tensor, expected: np.ndarray, tolerance: float) -> Agreement:
+    difference = np.abs(value.float().cpu().numpy() - expected).max() / np.abs(expected).max()
+    return Agreement(name, float(difference), tolerance)
 
 
 def _golden(name: str) -> dict[str, np.ndarray]:

@@ -6,11 +6,11 @@ import warnings
 from datetime import timedelta
 
 import lightning.pytorch as pl
-import torch
 from lightning.fabric.plugins.environments import TorchElasticEnvironment
 from lightning.pytorch.plugins.environments import SLURMEnvironment
 from lightning.pytorch.strategies import DDPStrategy
 
+from diffsmooth.cli.device import fix_numerics
 from diffsmooth.cli.options import SmoothingOptions
 from diffsmooth.lit.progress import CertificationProgress
 
@@ -24,10 +24,7 @@ def build_trainer(options: SmoothingOptions) -> pl.Trainer:
         ValueError: devices that are not there, or not those that a launcher started.
     """
     _hush()
-    # f must be one fixed function: no choice of kernels by timing, and float32 means float32.
-    torch.backends.cudnn.deterministic = True
-    torch.backends.cudnn.benchmark = False
-    torch.backends.cudnn.allow_tf32 = False
+    fix_numerics()
     processes = options.devices * options.num_nodes
     slurm = SLURMEnvironment.detect()
     started = processes
@@ -54,7 +51,7 @@ def build_trainer(options: SmoothingOptions) -> pl.Trainer:
             enable_model_summary=False,
             callbacks=[CertificationProgress()],
         )
-    except (RuntimeError, pl.utilities.exceptions.MisconfigurationException) as error:
+    except (RuntimeError, ImportError, pl.utilities.exceptions.MisconfigurationException) as error:
         raise ValueError(str(error)) from error
 
 

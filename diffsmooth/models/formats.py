@@ -50,7 +50,8 @@ def read_checkpoint(path: Path | str, unsafe: bool = False) -> Checkpoint:
         metadata = CheckpointMetadata("classifier", input_layer=layer)
         return _foreign(path, content["net"], "MACER", metadata, content.get("epoch", -1))
     if isinstance(content, dict) and _is_state_dict(content.get("state_dict")):
-        arch = str(content.get("arch") or "")
+        arch = content.get("arch")
+        arch = arch if isinstance(arch, str) else ""
         layer = "0.5,0.5" if arch.startswith("beit_") else ""  # as DiffSmooth's code has it
         arch = ARCHITECTURES.get(arch, arch)
         metadata = CheckpointMetadata("classifier", arch=arch, input_layer=layer)
@@ -71,6 +72,7 @@ def _is_state_dict(content: Any) -> bool:
 def _ours(path: Path, content: dict[str, Any]) -> Checkpoint:
     try:
         metadata = CheckpointMetadata(**content[METADATA_KEY])
+        metadata.check()
         state_dict, epoch = content["state_dict"], int(content["epoch"])
         if not _is_state_dict(state_dict):
             raise ValueError("its state_dict holds no weights")

@@ -4,6 +4,7 @@ import argparse
 import io
 import os
 import pickletools
+import re
 import warnings
 import zipfile
 from pathlib import Path
@@ -28,8 +29,12 @@ HARMLESS: list[Any] = [
     # All but objects and void: those can hold anything.
     *{type(np.dtype(code)) for code in np.typecodes["All"] if code not in "OV"},
 ]
-# What `forbidden_globals` does not name: torch's loader decides on these by itself.
-ORDINARY = ("torch.", "collections.", "numpy.", "argparse.Namespace", "_codecs.encode")
+# Beside HARMLESS, what torch's own loader takes.
+ORDINARY = re.compile(
+    r"torch\._utils\.\w+|torch\.(\w+Storage|Size|device|float\w*|half|double|bfloat16|u?int\d+|bool)"
+    r"|collections\.OrderedDict|(builtins|__builtin__)\.(set|bytearray)|_codecs\.encode"
+    r"|argparse\.Namespace|numpy\.(_core|core)\.multiarray\.scalar|numpy\.dtypes?(\.\w+)?"
+)
 
 
 class CheckpointMetadata(NamedTuple):
@@ -59,6 +64,30 @@ class CheckpointMetadata(NamedTuple):
     overrides: dict[str, Any] = {}
     max_sigma: float | None = None
     purified_sigma: float | None = None
+
+    def check(self) -> None:
+        """Raises ValueError unless the fields are of their kinds: they come from a file."""
+        if self.kind not in ("classifier", "unet"):
+            raise ValueError(f"of unknown kind {self.kind!r}")
+        for name in ("dataset", "arch", "input_layer", "preset"):
+            if not isinstance(getattr(self, name), str):
+                raise ValueError(f"{name} is not a word")
+        for name, item in (
+            ("image_shape", int),
+            ("class_names", str),
+            ("mean", float),
+            ("std", float),
+        ):
+            value = getattr(self, name)
+            if not isinstance(value, list) or not all(isinstance(v, item) for v in value):
+                raise ValueError(f"{name} is not a list of {item.__name__}")
+        if len(self.image_shape) not in (0, 3):
+            raise ValueError("image_shape is not (C, H, W)")
+        if not isinstance(self.overrides, dict):
+            raise ValueError("overrides is not a mapping")
+        for name in ("sigma", "max_sigma", "purified_sigma"):
+            if not isinstance(getattr(self, name), int | float | None):
+                raise ValueError(f"{name} is not a number")
 
     @property
     def dataset_info(self) -> DatasetInfo | None:
@@ -107,29 +136,59 @@ def read_file(path: Path | str, unsafe: bool = False) -> Any:
     """
     path = Path(path)
     if not path.is_file():
-        raise ValueError(f"{path}: no such checkpoint")
+        raise ValueError(f"{path}: {'a folder' if path.is_dir() else 'no such checkpoint'}")
     if unsafe:
         warnings.warn(f"{path}: loading runs whatever code the file holds", stacklevel=2)
     try:
         with torch.serialization.safe_globals(HARMLESS), warnings.catch_warnings():
             warnings.filterwarnings("ignore", "Detected pickle protocol")
-            if path.suffix == ".safetensors":
+            if _is_safetensors(path):
                 return safetensors.torch.load_file(path)
-            # Mapped, the ranks of a host share one copy of a large file; old files cannot be.
-            mapped = zipfile.is_zipfile(path)
-            return torch.load(path, map_location="cpu", weights_only=not unsafe, mmap=mapped)
+            return torch.load(
+                path, map_location="cpu", weights_only=not unsafe, mmap=_can_be_mapped(path)
+            )
     except Exception as error:  # unpickling a broken file can raise anything
-        forbidden = forbidden_globals(path)
-        if forbidden:
-            raise ValueError(
-                f"{path}: refused, it would run {forbidden[0]}; "
-                "--unsafe_load runs it, if you trust the file's author"
-            ) from error
-        raise ValueError(f"{path}: not a readable checkpoint ({type(error).__name__})") from error
+        if not unsafe:
+            wanted = _forbidden_global(path, error)
+            if wanted:
+                raise ValueError(
+                    f"{path}: refused, it would run {wanted}; "
+                    "--unsafe_load runs it, if you trust the file's author"
+                ) from error
+            if "Unsupported operand" in str(error):
+                raise ValueError(
+                    f"{path}: not a readable checkpoint (a pickle protocol that cannot be read "
+                    "safely: save it with torch's default one, or --unsafe_load)"
+                ) from error
+        cause = f": {error}" if unsafe else ""
+        raise ValueError(
+            f"{path}: not a readable checkpoint ({type(error).__name__}{cause})"
+        ) from error
 
 
-def forbidden_globals(path: Path) -> list[str]:
-    """Names of what a pickle would call, by reading it without running it; empty for no pickle."""
+def _is_safetensors(path: Path) -> bool:
+    """By the content: the length of a JSON header, and its first character."""
+    with open(path, "rb") as file:
+        start = file.read(9)
+    return start[8:] == b"{" and int.from_bytes(start[:8], "little") < path.stat().st_size
+
+
+def _can_be_mapped(path: Path) -> bool:
+    """Whether the ranks of a host can share one copy of the file in memory.
+
+    Not files from before torch 1.6, nor compressed ones: torch would take their bytes as weights.
+    """
+    if not zipfile.is_zipfile(path):
+        return False
+    with zipfile.ZipFile(path) as archive:
+        return all(member.compress_type == zipfile.ZIP_STORED for member in archive.infolist())
+
+
+def _forbidden_global(path: Path, error: Exception) -> str | None:
+    """What a refused pickle would call, in torch's words or else by reading it without running."""
+    named = re.search(r"GLOBAL (\S+)", str(error))
+    if named:
+        return named.group(1)
     try:
         if zipfile.is_zipfile(path):
             with zipfile.ZipFile(path) as archive:
@@ -137,26 +196,33 @@ def forbidden_globals(path: Path) -> list[str]:
                 streams: list[IO[bytes]] = [io.BytesIO(archive.read(name)) for name in names]
         else:
             streams = [io.BytesIO(path.read_bytes())]
-    except (OSError, zipfile.BadZipFile):
-        return []
-    found: list[str] = []
-    for stream in streams:
-        found += _globals_of(stream)
-    return [name for name in found if not name.startswith(ORDINARY)]
+    except (OSError, RuntimeError, zipfile.BadZipFile):
+        return None
+    found = [name for stream in streams for name in _globals_of(stream)]
+    return next((name for name in found if not ORDINARY.fullmatch(name)), None)
 
 
 def _globals_of(stream: IO[bytes]) -> list[str]:
+    """Names of the globals of the pickles in a stream, one behind the other."""
     found: list[str] = []
-    strings: list[str] = []  # the last ones pushed: STACK_GLOBAL takes module and name from there
+    strings: list[str] = []  # as pushed: STACK_GLOBAL takes the last two, module and name
+    memo: list[str] = []
+    last: str | None = None  # what the last opcode pushed, where that was a string
     try:
-        while True:  # legacy files hold several pickles, one behind the other
+        while True:
             for opcode, argument, _ in pickletools.genops(stream):
+                if opcode.name == "MEMOIZE":
+                    memo.append(last or "")
+                    continue
                 if opcode.name == "GLOBAL":
                     found.append(str(argument).replace(" ", "."))
                 elif opcode.name == "STACK_GLOBAL" and len(strings) >= 2:
                     found.append(f"{strings[-2]}.{strings[-1]}")
-                elif isinstance(argument, str):
-                    strings.append(argument)
+                last = argument if isinstance(argument, str) else None
+                if opcode.name in ("BINGET", "LONG_BINGET"):
+                    last = memo[int(str(argument))]
+                if last:
+                    strings.append(last)
     except Exception:  # the end of the pickles, or of what is one
         return found
 

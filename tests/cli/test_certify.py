@@ -305,7 +305,7 @@ MISTAKES = [
     (["--steps", "3"], "steps is of purifier multistep, not of oneshot"),
     (["--purifier", "none", "--runs", "3"], "runs is of purifier multistep, not of none"),
     (["--purifier", "none", "--pad", "reflect"], "pad has no meaning with purifier none"),
-    (["--logdir", "/proc/nowhere"], "logdir /proc/nowhere: cannot be written"),
+    (["--logdir", str(REPOSITORY / "setup.cfg" / "x")], "setup.cfg is not a folder that can be"),
     (["--precision", "16-true"], "precision must be auto, float32 or bf16"),
     (["--dataset", "minst"], "unknown dataset 'minst': known are fashion_mnist,"),
     (["--split", "train"], "fashion_mnist_sample holds test images only"),

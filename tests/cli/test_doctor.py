@@ -6,9 +6,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from diffsmooth.cli import doctor
-from diffsmooth.models import build_unet
+from diffsmooth.models import build_classifier, build_unet
+from diffsmooth.models.weights import CheckpointMetadata, write_checkpoint
 
 
 @pytest.fixture
@@ -75,3 +77,45 @@ def test_mistakes_are_one_line(
             doctor.main(arguments)
         assert stopped.value.code == 2
         assert message in capsys.readouterr().err
+
+
+def test_keys_are_checked_without_images(
+    tmp_path: Path, classifier_file: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    state = torch.load(classifier_file, weights_only=True)["state_dict"]
+    path = tmp_path / "c.pth.tar"
+    torch.save({"arch": "cifar_resnet8", "state_dict": state}, path)
+    doctor.main([str(path)])
+    assert "all fit cifar_resnet8, 77,754 parameters, 10 classes" in capsys.readouterr().out
+    torch.save({"arch": "cifar_resnet14", "state_dict": state}, path)
+    with pytest.raises(SystemExit) as stopped:
+        doctor.main([str(path)])
+    assert stopped.value.code == 2
+    assert "weights do not fit: 1.layer1.1.conv1.weight is missing" in capsys.readouterr().err
+
+
+def test_a_classifier_of_a_folder_takes_its_images_at_its_size(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("a", "b"):
+        (tmp_path / "flowers" / name).mkdir(parents=True)
+        Image.new("RGB", (48, 48)).save(tmp_path / "flowers" / name / "x.png")
+    model = build_classifier("cifar_resnet8", 2, "none", "cifar10")
+    metadata = CheckpointMetadata(
+        "classifier", "flowers", arch="cifar_resnet8", input_layer="none",
+        image_shape=[3, 32, 32], class_names=["a", "b"],
+    )  # fmt: skip
+    write_checkpoint(tmp_path / "c.pt", metadata, model.state_dict())
+    doctor.main([str(tmp_path / "c.pt")])
+    assert "not measured: name labelled images by --dataset" in capsys.readouterr().out
+    doctor.main([str(tmp_path / "c.pt"), "--dataset", str(tmp_path / "flowers"), "--N", "10"])
+    assert "2 images of flowers" in capsys.readouterr().out
+
+
+def test_a_planned_run_is_checked_as_certify_does(
+    classifier_file: Path, unet_file: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        doctor.main([str(classifier_file), "--diffusion", str(unet_file), "--sigma", "2"])
+    assert stopped.value.code == 2
+    assert "the largest possible is 1" in capsys.readouterr().err

@@ -1,6 +1,10 @@
 import argparse
+import os
 import pickle
+import zipfile
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -48,13 +52,76 @@ def test_a_pickle_that_would_run_code_is_refused_and_named(
             pickle_protocol=protocol,
             _use_new_zipfile_serialization=form == "zip",
         )
-    with pytest.raises(ValueError, match=r"refused, it would run (builtins|__builtin__)\.print;"):
+    with pytest.raises(
+        ValueError, match=r"refused, it would run ((builtins|__builtin__)\.)?print;"
+    ):
         read_checkpoint(path)
     assert capsys.readouterr().out == ""
     if form == "zip":
         with pytest.warns(UserWarning, match="runs whatever code"):
             read_file(path, unsafe=True)
         assert capsys.readouterr().out == "code ran\n"
+
+
+class _Calls:
+    def __init__(self, function: Callable[..., Any]) -> None:
+        self.function = function
+
+    def __reduce__(self) -> tuple[Callable[..., Any], tuple[str]]:
+        return self.function, ("x",)
+
+
+@pytest.mark.parametrize("protocol", [2, 4])
+@pytest.mark.parametrize(
+    ("function", "name"),
+    [
+        (os.system, "posix.system"),
+        (torch.hub.load, "torch.hub.load"),  # torch's own, and no less harmful
+        (np.testing._private.utils.runstring, "numpy.testing._private.utils.runstring"),
+    ],
+)
+def test_what_is_refused_is_named_beside_what_is_harmless(
+    function: Callable[..., Any], name: str, protocol: int, tmp_path: Path
+) -> None:
+    path = tmp_path / "evil.pt"
+    state = build_classifier("cifar_resnet8", 10).state_dict()
+    content = {"classes": {1, 2}, "state_dict": state, "args": argparse.Namespace(lr=1)}
+    torch.save({**content, "x": _Calls(function)}, path, pickle_protocol=protocol)
+    with pytest.raises(ValueError, match=f"refused, it would run {name}; "):
+        read_checkpoint(path)
+    torch.save(torch.nn.Linear(2, 2), path)
+    with pytest.raises(ValueError, match=r"would run torch\.nn\.modules\.linear\.Linear"):
+        read_checkpoint(path)
+
+
+def test_a_recompressed_file_is_read_all_the_same(tmp_path: Path, classifier_file: Path) -> None:
+    path = tmp_path / "small.pt"
+    with (
+        zipfile.ZipFile(classifier_file) as old,
+        zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as new,
+    ):
+        for name in old.namelist():
+            new.writestr(name, old.read(name))
+    expected = read_checkpoint(classifier_file).state_dict
+    weights = read_checkpoint(path).state_dict
+    assert weights.keys() == expected.keys()
+    assert all(torch.equal(weights[key], expected[key]) for key in expected)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"kind": "banana"}, {"arch": 5}, {"class_names": 5}, {"image_shape": [32]}, {"sigma": "0.5"}],
+    ids=str,
+)
+def test_broken_metadata_are_refused(
+    change: dict[str, Any], tmp_path: Path, classifier_file: Path
+) -> None:
+    content = torch.load(classifier_file, weights_only=True)
+    content["diffsmooth"].update(change)
+    path = tmp_path / "c.pt"
+    torch.save(content, path)
+    with pytest.raises(ValueError, match=r"c\.pt: a broken checkpoint"):
+        read_checkpoint(path)
 
 
 def test_numpy_scalars_and_namespaces_are_harmless(tmp_path: Path) -> None:
@@ -80,6 +147,8 @@ def test_broken_files_are_one_clear_line(tmp_path: Path, classifier_file: Path) 
         with pytest.raises(ValueError, match=r"broken\.pt: not a readable checkpoint") as error:
             read_checkpoint(path)
         assert "\n" not in str(error.value)
+    with pytest.raises(ValueError, match="a folder"):
+        read_checkpoint(tmp_path)
     with pytest.raises(ValueError, match="no such checkpoint"):
         read_checkpoint(tmp_path / "missing.pt")
     for nothing in (

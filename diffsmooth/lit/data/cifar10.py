@@ -4,8 +4,8 @@ from pathlib import Path
 
 import numpy as np
 
+from diffsmooth.lit.data.download import find_or_download
 from diffsmooth.lit.data.images import ArrayImages, DataError
-from diffsmooth.lit.data.lock import download_lock
 from diffsmooth.models.dataset_info import CIFAR10
 
 
@@ -18,8 +18,7 @@ def load_cifar10(root: Path, split: str) -> ArrayImages:
     from torchvision.datasets import CIFAR10 as TorchvisionCIFAR10
 
     try:
-        with download_lock(root):
-            data = TorchvisionCIFAR10(str(root), train=split == "train", download=True)
+        data = find_or_download(TorchvisionCIFAR10, root, split)
     except (OSError, RuntimeError) as error:
         raise DataError(
             f"CIFAR-10 is not under {root} (cifar-10-batches-py, or {split}.npz) "

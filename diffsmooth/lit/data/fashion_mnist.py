@@ -6,8 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
+from diffsmooth.lit.data.download import find_or_download
 from diffsmooth.lit.data.images import ArrayImages, DataError
-from diffsmooth.lit.data.lock import download_lock
 from diffsmooth.lit.data.npz import load_npz
 from diffsmooth.models.dataset_info import FASHION_MNIST
 
@@ -59,8 +59,7 @@ def _download(root: Path, split: str) -> ArrayImages:
     from torchvision.datasets import FashionMNIST
 
     try:
-        with download_lock(root):
-            data = FashionMNIST(str(root), train=split == "train", download=True)
+        data = find_or_download(FashionMNIST, root, split)
     except (OSError, RuntimeError) as error:
         raise DataError(
             f"Fashion-MNIST is neither under {root} nor in {SYSTEM_FOLDER} "

@@ -1,12 +1,14 @@
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
+from stripes import write_stripes
 from torch.utils.data import DataLoader
 
-from diffsmooth.lit.data import load_images
+from diffsmooth.lit.data import ImageDataModule, load_images
 from diffsmooth.lit.data.fashion_mnist import SYSTEM_FOLDER
 from diffsmooth.lit.data.images import DataError
 from diffsmooth.lit.data.module import hold_out
@@ -182,3 +184,32 @@ def test_held_out_images_are_a_fixed_partition() -> None:
     assert hold_out(5, 0, seed=0) == ([], [0, 1, 2, 3, 4])
     with pytest.raises(DataError, match="validation_images must be below"):
         hold_out(5, 5, seed=0)
+
+
+def test_extra_images_are_added_with_their_weight(tmp_path: Path) -> None:
+    write_stripes(tmp_path / "data")
+    extra = tmp_path / "extra.npz"
+    images = np.full((8, 32, 32), 7, np.uint8)
+    np.savez(extra, images=images, labels=np.arange(8) % 4)
+
+    def data(**changes: Any) -> ImageDataModule:
+        options: dict[str, Any] = {
+            "validation_images": 10,
+            "extra": str(extra),
+            "extra_weight": 0.25,
+        }
+        return ImageDataModule("fashion_mnist", str(tmp_path / "data"), **(options | changes))
+
+    module = data()
+    module.setup("fit")
+    weights = [module.train[i].weight for i in range(len(module.train))]  # type: ignore[arg-type]
+    assert weights == [1.0] * 150 + [0.25] * 8
+    assert len(module.validation) == 10  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="extra_weight must be >= 0"):
+        data(extra_weight=-1.0)
+    np.savez(extra, images=images, labels=np.full(8, 10))
+    with pytest.raises(DataError, match="label 10 is beyond the 10 classes of fashion_mnist"):
+        data().setup("fit")
+    np.savez(extra, images=images[:, :16, :16], labels=np.arange(8))
+    with pytest.raises(DataError, match=r"images of \(1, 16, 16\), not \(1, 32, 32\)"):
+        data().setup("fit")

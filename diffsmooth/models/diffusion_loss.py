@@ -1,7 +1,7 @@
 """The training losses of a diffusion model: of the noise alone, and with the variance learned."""
 
 import math
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, get_args
 
 import torch
 from torch import Tensor, nn
@@ -43,6 +43,9 @@ class DiffusionLoss(nn.Module):
         schedule: the noise schedule.
         kind: simple or hybrid.
 
+    Raises:
+        ValueError: an unknown kind.
+
     Source: Ho et al. 2020, equation 14; Nichol & Dhariwal 2021, equations 4 to 7, 15 and 16.
     """
 
@@ -51,6 +54,8 @@ class DiffusionLoss(nn.Module):
 
     def __init__(self, schedule: DiffusionSchedule, kind: LossKind = "simple") -> None:
         super().__init__()
+        if kind not in get_args(LossKind):
+            raise ValueError(f"unknown loss {kind!r}: known are {', '.join(get_args(LossKind))}")
         self.kind = kind
         self.steps = schedule.steps
         abar = torch.from_numpy(schedule.alphas_cumprod).float()

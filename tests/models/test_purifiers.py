@@ -167,8 +167,7 @@ def test_arguments_out_of_range() -> None:
         MultiStepPurifier(unet, schedule, 2, runs=0)
 
 
-def test_generated_images_are_the_draws_of_a_perfect_network() -> None:
-    """A network that knows the one image of its world generates it from any noise."""
+def test_a_network_that_knows_one_image_generates_it() -> None:
     generator = torch.Generator().manual_seed(0)
     schedule = DiffusionSchedule("linear", 1000)
     image = torch.rand((1, 1, 8, 8), generator=generator)

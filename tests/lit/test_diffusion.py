@@ -1,5 +1,8 @@
 """Training of diffusion models, its pictures, and what happens when a training diverges."""
 
+import copy
+import functools
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -209,3 +212,13 @@ def test_without_checkpoints_divergence_is_seen_at_a_logging_step(
     module = GaussianTraining("cifar_resnet8", sigma=torch.inf)
     with pytest.raises(TrainingDiverged, match="by step 2: the loss or the weights are no longer"):
         fit(module, root, 2, limit_train_batches=5, enable_checkpointing=False, log_every_n_steps=2)
+
+
+def test_a_module_is_copied_without_what_its_optimizer_refers_to() -> None:
+    """As the averaging of weights does, with an optimiser from the command line."""
+    lock = threading.Lock()  # cannot be copied
+    module = make_diffusion(optimizer=lambda p, lock=lock: torch.optim.Adam(p))
+    module._optimizer.make = functools.partial(module._optimizer.make, lock=lock)
+    copied = copy.deepcopy(module)
+    assert torch.equal(weights_of(copied), weights_of(module))
+    assert copied._purifiers[0].unet is copied.unet

@@ -20,6 +20,20 @@ class TrainingDiverged(Exception):
     """The loss or the weights are no longer finite."""
 
 
+class _SharedOptimizer:
+    """Makes the optimiser; copies of a module share it.
+
+    The averaging of weights copies the module, and what the command line makes of an optimiser's
+    options holds on to the trainer and, with several devices, to locks that cannot be copied.
+    """
+
+    def __init__(self, make: OptimizerCallable) -> None:
+        self.make = make
+
+    def __deepcopy__(self, memo: Any) -> "_SharedOptimizer":
+        return self
+
+
 class TrainingModule(pl.LightningModule, ABC):
     """Base of the training modules.
 
@@ -33,7 +47,7 @@ class TrainingModule(pl.LightningModule, ABC):
         self, optimizer: OptimizerCallable, learning_rate: LearningRate, seed: int
     ) -> None:
         super().__init__()
-        self._make_optimizer = optimizer
+        self._optimizer = _SharedOptimizer(optimizer)
         self._learning_rate = learning_rate
         self._seed = seed
         self._sum_of_losses: Tensor | float = 0.0
@@ -61,7 +75,7 @@ class TrainingModule(pl.LightningModule, ABC):
         return [p for p in self.parameters() if p.requires_grad]
 
     def configure_optimizers(self) -> Any:
-        optimizer = self._make_optimizer(self.trained_parameters())
+        optimizer = self._optimizer.make(self.trained_parameters())
         total = int(self.trainer.estimated_stepping_batches)
         batches = self.trainer.num_training_batches / self.trainer.accumulate_grad_batches
         scheduler = self._learning_rate.scheduler(optimizer, total, steps_per_epoch=batches)
@@ -87,6 +101,9 @@ class TrainingModule(pl.LightningModule, ABC):
         every: int = self.trainer.log_every_n_steps  # type: ignore[attr-defined]  # 0: never
         if every and (batch_idx + 1) % every == 0:
             self._check_finite()
+
+    def on_validation_start(self) -> None:
+        self._check_finite()
 
     def on_train_epoch_end(self) -> None:
         self._check_finite()

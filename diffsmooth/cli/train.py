@@ -8,7 +8,7 @@ from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveCon
 from diffsmooth.cli.errors import OneLineErrors, fail, root_message, user_errors
 from diffsmooth.lit.data.images import DataError
 from diffsmooth.lit.data.module import ImageDataModule
-from diffsmooth.lit.training.module import TrainingModule
+from diffsmooth.lit.training.module import TrainingDiverged, TrainingModule
 from diffsmooth.models.formats import read_checkpoint
 from diffsmooth.models.weights import check_weights, load_weights
 
@@ -99,5 +99,5 @@ def main(args: list[str] | None = None, prog: str = "train.py") -> None:
     """Runs fit, validate or test on `args`, by default the process's."""
     warnings.filterwarnings("ignore", ".*LeafSpec.*")
     warnings.filterwarnings("ignore", ".*LightningCLI's args parameter.*")
-    with user_errors(prog, DataError):
+    with user_errors(prog, DataError, TrainingDiverged):
         TrainCLI(args, prog)

@@ -1,13 +1,15 @@
 """Purifiers: noisy image to clean-looking image, by the reverse process of a diffusion model."""
 
 import math
+from collections.abc import Iterator
+from itertools import pairwise
 from typing import Literal, NamedTuple, get_args
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from diffsmooth.models.ancestral_step import ancestral_step
 from diffsmooth.models.schedule import DiffusionSchedule
 from diffsmooth.models.unet import UNet
 
@@ -171,9 +173,8 @@ class MultiStepPurifier(OneShotPurifier):
     Raises:
         ValueError: steps < 1 or runs < 1.
 
-    Source: DensePure (Xiao et al. 2023), section 4 and the published code; the step is Ho et al.
-    2020, equations 6 and 7, on the sub-sampled timesteps, the learned variance Nichol & Dhariwal
-    2021, equation 15.
+    Source: DensePure (Xiao et al. 2023), section 4 and the published code, with the steps of
+    `ancestral_step.py` on the sub-sampled timesteps.
     """
 
     def __init__(
@@ -195,50 +196,38 @@ class MultiStepPurifier(OneShotPurifier):
 
     def timesteps(self, sigma: float) -> list[int]:
         """The timesteps of a run, falling: round(t - i t / steps), without repetitions."""
-        t = match_noise(self.schedule, sigma, self.convention).timestep
-        spaced = [round(t - i * t / self.steps) for i in range(self.steps)]
-        return sorted(set(spaced), reverse=True)
+        return self._spaced(match_noise(self.schedule, sigma, self.convention).timestep)
 
     def forward(self, noisy: Tensor, sigma: float, draws: Tensor | None = None) -> Tensor:
         match = match_noise(self.schedule, sigma, self.convention)
-        x = (2 * noisy - 1) * match.scale
         timesteps = self.timesteps(sigma)
-        for i, t in enumerate(timesteps):
+        if draws is None and len(timesteps) > 1:
+            raise ValueError(f"draws must be ({self.draws}, B, C, H, W), got None")
+        return self._reverse(
+            (2 * noisy - 1) * match.scale, timesteps, iter(() if draws is None else draws)
+        )
+
+    def generate(self, noise: Tensor, draws: Iterator[Tensor]) -> Tensor:
+        """New images in [0, 1], shaped like `noise`, by a network of the whole schedule.
+
+        Args:
+            noise: standard normal (B, C, H, W), taken as x_T.
+            draws: as many as `draws` more of them, one a step but for the last.
+
+        Source: Ho et al. 2020, algorithm 2, on the sub-sampled timesteps.
+        """
+        return self._reverse(noise, self._spaced(self.schedule.steps - 1), draws)
+
+    def _spaced(self, t: int) -> list[int]:
+        spaced = [round(t - i * t / self.steps) for i in range(self.steps)]
+        return sorted(set(spaced), reverse=True)
+
+    def _reverse(self, x: Tensor, timesteps: list[int], draws: Iterator[Tensor]) -> Tensor:
+        """Images in [0, 1] from x_t (B, C, H, W) at the first of the timesteps."""
+        for t, s in pairwise(timesteps):
             x_0, learned = self._predict(x, t)
-            if i == len(timesteps) - 1:
-                return (x_0 + 1) / 2
-            if draws is None:
-                raise ValueError(f"draws must be ({self.draws}, B, C, H, W), got None")
-            step = ancestral_step(self.schedule, t, timesteps[i + 1])
-            log_variance: Tensor | float = step.log_small
-            if learned is not None:
-                share = (learned + 1) / 2
-                log_variance = share * step.log_large + (1 - share) * step.log_small
-            deviation = torch.exp(torch.as_tensor(0.5 * log_variance, device=x.device))
-            x = step.of_x_0 * x_0 + step.of_x_t * x + deviation * draws[i]
-        raise AssertionError("there is at least one timestep")
-
-
-class AncestralStep(NamedTuple):
-    """From x_t to x_s, s < t: a normal of mean of_x_0 * x_0 + of_x_t * x_t.
-
-    Its log variance lies between `log_small` (the posterior's) and `log_large` (the step's beta).
-    """
-
-    of_x_0: float
-    of_x_t: float
-    log_small: float
-    log_large: float
-
-
-def ancestral_step(schedule: DiffusionSchedule, t: int, s: int) -> AncestralStep:
-    """The posterior q(x_s | x_t, x_0) of a schedule. Source: Ho et al. 2020, equations 6 and 7."""
-    abar_t, abar_s = schedule.alphas_cumprod[t], schedule.alphas_cumprod[s]
-    beta = 1 - abar_t / abar_s
-    small = beta * (1 - abar_s) / (1 - abar_t)
-    return AncestralStep(
-        of_x_0=float(beta * np.sqrt(abar_s) / (1 - abar_t)),
-        of_x_t=float((1 - abar_s) * np.sqrt(1 - beta) / (1 - abar_t)),
-        log_small=float(np.log(small)),
-        log_large=float(np.log(beta)),
-    )
+            step = ancestral_step(self.schedule, t, s)
+            log_variance = torch.as_tensor(step.log_variance(learned), device=x.device)
+            x = step.mean(x_0, x) + torch.exp(0.5 * log_variance) * next(draws)
+        x_0, _ = self._predict(x, timesteps[-1])
+        return (x_0 + 1) / 2

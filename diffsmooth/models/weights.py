@@ -235,17 +235,35 @@ def write_checkpoint(
     The file has the keys `epoch`, `arch` and `state_dict` of the field's classifier checkpoints,
     and one more for the metadata.
     """
-    content = {
-        "epoch": epoch,
-        "arch": metadata.arch or metadata.preset,
-        "state_dict": state_dict,
-        METADATA_KEY: metadata._asdict(),
-    }
-    path = Path(path)
+    plain = _classifier_file(metadata.arch or metadata.preset, state_dict, epoch)
+    _write(Path(path), {**plain, METADATA_KEY: metadata._asdict()})
+
+
+def write_plain(
+    path: Path | str, metadata: CheckpointMetadata, state_dict: dict[str, Tensor], epoch: int = 0
+) -> None:
+    """Writes weights as the field publishes them, whole or not at all, without the metadata.
+
+    Of a U-Net: the bare state dict, as OpenAI's. Of a classifier: `{epoch, arch, state_dict}`, as
+    Cohen et al. 2019's.
+    """
+    is_unet = metadata.kind == "unet"
+    content = state_dict if is_unet else _classifier_file(metadata.arch, state_dict, epoch)
+    _write(Path(path), content)
+
+
+def _classifier_file(arch: str, state_dict: dict[str, Tensor], epoch: int) -> dict[str, Any]:
+    return {"epoch": epoch, "arch": arch, "state_dict": state_dict}
+
+
+def _write(path: Path, content: Any) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.{os.getpid()}")
-    torch.save(content, partial)
-    os.replace(partial, path)
+    try:
+        torch.save(content, partial)
+        os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
 
 
 def load_weights(model: nn.Module, checkpoint: Checkpoint) -> None:

@@ -4,14 +4,19 @@ import re
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
+from conftest import TINY_UNET
 
 from diffsmooth import __version__
 from diffsmooth.cli import export, main, report, train
 from diffsmooth.cli.certify import make_parser
 from diffsmooth.cli.errors import underscored
 from diffsmooth.cli.options import SmoothingOptions
+from diffsmooth.models import build_unet, load_classifier, load_unet
 from diffsmooth.models.formats import read_checkpoint
+from diffsmooth.models.weights import CheckpointMetadata, write_checkpoint
 
 REPOSITORY = Path(__file__).parents[2]
 
@@ -108,6 +113,97 @@ def test_export_copies_the_weights(
     export.main()
     assert "classifier" in capsys.readouterr().out
     assert read_checkpoint(out).metadata == read_checkpoint(classifier_file).metadata
+
+
+def test_plain_export_of_a_classifier_is_cohens_form(
+    classifier_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "plain.pth.tar"
+    export.main([str(classifier_file), str(out), "--plain"])
+    err = capsys.readouterr().err
+    assert err.startswith("diffsmooth export: note: plain, it does not say dataset, input_layer, ")
+    assert len(err.splitlines()) == 1
+    content = torch.load(out, weights_only=True)
+    assert set(content) == {"epoch", "arch", "state_dict"}
+    assert content["arch"] == "cifar_resnet8"
+    assert all(key.startswith("1.") for key in content["state_dict"])
+    ours = load_classifier(classifier_file).state_dict()
+    info = read_checkpoint(classifier_file).metadata.dataset_info
+    assert info is not None
+    loaded = load_classifier(out, input_layer="standard", dataset=info).state_dict()
+    assert all(torch.equal(ours[key], loaded[key]) for key in ours)
+
+
+def test_plain_export_of_a_unet_is_openais_form(
+    unet_file: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    out = tmp_path / "plain.pt"
+    export.main([str(unet_file), str(out), "--plain"])
+    assert capsys.readouterr().err == (
+        "diffsmooth export: note: plain, it does not say dataset, preset, overrides, max_sigma; "
+        "certify.py cannot use it: no published architecture\n"
+    )
+    content = torch.load(out, weights_only=True)
+    build_unet("small-gray32", **TINY_UNET).load_state_dict(content)
+
+    # A known architecture is told by the shapes, whatever the dropout that it was trained with.
+    metadata = CheckpointMetadata("unet", preset="small-gray32", overrides={"dropout": 0.3})
+    published = tmp_path / "published.pt"
+    write_checkpoint(published, metadata, build_unet("small-gray32").state_dict())
+    assert load_unet(published).config.dropout == 0.3
+    export.main([str(published), str(out), "--plain"])
+    assert "not say overrides\n" in capsys.readouterr().err
+    assert read_checkpoint(out).metadata == CheckpointMetadata("unet", preset="small-gray32")
+    monkeypatch.chdir(tmp_path)
+    export.main(["published.pt", "again.pt"])
+    assert read_checkpoint("again.pt").metadata == metadata
+
+
+def test_export_never_overwrites_its_input(
+    unet_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    link = tmp_path / "link.pt"
+    link.symlink_to(unet_file)
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    for out, message in (
+        (unet_file, "is the checkpoint itself"),
+        (link, "is the checkpoint itself"),
+        (folder, "s a directory"),
+    ):
+        with pytest.raises(SystemExit) as stopped:
+            export.main([str(unet_file), str(out)])
+        assert stopped.value.code == 2
+        err = capsys.readouterr().err
+        assert len(err.splitlines()) == 1
+        assert message in err
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["folder", "link.pt"]
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_diverged_training_is_one_line_and_exit_code_2(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    rng: np.random.Generator,
+) -> None:
+    for split in ("train", "test"):
+        images = rng.integers(0, 256, (16, 28, 28), np.uint8)
+        np.savez(tmp_path / f"{split}.npz", images=images, labels=np.arange(16) % 10)
+    config = str(REPOSITORY / "configs/train/fashion_mnist_gaussian.yaml")
+    words = "--trainer.logger false --trainer.callbacks null --trainer.enable_progress_bar false"
+    words += f" --data.root {tmp_path} --data.batch_size 4 --data.validation_images 4"
+    words += " --model.init_args.arch cifar_resnet8 --model.init_args.sigma 1.0e39"
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["train.py", "fit", "-c", config, *words.split()])
+    with pytest.raises(SystemExit) as stopped:
+        train.main()
+    assert stopped.value.code == 2
+    line = capsys.readouterr().err.strip().splitlines()[-1]
+    assert line.startswith("train.py: error: the training has diverged by step 3: the loss or")
 
 
 def test_report_compares_runs(

@@ -13,8 +13,9 @@ from diffsmooth.models import (
     OneShotPurifier,
     build_unet,
 )
+from diffsmooth.models.ancestral_step import ancestral_step
 from diffsmooth.models.presets import get_preset
-from diffsmooth.models.purifiers import ancestral_step, match_noise
+from diffsmooth.models.purifiers import match_noise
 
 
 @pytest.mark.parametrize("family", SMALL)
@@ -164,3 +165,40 @@ def test_arguments_out_of_range() -> None:
         MultiStepPurifier(unet, schedule, 0)
     with pytest.raises(ValueError, match="runs must be at least 1, got 0"):
         MultiStepPurifier(unet, schedule, 2, runs=0)
+
+
+def test_a_network_that_knows_one_image_generates_it() -> None:
+    generator = torch.Generator().manual_seed(0)
+    schedule = DiffusionSchedule("linear", 1000)
+    image = torch.rand((1, 1, 8, 8), generator=generator)
+    unet = _KnowsTheNoise(image, schedule)
+    purifier = MultiStepPurifier(unet, schedule, 5)  # type: ignore[arg-type]
+    noise, *draws = torch.randn((1 + purifier.draws, 3, 1, 8, 8), generator=generator)
+    generated = purifier.generate(noise, iter(draws))
+    torch.testing.assert_close(generated, image.expand_as(generated), atol=1e-4, rtol=0)
+    assert unet.timesteps == [999, 799, 599, 400, 200]
+
+
+class _KnowsTheDistribution(nn.Module):
+    """Stands in for a perfect U-Net of pixels that are all 0.5 + 0.1 * standard normal."""
+
+    def __init__(self, schedule: DiffusionSchedule) -> None:
+        super().__init__()
+        self.schedule = schedule
+
+    def forward(self, x: Tensor, times: Tensor) -> Tensor:
+        abar = self.schedule.alphas_cumprod[round(float(times) * self.schedule.steps / 1000)]
+        # In [-1, 1] units x_0 ~ N(0, 0.2^2): E[eps | x_t].
+        return x * (1 - abar) ** 0.5 / (abar * 0.2**2 + 1 - abar)
+
+
+def test_generated_images_have_the_distribution_that_the_network_knows() -> None:
+    generator = torch.Generator().manual_seed(0)
+    schedule = DiffusionSchedule("linear", 1000)
+    unet = _KnowsTheDistribution(schedule)
+    purifier = MultiStepPurifier(unet, schedule, 500)  # type: ignore[arg-type]
+    shape = (64, 1, 8, 8)
+    draws = (torch.randn(shape, generator=generator) for _ in range(purifier.draws))
+    generated = purifier.generate(torch.randn(shape, generator=generator), draws)
+    assert generated.mean().item() == pytest.approx(0.5, abs=0.01)
+    assert generated.std().item() == pytest.approx(0.1, rel=0.05)

@@ -3,19 +3,20 @@
 from collections.abc import Iterable
 from typing import Any
 
-import numpy as np
 import torch
 from lightning.pytorch.cli import OptimizerCallable
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from diffsmooth.lit.data.images import Batch
 from diffsmooth.lit.data.sources import describe_dataset
 from diffsmooth.lit.training.augment import random_flip
 from diffsmooth.lit.training.learning_rate import LearningRate
 from diffsmooth.lit.training.module import TrainingModule
+from diffsmooth.lit.training.pictures import denoised_grid, image_writers, samples_grid
+from diffsmooth.lit.training.randomness import PICTURES, step_generator
+from diffsmooth.models.diffusion_loss import DiffusionLoss, LossKind, LossTerms
 from diffsmooth.models.presets import build_unet, get_preset
-from diffsmooth.models.purifiers import OneShotPurifier
+from diffsmooth.models.purifiers import MultiStepPurifier, OneShotPurifier
 from diffsmooth.models.weights import CheckpointMetadata
 
 
@@ -25,9 +26,14 @@ def default_adam(parameters: Iterable[Any]) -> torch.optim.Optimizer:
 
 
 class DiffusionTraining(TrainingModule):
-    """Trains a U-Net to predict epsilon: E |eps - eps_theta(sqrt(abar) x + sqrt(1-abar) eps, t)|^2.
+    """Trains a U-Net to predict epsilon, and perhaps the variance of the reverse process.
 
-    Source: Ho et al. 2020, equation 14.
+    The losses are those of `DiffusionLoss`, at timesteps drawn uniformly. Each validation shows
+    one-shot denoised images (`val/denoised`; rows: the originals, then noisy and denoised at each
+    of psnr_sigmas), and with max_sigma None images generated from noise (`val/samples`), where the
+    logger takes images as TensorBoard's does.
+
+    Source: Ho et al. 2020, algorithm 1; Nichol & Dhariwal 2021, section 3.1.
 
     Args:
         preset: the architecture and its schedule, see `models/presets.py`.
@@ -35,16 +41,21 @@ class DiffusionTraining(TrainingModule):
         dataset: as in `ImageDataModule`; a word in the checkpoint, for who reads it later. train.py
             takes it from there.
         max_sigma: largest noise level, [0, 1] pixel units, that the network must denoise: timesteps
-            are drawn uniformly up to that level's. None trains on the whole schedule.
+            are drawn up to that level's only, and the network cannot generate images from noise.
+            None trains on the whole schedule.
+        loss: simple: of epsilon alone; hybrid: with the variance learned, which needs twice as many
+            output channels as input channels.
         flip: random horizontal flips.
         optimizer: any torch optimiser.
         learning_rate: its schedule.
         seed: of the noise, the timesteps and the flips.
         psnr_sigmas: noise levels, <= max_sigma, at which validation measures one-shot denoising.
+        sample_steps: of the reverse process for the generated images, at least 1.
 
     Raises:
         ValueError: unknown preset or field; max_sigma <= 0 or beyond the schedule; a psnr_sigma
-            beyond max_sigma.
+            beyond max_sigma; an unknown loss, or hybrid without the channels for it;
+            sample_steps < 1.
     """
 
     def __init__(
@@ -53,11 +64,13 @@ class DiffusionTraining(TrainingModule):
         overrides: dict[str, Any] | None = None,
         dataset: str = "fashion_mnist",
         max_sigma: float | None = 1.0,
+        loss: LossKind = "simple",
         flip: bool = True,
         optimizer: OptimizerCallable = default_adam,
         learning_rate: LearningRate = LearningRate("constant"),
         seed: int = 0,
         psnr_sigmas: tuple[float, ...] = (0.25, 0.5, 1.0),
+        sample_steps: int = 50,
     ) -> None:
         super().__init__(optimizer, learning_rate, seed)
         self._preset = preset
@@ -72,8 +85,18 @@ class DiffusionTraining(TrainingModule):
             if schedule.timestep(sigma) >= self._timesteps:
                 raise ValueError(f"psnr_sigmas: {sigma} is beyond max_sigma {max_sigma}")
         self.unet = build_unet(preset, **self._overrides)
-        self._schedule = schedule
-        self._purifier = [OneShotPurifier(self.unet, schedule)]  # in a list: no second set of keys
+        channels, outputs = self.unet.config.in_channels, self.unet.config.out_channels
+        if loss == "hybrid" and outputs != 2 * channels:
+            raise ValueError(
+                f"loss hybrid learns the variance: out_channels must be {2 * channels}, twice the "
+                f"in_channels, got {outputs} (set it in overrides)"
+            )
+        self._loss = DiffusionLoss(schedule, loss)
+        # In a tuple: no second set of the U-Net's keys.
+        self._purifiers = (
+            OneShotPurifier(self.unet, schedule),
+            MultiStepPurifier(self.unet, schedule, sample_steps),
+        )
 
     @property
     def network(self) -> nn.Module:
@@ -91,36 +114,52 @@ class DiffusionTraining(TrainingModule):
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         generator = self.generator(batch_idx)
         images = random_flip(batch.image, generator) if self._flip else batch.image
-        loss = self._epsilon_loss(images, generator)
-        self.log("train/loss", loss, prog_bar=True)
-        return loss
+        return self._log_loss(self._losses(images, generator), "train", sync_dist=False)
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         self._evaluate(batch, batch_idx, "val")
+        # Here and not at the epoch's end, when the averaged weights are no longer in place.
+        if batch_idx == 0:
+            self._show_pictures(batch.image)
 
     def test_step(self, batch: Batch, batch_idx: int) -> None:
         self._evaluate(batch, batch_idx, "test")
 
-    def _epsilon_loss(self, images: Tensor, generator: torch.Generator) -> Tensor:
-        """Mean squared error of epsilon for images (B, C, H, W) in [0, 1] at random timesteps."""
+    def _losses(self, images: Tensor, generator: torch.Generator) -> LossTerms:
+        """The losses for images (B, C, H, W) in [0, 1] at random timesteps."""
         device = images.device
         t = torch.randint(self._timesteps, (len(images),), device=device, generator=generator)
         epsilon = torch.randn(images.shape, device=device, generator=generator)
-        abar = torch.from_numpy(self._schedule.alphas_cumprod.astype(np.float32)).to(device)[t]
-        abar = abar.view(-1, 1, 1, 1)
-        x_t = abar.sqrt() * (2 * images - 1) + (1 - abar).sqrt() * epsilon
-        times = t * (1000.0 / self._schedule.steps)
-        predicted = self.unet(x_t, times)[:, : images.shape[1]]
-        return F.mse_loss(predicted.float(), epsilon)
+        return self._loss(self.unet, images, epsilon, t)
+
+    def _log_loss(self, terms: LossTerms, split: str, sync_dist: bool) -> Tensor:
+        self.log(f"{split}/loss", terms.total, prog_bar=True, sync_dist=sync_dist)
+        if terms.vlb is not None:
+            self.log(f"{split}/loss_simple", terms.simple, sync_dist=sync_dist)
+            self.log(f"{split}/loss_vlb", terms.vlb, sync_dist=sync_dist)
+        return terms.total
 
     def _evaluate(self, batch: Batch, batch_idx: int, split: str) -> None:
         generator = self.generator(batch_idx)
         images = batch.image
-        loss = self._epsilon_loss(images, generator)
-        self.log(f"{split}/loss", loss, prog_bar=True, sync_dist=True)
+        self._log_loss(self._losses(images, generator), split, sync_dist=True)
         for sigma in self._psnr_sigmas:
             noise = torch.randn(images.shape, device=images.device, generator=generator)
-            purified = self._purifier[0](images + sigma * noise, sigma)
+            purified = self._purifiers[0](images + sigma * noise, sigma)
             mse = (purified - images).square().mean(dim=(1, 2, 3))
             psnr = (-10 * torch.log10(mse.clamp_min(1e-10))).mean()
             self.log(f"{split}/psnr_sigma_{sigma:g}", psnr, prog_bar=True, sync_dist=True)
+
+    def _show_pictures(self, images: Tensor) -> None:
+        writers = image_writers(self.trainer)
+        if not writers:
+            return
+        # The same noise each time: the pictures differ by what the network has learned.
+        generator = step_generator(self.device, self._seed, 0, 0, purpose=PICTURES)
+        purifier, sampler = self._purifiers
+        grids = {"val/denoised": denoised_grid(purifier, images, self._psnr_sigmas, generator)}
+        if self._max_sigma is None:
+            grids["val/samples"] = samples_grid(sampler, images.shape[1:], generator)
+        for writer in writers:
+            for tag, grid in grids.items():
+                writer.add_image(tag, grid, self.global_step)

@@ -1,17 +1,37 @@
-"""What all training modules share: the optimiser, the random streams, what a checkpoint says."""
+"""What all training modules share: optimiser, random streams, divergence, checkpoints' words."""
 
+import math
 from abc import ABC, abstractmethod
 from typing import Any
 
 import lightning.pytorch as pl
 import torch
 from lightning.pytorch.cli import OptimizerCallable
-from torch import nn
+from torch import Tensor, nn
 from torch.nn import Parameter
+from torch.nn.utils import get_total_norm
 
 from diffsmooth.lit.training.learning_rate import LearningRate
-from diffsmooth.lit.training.randomness import VALIDATION, step_generator
+from diffsmooth.lit.training.randomness import DROPOUT, VALIDATION, step_generator, step_seed
 from diffsmooth.models.weights import METADATA_KEY, CheckpointMetadata
+
+
+class TrainingDiverged(Exception):
+    """The loss or the weights are no longer finite."""
+
+
+class _SharedOptimizer:
+    """Makes the optimiser; copies of a module share it.
+
+    The averaging of weights copies the module, and what the command line makes of an optimiser's
+    options holds on to the trainer and, with several devices, to locks that cannot be copied.
+    """
+
+    def __init__(self, make: OptimizerCallable) -> None:
+        self.make = make
+
+    def __deepcopy__(self, memo: Any) -> "_SharedOptimizer":
+        return self
 
 
 class TrainingModule(pl.LightningModule, ABC):
@@ -27,9 +47,10 @@ class TrainingModule(pl.LightningModule, ABC):
         self, optimizer: OptimizerCallable, learning_rate: LearningRate, seed: int
     ) -> None:
         super().__init__()
-        self._make_optimizer = optimizer
+        self._optimizer = _SharedOptimizer(optimizer)
         self._learning_rate = learning_rate
         self._seed = seed
+        self._sum_of_losses: Tensor | float = 0.0
 
     @property
     @abstractmethod
@@ -54,7 +75,7 @@ class TrainingModule(pl.LightningModule, ABC):
         return [p for p in self.parameters() if p.requires_grad]
 
     def configure_optimizers(self) -> Any:
-        optimizer = self._make_optimizer(self.trained_parameters())
+        optimizer = self._optimizer.make(self.trained_parameters())
         total = int(self.trainer.estimated_stepping_batches)
         batches = self.trainer.num_training_batches / self.trainer.accumulate_grad_batches
         scheduler = self._learning_rate.scheduler(optimizer, total, steps_per_epoch=batches)
@@ -63,5 +84,41 @@ class TrainingModule(pl.LightningModule, ABC):
             "lr_scheduler": {"scheduler": scheduler, "interval": "step"},
         }
 
+    def on_fit_start(self) -> None:
+        self._sum_of_losses = 0.0
+
+    def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
+        # Dropout draws from the global stream: let it, too, depend on the seed, rank and step.
+        step = self.trainer.fit_loop.total_batch_idx
+        torch.manual_seed(step_seed(self._seed, self.global_rank, step, DROPOUT))
+
+    def on_before_backward(self, loss: Tensor) -> None:
+        # Once not finite, the sum stays so: it need not be looked at, which waits for the device,
+        # at every step.
+        self._sum_of_losses = self._sum_of_losses + loss.detach()
+
+    def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
+        every: int = self.trainer.log_every_n_steps  # type: ignore[attr-defined]  # 0: never
+        if every and (batch_idx + 1) % every == 0:
+            self._check_finite()
+
+    def on_validation_start(self) -> None:
+        self._check_finite()
+
+    def on_train_epoch_end(self) -> None:
+        self._check_finite()
+
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        self._check_finite()
         checkpoint[METADATA_KEY] = self.metadata()._asdict()
+
+    def _check_finite(self) -> None:
+        """Raises TrainingDiverged, on all ranks, if the loss or a weight of one is not finite."""
+        weights = get_total_norm([p.detach() for p in self.trained_parameters()])
+        finite = math.isfinite(self._sum_of_losses) and math.isfinite(weights)
+        if not self.trainer.strategy.reduce_boolean_decision(finite):
+            raise TrainingDiverged(
+                f"the training has diverged by step {self.global_step}: the loss or the weights "
+                "are no longer finite. Checkpoints saved before are good; try a lower learning "
+                "rate or --trainer.gradient_clip_val 1"
+            )

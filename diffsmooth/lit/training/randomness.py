@@ -7,12 +7,20 @@ stream that depends on the step alone, and not on what was drawn before, makes a
 import numpy as np
 import torch
 
-VALIDATION = 1_000_000_007  # keeps validation's streams apart from those of the training steps
+# They keep these streams apart from those of the training steps.
+VALIDATION = 1_000_000_007
+DROPOUT = 1_000_000_009
+PICTURES = 1_000_000_021
 
 
 def step_generator(
     device: torch.device, seed: int, rank: int, step: int, purpose: int = 0
 ) -> torch.Generator:
     """The generator on `device` of one step on one rank."""
+    return torch.Generator(device).manual_seed(step_seed(seed, rank, step, purpose))
+
+
+def step_seed(seed: int, rank: int, step: int, purpose: int = 0) -> int:
+    """The seed of that generator."""
     (word,) = np.random.SeedSequence((seed, rank, step, purpose)).generate_state(1, np.uint64)
-    return torch.Generator(device).manual_seed(int(word >> np.uint64(1)))
+    return int(word >> np.uint64(1))

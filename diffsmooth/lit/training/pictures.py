@@ -1,0 +1,66 @@
+"""Grids of images that show what a diffusion model has learned."""
+
+from typing import Any
+
+import lightning.pytorch as pl
+import torch
+from torch import Tensor
+from torchvision.utils import make_grid
+
+from diffsmooth.models.purifiers import MultiStepPurifier, OneShotPurifier
+
+SAMPLES = 16  # images in a grid of samples
+COLUMNS = 8
+
+
+def image_writers(trainer: pl.Trainer) -> list[Any]:
+    """What writes images as TensorBoard's writer does, of the trainer's loggers; on rank zero.
+
+    None in a sanity check, whose pictures nobody wants.
+    """
+    if not trainer.is_global_zero or trainer.sanity_checking:
+        return []
+    writers = [getattr(logger, "experiment", None) for logger in trainer.loggers]
+    return [writer for writer in writers if hasattr(writer, "add_image")]
+
+
+def denoised_grid(
+    purifier: OneShotPurifier,
+    images: Tensor,
+    sigmas: tuple[float, ...],
+    generator: torch.Generator,
+) -> Tensor:
+    """A grid (3, height, width) in [0, 1]: the originals, then noisy and denoised at each sigma.
+
+    Args:
+        purifier: whose work is shown.
+        images: (B, C, H, W) in [0, 1]; one column each, at most 8.
+        sigmas: noise levels, [0, 1] pixel units.
+        generator: of the noise, on the images' device.
+    """
+    images = images[:COLUMNS]
+    rows = [images]
+    for sigma in sigmas:
+        noise = torch.randn(images.shape, device=images.device, generator=generator)
+        noisy = images + sigma * noise
+        rows += [noisy.clamp(0, 1), purifier(noisy, sigma)]
+    return make_grid(torch.cat(rows), nrow=len(images), pad_value=1.0)
+
+
+def samples_grid(
+    purifier: MultiStepPurifier, image_shape: torch.Size, generator: torch.Generator
+) -> Tensor:
+    """A grid (3, height, width) in [0, 1] of images generated from noise.
+
+    Args:
+        purifier: its network must have been trained on the whole schedule.
+        image_shape: (C, H, W).
+        generator: of the noise, on the network's device.
+    """
+    shape = (SAMPLES, *image_shape)
+
+    def draw() -> Tensor:
+        return torch.randn(shape, device=generator.device, generator=generator)
+
+    draws = (draw() for _ in range(purifier.draws))
+    return make_grid(purifier.generate(draw(), draws), nrow=COLUMNS, pad_value=1.0)

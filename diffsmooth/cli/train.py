@@ -3,11 +3,14 @@
 import warnings
 
 import lightning.pytorch as pl
+import yaml
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 
 from diffsmooth.cli.errors import OneLineErrors, fail, root_message, user_errors
+from diffsmooth.cli.revision import git_revision
 from diffsmooth.lit.data.images import DataError
 from diffsmooth.lit.data.module import ImageDataModule
+from diffsmooth.lit.training.classifier import ClassifierTraining
 from diffsmooth.lit.training.module import TrainingDiverged, TrainingModule
 from diffsmooth.models.formats import read_checkpoint
 from diffsmooth.models.weights import check_weights, load_weights
@@ -20,11 +23,19 @@ class TrainParser(OneLineErrors, LightningArgumentParser):
 
 
 class SaveTrainingConfig(SaveConfigCallback):
-    """Saves the config of a training; an evaluation must not replace it by its own."""
+    """Saves the config of a training, and hands it and the code's revision to the loggers.
+
+    An evaluation must not replace them by its own.
+    """
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         if stage == "fit":
             super().setup(trainer, pl_module, stage)
+
+    def save_config(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        said = yaml.safe_load(self.parser.dump(self.config))
+        for logger in trainer.loggers:
+            logger.log_hyperparams({**said, "git_revision": git_revision()})
 
 
 class TrainCLI(LightningCLI):
@@ -56,6 +67,11 @@ class TrainCLI(LightningCLI):
             super().instantiate_classes()
         except ValueError as error:
             fail(self._prog, root_message(error))
+        purified = self.datamodule.purified
+        if purified is not None:
+            if not isinstance(self.model, ClassifierTraining):
+                fail(self._prog, "data.purified is for the training of classifiers")
+            self.model.purified_sigma = purified.sigma
 
     def before_fit(self) -> None:
         path = self._checkpoint_path()

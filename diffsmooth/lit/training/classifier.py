@@ -16,6 +16,7 @@ from diffsmooth.lit.data.sources import describe_dataset
 from diffsmooth.lit.training.augment import random_crop, random_flip, shuffle_views
 from diffsmooth.lit.training.learning_rate import LearningRate
 from diffsmooth.lit.training.module import TrainingModule
+from diffsmooth.lit.training.pictures import image_writers, noisy_grid
 from diffsmooth.models.classifiers import build_classifier
 from diffsmooth.models.formats import read_checkpoint
 from diffsmooth.models.loading import load_pretrained
@@ -168,7 +169,11 @@ class ClassifierTraining(TrainingModule):
         self._evaluate(batch, batch_idx, "test")
 
     def _evaluate(self, batch: Batch, batch_idx: int, split: str) -> None:
-        noisy = self.noisy_copies(_views(batch), 1, self.generator(batch_idx))
+        views = _views(batch)
+        noisy = self.noisy_copies(views, 1, self.generator(batch_idx))
+        if split == "val" and batch_idx == self.current_epoch == 0:  # it is the same noise later
+            for writer in image_writers(self.trainer):
+                writer.add_image("val/noisy", noisy_grid(views[:, 0], noisy), self.global_step)
         logits = self.classifier(noisy)
         self.noisy_accuracy(logits, batch.label)
         self.log(f"{split}/loss", F.cross_entropy(logits, batch.label), sync_dist=True)

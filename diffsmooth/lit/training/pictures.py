@@ -1,4 +1,4 @@
-"""Grids of images that show what a diffusion model has learned."""
+"""Grids of images that show what a network sees, or what it has learned."""
 
 from typing import Any
 
@@ -22,6 +22,12 @@ def image_writers(trainer: pl.Trainer) -> list[Any]:
         return []
     writers = [getattr(logger, "experiment", None) for logger in trainer.loggers]
     return [writer for writer in writers if hasattr(writer, "add_image")]
+
+
+def noisy_grid(images: Tensor, noisy: Tensor) -> Tensor:
+    """A grid (3, height, width) in [0, 1]: images (B, C, H, W) above noisy ones, at most 8."""
+    rows = torch.cat([images[:COLUMNS], noisy[:COLUMNS].clamp(0, 1)])
+    return make_grid(rows, nrow=len(rows) // 2, pad_value=1.0)
 
 
 def denoised_grid(

@@ -118,7 +118,7 @@ class MajorityVote:
         return _MajorityRun(self, sigma, num_classes)
 
 
-class _Run:
+class VotesInStages:
     """Asks for the votes of each stage in turn."""
 
     def __init__(self, sizes: tuple[int, ...], sigma: float, num_classes: int) -> None:
@@ -155,7 +155,7 @@ class _Run:
         return self._counts
 
 
-class _FixedRun(_Run):
+class _FixedRun(VotesInStages):
     def __init__(self, plan: FixedSampleSize, sigma: float, num_classes: int) -> None:
         super().__init__((plan.n0, plan.n), sigma, num_classes)
         self._plan = plan
@@ -182,7 +182,7 @@ class _FixedRun(_Run):
         )
 
 
-class _MajorityRun(_Run):
+class _MajorityRun(VotesInStages):
     def __init__(self, plan: MajorityVote, sigma: float, num_classes: int) -> None:
         super().__init__((plan.n,), sigma, num_classes)
         self._plan = plan

@@ -1,13 +1,16 @@
 """User mistakes: one clear line, exit code 2, no traceback."""
 
 import sys
+import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, NoReturn
 
 from jsonargparse import ArgumentParser
 
 USER_ERROR = 2
+PACKAGE = Path(__file__).parents[1]
 
 
 def show_error(command: str, message: str) -> None:
@@ -22,10 +25,14 @@ def fail(command: str, message: str) -> NoReturn:
 
 
 def root_message(error: BaseException) -> str:
-    """What the first of a chain of exceptions said."""
-    while error.__cause__ is not None:
+    """What our own code said first of a chain of exceptions; else what the last of them said."""
+    while True:
+        frames = traceback.extract_tb(error.__traceback__)
+        if frames and Path(frames[-1].filename).is_relative_to(PACKAGE):
+            return str(error)
+        if error.__cause__ is None:
+            return str(error)
         error = error.__cause__
-    return str(error)
 
 
 @contextmanager

@@ -15,6 +15,8 @@ def git_revision() -> str:
         return done.stdout.strip() if done.returncode == 0 else ""
 
     try:
+        if not git("ls-files", diffsmooth.__file__):
+            return ""  # installed in somebody else's repository
         commit = git("rev-parse", "HEAD")
         return f"{commit}-dirty" if commit and git("status", "--porcelain", "-uno") else commit
     except OSError:  # no git here

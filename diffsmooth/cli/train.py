@@ -5,15 +5,15 @@ import warnings
 import lightning.pytorch as pl
 import yaml
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
+from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 from diffsmooth.cli.errors import OneLineErrors, fail, root_message, user_errors
 from diffsmooth.cli.revision import git_revision
-from diffsmooth.lit.data.images import DataError
 from diffsmooth.lit.data.module import ImageDataModule
 from diffsmooth.lit.training.classifier import ClassifierTraining
 from diffsmooth.lit.training.module import TrainingDiverged, TrainingModule
 from diffsmooth.models.formats import read_checkpoint
-from diffsmooth.models.weights import check_weights, load_weights
+from diffsmooth.models.weights import load_weights
 
 KEYWORDS = ("best", "last", "hpc")  # of Lightning's --ckpt_path
 
@@ -77,17 +77,10 @@ class TrainCLI(LightningCLI):
         path = self._checkpoint_path()
         if path is None or path in KEYWORDS:
             return
-        with user_errors(self._prog):
+        with user_errors(self._prog):  # and see TrainingModule.on_load_checkpoint
             checkpoint = read_checkpoint(path)
             if not checkpoint.resumable:
                 raise ValueError(f"{path}: holds weights only, training cannot resume from it")
-            check_weights(self.model.network, checkpoint)
-            stored, asked = checkpoint.metadata._asdict(), self.model.metadata()._asdict()
-            for name, value in asked.items():
-                if stored[name] != value:
-                    raise ValueError(
-                        f"{path}: was trained with {name} {stored[name]!r}, not {value!r}"
-                    )
 
     def before_validate(self) -> None:
         self._load_weights()
@@ -115,5 +108,6 @@ def main(args: list[str] | None = None, prog: str = "train.py") -> None:
     """Runs fit, validate or test on `args`, by default the process's."""
     warnings.filterwarnings("ignore", ".*LeafSpec.*")
     warnings.filterwarnings("ignore", ".*LightningCLI's args parameter.*")
-    with user_errors(prog, DataError, TrainingDiverged):
+    kinds = (ValueError, OSError, TrainingDiverged, MisconfigurationException)
+    with user_errors(prog, *kinds):
         TrainCLI(args, prog)

@@ -80,7 +80,9 @@ def build_input_layer(name: str, info: DatasetInfo) -> nn.Module:
         return nn.Identity()
     if name in ("standard", "center"):
         if not info.mean:
-            raise ValueError(f"dataset {info.name!r} has no conventional mean: use 'none'")
+            raise ValueError(
+                f"dataset {info.name!r} has no conventional mean: use input layer 'none'"
+            )
         return Normalize(info.mean, info.std) if name == "standard" else InputCenter(info.mean)
     channels = info.image_shape[0]
     try:

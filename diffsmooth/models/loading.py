@@ -119,7 +119,7 @@ def load_pretrained(model: nn.Sequential, checkpoint: Checkpoint) -> None:
     """Loads a classifier's weights to go on from; a head for other classes stays as it is.
 
     Args:
-        model: of `build_classifier`; its head is its last parameters of the last layer.
+        model: of `build_classifier`.
         checkpoint: of a classifier of the same architecture.
 
     Raises:
@@ -127,10 +127,13 @@ def load_pretrained(model: nn.Sequential, checkpoint: Checkpoint) -> None:
     """
     _check_kind(checkpoint, "classifier")
     own, weights = model.state_dict(), dict(checkpoint.state_dict)
-    last = list(own)[-1].rpartition(".")[0]  # the head is the last layer of every architecture
-    for key in (f"{last}.weight", f"{last}.bias"):
-        if key in own and key in weights and own[key].shape != weights[key].shape:
-            weights[key] = own[key]
+    network: Any = model[1]
+    heads = network.get_classifier() if hasattr(network, "get_classifier") else network.fc
+    heads = heads if isinstance(heads, tuple) else (heads,)  # distilled networks have two
+    for name, module in model.named_modules():
+        for key in (f"{name}.weight", f"{name}.bias"):
+            if module in heads and key in weights and own[key].shape != weights[key].shape:
+                weights[key] = own[key]
     load_weights(model, checkpoint._replace(state_dict=weights))
 
 

@@ -1,5 +1,6 @@
 """The training methods' losses against their equations, and each method from end to end."""
 
+import itertools
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from scipy.stats import entropy, norm
 from stripes import StopAfter, make_data, make_trainer, write_stripes
 from torch import Tensor, nn
 
-from diffsmooth.lit.data.images import Batch
+from diffsmooth.lit.data.images import Batch, DataError
 from diffsmooth.lit.training import (
     ConsistencyTraining,
     GaussianTraining,
@@ -23,9 +24,11 @@ from diffsmooth.lit.training import (
     StabilityTraining,
 )
 from diffsmooth.lit.training.classifier import ClassifierTraining
+from diffsmooth.lit.training.consistency import consistency
 from diffsmooth.lit.training.learning_rate import LearningRate
 from diffsmooth.lit.training.macer import margin_hinge
 from diffsmooth.models import load_classifier
+from diffsmooth.models.attacks import ascent_l2
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore:.*does not have many workers",
@@ -112,6 +115,40 @@ def test_stability_by_hand() -> None:
     np.testing.assert_allclose(losses, cross_entropy(clean, case.labels) + 2 * change, 1e-5)
 
 
+def test_stabilitys_gradient_goes_through_both_answers() -> None:
+    """The gradient is that of the whole loss, by finite differences."""
+    case = Case("stability", weight=2.0)
+    case.module.classifier = nn.Sequential(nn.Flatten(), Bias())
+    case.losses()
+    bias = case.module.classifier[1].bias
+    gradient = bias.grad.clone()
+    for k in range(4):
+        values = []
+        for step in (1e-2, -1e-2):
+            bias.data.zero_()[k] = step
+            values.append(case.losses().sum())
+        assert gradient[k] == pytest.approx((values[0] - values[1]) / 2e-2, abs=1e-3)
+
+
+class Bias(nn.Module):
+    """The first four pixels plus a bias are the logits."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.bias = nn.Parameter(torch.zeros(4))
+
+    def forward(self, flat: Tensor) -> Tensor:
+        return flat[:, :4] + self.bias
+
+
+def test_consistency_has_a_gradient_where_a_class_is_impossible() -> None:
+    logits = torch.tensor([[[200.0, 0.0], [150.0, 0.0]]], requires_grad=True)
+    spread, entropy_ = consistency(logits.log_softmax(dim=2))
+    (spread + entropy_).sum().backward()
+    assert logits.grad is not None
+    assert logits.grad.isfinite().all()
+
+
 def test_consistency_by_hand() -> None:
     case = Case("consistency", m=3, weight=10.0, entropy_weight=0.5)
     losses = case.losses()
@@ -135,18 +172,21 @@ def test_copies_are_of_different_purified_draws() -> None:
 
 
 def test_macer_by_hand() -> None:
-    case = Case("macer", k=4, weight=12.0, gamma=0.4, beta=16.0)
+    case = Case("macer", k=4, weight=12.0, gamma=8.0, beta=16.0)
+    answers = case.logits(case.views[:, 0]).argmax(axis=1)
+    case.labels = torch.tensor([answers[0], (answers[1] + 1) % 4, answers[2]])
     losses = case.losses()
     logits = case.noisy_logits(0, 4)
-    counted = []
+    counted: list[bool] = []
     for i in range(3):
         fit = -np.log(softmax(logits[i], axis=1).mean(axis=0)[case.labels[i]] + 1e-10)
         q = softmax(16 * logits[i], axis=1).mean(axis=0)
         second, first = np.sort(q)[-2:]
         margin = norm.ppf(first) - norm.ppf(second)
-        counted.append(q.argmax() == case.labels[i] and margin <= 0.4)
-        hinge = 0.4 - margin if counted[-1] else 0.0
+        counted.append(bool(q.argmax() == case.labels[i] and margin <= 8))
+        hinge = 8 - margin if counted[-1] else 0.0
         assert losses[i] == pytest.approx(fit + 12 * 0.25 / 2 * hinge, rel=1e-4)
+    assert counted == [True, False, True]
 
 
 def test_macers_hinge_counts_only_where_it_should() -> None:
@@ -179,14 +219,20 @@ def test_smoothmix_by_hand() -> None:
     shift = (mixed - plain).view(3, 2, 3, 2, 2)
     torch.testing.assert_close(shift[:, 0], shift[:, 1])  # mixed once, then the same noise
     mix = (mixed - noise).view(3, 2, 3, 2, 2)[:, 0]
-    assert mix.min() >= 0
-    assert mix.max() <= 1
+    for before, after in itertools.pairwise(attack):
+        steps = (after - before).flatten(1).norm(dim=1)
+        assert (steps <= 0.5 + 1e-5).all()
+        assert steps.max() > 0.1
     # The draw of lambda comes after the noise and the attack's spare directions.
     generator = torch.Generator().manual_seed(2)
     torch.randn(6, 3, 2, 2, generator=generator)
     for _ in range(3):
         torch.randn(3, 2, 2, generator=generator)
     share = (torch.rand(3, generator=generator) / 2).double().numpy()
+    adversarial = ascent_l2(case.module.classifier, case.views[:, 0], case.labels, 0.5, 3, noise, 2)
+    for i in range(3):
+        expected = case.views[i, 0] + float(share[i]) * (adversarial[i] - case.views[i, 0])
+        torch.testing.assert_close(mix[i], expected, rtol=1e-4, atol=1e-5)
     logits, of_mix = case.noisy_logits(3, 2), case.noisy_logits(4, 2)
     for i in range(3):
         p = softmax(logits[i], axis=1)
@@ -282,3 +328,62 @@ def test_mistakes_are_named(method: str, change: dict[str, Any], message: str) -
     kind, options = METHODS[method]
     with pytest.raises(ValueError, match=message):
         kind(**(options | change))
+
+
+def test_validation_has_the_same_noise_each_epoch_and_other_noise_each_batch(
+    tmp_path: Path, root: Path
+) -> None:
+    module = make("gaussian")
+    seen: list[Tensor] = []
+    noise = module.noise
+
+    def spied(images: Tensor, generator: torch.Generator) -> Tensor:
+        drawn = noise(images, generator)
+        if not module.training:
+            seen.append(drawn)
+        return drawn
+
+    module.noise = spied  # type: ignore[method-assign]
+    data = make_data(root)
+    data.batch_size = 16  # two validation batches
+    make_trainer(tmp_path, 2).fit(module, datamodule=data)
+    assert len(seen) == 4
+    assert torch.equal(seen[0], seen[2])
+    assert torch.equal(seen[1], seen[3])
+    assert not torch.equal(seen[0], seen[1])
+
+
+def test_another_training_is_not_resumed(tmp_path: Path, root: Path) -> None:
+    saving = ModelCheckpoint(tmp_path / "run", save_last=True)
+    make_trainer(tmp_path, 1, callbacks=[saving]).fit(make("gaussian"), datamodule=make_data(root))
+    last = str(tmp_path / "run" / "last.ckpt")
+    for other, message in (
+        (make("gaussian", sigma=0.5), r"was trained with sigma 0\.25, not 0\.5"),
+        (make("stability"), "was trained with method 'GaussianTraining', not 'StabilityTraining'"),
+        (make("gaussian", arch="cifar_resnet14"), "was trained with arch 'cifar_resnet8'"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            make_trainer(tmp_path, 2).fit(other, datamodule=make_data(root), ckpt_path=last)
+
+
+def test_epochs_of_the_learning_rate_under_accumulation(tmp_path: Path, root: Path) -> None:
+    module = GaussianTraining(
+        "cifar_resnet8", sigma=0.1, learning_rate=LearningRate("step", step_epochs=1, gamma=0.5)
+    )
+    rates: list[float] = []
+
+    class Rates(pl.Callback):
+        def on_train_batch_end(self, trainer: pl.Trainer, *_: Any) -> None:
+            rates.append(trainer.optimizers[0].param_groups[0]["lr"])
+
+    trainer = make_trainer(tmp_path, 2, callbacks=[Rates()], accumulate_grad_batches=3)
+    trainer.fit(module, datamodule=make_data(root))  # 4 batches, 2 steps an epoch
+    # After each batch, the rate of the next step.
+    assert rates == pytest.approx([0.1, 0.1, 0.1, 0.05, 0.05, 0.05, 0.05, 0.025])
+
+
+def test_a_batch_larger_than_the_data_is_refused(tmp_path: Path, root: Path) -> None:
+    data = make_data(root)
+    data.batch_size = 200
+    with pytest.raises(DataError, match="128 training images a device, fewer than the batch"):
+        make_trainer(tmp_path, 1).fit(make("gaussian"), datamodule=data)

@@ -10,7 +10,8 @@ import torch
 from stripes import make_trainer, write_stripes
 
 from diffsmooth.lit.data import ImageDataModule, load_images, purified
-from diffsmooth.lit.data.purified import BLOCK, Purification, purify_images
+from diffsmooth.lit.data.images import DataError
+from diffsmooth.lit.data.purified import Purification, purify_images
 from diffsmooth.lit.training import ConsistencyTraining
 from diffsmooth.models import OneShotPurifier, load_unet
 from diffsmooth.models.noise import NoiseKey, NoiseStream
@@ -26,6 +27,14 @@ pytestmark = pytest.mark.filterwarnings(
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
     return write_stripes(tmp_path / "data")
+
+
+BLOCK = 64
+
+
+@pytest.fixture(autouse=True)
+def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(purified, "BLOCK", BLOCK)
 
 
 @pytest.fixture
@@ -116,11 +125,12 @@ def test_training_takes_the_draws(tmp_path: Path, root: Path, wanted: Purificati
     [
         ({"sigma": 0.0}, "purified sigma must be > 0"),
         ({"draws": 0}, "purified draws must be at least 1"),
+        ({"diffusion": "x.pt"}, "purified diffusion x.pt: no such checkpoint"),
     ],
 )
-def test_mistakes_are_named(change: dict[str, Any], message: str) -> None:
+def test_mistakes_are_named(change: dict[str, Any], message: str, unet_file: Path) -> None:
     with pytest.raises(ValueError, match=message):
-        Purification(**({"diffusion": "x.pt", "sigma": 0.5} | change))
+        Purification(**({"diffusion": str(unet_file), "sigma": 0.5} | change))
 
 
 def test_a_diffusion_model_for_less_noise_is_refused(
@@ -128,5 +138,5 @@ def test_a_diffusion_model_for_less_noise_is_refused(
 ) -> None:
     images = load_images("fashion_mnist", root, "train")
     too_much = Purification(wanted.diffusion, 2.0, folder=wanted.folder)
-    with pytest.raises(ValueError, match=r"sigma 2\.0 is beyond what .* was trained for"):
+    with pytest.raises(DataError, match=r"sigma 2\.0 is beyond what .* was trained for"):
         purify_images(images, "train", too_much, trainer(tmp_path))

@@ -9,7 +9,7 @@ from torch.utils.data.distributed import DistributedSampler
 
 from diffsmooth.lit.data.images import DataError, ImageSet, Sample
 from diffsmooth.lit.data.purified import Purification, purify_images
-from diffsmooth.lit.data.sources import has_test_split, load_images
+from diffsmooth.lit.data.sources import KNOWN, has_test_split, load_images
 from diffsmooth.models.dataset_info import DatasetInfo
 
 
@@ -48,11 +48,12 @@ class ImageDataModule(pl.LightningDataModule):
         super().__init__()
         if not extra_weight >= 0:
             raise ValueError(f"extra_weight must be >= 0, got {extra_weight}")
-        lowest = {"batch_size": 1, "workers": 0, "validation_images": 0}
+        lowest = {"batch_size": 1, "workers": 0, "validation_images": 0, "seed": 0}
         for name, value in (
             ("batch_size", batch_size),
             ("workers", workers),
             ("validation_images", validation_images),
+            ("seed", seed),
         ):
             if value < lowest[name]:
                 raise ValueError(f"{name} must be at least {lowest[name]}, got {value}")
@@ -90,11 +91,16 @@ class ImageDataModule(pl.LightningDataModule):
 
     def _extra_images(self, info: DatasetInfo) -> Dataset[Sample]:
         assert self.extra is not None
-        images = load_images(self.extra, self.root, "train", info.image_shape[-1])
+        if self.extra in KNOWN:
+            raise DataError(f"extra must be an .npz file or a folder, got {self.extra!r}")
+        images = load_images(self.extra, split="train", side=info.image_shape[-1])
         if images.info.image_shape != info.image_shape:
             raise DataError(
                 f"{self.extra}: images of {images.info.image_shape}, not {info.image_shape}"
             )
+        names = images.info.class_names
+        if not set(names) <= set(map(str, range(len(names)))) and names != info.class_names:
+            raise DataError(f"{self.extra}: its classes are not those of {info.name}")
         if images.labels.max() >= info.num_classes:
             raise DataError(
                 f"{self.extra}: label {images.labels.max()} is beyond the {info.num_classes} "
@@ -130,6 +136,11 @@ class ImageDataModule(pl.LightningDataModule):
             shuffle=shuffle,
             seed=self.seed,
         )
+        if shuffle and len(sampler) < self.batch_size:
+            raise DataError(
+                f"{self.dataset}: {len(sampler)} training images a device, fewer than the batch of "
+                f"{self.batch_size}"
+            )
         return DataLoader(
             images,
             batch_size=self.batch_size,

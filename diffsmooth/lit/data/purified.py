@@ -3,6 +3,7 @@
 import hashlib
 import json
 import math
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,10 +11,9 @@ from pathlib import Path
 import lightning.pytorch as pl
 import numpy as np
 import torch
-from numpy.lib.format import open_memmap
 from tqdm import tqdm
 
-from diffsmooth.lit.data.images import ImageSet, Sample
+from diffsmooth.lit.data.images import DataError, ImageSet, Sample
 from diffsmooth.lit.identity import file_sha256
 from diffsmooth.models.formats import read_checkpoint
 from diffsmooth.models.loading import check_unet, unet_of
@@ -22,7 +22,8 @@ from diffsmooth.models.precision import resolve_precision
 from diffsmooth.models.presets import get_preset
 from diffsmooth.models.purifiers import OneShotPurifier
 
-BLOCK = 64  # images that are purified and marked as done together
+BLOCK = 256  # images a file
+BATCH = 64  # draws a forward pass
 
 
 @dataclass(frozen=True)
@@ -39,7 +40,7 @@ class Purification:
         seed: of the noise.
 
     Raises:
-        ValueError: sigma <= 0 or draws < 1.
+        ValueError: sigma <= 0, draws < 1 or no such checkpoint.
     """
 
     diffusion: str
@@ -53,6 +54,8 @@ class Purification:
             raise ValueError(f"purified sigma must be > 0 and finite, got {self.sigma}")
         if self.draws < 1:
             raise ValueError(f"purified draws must be at least 1, got {self.draws}")
+        if not Path(self.diffusion).is_file():
+            raise ValueError(f"purified diffusion {self.diffusion}: no such checkpoint")
 
 
 class PurifiedImages(ImageSet):
@@ -60,16 +63,20 @@ class PurifiedImages(ImageSet):
 
     Args:
         images: the dataset that was purified.
-        draws: uint8 (N, draws, C, H, W).
+        files: each holds the draws of `BLOCK` images, uint8 (BLOCK, draws, C, H, W), or fewer.
     """
 
-    def __init__(self, images: ImageSet, draws: np.ndarray) -> None:
+    def __init__(self, images: ImageSet, files: list[Path]) -> None:
         self.info = images.info
         self.labels = images.labels
-        self._draws = draws
+        self._files = files
+        self._blocks: dict[int, np.ndarray] = {}  # memory-mapped, as they are needed
 
     def __getitem__(self, index: int) -> Sample:
-        draws = torch.from_numpy(np.array(self._draws[index])).float() / 255
+        block, row = divmod(index, BLOCK)
+        if block not in self._blocks:
+            self._blocks[block] = np.load(self._files[block], mmap_mode="r")
+        draws = torch.from_numpy(np.array(self._blocks[block][row])).float() / 255
         return Sample(draws, int(self.labels[index]), index)
 
 
@@ -78,7 +85,7 @@ def purify_images(
 ) -> PurifiedImages:
     """The purified draws of a dataset: what the disk lacks is computed, each rank doing its share.
 
-    An interrupted computation goes on from the blocks that are done.
+    An interrupted computation goes on from the blocks that are there: a file is whole or missing.
 
     Args:
         images: the dataset.
@@ -87,9 +94,10 @@ def purify_images(
         trainer: whose ranks and devices do the work.
 
     Raises:
-        ValueError: a diffusion model that cannot be read, or was not made for such images or noise.
+        DataError: a diffusion model that cannot be read, or was not made for such images or noise;
+            a folder that cannot be written, or that the hosts do not share.
     """
-    device = trainer.strategy.root_device
+    device, rank = trainer.strategy.root_device, trainer.global_rank
     precision = resolve_precision("auto", device.type)
     identity = {
         "images": images.fingerprint(),
@@ -102,27 +110,28 @@ def purify_images(
     }
     digest = hashlib.sha256(json.dumps(identity).encode()).hexdigest()[:16]
     folder = Path(purification.folder) / f"{images.info.name}_{split}_{digest}"
-    if trainer.is_global_zero and not (folder / "identity.json").is_file():
-        folder.mkdir(parents=True, exist_ok=True)
-        shape = (len(images), purification.draws, *images.info.image_shape)
-        open_memmap(folder / "draws.npy", "w+", np.uint8, shape)
-        open_memmap(folder / "done.npy", "w+", np.bool_, (math.ceil(len(images) / BLOCK),))
-        (folder / "identity.json").write_text(json.dumps(identity, indent=1) + "\n")
-    trainer.strategy.barrier("the files are laid out")
-    draws, done = open_memmap(folder / "draws.npy", "r+"), open_memmap(folder / "done.npy", "r+")
-    own = range(trainer.global_rank, len(done), trainer.world_size)
-    missing = [block for block in own if not done[block]]
-    if missing:
-        purify = _purifier(images, split, purification, device, precision)
-        quiet = trainer.global_rank > 0
-        for block in tqdm(missing, desc=f"purifying {split} images", unit="block", disable=quiet):
-            indices = range(block * BLOCK, min((block + 1) * BLOCK, len(images)))
-            draws[indices.start : indices.stop] = purify(indices)
-            draws.flush()  # before the mark: a marked block is whole
-            done[block] = True
-            done.flush()
+    files = [folder / f"{block:06d}.npy" for block in range(math.ceil(len(images) / BLOCK))]
+    missing = [block for block in range(len(files)) if not files[block].is_file()]
+    trainer.strategy.barrier("all ranks have seen what is missing")
+    own = missing[rank :: trainer.world_size]
+    if own:
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            (folder / "identity.json").write_text(json.dumps(identity, indent=1) + "\n")
+            purify = _purifier(images, split, purification, device, precision)
+        except (OSError, ValueError) as error:
+            raise DataError(f"purified images: {error}") from error
+        for block in tqdm(own, desc=f"purifying {split} images", unit="block", disable=rank > 0):
+            stop = min((block + 1) * BLOCK, len(images))
+            partial = folder / f"{block:06d}.{rank}.{os.getpid()}.part"
+            with open(partial, "wb") as file:
+                np.save(file, purify(range(block * BLOCK, stop)))
+            os.replace(partial, files[block])
     trainer.strategy.barrier("all draws are purified")
-    return PurifiedImages(images, draws)
+    lacking = [file for file in files if not file.is_file()]
+    if lacking:
+        raise DataError(f"{lacking[0]} is missing: the hosts must share data.purified.folder")
+    return PurifiedImages(images, files)
 
 
 def _purifier(
@@ -146,10 +155,9 @@ def _purifier(
             torch.inference_mode(),
             torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"),
         ):
-            # One draw of each image at a time bounds the memory.
-            purified = torch.stack(
-                [purifier(x.to(device), sigma) for x in torch.stack(noisy, dim=1)], dim=1
-            )
+            flat = torch.cat(noisy).split(BATCH)
+            purified = torch.cat([purifier(x.to(device), sigma) for x in flat])
+            purified = purified.unflatten(0, (len(indices), count))
         return (255 * purified).round().to(torch.uint8).cpu().numpy()
 
     return purify

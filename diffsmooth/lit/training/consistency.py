@@ -1,10 +1,10 @@
 """Consistency regularisation."""
 
+import math
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from diffsmooth.lit.training.classifier import ClassifierTraining, Losses
 
@@ -55,7 +55,8 @@ class ConsistencyTraining(ClassifierTraining):
 
 def consistency(log_p: Tensor) -> tuple[Tensor, Tensor]:
     """mean_i KL(F || p_i) and H(F), each (B,), of log p (B, m, K), F being the mean of the p_i."""
-    mean = log_p.exp().mean(dim=1, keepdim=True)
-    log_mean = mean.clamp_min(1e-20).log()
-    spread = F.kl_div(log_p, mean.expand_as(log_p), reduction="none").sum(dim=2).mean(dim=1)
+    # In logarithms throughout: where all p_i underflow to 0, the gradient must not be 0 / 0.
+    log_mean = log_p.logsumexp(dim=1, keepdim=True) - math.log(log_p.shape[1])
+    mean = log_mean.exp()
+    spread = (mean * (log_mean - log_p)).sum(dim=2).mean(dim=1)
     return spread, -(mean * log_mean).sum(dim=(1, 2))

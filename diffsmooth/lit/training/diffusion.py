@@ -86,6 +86,11 @@ class DiffusionTraining(TrainingModule):
                 raise ValueError(f"psnr_sigmas: {sigma} is beyond max_sigma {max_sigma}")
         self.unet = build_unet(preset, **self._overrides)
         channels, outputs = self.unet.config.in_channels, self.unet.config.out_channels
+        given = describe_dataset(dataset).image_shape[0]
+        if channels != given:
+            raise ValueError(
+                f"{preset} takes images of {channels} channels, {self._dataset} has {given}"
+            )
         if loss == "hybrid" and outputs != 2 * channels:
             raise ValueError(
                 f"loss hybrid learns the variance: out_channels must be {2 * channels}, twice the "

@@ -46,7 +46,7 @@ class LearningRate:
         if not self.warmup_epochs >= 0:
             raise ValueError(f"warmup_epochs must be >= 0, got {self.warmup_epochs}")
 
-    def factor(self, step: int, total_steps: int, steps_per_epoch: float) -> float:
+    def factor(self, step: int, total_steps: float, steps_per_epoch: float) -> float:
         """What the start value is multiplied by at optimiser step `step`."""
         epoch = step / steps_per_epoch
         if epoch < self.warmup_epochs:
@@ -59,6 +59,8 @@ class LearningRate:
             return self.gamma ** sum(epoch >= milestone for milestone in self.milestones)
         return 1.0
 
-    def scheduler(self, optimizer: Optimizer, total_steps: int, steps_per_epoch: float) -> LambdaLR:
+    def scheduler(
+        self, optimizer: Optimizer, total_steps: float, steps_per_epoch: float
+    ) -> LambdaLR:
         """The scheduler, to be stepped after each optimiser step."""
         return LambdaLR(optimizer, lambda step: self.factor(step, total_steps, steps_per_epoch))

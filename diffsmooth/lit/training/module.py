@@ -15,6 +15,8 @@ from diffsmooth.lit.training.learning_rate import LearningRate
 from diffsmooth.lit.training.randomness import DROPOUT, VALIDATION, step_generator, step_seed
 from diffsmooth.models.weights import METADATA_KEY, CheckpointMetadata
 
+METHOD_KEY = "diffsmooth_training"  # in a checkpoint: the class that trained it
+
 
 class TrainingDiverged(Exception):
     """The loss or the weights are no longer finite."""
@@ -47,6 +49,8 @@ class TrainingModule(pl.LightningModule, ABC):
         self, optimizer: OptimizerCallable, learning_rate: LearningRate, seed: int
     ) -> None:
         super().__init__()
+        if seed < 0:
+            raise ValueError(f"seed must be >= 0, got {seed}")
         self._optimizer = _SharedOptimizer(optimizer)
         self._learning_rate = learning_rate
         self._seed = seed
@@ -76,9 +80,12 @@ class TrainingModule(pl.LightningModule, ABC):
 
     def configure_optimizers(self) -> Any:
         optimizer = self._optimizer.make(self.trained_parameters())
-        total = int(self.trainer.estimated_stepping_batches)
-        batches = self.trainer.num_training_batches / self.trainer.accumulate_grad_batches
-        scheduler = self._learning_rate.scheduler(optimizer, total, steps_per_epoch=batches)
+        total = self.trainer.estimated_stepping_batches  # infinite without max_epochs and max_steps
+        if math.isinf(total) and self._learning_rate.schedule == "cosine":
+            raise ValueError("the cosine schedule needs max_epochs or max_steps: to know its end")
+        # The last batch of an epoch makes a step, too, however many were accumulated.
+        steps = math.ceil(self.trainer.num_training_batches / self.trainer.accumulate_grad_batches)
+        scheduler = self._learning_rate.scheduler(optimizer, total, steps_per_epoch=steps)
         return {
             "optimizer": optimizer,
             "lr_scheduler": {"scheduler": scheduler, "interval": "step"},
@@ -111,6 +118,22 @@ class TrainingModule(pl.LightningModule, ABC):
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         self._check_finite()
         checkpoint[METADATA_KEY] = self.metadata()._asdict()
+        checkpoint[METHOD_KEY] = type(self).__name__
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Raises ValueError if the checkpoint is of another training; before anything is loaded."""
+        if METADATA_KEY not in checkpoint or METHOD_KEY not in checkpoint:
+            raise ValueError("the checkpoint holds weights only, training cannot resume from it")
+        asked = {"method": type(self).__name__, **self.metadata()._asdict()}
+        stored = {
+            "method": checkpoint[METHOD_KEY],
+            **CheckpointMetadata(**checkpoint[METADATA_KEY])._asdict(),
+        }
+        for name, value in asked.items():
+            if stored[name] != value:
+                raise ValueError(
+                    f"the checkpoint was trained with {name} {stored[name]!r}, not {value!r}"
+                )
 
     def _check_finite(self) -> None:
         """Raises TrainingDiverged, on all ranks, if the loss or a weight of one is not finite."""

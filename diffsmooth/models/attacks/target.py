@@ -93,8 +93,10 @@ def unit_directions(gradients: Tensor, generator: torch.Generator | None) -> Ten
     # Drawn whether needed or not, and one for all: so no image's result depends on another's.
     draw = torch.randn(gradients.shape[1:], device=gradients.device, generator=generator)
     largest = gradients.abs().amax(dim=(1, 2, 3), keepdim=True)
-    # By the largest entry first: the squares of a confident model's gradients underflow.
+    # Where the squares of a confident model's gradients underflow, by the largest entry first; not
+    # elsewhere, since long attacks amplify rounding and the published code just divides.
     directions = torch.where(largest > 0, gradients / largest, draw)
+    directions = torch.where(largest > 1e-15, gradients, directions)
     return directions / l2_norms(directions)
 
 
@@ -105,5 +107,6 @@ def project(delta: Tensor, epsilon: float) -> Tensor:
 
 def ascend(images: Tensor, delta: Tensor, directions: Tensor, epsilon: float, steps: int) -> Tensor:
     """delta after one of `steps` steps of length 2 epsilon / steps, kept in [0, 1] and the ball."""
-    stepped = images + delta + (2 * epsilon / steps) * directions
+    # In the order of the published code: long attacks amplify rounding.
+    stepped = (delta + (2 * epsilon / steps) * directions) + images
     return project(stepped.clamp(0, 1) - images, epsilon)

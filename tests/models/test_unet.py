@@ -1,5 +1,4 @@
 import csv
-from typing import Any
 
 import numpy as np
 import pytest
@@ -7,22 +6,9 @@ import torch
 from conftest import GOLDEN
 from golden.fill import fill
 
+from diffsmooth.cli.self_test import SMALL_UNETS
 from diffsmooth.models import build_unet
 from diffsmooth.models.presets import get_preset
-
-SMALL: dict[str, tuple[str, dict[str, Any]]] = {
-    "improved": ("improved-cifar10", {"model_channels": 32, "num_res_blocks": 1}),
-    "guided": (
-        "guided-imagenet",
-        {
-            "image_size": 64,
-            "model_channels": 32,
-            "num_res_blocks": 1,
-            "channel_mult": (1, 2, 3, 4),
-            "head_channels": 16,
-        },
-    ),
-}
 
 
 @pytest.mark.parametrize(
@@ -44,9 +30,9 @@ def test_keys_and_shapes_are_the_published_checkpoints(
     assert sum(p.numel() for p in unet.parameters()) == parameters
 
 
-@pytest.mark.parametrize("family", SMALL)
+@pytest.mark.parametrize("family", SMALL_UNETS)
 def test_outputs_equal_the_golden_ones(family: str) -> None:
-    preset, overrides = SMALL[family]
+    preset, overrides = SMALL_UNETS[family]
     unet = build_unet(preset, **overrides).eval()
     unet.load_state_dict(fill(unet.state_dict()))
     golden = np.load(GOLDEN / f"unet_small_{family}.npz")

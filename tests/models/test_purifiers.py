@@ -3,9 +3,9 @@ import pytest
 import torch
 from conftest import GOLDEN
 from golden.fill import fill
-from test_unet import SMALL
 from torch import Tensor, nn
 
+from diffsmooth.cli.self_test import SMALL_UNETS
 from diffsmooth.models import (
     DiffusionSchedule,
     IdentityPurifier,
@@ -18,10 +18,10 @@ from diffsmooth.models.presets import get_preset
 from diffsmooth.models.purifiers import match_noise
 
 
-@pytest.mark.parametrize("family", SMALL)
+@pytest.mark.parametrize("family", SMALL_UNETS)
 @pytest.mark.parametrize("sigma", [0.25, 0.5, 1.0])
 def test_purified_images_equal_the_golden_ones(family: str, sigma: float) -> None:
-    preset, overrides = SMALL[family]
+    preset, overrides = SMALL_UNETS[family]
     unet = build_unet(preset, **overrides).eval()
     unet.load_state_dict(fill(unet.state_dict()))
     golden = np.load(GOLDEN / f"unet_small_{family}.npz")

@@ -116,6 +116,9 @@ def describe(checkpoint: Checkpoint) -> list[str]:
     said = {
         "dataset": metadata.dataset,
         "sigma'": "" if metadata.sigma is None else f"{metadata.sigma:g}",
+        "purified at sigma": (
+            "" if metadata.purified_sigma is None else f"{metadata.purified_sigma:g}"
+        ),
         "input layer": metadata.input_layer,
         "largest sigma": "" if metadata.max_sigma is None else f"{metadata.max_sigma:g}",
         "epoch": "" if checkpoint.epoch < 0 else str(checkpoint.epoch),

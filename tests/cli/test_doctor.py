@@ -9,7 +9,9 @@ import torch
 from PIL import Image
 
 from diffsmooth.cli import doctor
+from diffsmooth.cli.examine import describe
 from diffsmooth.models import build_classifier, build_unet
+from diffsmooth.models.formats import read_checkpoint
 from diffsmooth.models.weights import CheckpointMetadata, write_checkpoint
 
 
@@ -119,3 +121,15 @@ def test_a_planned_run_is_checked_as_certify_does(
         doctor.main([str(classifier_file), "--diffusion", str(unet_file), "--sigma", "2"])
     assert stopped.value.code == 2
     assert "the largest possible is 1" in capsys.readouterr().err
+
+
+def test_the_shipped_networks_say_what_they_were_trained_on(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    files = sorted((Path(__file__).parents[2] / "checkpoints").glob("*.pt"))
+    assert len(files) == 7
+    for file in files:
+        checkpoint = read_checkpoint(file)
+        assert checkpoint.metadata.dataset == "fashion_mnist"
+        said = describe(checkpoint)[-1]
+        assert ("purified at sigma 0.5" in said) == ("purified" in file.name)

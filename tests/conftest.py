@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from hypothesis import settings
+from stripes import write_stripes
 
 from diffsmooth.models import build_classifier, build_unet
 from diffsmooth.models.dataset_info import FASHION_MNIST
@@ -62,3 +63,9 @@ def unet_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def rng() -> np.random.Generator:
     return np.random.default_rng(0)
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    """Folder of a data set that a tiny network learns in seconds."""
+    return write_stripes(tmp_path / "data")

@@ -33,6 +33,7 @@ from diffsmooth.models import (
 from diffsmooth.models.dataset_info import DatasetInfo
 from diffsmooth.models.loading import classifier_of
 from diffsmooth.models.noise import NoiseKey
+from diffsmooth.models.precision import autocast
 from diffsmooth.models.presets import PRESETS, build_unet, get_preset
 from diffsmooth.models.purifiers import Purifier
 from diffsmooth.models.weights import Checkpoint, check_weights, misfits
@@ -186,7 +187,7 @@ def _noise_levels(
     model: nn.Module, images: ImageSet, device: torch.device, precision: str
 ) -> Iterator[str]:
     def classify(noisy: Tensor, _: object) -> Tensor:
-        with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"):
+        with autocast(precision, device.type):
             return model(noisy).argmax(dim=1)
 
     shares = []

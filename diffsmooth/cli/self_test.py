@@ -25,6 +25,7 @@ from diffsmooth.models import (
     load_unet,
 )
 from diffsmooth.models.noise import NoiseKey
+from diffsmooth.models.precision import autocast
 from diffsmooth.models.presets import get_preset
 from diffsmooth.models.unet import UNet
 from diffsmooth.stats import FixedSampleSize, ImageRecord
@@ -85,10 +86,7 @@ class Setting(NamedTuple):
 
     @contextlib.contextmanager
     def running(self) -> Iterator[None]:
-        with (
-            torch.inference_mode(),
-            torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bf16"),
-        ):
+        with torch.inference_mode(), autocast(self.precision, self.device.type):
             yield
 
     def tensor(self, array: np.ndarray) -> Tensor:
@@ -157,8 +155,8 @@ def _check_certification(setting: Setting) -> Iterator[Agreement]:
             raise ValueError(f"{path}: not found; run the self-test from a clone, which has it")
     images = load_images("fashion_mnist_sample", "data")
     classifier = setting.place(load_classifier(CLASSIFIER))
-    unet = setting.place(load_unet(DIFFUSION))
-    assert isinstance(unet, UNet)
+    unet = load_unet(DIFFUSION)
+    setting.place(unet)
     purifier = OneShotPurifier(unet, get_preset("small-gray32").schedule)
     local = LocalSmoothing(classifier, 5, 0.25, images.info.image_shape)
     for line in (FOLDER / "certification.jsonl").read_text().splitlines():

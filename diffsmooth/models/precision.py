@@ -6,6 +6,11 @@ import torch
 ALIASES = {"bf16-mixed": "bf16", "32": "float32", "32-true": "float32"}
 
 
+def autocast(precision: str, device_type: str) -> torch.autocast:
+    """The context in which networks run at a precision: "float32", or "bf16" in the layers."""
+    return torch.autocast(device_type, torch.bfloat16, enabled=precision == "bf16")
+
+
 def resolve_precision(precision: str, device_type: str) -> str:
     """ "float32" or "bf16" (autocast layers; image, noise and counts stay float32).
 

@@ -10,6 +10,7 @@ from torch.nn import functional as F
 
 from diffsmooth.models.local_smoothing import LocalSmoothing
 from diffsmooth.models.noise import NoiseKey, VoteNoise
+from diffsmooth.models.precision import autocast
 from diffsmooth.models.purifiers import Purifier
 from diffsmooth.stats import Certificate, MajorityVote, Plan
 
@@ -93,7 +94,7 @@ class SmoothedClassifier(nn.Module):
             return self.purifier(noisy, self.sigma, draws)
 
     def _autocast(self, noisy: Tensor) -> torch.autocast:
-        return torch.autocast(noisy.device.type, torch.bfloat16, enabled=self.precision == "bf16")
+        return autocast(self.precision, noisy.device.type)
 
     def answer(self, noisy: Tensor, draws_of: DrawsOfRun) -> tuple[Tensor, Tensor]:
         """f: the class (B,) of each noisy image, and whether all outputs were finite (scalar).

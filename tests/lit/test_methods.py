@@ -11,7 +11,7 @@ import torch
 from lightning.pytorch.callbacks import ModelCheckpoint
 from scipy.special import log_softmax, rel_entr, softmax
 from scipy.stats import entropy, norm
-from stripes import StopAfter, make_data, make_trainer, write_stripes
+from stripes import StopAfter, make_data, make_trainer
 from torch import Tensor, nn
 
 from diffsmooth.lit.data.images import Batch, DataError
@@ -45,11 +45,6 @@ METHODS: dict[str, tuple[type[ClassifierTraining], dict[str, Any]]] = {
     "smoothadv": (SmoothAdvTraining, {"epsilon": 0.25}),
     "smoothmix": (SmoothMixTraining, {"eta": 1.0, "warmup_epochs": 2}),
 }
-
-
-@pytest.fixture
-def root(tmp_path: Path) -> Path:
-    return write_stripes(tmp_path / "data")
 
 
 def make(method: str, **changes: Any) -> ClassifierTraining:

@@ -7,7 +7,7 @@ import lightning.pytorch as pl
 import numpy as np
 import pytest
 import torch
-from stripes import make_trainer, write_stripes
+from stripes import make_trainer
 
 from diffsmooth.lit.data import ImageDataModule, load_images, purified
 from diffsmooth.lit.data.images import DataError
@@ -22,11 +22,6 @@ pytestmark = pytest.mark.filterwarnings(
     "ignore:.*log_every_n_steps",
     "ignore:.*exists and is not",
 )
-
-
-@pytest.fixture
-def root(tmp_path: Path) -> Path:
-    return write_stripes(tmp_path / "data")
 
 
 BLOCK = 64

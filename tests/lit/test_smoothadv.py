@@ -7,7 +7,7 @@ import pytest
 import torch
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.loggers import CSVLogger
-from stripes import StopAfter, make_data, make_trainer, write_stripes
+from stripes import StopAfter, make_data, make_trainer
 from torch import Tensor, nn
 
 from diffsmooth.lit.training import SmoothAdvTraining, smoothadv
@@ -18,11 +18,6 @@ pytestmark = pytest.mark.filterwarnings(
     "ignore:.*log_every_n_steps",
     "ignore:.*exists and is not",
 )
-
-
-@pytest.fixture
-def root(tmp_path: Path) -> Path:
-    return write_stripes(tmp_path / "data")
 
 
 def make_module(**kwargs: Any) -> SmoothAdvTraining:

@@ -5,7 +5,7 @@ import pytest
 import torch
 from conftest import TINY_UNET
 from lightning.pytorch.callbacks import EMAWeightAveraging, ModelCheckpoint
-from stripes import StopAfter, make_data, make_trainer, write_stripes
+from stripes import StopAfter, make_data, make_trainer
 
 from diffsmooth.lit.data import ImageDataModule
 from diffsmooth.lit.data.images import DataError
@@ -15,11 +15,6 @@ from diffsmooth.lit.training.learning_rate import LearningRate
 from diffsmooth.lit.training.randomness import step_generator
 from diffsmooth.models import load_classifier, load_unet
 from diffsmooth.models.formats import read_checkpoint
-
-
-@pytest.fixture
-def root(tmp_path: Path) -> Path:
-    return write_stripes(tmp_path / "data")
 
 
 def make_classifier() -> GaussianTraining:

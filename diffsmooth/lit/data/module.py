@@ -25,7 +25,7 @@ class ImageDataModule(pl.LightningDataModule):
             validation runs on the test images.
         seed: of the held-out choice and of the shuffling.
         extra: more training images, with labels that another network may have given them: an .npz
-            file or a folder, or a known dataset. Source: self-training, Carmon et al. 2019.
+            file or a folder. Source: self-training, Carmon et al. 2019.
         extra_weight: of their losses, >= 0.
         purified: train, validate and test on purified draws of the images.
 

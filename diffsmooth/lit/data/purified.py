@@ -18,7 +18,7 @@ from diffsmooth.lit.identity import file_sha256
 from diffsmooth.models.formats import read_checkpoint
 from diffsmooth.models.loading import check_unet, unet_of
 from diffsmooth.models.noise import NoiseKey, NoiseStream
-from diffsmooth.models.precision import resolve_precision
+from diffsmooth.models.precision import autocast, resolve_precision
 from diffsmooth.models.presets import get_preset
 from diffsmooth.models.purifiers import OneShotPurifier
 
@@ -151,10 +151,7 @@ def _purifier(
             key = NoiseKey(purification.seed, "train", images.info.name, split, index)
             noise = NoiseStream(key, 0, tuple(image.shape)).take(count)
             noisy.append(image + purifier.noise_level(sigma) * noise)
-        with (
-            torch.inference_mode(),
-            torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"),
-        ):
+        with torch.inference_mode(), autocast(precision, device.type):
             flat = torch.cat(noisy).split(BATCH)
             purified = torch.cat([purifier(x.to(device), sigma) for x in flat])
             purified = purified.unflatten(0, (len(indices), count))

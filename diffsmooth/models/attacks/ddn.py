@@ -68,9 +68,10 @@ def ddn_l2(
         gradients, logits = target.gradient(delta)
         prediction = logits.argmax(dim=2).mode(dim=1).values
         is_adversarial = (prediction != labels).view(-1, 1, 1, 1)
-        found = is_adversarial & (l2_norms(delta) < best_norm)
+        present_norm = l2_norms(delta)
+        found = is_adversarial & (present_norm < best_norm)
         best = torch.where(found, delta, best)
-        best_norm = torch.where(found, l2_norms(delta), best_norm)
+        best_norm = torch.where(found, present_norm, best_norm)
 
         length = 0.01 + 0.99 * (1 + math.cos(math.pi * i / steps)) / 2
         delta = delta + length * unit_directions(gradients, generator)

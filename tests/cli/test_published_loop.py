@@ -1,0 +1,141 @@
+"""The rebuilt published loop computes what our engine computes."""
+
+import numpy as np
+import pytest
+import torch
+from golden.fill import fill
+from torch import Tensor, nn
+
+from diffsmooth.cli.published_loop import PublishedLoop
+from diffsmooth.cli.self_test import SMALL_UNETS
+from diffsmooth.models import (
+    IdentityPurifier,
+    LocalSmoothing,
+    OneShotPurifier,
+    SmoothedClassifier,
+    build_classifier,
+    build_unet,
+)
+from diffsmooth.models.ancestral_step import ancestral_step
+from diffsmooth.models.dataset_info import CIFAR10, FASHION_MNIST, DatasetInfo
+from diffsmooth.models.presets import get_preset
+from diffsmooth.models.unet import UNet
+
+UNETS = {**SMALL_UNETS, "variance not learned": ("small-gray32", {})}
+
+
+def _classifier(info: DatasetInfo) -> nn.Sequential:
+    classifier = build_classifier("cifar_resnet8", 10, dataset=info)
+    classifier.load_state_dict(fill(classifier.state_dict()))
+    return classifier.eval()
+
+
+@torch.no_grad()
+def _spread_votes(classifier: nn.Sequential, images: Tensor) -> None:
+    """Standardises the logits over `images`, so that no class takes all votes."""
+    logits = classifier(images)
+    fc = classifier[1].fc
+    fc.weight /= logits.std(dim=0)[:, None]
+    fc.bias.copy_((fc.bias - logits.mean(dim=0)) / logits.std(dim=0))
+
+
+def _unet(name: str) -> tuple[UNet, str]:
+    preset, overrides = UNETS[name]
+    unet = build_unet(preset, **overrides).eval()
+    unet.load_state_dict(fill(unet.state_dict()))
+    return unet, preset
+
+
+@pytest.mark.parametrize("name", UNETS)
+def test_purified_images_and_answers_equal_ours(name: str) -> None:
+    torch.manual_seed(1)
+    unet, preset = _unet(name)
+    schedule = get_preset(preset).schedule
+    info = FASHION_MNIST if unet.config.in_channels == 1 else CIFAR10
+    shape, classifier = info.image_shape, _classifier(info)
+    purifier = OneShotPurifier(unet, schedule)
+    ours = SmoothedClassifier(purifier, LocalSmoothing(classifier, 3, 0.25, shape), 0.5, 10)
+    noisy = ours.add_noise(torch.rand(shape), torch.randn(8, *shape))
+    with torch.no_grad():
+        _spread_votes(classifier, ours.purify(noisy) + 0.25 * torch.randn(8, *shape))
+    loop = PublishedLoop(unet, schedule, classifier, 0.5, 3, 0.25, shape, 10, batch=8)
+    with torch.inference_mode():
+        torch.testing.assert_close(loop.purify(noisy), ours.purify(noisy), rtol=0, atol=1e-4)
+        confidence = ours.confidence(noisy)
+        torch.testing.assert_close(loop.confidence(noisy), confidence, rtol=0, atol=1e-4)
+        answers = confidence.argmax(dim=1)
+        assert len(answers.unique()) > 1
+        assert loop.confidence(noisy).argmax(dim=1).equal(answers)
+
+
+@pytest.mark.parametrize("name", UNETS)
+def test_the_sample_that_goes_unused_is_an_ancestral_step(name: str) -> None:
+    unet, preset = _unet(name)
+    schedule = get_preset(preset).schedule
+    channels, t = unet.config.in_channels, schedule.timestep(0.5)
+    loop = PublishedLoop(
+        unet, schedule, nn.Linear(1, 1), 0.5, 1, 0.0, (channels, 32, 32), 10, batch=2
+    )
+    assert loop.unet is not None
+    torch.manual_seed(1)
+    x_t = torch.randn(2, channels, 32, 32)
+    with torch.inference_mode():
+        output = unet(x_t, torch.tensor([schedule.network_time(t)]))
+        sample, x_0 = loop.diffusion.sample(loop.unet, x_t, torch.tensor([t, t]))
+    torch.manual_seed(1)
+    torch.randn_like(x_t)
+    step = ancestral_step(schedule, t, t - 1)
+    learned = torch.ones(()) if name == "variance not learned" else output[:, channels:]
+    deviation = torch.exp(0.5 * torch.as_tensor(step.log_variance(learned)))
+    expected = step.mean(x_0, x_t) + deviation * torch.randn_like(x_t)
+    torch.testing.assert_close(sample, expected, rtol=0, atol=1e-4)
+
+
+def test_wide_networks_become_contiguous_and_ours_stay_as_they_are() -> None:
+    unet = build_unet("improved-cifar10", num_res_blocks=1, channel_mult=(1, 1)).eval()
+    unet.load_state_dict(fill(unet.state_dict()))
+    schedule, classifier = get_preset("improved-cifar10").schedule, _classifier(CIFAR10)
+    loop = PublishedLoop(unet, schedule, classifier, 0.5, 5, 0.25, (3, 32, 32), 10, batch=2)
+    assert loop.unet is not None
+    assert all(p.is_contiguous() for p in loop.unet.parameters())
+    assert not all(p.is_contiguous() for p in unet.parameters())
+    assert type(unet) is UNet
+    torch.manual_seed(1)
+    noisy = torch.rand(2, 3, 32, 32)
+    with torch.inference_mode():
+        purified = OneShotPurifier(unet, schedule)(noisy, 0.5)
+    torch.testing.assert_close(loop.purify(noisy), purified, rtol=0, atol=1e-4)
+
+
+@pytest.mark.parametrize("purify", [False, True], ids=["Cohen", "diffusion denoised"])
+def test_votes_on_the_same_noise_equal_ours(purify: bool) -> None:
+    shape, classifier = FASHION_MNIST.image_shape, _classifier(FASHION_MNIST)
+    unet, schedule, purifier = None, None, IdentityPurifier()
+    if purify:
+        unet, schedule = _unet("variance not learned")[0], get_preset("small-gray32").schedule
+        purifier = OneShotPurifier(unet, schedule)
+    ours = SmoothedClassifier(purifier, LocalSmoothing(classifier, 1, 0.0, shape), 0.5, 10)
+    torch.manual_seed(2)
+    image = torch.rand(shape)
+    with torch.no_grad():
+        _spread_votes(classifier, ours.purify(ours.add_noise(image, torch.randn(20, *shape))))
+    loop = PublishedLoop(unet, schedule, classifier, 0.5, 1, 0.0, shape, 10, batch=20)
+    torch.manual_seed(3)
+    counts = loop.count_votes(image, 50)
+    torch.manual_seed(3)
+    expected = np.zeros(10, dtype=int)
+    for size in (20, 20, 10):
+        noise = torch.randn(size, *shape)
+        if purify:
+            torch.randn(size, *shape)  # the sampling step's, which goes unused
+        with torch.inference_mode():
+            answers = ours.confidence(ours.add_noise(image, noise)).argmax(dim=1)
+        expected += np.bincount(answers, minlength=10)
+    assert counts.tolist() == expected.tolist()
+    assert counts.max() < 50
+
+
+def test_a_unet_needs_its_schedule() -> None:
+    classifier = _classifier(FASHION_MNIST)
+    with pytest.raises(ValueError, match="a U-Net needs its schedule"):
+        PublishedLoop(build_unet("small-gray32"), None, classifier, 0.5, 1, 0.0, (1, 32, 32), 10, 5)

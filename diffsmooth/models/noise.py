@@ -1,21 +1,26 @@
 """Counter-based noise.
 
 Each vote's draw belongs to (seed, purpose, dataset, split, image, stage, number of the vote). It
-never depends on a rank, a batch or the order of work, and it is the same on every device.
+never depends on a rank, a batch or the order of work.
 """
 
 import hashlib
 import json
-from typing import Literal, NamedTuple
+from collections.abc import Sequence
+from typing import Literal, NamedTuple, Protocol, get_args
 
 import numpy as np
 import torch
 from torch import Tensor
 
-BLOCK = 32  # votes drawn from one counter; changing it changes every result
+from diffsmooth.models.philox import normals, philox4x32
+
+BLOCK = 32  # votes drawn from one counter of NumPy's; changing it changes every result
 
 Purpose = Literal["certify", "predict", "tune", "sanity", "doctor", "attack", "train"]
 """Purposes never share a stream, or a choice made on one would depend on the noise of another."""
+
+SourceName = Literal["numpy", "device"]
 
 
 class NoiseKey(NamedTuple):
@@ -27,82 +32,168 @@ class NoiseKey(NamedTuple):
     split: str
     image: int
 
-    def words(self) -> np.ndarray:
-        """The 128-bit key of Philox, uint64 (2,)."""
-        digest = hashlib.blake2b(json.dumps(self).encode(), digest_size=16).digest()
-        return np.frombuffer(digest, dtype="<u8").astype(np.uint64)
+    def digest(self, size: int) -> bytes:
+        """So many bytes that stand for the key in a generator."""
+        return hashlib.blake2b(json.dumps(self).encode(), digest_size=size).digest()
 
 
-class NoiseStream:
-    """Standard normal draws, in the order of the votes' numbers.
+class Votes(NamedTuple):
+    """Consecutive votes of one image: numbers `first` .. `first + count - 1` of a stage.
+
+    Stages of a plan are disjoint streams.
+    """
+
+    key: NoiseKey
+    stage: int
+    first: int
+    count: int
+
+
+class NoiseSource(Protocol):
+    """Makes the noise of a batch of votes."""
+
+    name: str
+    """Goes into the manifest: another name is other noise."""
+
+    def draw(self, votes: Sequence[Votes], lane: int, rows: int, shape: tuple[int, ...]) -> Tensor:
+        """Standard normal draws, float32 (rows, C, H, W), on the source's device.
+
+        Args:
+            votes: whose noise, in the order of the rows; the rows that are left over are zero.
+            lane: 0 for the noise of the votes themselves; a random purifier's draws have lanes of
+                their own, disjoint streams in step with the votes.
+            rows: at least as many as votes.
+            shape: (C, H, W) of one draw.
+        """
+
+    def noisy(
+        self, votes: Sequence[Votes], images: Sequence[Tensor], level: float, rows: int
+    ) -> Tensor:
+        """The images plus `level` times their votes' own noise; float32 (rows, C, H, W).
+
+        Args:
+            votes, rows: see `draw`.
+            images: (C, H, W) each, on the CPU: whose votes they are.
+            level: standard deviation, in [0, 1] pixel units.
+        """
+
+
+class NumpyNoise:
+    """NumPy's generator on the CPU: the same noise on every device, but made by one core.
 
     Args:
-        key: whose noise.
-        stage: of the plan; stages are disjoint streams.
-        shape: (C, H, W) of one draw.
-        lane: 0 for the noise of the votes themselves; a random purifier's draws have lanes of their
-            own, disjoint streams in step with the votes.
+        pinned: in page-locked memory, from which a GPU copies while it computes.
 
     Source: Philox4x64-10, Salmon et al. 2011, as in NumPy.
     """
 
-    def __init__(self, key: NoiseKey, stage: int, shape: tuple[int, ...], lane: int = 0) -> None:
-        self._key = key.words()
-        self._lane = lane
-        self._stage = stage
-        self._shape = shape
-        self._next = 0  # number of the next vote
+    name = f"numpy-philox4x64, blocks of {BLOCK}"
 
-    def take(self, count: int) -> Tensor:
-        """The next `count` draws, float32 (count, C, H, W) on the CPU."""
-        parts = []
-        while count > 0:
-            block, first = divmod(self._next, BLOCK)
-            rows = min(count, BLOCK - first)
-            # Nothing is kept between calls: the beginning of a block is drawn again.
-            parts.append(self._draw(block, first + rows)[first:])
-            self._next += rows
-            count -= rows
-        return torch.from_numpy(np.concatenate(parts))
+    def __init__(self, pinned: bool = False) -> None:
+        self._pinned = pinned
 
-    def _draw(self, block: int, rows: int) -> np.ndarray:
+    def draw(self, votes: Sequence[Votes], lane: int, rows: int, shape: tuple[int, ...]) -> Tensor:
+        noise = torch.empty((rows, *shape), pin_memory=self._pinned)
+        out, start = noise.numpy(), 0
+        for some in votes:
+            _fill(out[start : start + some.count], some, lane)
+            start += some.count
+        out[start:] = 0.0
+        return noise
+
+    def noisy(
+        self, votes: Sequence[Votes], images: Sequence[Tensor], level: float, rows: int
+    ) -> Tensor:
+        noisy = self.draw(votes, 0, rows, tuple(images[0].shape))
+        # In NumPy: torch would wake a second team of threads beside that of the networks.
+        out, start = noisy.numpy(), 0
+        for some, image in zip(votes, images, strict=True):
+            part = out[start : start + some.count]
+            part *= np.float32(level)
+            part += image.numpy()
+            start += some.count
+        return noisy
+
+
+def _fill(out: np.ndarray, votes: Votes, lane: int) -> None:
+    digest = votes.key.digest(16)
+    key = np.frombuffer(digest, dtype="<u8").astype(np.uint64)
+    done = 0
+    while done < votes.count:
+        block, skipped = divmod(votes.first + done, BLOCK)
+        count = min(votes.count - done, BLOCK - skipped)
         # NumPy increments the first word as it draws, so the block's number must stand in another:
         # in the first, each block would be a shifted copy of the one before, and votes dependent.
-        counter = np.array([0, block, self._stage, self._lane], dtype=np.uint64)
-        generator = np.random.Generator(np.random.Philox(key=self._key, counter=counter))
-        return generator.standard_normal((rows, *self._shape), dtype=np.float32)
+        counter = np.array([0, block, votes.stage, lane], dtype=np.uint64)
+        generator = np.random.Generator(np.random.Philox(key=key, counter=counter))
+        if skipped:  # nothing is kept between calls: the beginning of a block is drawn again
+            generator.standard_normal((skipped, *out.shape[1:]), dtype=np.float32)
+        generator.standard_normal(dtype=np.float32, out=out[done : done + count])
+        done += count
 
 
-class VoteNoise:
-    """The noise of consecutive votes: their own, and what a random purifier draws for each.
+class DeviceNoise:
+    """A generator in torch's operations, on the device that computes: no core can keep up with a
+    fast GPU. Its logarithms and cosines may differ in the last bit between kinds of device.
 
     Args:
-        key, stage, shape: see `NoiseStream`.
-        draws: draws of a run of the purifier.
+        device: where the noise is made.
+
+    Source: Philox4x32-10, Salmon et al. 2011; Box & Muller 1958.
     """
 
-    def __init__(self, key: NoiseKey, stage: int, shape: tuple[int, ...], draws: int = 0) -> None:
-        self._make = (key, stage, shape)
-        self._own = NoiseStream(key, stage, shape)
-        self._draws = draws
-        self._taken = 0
-        self._lanes: dict[int, NoiseStream] = {}
+    name = "torch-philox4x32"
 
-    def take(self, count: int) -> Tensor:
-        """(count, C, H, W): the next `count` votes' own noise."""
-        self._taken = count
-        return self._own.take(count)
+    def __init__(self, device: torch.device) -> None:
+        self._device = device
 
-    def draws_of(self, run: int) -> Tensor | None:
-        """(draws, count, C, H, W) of one run, for the votes just taken; None without draws.
+    def draw(self, votes: Sequence[Votes], lane: int, rows: int, shape: tuple[int, ...]) -> Tensor:
+        size = int(np.prod(shape))
+        host = torch.zeros(4, rows, 1, dtype=torch.int64)  # two words of key, vote, stage; padding
+        start = 0
+        for some in votes:
+            stop = start + some.count
+            host[:2, start:stop] = torch.from_numpy(
+                np.frombuffer(some.key.digest(8), dtype="<u4").astype(np.int64)
+            ).view(2, 1, 1)
+            host[2, start:stop, 0] = torch.arange(some.first, some.first + some.count)
+            host[3, start:stop] = some.stage
+            start = stop
+        key_low, key_high, vote, stage = host.to(self._device, non_blocking=True)
+        element = torch.arange(-(-size // 4), device=self._device)
+        lanes = torch.full_like(vote, lane)
+        words = philox4x32((element, vote, stage, lanes), (key_low, key_high))
+        noise = normals(words).flatten(1)[:, :size].reshape(rows, *shape)
+        noise[start:] = 0.0
+        return noise
 
-        One run at a time, once each: those of all runs together would not fit into memory.
-        """
-        if not self._draws:
-            return None
-        drawn = []
-        for lane in range(1 + run * self._draws, 1 + (run + 1) * self._draws):
-            if lane not in self._lanes:
-                self._lanes[lane] = NoiseStream(*self._make, lane)
-            drawn.append(self._lanes[lane].take(self._taken))
-        return torch.stack(drawn)
+    def noisy(
+        self, votes: Sequence[Votes], images: Sequence[Tensor], level: float, rows: int
+    ) -> Tensor:
+        noisy = self.draw(votes, 0, rows, tuple(images[0].shape))
+        start = 0
+        for some, image in zip(votes, images, strict=True):
+            part = noisy[start : start + some.count]
+            part.mul_(level).add_(image.to(self._device, non_blocking=True))
+            start += some.count
+        return noisy
+
+
+def noise_source(name: SourceName, device: torch.device) -> NoiseSource:
+    """The source called `name`, for networks on a device.
+
+    Raises:
+        ValueError: unknown name.
+    """
+    if name == "numpy":
+        return NumpyNoise(pinned=device.type == "cuda")
+    if name == "device":
+        return DeviceNoise(device)
+    raise ValueError(f"noise must be {' or '.join(get_args(SourceName))}, got {name!r}")
+
+
+def draw_noise(
+    key: NoiseKey, count: int, shape: tuple[int, ...], stage: int = 0, lane: int = 0
+) -> Tensor:
+    """NumPy's draws of the first `count` votes of a stage, float32 (count, C, H, W) on the CPU."""
+    return NumpyNoise().draw([Votes(key, stage, 0, count)], lane, count, shape)

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterator
+from functools import lru_cache
 from itertools import pairwise
 from typing import Literal, NamedTuple, get_args
 
@@ -31,6 +32,7 @@ class NoiseMatch(NamedTuple):
     scale: float
 
 
+@lru_cache(maxsize=64)
 def match_noise(schedule: DiffusionSchedule, sigma: float, convention: Convention) -> NoiseMatch:
     """The timestep for a noise level, and what its noise and scale are.
 
@@ -124,6 +126,19 @@ class OneShotPurifier(Purifier):
         self.schedule = schedule
         self.convention: Convention = convention
         self.pad_to = pad_to
+        self._conditions: dict[int, list[Tensor]] = {}
+
+    def timesteps(self, sigma: float) -> list[int]:
+        """The timesteps of a run, falling."""
+        return [match_noise(self.schedule, sigma, self.convention).timestep]
+
+    def precompute_times(self, sigma: float) -> None:
+        """Computes once what the U-Net is told of the timesteps, for its present weights, device
+        and number format."""
+        device = next(self.unet.parameters()).device
+        self._conditions = {
+            t: self.unet.conditions(self._time(t, device)) for t in self.timesteps(sigma)
+        }
 
     def noise_level(self, sigma: float) -> float:
         return match_noise(self.schedule, sigma, self.convention).noise_level
@@ -136,15 +151,16 @@ class OneShotPurifier(Purifier):
 
     def _predict(self, x_t: Tensor, t: int) -> tuple[Tensor, Tensor | None]:
         """x_0 in [-1, 1] from x_t (B, C, H, W), and the variance's weights where learned."""
+        times, conditions = self._time(t, x_t.device), self._conditions.get(t)
         channels, height, width = x_t.shape[1:]
         rows, columns = ((self.pad_to or side) - side for side in (height, width))
         if rows or columns:
             top, left = rows // 2, columns // 2
             x = F.pad(x_t, (left, columns - left, top, rows - top), mode="reflect")
-            output = self.unet(x, self._time(t, x_t.device))
+            output = self.unet(x, times, conditions)
             output = output[:, :, top : top + height, left : left + width]
         else:
-            output = self.unet(x_t, self._time(t, x_t.device))
+            output = self.unet(x_t, times, conditions)
         output = output.float()
         abar = float(self.schedule.alphas_cumprod[t])
         epsilon = output[:, :channels]
@@ -195,7 +211,7 @@ class MultiStepPurifier(OneShotPurifier):
         self.draws = steps - 1  # the last step adds no noise
 
     def timesteps(self, sigma: float) -> list[int]:
-        """The timesteps of a run, falling: round(t - i t / steps), without repetitions."""
+        """round(t - i t / steps) for i < steps, without repetitions."""
         return self._spaced(match_noise(self.schedule, sigma, self.convention).timestep)
 
     def forward(self, noisy: Tensor, sigma: float, draws: Tensor | None = None) -> Tensor:

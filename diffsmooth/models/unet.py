@@ -5,6 +5,7 @@ resamples inside residual blocks. Attribute names give the published checkpoints
 """
 
 import math
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import torch
@@ -128,26 +129,35 @@ class UNet(nn.Module):
         """Time embedding (B, 4 * model_channels) of network times (B,), each in [0, 1000)."""
         return self.time_embed(timestep_embedding(times, self.config.model_channels))
 
-    def forward(self, x: Tensor, times: Tensor) -> Tensor:
+    def conditions(self, times: Tensor) -> list[Tensor]:
+        """What each residual block is told of the times (B,): (B, 2 * channels), in their order."""
+        embedding = F.silu(self.embed_time(times))
+        blocks = (block for block in self.modules() if isinstance(block, ResBlock))
+        return [block.emb_layers[1](embedding) for block in blocks]
+
+    def forward(
+        self, x: Tensor, times: Tensor, conditions: Sequence[Tensor] | None = None
+    ) -> Tensor:
         """Epsilon, and the variance's interpolation weights where learned.
 
         Args:
             x: (B, in_channels, H, W), noisy images sqrt(abar) * image + sqrt(1 - abar) * eps with
                 the image in [-1, 1]. H and W are multiples of 2 ** (levels - 1).
             times: (B,) or (1,), `DiffusionSchedule.network_time` of the timesteps.
+            conditions: of the times, where they have been computed before.
 
         Returns:
             (B, out_channels, H, W).
         """
-        embedding = F.silu(self.embed_time(times))
+        told = iter(self.conditions(times) if conditions is None else conditions)
         h = x.contiguous(memory_format=self.memory_format)
         skips = []
         for block in self.input_blocks:
-            h = block(h, embedding)
+            h = block(h, told)
             skips.append(h)
-        h = self.middle_block(h, embedding)
+        h = self.middle_block(h, told)
         for block in self.output_blocks:
-            h = block(torch.cat([h, skips.pop()], dim=1), embedding)
+            h = block(torch.cat([h, skips.pop()], dim=1), told)
         return self.out(h)
 
 
@@ -172,13 +182,13 @@ class ResBlock(nn.Module):
         )
         self.skip_connection = nn.Identity() if into == out else nn.Conv2d(into, out, 1)
 
-    def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
-        """x (B, into, H, W); embedding (B or 1, embed), already through SiLU."""
+    def forward(self, x: Tensor, conditions: Iterator[Tensor]) -> Tensor:
+        """x (B, into, H, W); the next of the conditions (B or 1, 2 * out) is this block's."""
         h = F.silu(self.in_layers[0](x))
         if self.resample:
             h, x = _resample(h, self.resample), _resample(x, self.resample)
         h = self.in_layers[2](h)
-        scale, shift = self.emb_layers[1](embedding)[:, :, None, None].chunk(2, dim=1)
+        scale, shift = next(conditions)[:, :, None, None].chunk(2, dim=1)
         h = F.silu(torch.addcmul(shift, self.out_layers[0](h), 1 + scale))
         return self.skip_connection(x) + self.out_layers[3](self.out_layers[2](h))
 
@@ -193,8 +203,8 @@ class AttentionBlock(nn.Module):
         self.qkv = Pointwise(channels, 3 * channels, 1)
         self.proj_out = _zeroed(Pointwise(channels, channels, 1))
 
-    def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
-        """x (B, C, H, W) to the same shape; the embedding is not used."""
+    def forward(self, x: Tensor, _: Iterator[Tensor]) -> Tensor:
+        """x (B, C, H, W) to the same shape."""
         b, c, height, width = x.shape
         # Pixels before channels: in channels-last memory these are views, without a copy.
         tokens = self.norm(x).permute(0, 2, 3, 1).reshape(b, -1, c)
@@ -219,7 +229,7 @@ class Downsample(nn.Module):
         super().__init__()
         self.op = nn.Conv2d(channels, channels, 3, stride=2, padding=1)
 
-    def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
+    def forward(self, x: Tensor, _: Iterator[Tensor]) -> Tensor:
         return self.op(x)
 
 
@@ -230,16 +240,18 @@ class Upsample(nn.Module):
         super().__init__()
         self.conv = nn.Conv2d(channels, channels, 3, padding=1)
 
-    def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
+    def forward(self, x: Tensor, _: Iterator[Tensor]) -> Tensor:
         return self.conv(_resample(x, "up"))
 
 
 class BlockSequence(nn.Sequential):
-    """A sequence that hands the time embedding to each block; a plain convolution gets none."""
+    """A sequence that hands the conditions to each block; a plain convolution gets none."""
 
-    def forward(self, x: Tensor, embedding: Tensor) -> Tensor:  # type: ignore[override]
+    def forward(  # type: ignore[override]
+        self, x: Tensor, conditions: Iterator[Tensor]
+    ) -> Tensor:
         for block in self:
-            x = block(x) if isinstance(block, nn.Conv2d) else block(x, embedding)
+            x = block(x) if isinstance(block, nn.Conv2d) else block(x, conditions)
         return x
 
 

@@ -14,7 +14,7 @@ from diffsmooth.lit.data.images import DataError
 from diffsmooth.lit.data.purified import Purification, purify_images
 from diffsmooth.lit.training import ConsistencyTraining
 from diffsmooth.models import OneShotPurifier, load_unet
-from diffsmooth.models.noise import NoiseKey, NoiseStream
+from diffsmooth.models.noise import NoiseKey, draw_noise
 from diffsmooth.models.presets import get_preset
 
 pytestmark = pytest.mark.filterwarnings(
@@ -51,7 +51,7 @@ def test_draws_are_what_certification_purifies(
     for index in (0, BLOCK, len(images) - 1):
         image = images[index].image
         key = NoiseKey(0, "train", "fashion_mnist", "train", index)
-        noise = NoiseStream(key, 0, tuple(image.shape)).take(3)
+        noise = draw_noise(key, 3, tuple(image.shape))
         with torch.inference_mode():
             expected = purifier(image + 0.5 * noise, 0.5)
         sample = purified_images[index]

@@ -5,19 +5,39 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import kstest
 
-from diffsmooth.models.noise import BLOCK, NoiseKey, NoiseStream, VoteNoise
+from diffsmooth.models.noise import (
+    BLOCK,
+    DeviceNoise,
+    NoiseKey,
+    NoiseSource,
+    NumpyNoise,
+    Votes,
+    draw_noise,
+    noise_source,
+)
+from diffsmooth.models.philox import philox4x32
 
 KEY = NoiseKey(0, "certify", "fashion_mnist", "test", 7)
+SHAPE = (1, 2, 3)  # not a multiple of the words of a counter
+SOURCES = [NumpyNoise(), DeviceNoise(torch.device("cpu"))]
+every_source = pytest.mark.parametrize("source", SOURCES, ids=["numpy", "device"])
 
 
-def draw(key: NoiseKey, stage: int, count: int, shape: tuple[int, ...] = (1, 2, 2)) -> np.ndarray:
-    return NoiseStream(key, stage, shape).take(count).numpy()
+def draw(
+    source: NoiseSource,
+    key: NoiseKey = KEY,
+    stage: int = 0,
+    count: int = 200,
+    lane: int = 0,
+    shape: tuple[int, ...] = SHAPE,
+) -> np.ndarray:
+    return source.draw([Votes(key, stage, 0, count)], lane, count, shape).numpy()
 
 
 def test_pinned_values() -> None:
     """NumPy may change its streams between versions: results would change, so this must fail."""
-    first = draw(KEY, 0, 2)[:, 0, 0]
-    second_block = draw(KEY, 1, BLOCK + 1)[BLOCK, 0, 0]
+    first = draw_noise(KEY, 2, (1, 2, 2))[:, 0, 0].numpy()
+    second_block = draw_noise(KEY, BLOCK + 1, (1, 2, 2), stage=1)[BLOCK, 0, 0].numpy()
     np.testing.assert_array_equal(first, np.float32(PINNED_FIRST))
     np.testing.assert_array_equal(second_block, np.float32(PINNED_SECOND_BLOCK))
 
@@ -26,13 +46,42 @@ PINNED_FIRST = [[0.9367949366569519, -0.314436674118042], [0.7843387722969055, 1
 PINNED_SECOND_BLOCK = [-1.5479751825332642, -1.0327178239822388]
 
 
-@given(st.lists(st.integers(1, 3 * BLOCK), min_size=1, max_size=6))
-def test_the_draws_do_not_depend_on_how_they_are_taken(sizes: list[int]) -> None:
-    stream = NoiseStream(KEY, 0, (1, 2, 2))
-    pieces = torch.cat([stream.take(size) for size in sizes]).numpy()
-    np.testing.assert_array_equal(pieces, draw(KEY, 0, sum(sizes)))
+@pytest.mark.parametrize(
+    ("counter", "key", "expected"),
+    [
+        ("00000000 00000000 00000000 00000000", "00000000 00000000",
+         "6627e8d5 e169c58d bc57ac4c 9b00dbd8"),
+        ("ffffffff ffffffff ffffffff ffffffff", "ffffffff ffffffff",
+         "408f276d 41c83b0e a20bc7c6 6d5451fd"),
+        ("243f6a88 85a308d3 13198a2e 03707344", "a4093822 299f31d0",
+         "d16cfe09 94fdcceb 5001e420 24126ea1"),
+    ],
+)  # fmt: skip
+def test_philox_gives_its_authors_test_vectors(counter: str, key: str, expected: str) -> None:
+    """The known answers of Random123, for philox4x32-10."""
+    words = [torch.tensor([int(word, 16)]) for word in (counter + " " + key).split()]
+    output = philox4x32(tuple(words[:4]), tuple(words[4:]))  # type: ignore[arg-type]
+    assert [f"{int(word):08x}" for word in output] == expected.split()
 
 
+@every_source
+@given(sizes=st.lists(st.integers(1, 3 * BLOCK), min_size=1, max_size=6))
+def test_the_draws_do_not_depend_on_how_they_are_taken(
+    source: NoiseSource, sizes: list[int]
+) -> None:
+    """Neither on the batches of one image, nor on whose votes stand before and after."""
+    other = KEY._replace(image=8)
+    pieces, first = [], 0
+    for size in sizes:
+        votes = [Votes(other, 1, 3, 2), Votes(KEY, 0, first, size), Votes(other, 0, 0, 1)]
+        drawn = source.draw(votes, 0, size + 5, SHAPE)
+        assert (drawn[-2:] == 0).all()
+        pieces.append(drawn[2:-3])
+        first += size
+    np.testing.assert_array_equal(torch.cat(pieces), draw(source, count=sum(sizes)))
+
+
+@every_source
 @pytest.mark.parametrize(
     "other",
     [
@@ -43,36 +92,22 @@ def test_the_draws_do_not_depend_on_how_they_are_taken(sizes: list[int]) -> None
         KEY._replace(image=8),
     ],
 )
-def test_other_keys_and_stages_have_other_streams(other: NoiseKey) -> None:
-    mine = set(draw(KEY, 0, 200).ravel().tolist())
-    for theirs in (draw(other, 0, 200), draw(KEY, 1, 200)):
+def test_other_keys_stages_and_lanes_have_other_streams(
+    source: NoiseSource, other: NoiseKey
+) -> None:
+    mine = set(draw(source).ravel().tolist())
+    for theirs in (draw(source, other), draw(source, stage=1), draw(source, lane=1)):
         # 23-bit mantissas coincide by chance now and then; a shared stream would coincide wholly.
         assert len(mine & set(theirs.ravel().tolist())) < 20
+        both = np.corrcoef(draw(source).ravel(), theirs.ravel())[0, 1]
+        assert abs(both) < 6 / np.sqrt(theirs.size)
 
 
-def test_lanes_are_streams_of_their_own_in_step_with_the_votes() -> None:
-    noise = VoteNoise(KEY, 0, (1, 2, 2), draws=3)
-    own, runs = [], ([], [])
-    for count in (5, 40, 3):
-        own.append(noise.take(count))
-        for run in range(2):
-            runs[run].append(noise.draws_of(run))
-    np.testing.assert_array_equal(torch.cat(own).numpy(), draw(KEY, 0, 48))
-    draws = torch.stack([torch.cat(parts, dim=1) for parts in runs]).numpy()
-    assert draws.shape == (2, 3, 48, 1, 2, 2)
-    for run in range(2):
-        for i in range(3):
-            lane = NoiseStream(KEY, 0, (1, 2, 2), lane=1 + 3 * run + i)
-            np.testing.assert_array_equal(draws[run, i], lane.take(48).numpy())
-    everything = np.concatenate([torch.cat(own).numpy().ravel(), draws.ravel()])
-    assert len(np.unique(everything)) > 0.99 * len(everything)
-    assert VoteNoise(KEY, 0, (1, 2, 2)).draws_of(0) is None
-
-
-def test_draws_are_standard_normal_and_neighbours_uncorrelated() -> None:
+@every_source
+def test_draws_are_standard_normal_and_neighbours_uncorrelated(source: NoiseSource) -> None:
     """Votes 1 .. 40 apart, across the blocks' borders, at every shift of the pixels."""
     shape = (1, 8, 8)
-    votes = draw(KEY, 0, 2000, shape).reshape(2000, 64).astype(np.float64)
+    votes = draw(source, count=2000, shape=shape).reshape(2000, 64).astype(np.float64)
     assert kstest(votes.ravel(), "norm").pvalue > 1e-4
     spectrum = np.fft.rfft2(votes, s=(4096, 128))
     correlation = np.fft.irfft2(np.abs(spectrum) ** 2, s=(4096, 128)) / votes.size
@@ -80,3 +115,34 @@ def test_draws_are_standard_normal_and_neighbours_uncorrelated() -> None:
     # Each entry has a standard deviation of at most 1 / sqrt(128000) = 0.0028.
     lags = np.concatenate([correlation[: BLOCK + 8], correlation[-BLOCK - 8 :]])
     assert np.abs(lags).max() < 6 * 0.0028
+
+
+def test_the_correlation_test_catches_shifted_copies() -> None:
+    """The trap: with the votes' number in the counter's first word, votes are shifted copies."""
+    key = np.array([1, 2], dtype=np.uint64)
+    votes = np.stack(
+        [
+            np.random.Generator(
+                np.random.Philox(key=key, counter=np.array([i, 0, 0, 0], dtype=np.uint64))
+            ).standard_normal(64)
+            for i in range(200)
+        ]
+    )
+    best = max(np.corrcoef(votes[0, k:], votes[1, :-k])[0, 1] for k in range(1, 8))
+    assert best > 0.99
+
+
+@every_source
+def test_noisy_images_are_the_image_plus_the_level_times_the_draws(source: NoiseSource) -> None:
+    images = [torch.rand(SHAPE), torch.rand(SHAPE)]
+    votes = [Votes(KEY, 0, 5, 40), Votes(KEY._replace(image=8), 1, 0, 3)]
+    noisy = source.noisy(votes, images, 0.3, 50)
+    noise = source.draw(votes, 0, 50, SHAPE)
+    expected = torch.cat([images[0] + 0.3 * noise[:40], images[1] + 0.3 * noise[40:43]])
+    torch.testing.assert_close(noisy[:43], expected, rtol=0, atol=1e-6)
+    assert (noisy[43:] == 0).all()
+
+
+def test_unknown_sources_are_refused() -> None:
+    with pytest.raises(ValueError, match="noise must be numpy or device, got 'white'"):
+        noise_source("white", torch.device("cpu"))  # type: ignore[arg-type]

@@ -17,7 +17,7 @@ from diffsmooth.lit.data.images import DataError, ImageSet, Sample
 from diffsmooth.lit.identity import file_sha256
 from diffsmooth.models.formats import read_checkpoint
 from diffsmooth.models.loading import check_unet, unet_of
-from diffsmooth.models.noise import NoiseKey, NoiseStream
+from diffsmooth.models.noise import NoiseKey, draw_noise
 from diffsmooth.models.precision import autocast, resolve_precision
 from diffsmooth.models.presets import get_preset
 from diffsmooth.models.purifiers import OneShotPurifier
@@ -149,7 +149,7 @@ def _purifier(
         for index in indices:
             image = images[index].image
             key = NoiseKey(purification.seed, "train", images.info.name, split, index)
-            noise = NoiseStream(key, 0, tuple(image.shape)).take(count)
+            noise = draw_noise(key, count, tuple(image.shape))
             noisy.append(image + purifier.noise_level(sigma) * noise)
         with torch.inference_mode(), autocast(precision, device.type):
             flat = torch.cat(noisy).split(BATCH)

@@ -1,0 +1,344 @@
+"""Continuous batching: the votes of several images in full forward batches of one fixed shape.
+
+Noise belongs to the vote, not to the batch, so what is packed with what changes nothing.
+"""
+
+import time
+from collections import deque
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import NamedTuple, Self
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from diffsmooth.models.noise import NoiseKey, NoiseSource, NumpyNoise, Votes
+from diffsmooth.models.vote_function import NetworkError, VoteFunction
+from diffsmooth.stats import Certificate, Plan, PlanRun
+
+AHEAD = 2  # batches packed before they run: one's noise is made while another computes
+IN_FLIGHT = 256  # images, at most; how many there really are follows from the votes they want
+
+
+class Task(NamedTuple):
+    """An image to certify.
+
+    Attributes:
+        image: float32 (C, H, W) in [0, 1], on the CPU.
+        key: of its noise.
+        label: true class, for plans that use it.
+    """
+
+    image: Tensor
+    key: NoiseKey
+    label: int | None = None
+
+
+class Finished(NamedTuple):
+    """What became of a task: a certificate, or the error that it raised.
+
+    Attributes:
+        seconds: its share of the wall-clock time, by its share of each batch.
+    """
+
+    task: Task
+    certificate: Certificate | None
+    error: Exception | None
+    seconds: float
+
+
+@dataclass(eq=False)
+class Flight:
+    """A task at work.
+
+    Attributes:
+        slot: its row in the table of counts.
+        packed: votes of the present stage that have been put into batches.
+        launched: those whose batch has run.
+        over: whether it has ended; rows that it still has in batches count for nothing.
+    """
+
+    task: Task
+    run: PlanRun
+    slot: int
+    packed: int = 0
+    launched: int = 0
+    seconds: float = 0.0
+    over: bool = False
+
+    @property
+    def left(self) -> int:
+        """Votes of the present stage that are in no batch yet."""
+        return self.run.wanted - self.packed
+
+
+class Batch(NamedTuple):
+    """Rows of a forward pass: `votes[i]` are those of `flights[i]`, in order.
+
+    Attributes:
+        noisy: (B, C, H, W), being made in the background.
+    """
+
+    flights: list[Flight]
+    votes: list[Votes]
+    noisy: "Future[Tensor]"
+
+
+class Counted(NamedTuple):
+    """Counts (flights, K + 1) of finished stages on their way to the host."""
+
+    flights: list[Flight]
+    counts: Tensor
+    arrival: torch.cuda.Event | None
+
+    @property
+    def is_here(self) -> bool:
+        return self.arrival is None or self.arrival.query()
+
+
+class VoteEngine:
+    """Drives a plan's runs on many images::
+
+        with VoteEngine(f, plan) as engine:
+            for task in tasks:
+                engine.submit(task)
+                while not engine.needs_task:
+                    finished += engine.step()
+            finished += engine.drain()
+
+    Older images come first. The counts stay on the device until a stage of the plan is through, and
+    the device never waits for them while another image has votes to cast.
+
+    Args:
+        f: what votes.
+        plan: how many votes to ask for.
+        noise: its source; NumPy's on the CPU by default.
+        in_flight: images at once, at most. It does not change any result.
+
+    Raises:
+        ValueError: in_flight < 1.
+    """
+
+    def __init__(
+        self,
+        f: VoteFunction,
+        plan: Plan,
+        noise: NoiseSource | None = None,
+        in_flight: int = IN_FLIGHT,
+    ) -> None:
+        if in_flight < 1:
+            raise ValueError(f"in_flight must be at least 1, got {in_flight}")
+        self._f = f
+        self._plan = plan
+        self._device = f.device
+        self._noise = noise or NumpyNoise(pinned=self._device.type == "cuda")
+        self._background = ThreadPoolExecutor(1, thread_name_prefix="noise")
+        self._flights: list[Flight] = []
+        self._free = list(range(in_flight))
+        self._trash = in_flight  # the slot of rows that count for nothing
+        # The last class is "not finite".
+        shape = (in_flight + 1, f.num_classes + 1)
+        self._counts = torch.zeros(shape, dtype=torch.int64, device=self._device)
+        self._one = torch.ones((), dtype=torch.int64, device=self._device).expand(f.batch)
+        self._packed: deque[Batch] = deque()
+        self._on_their_way: deque[Counted] = deque()
+        self._finished: list[Finished] = []
+        self._clock = time.perf_counter()
+        self.votes_cast = 0
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._background.shutdown(cancel_futures=True)
+
+    def submit(self, task: Task) -> None:
+        """Takes an image in. A broken one ends as `Finished` with an error.
+
+        The caller sees to it that there is room: `needs_task`, or nothing is in flight.
+        """
+        if self.is_idle:
+            self._clock = time.perf_counter()
+        try:
+            check_image(task.image, task.key.image)
+            run = self._plan.start(self._f.sigma, self._f.num_classes, task.label)
+        except ValueError as error:
+            self._finished.append(Finished(task, None, error, 0.0))
+            return
+        self._flights.append(Flight(task, run, self._free.pop()))
+
+    @property
+    def needs_task(self) -> bool:
+        """Whether the images in flight do not fill the next batch, and there is room for one."""
+        wanted = sum(flight.left for flight in self._flights)
+        return bool(self._free) and len(self._packed) < AHEAD and wanted < self._f.batch
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether nothing is left to do."""
+        return not self._flights and not self._finished
+
+    def drain(self) -> Iterator[Finished]:
+        """Finishes what is in flight."""
+        while not self.is_idle:
+            yield from self.step()
+
+    @torch.inference_mode()
+    def step(self) -> list[Finished]:
+        """Runs one batch, full where the images in flight suffice, and takes in what has arrived.
+
+        Raises:
+            NetworkError: the networks do not fit: no image can be certified.
+        """
+        while self._on_their_way and self._on_their_way[0].is_here:
+            self._take_in(self._on_their_way.popleft())
+        self._pack_ahead()
+        if not self._packed and self._on_their_way:
+            counted = self._on_their_way.popleft()
+            assert counted.arrival is not None
+            counted.arrival.synchronize()
+            self._take_in(counted)
+            self._pack_ahead()
+        if not self._packed and any(flight.left for flight in self._flights):
+            self._packed.append(self._pack())
+        if self._packed:
+            self._launch(self._packed.popleft())
+        finished, self._finished = self._finished, []
+        return finished
+
+    def _pack_ahead(self) -> None:
+        while (
+            len(self._packed) < AHEAD
+            and sum(flight.left for flight in self._flights) >= self._f.batch
+        ):
+            self._packed.append(self._pack())
+
+    def _pack(self) -> Batch:
+        """Takes votes from the oldest images first; their noise is begun in the background."""
+        flights, votes, room = [], [], self._f.batch
+        for flight in self._flights:
+            count = min(room, flight.left)
+            if count:
+                flights.append(flight)
+                votes.append(Votes(flight.task.key, flight.run.stage, flight.packed, count))
+                flight.packed += count
+                room -= count
+        images = [flight.task.image for flight in flights]
+        arguments = (votes, images, self._f.noise_level, self._f.batch)
+        return Batch(flights, votes, self._background.submit(self._noise.noisy, *arguments))
+
+    def _launch(self, batch: Batch) -> None:
+        noisy = batch.noisy.result().to(self._device, non_blocking=True)
+        try:
+            answers = self._answer(noisy, batch)
+        except NetworkError:
+            raise
+        except Exception as error:
+            self._isolate(noisy, batch, error)
+        else:
+            self._count(answers, batch, set(batch.flights))
+        now = time.perf_counter()
+        spent, self._clock = now - self._clock, now
+        total = sum(votes.count for votes in batch.votes)
+        for flight, votes in zip(batch.flights, batch.votes, strict=True):
+            flight.seconds += spent * votes.count / total
+            flight.launched += votes.count
+        self.votes_cast += total
+        through = [f for f in batch.flights if not f.over and f.launched == f.run.wanted]
+        if through:
+            self._send_counts(through)
+
+    def _answer(self, noisy: Tensor, batch: Batch) -> Tensor:
+        purifier, shape = self._f.purifier, tuple(noisy.shape[1:])
+
+        def draws(run: int) -> Tensor:
+            lanes = range(1 + run * purifier.draws, 1 + (run + 1) * purifier.draws)
+            return torch.stack(
+                [self._noise.draw(batch.votes, lane, len(noisy), shape) for lane in lanes]
+            )
+
+        # One run's draws at a time, and the next run's in the background: all would not fit.
+        runs = purifier.runs if purifier.draws else 0
+        ahead = deque([self._background.submit(draws, 0)] if runs else [])
+
+        def draws_of(run: int) -> Tensor | None:
+            if not runs:
+                return None
+            drawn = ahead.popleft().result().to(self._device, non_blocking=True)
+            if run + 1 < runs:
+                ahead.append(self._background.submit(draws, run + 1))
+            return drawn
+
+        return self._f.answer(noisy, draws_of)
+
+    def _count(self, answers: Tensor, batch: Batch, counted: set[Flight]) -> None:
+        """Adds the answers (B,) of the rows of some flights to their counts."""
+        slots = np.full(self._f.batch, self._trash)
+        start = 0
+        for flight, votes in zip(batch.flights, batch.votes, strict=True):
+            if flight in counted and not flight.over:
+                slots[start : start + votes.count] = flight.slot
+            start += votes.count
+        host = torch.from_numpy(slots)
+        if self._device.type == "cuda":
+            host = host.pin_memory()
+        places = host.to(self._device, non_blocking=True) * self._counts.shape[1] + answers
+        self._counts.view(-1).index_add_(0, places, self._one)
+
+    def _isolate(self, noisy: Tensor, batch: Batch, error: Exception) -> None:
+        """Finds the images that make a forward pass raise; the others' votes count."""
+        start = 0
+        for flight, votes in zip(batch.flights, batch.votes, strict=True):
+            rows = slice(start, start + votes.count)
+            start += votes.count
+            if flight.over:
+                continue
+            if len(batch.flights) > 1:
+                alone = torch.zeros_like(noisy)
+                alone[rows] = noisy[rows]
+                try:
+                    self._count(self._answer(alone, batch), batch, {flight})
+                    continue
+                except Exception as own:
+                    error = own
+            self._finish(flight, None, error)
+
+    def _send_counts(self, flights: list[Flight]) -> None:
+        slots = torch.tensor([flight.slot for flight in flights], device=self._device)
+        counts = self._counts[slots]
+        self._counts[slots] = 0
+        arrival = None
+        if self._device.type == "cuda":
+            counts = torch.empty_like(counts, device="cpu", pin_memory=True).copy_(
+                counts, non_blocking=True
+            )
+            arrival = torch.cuda.Event()
+            arrival.record()
+        self._on_their_way.append(Counted(flights, counts, arrival))
+
+    def _take_in(self, counted: Counted) -> None:
+        for flight, counts in zip(counted.flights, counted.counts.numpy(), strict=True):
+            if counts[-1]:
+                self._finish(flight, None, NetworkError("the networks' output is not finite"))
+                continue
+            flight.run.update(counts[:-1])
+            flight.packed = flight.launched = 0
+            if not flight.run.wanted:
+                self._finish(flight, flight.run.certificate, None)
+
+    def _finish(
+        self, flight: Flight, certificate: Certificate | None, error: Exception | None
+    ) -> None:
+        flight.over = True
+        self._flights.remove(flight)
+        self._free.append(flight.slot)
+        self._finished.append(Finished(flight.task, certificate, error, flight.seconds))
+
+
+def check_image(image: Tensor, index: int) -> None:
+    """Raises ValueError unless the image's values are finite and in [0, 1]."""
+    low, high = float(image.min()), float(image.max())
+    if not (low >= 0 and high <= 1):
+        raise ValueError(f"image {index} must lie in [0, 1], its values range from {low} to {high}")

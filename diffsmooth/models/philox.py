@@ -1,0 +1,57 @@
+"""The Philox generator in torch's operations: the same integers on every device."""
+
+import math
+
+import torch
+from torch import Tensor
+
+MASK = 0xFFFFFFFF
+MULTIPLIERS = (0xD2511F53, 0xCD9E8D57)
+WEYL = (0x9E3779B9, 0xBB67AE85)
+ROUNDS = 10
+
+Words = tuple[Tensor, Tensor, Tensor, Tensor]
+
+
+def philox4x32(counter: Words, key: tuple[Tensor, Tensor]) -> Words:
+    """128 random bits of each counter, ten rounds.
+
+    Args:
+        counter: four words, int64 tensors that broadcast, each in 0 .. 2^32 - 1.
+        key: two words, likewise.
+
+    Returns:
+        Four words, int64, each in 0 .. 2^32 - 1.
+
+    Source: Salmon et al. 2011, section 4.1 and figure 2.
+    """
+    c0, c1, c2, c3 = counter
+    k0, k1 = key
+    for _ in range(ROUNDS):
+        high0, low0 = _multiply(c0, MULTIPLIERS[0])
+        high1, low1 = _multiply(c2, MULTIPLIERS[1])
+        c0, c1, c2, c3 = high1 ^ c1 ^ k0, low1, high0 ^ c3 ^ k1, low0
+        k0, k1 = (k0 + WEYL[0]) & MASK, (k1 + WEYL[1]) & MASK
+    return c0, c1, c2, c3
+
+
+def _multiply(word: Tensor, multiplier: int) -> tuple[Tensor, Tensor]:
+    """High and low words of a product. It may leave int64, but wraps: its 64 bits are right."""
+    product = word * multiplier
+    return (product >> 32) & MASK, product & MASK
+
+
+def normals(words: Words) -> Tensor:
+    """Standard normal draws, float32 (..., 4), from four random words (...).
+
+    A word w stands for the uniform number (w + 1/2) / 2^32; the largest draw is 6.8.
+
+    Source: Box & Muller 1958.
+    """
+    uniform = [(word.float() + 0.5) * 2.0**-32 for word in words]
+    draws = []
+    for first, second in (uniform[:2], uniform[2:]):
+        length = torch.sqrt(-2.0 * torch.log(first))
+        angle = 2.0 * math.pi * second
+        draws += [length * torch.cos(angle), length * torch.sin(angle)]
+    return torch.stack(draws, dim=-1)

@@ -10,6 +10,7 @@ from diffsmooth.stats.curves import (
 )
 from diffsmooth.stats.group_sequential import GroupSequential
 from diffsmooth.stats.plans import FixedSampleSize, MajorityVote, Plan, PlanRun
+from diffsmooth.stats.power import Power, sequential_power
 from diffsmooth.stats.prediction import predict_from_counts
 from diffsmooth.stats.results import ImageRecord, Results
 
@@ -23,6 +24,7 @@ __all__ = [
     "MajorityVote",
     "Plan",
     "PlanRun",
+    "Power",
     "Results",
     "Status",
     "average_certified_radius",
@@ -33,4 +35,5 @@ __all__ = [
     "largest_radius",
     "lower_confidence_bound",
     "predict_from_counts",
+    "sequential_power",
 ]

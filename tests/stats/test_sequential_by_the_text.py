@@ -89,6 +89,7 @@ PLANS = [
     GroupSequential(n=300, alpha=0.05, first_look=1, radii=(0.0, 0.25, 0.5, 2.0)),
     GroupSequential(n=301, alpha=0.01, radii=(0.3,), label_aware=True),
     GroupSequential(n=500, first_look=40, tolerance=0.05),
+    GroupSequential(n=200, first_look=5, alpha=0.3, tolerance=0.1),
     GroupSequential(n=400, first_look=10, alpha=0.01, tolerance=0.3, label_aware=True),
 ]
 

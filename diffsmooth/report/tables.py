@@ -103,7 +103,7 @@ def _remarks(results: Results) -> list[str]:
     if results.grid:
         remarks.append(
             "only these radii were decided: between them, and in the average radius, more votes "
-            "would certify more"
+            "could certify more"
         )
     if results.tolerance is not None:
         remarks.append(

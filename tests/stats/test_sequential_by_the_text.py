@@ -95,7 +95,7 @@ PLANS = [
 
 
 @pytest.mark.parametrize("plan", PLANS, ids=lambda plan: f"n{plan.n}")
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=25)
 @given(data=st.data(), sigma=st.sampled_from([0.12, 0.25, 0.5, 1.0]), selected=st.integers(0, 2))
 def test_both_implementations_agree(
     plan: GroupSequential, data: st.DataObject, sigma: float, selected: int

@@ -7,7 +7,7 @@ import pandas as pd
 from diffsmooth.cli.errors import OneLineParser, user_errors
 from diffsmooth.report.figures import accuracy_figure, save_figure
 from diffsmooth.report.read import read_results, run_name
-from diffsmooth.report.tables import comparison_table, default_radii
+from diffsmooth.report.tables import common_radii, comparison_remarks, comparison_table
 
 
 def main(args: list[str] | None = None, prog: str = "diffsmooth report") -> None:
@@ -21,9 +21,8 @@ def main(args: list[str] | None = None, prog: str = "diffsmooth report") -> None
         if len(set(names)) < len(names):
             names = namespace.runs
         runs = {name: read_results(run) for name, run in zip(names, namespace.runs, strict=True)}
-        radii = max((default_radii(results) for results in runs.values()), key=len)
-        table = comparison_table(runs, radii.tolist())
-    print(as_markdown(table.reset_index(names="run")))
+        table = comparison_table(runs, common_radii(runs).tolist())
+    print("\n\n".join([as_markdown(table.reset_index(names="run")), *comparison_remarks(runs)]))
     if namespace.figure:
         with user_errors(prog, ValueError, OSError):
             save_figure(accuracy_figure(runs), Path(namespace.figure))

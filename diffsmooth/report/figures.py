@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
@@ -15,6 +16,8 @@ STYLES = ("-", "--", "-.", ":")  # so that the lines differ in grey, too
 def accuracy_figure(runs: Mapping[str, Results]) -> Figure:
     """Certified accuracy against radius, one line a run, 95 % intervals shaded.
 
+    A run of a grid has a marker with its interval at each radius of the grid, joined by thin dots.
+
     Args:
         runs: results by the run's name; at least one.
     """
@@ -23,6 +26,10 @@ def accuracy_figure(runs: Mapping[str, Results]) -> Figure:
     axes = figure.subplots()
     right = 0.0
     for i, (name, results) in enumerate(runs.items()):
+        if results.grid:
+            right = max(right, results.grid[-1])
+            _draw_grid(axes, name, results)
+            continue
         top = results.max_radius or float(results.radius.max(initial=0.0))
         radii = np.linspace(0.0, top, 201)
         right = max(right, top)
@@ -47,6 +54,22 @@ def accuracy_figure(runs: Mapping[str, Results]) -> Figure:
     else:
         axes.set_title(next(iter(runs)), fontsize="medium")
     return figure
+
+
+def _draw_grid(axes: Axes, name: str, results: Results) -> None:
+    radii = np.array(results.grid)
+    accuracy = certified_accuracy(results, radii)
+    interval = certified_accuracy_interval(results, radii)
+    axes.errorbar(
+        radii,
+        accuracy,
+        yerr=np.abs(interval - accuracy[:, None]).T,
+        fmt="o:",
+        drawstyle="steps-pre",
+        linewidth=0.8,
+        markersize=4,
+        label=name,
+    )
 
 
 def save_figure(figure: Figure, path: Path) -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from diffsmooth.stats import Results
+from diffsmooth.stats import MajorityVote, Results
 from diffsmooth.stats.results import CERTIFY_COLUMNS, parse_journal
 
 
@@ -39,16 +39,16 @@ def read_results(path: Path | str) -> Results:
         table[column] = numbers
     table["time"] = [_seconds(cell) for cell in table["time"]]
     table = table.sort_values("idx")
-    # Our own tables have their journal beside them, which knows what the votes could give.
-    journal = path.with_name(f"{run_name(path)}.jsonl")
-    return Results(
+    results = Results(
         index=table["idx"].to_numpy(np.int64),
         label=table["label"].to_numpy(np.int64),
         prediction=table["predict"].to_numpy(np.int64),
         radius=table["radius"].to_numpy(np.float64),
         seconds=table["time"].to_numpy(np.float64),
-        max_radius=_read_journal(journal).max_radius if journal.is_file() else None,
     )
+    # Our own tables have their journal beside them, which knows the plan.
+    journal = path.with_name(f"{run_name(path)}.jsonl")
+    return _with_journal(results, path, journal) if journal.is_file() else results
 
 
 def run_name(path: Path) -> str:
@@ -58,9 +58,24 @@ def run_name(path: Path) -> str:
 
 def _read_journal(path: Path) -> Results:
     records = parse_journal(path.read_text().splitlines(), path)
-    if any(record.certificate.n0 == 0 for record in records):
+    if any(record.certificate.plan == MajorityVote.name for record in records):
         raise ValueError(f"{path}: is of `diffsmooth predict`, which certifies nothing")
-    return Results.from_records(records)
+    try:
+        return Results.from_records(records)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
+
+
+def _with_journal(table: Results, path: Path, journal: Path) -> Results:
+    known = _read_journal(journal)
+    same = len(known) == len(table) and all(
+        np.array_equal(getattr(known, name), getattr(table, name))
+        for name in ("index", "label", "prediction")
+    )
+    same = same and np.allclose(known.radius, table.radius, rtol=0.0, atol=2e-6)  # 6 decimals
+    if not same:
+        raise ValueError(f"{path}: is not of the same run as {journal}")
+    return known
 
 
 def _seconds(cell: object) -> float:

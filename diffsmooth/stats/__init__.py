@@ -1,14 +1,16 @@
 """Floor 0: the guarantee. Bounds, certification plans, certificates, accuracy-radius curves."""
 
 from diffsmooth.stats.bounds import certified_radius, largest_radius, lower_confidence_bound
-from diffsmooth.stats.certificate import ABSTAIN, Certificate, Look
+from diffsmooth.stats.certificate import ABSTAIN, Certificate, Look, Status
 from diffsmooth.stats.curves import (
     average_certified_radius,
     certified_accuracy,
     certified_accuracy_interval,
     high_probability_accuracy,
 )
+from diffsmooth.stats.group_sequential import GroupSequential
 from diffsmooth.stats.plans import FixedSampleSize, MajorityVote, Plan, PlanRun
+from diffsmooth.stats.power import Power, sequential_power
 from diffsmooth.stats.prediction import predict_from_counts
 from diffsmooth.stats.results import ImageRecord, Results
 
@@ -16,12 +18,15 @@ __all__ = [
     "ABSTAIN",
     "Certificate",
     "FixedSampleSize",
+    "GroupSequential",
     "ImageRecord",
     "Look",
     "MajorityVote",
     "Plan",
     "PlanRun",
+    "Power",
     "Results",
+    "Status",
     "average_certified_radius",
     "certified_accuracy",
     "certified_accuracy_interval",
@@ -30,4 +35,5 @@ __all__ = [
     "largest_radius",
     "lower_confidence_bound",
     "predict_from_counts",
+    "sequential_power",
 ]

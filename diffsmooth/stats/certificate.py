@@ -1,13 +1,15 @@
 """What certification says of one image."""
 
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 
-from diffsmooth.stats.bounds import largest_radius
-
 ABSTAIN = -1
+
+Status = Literal["certified", "answered", "abstained", "skipped", "failed"]
+"""answered: by PREDICT, without a radius. skipped: not estimated, for the selected class is not the
+label. failed: an error came before the votes were complete."""
 
 SparseCounts = tuple[tuple[int, int], ...]
 """(class, votes) of the classes that got votes, by ascending class."""
@@ -20,13 +22,16 @@ class Look(NamedTuple):
     successes: int
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Certificate:
     """A prediction of the smoothed classifier and the radius within which it cannot change.
 
+    What is left out says that there were no votes.
+
     Attributes:
-        prediction: class, or ABSTAIN.
-        radius: l2, in [0, 1] pixel units, rounded down; 0.0 when abstaining.
+        status: see `Status`.
+        prediction: class, or ABSTAIN unless certified or answered.
+        radius: l2, in [0, 1] pixel units, rounded down; 0.0 unless certified.
         p_lower: lower confidence bound of the selected class's probability.
         n0: selection votes.
         n: estimation votes.
@@ -34,27 +39,33 @@ class Certificate:
         selected: class that the selection votes chose.
         sigma: noise level, [0, 1] pixel units.
         alpha: failure probability.
+        plan: name of the plan.
+        max_n: the most estimation votes that the plan could take.
+        max_radius: the largest radius that the plan could give at this sigma, as `radius`.
+        grid: the radii that the plan decides, ascending; empty where it decides all.
+        tolerance: share of the radius that the plan may give away to stop early; None if none.
         selection_counts, estimation_counts: votes a class, sparse.
-        looks: at the estimation votes; one of (n, successes) for a fixed-sample plan.
+        looks: at the estimation votes, rising to n.
     """
 
-    prediction: int
-    radius: float
-    p_lower: float
-    n0: int
-    n: int
-    votes: int
-    selected: int
+    status: Status = "failed"
+    prediction: int = ABSTAIN
+    radius: float = 0.0
+    p_lower: float = 0.0
+    n0: int = 0
+    n: int = 0
+    votes: int = 0
+    selected: int = ABSTAIN
     sigma: float
     alpha: float
-    selection_counts: SparseCounts
-    estimation_counts: SparseCounts
-    looks: tuple[Look, ...]
-
-    @property
-    def max_radius(self) -> float:
-        """The radius, had all estimation votes been for the selected class."""
-        return largest_radius(self.sigma, self.n, self.alpha)
+    plan: str
+    max_n: int
+    max_radius: float
+    grid: tuple[float, ...] = ()
+    tolerance: float | None = None
+    selection_counts: SparseCounts = ()
+    estimation_counts: SparseCounts = ()
+    looks: tuple[Look, ...] = ()
 
 
 def sparse_counts(counts: np.ndarray) -> SparseCounts:

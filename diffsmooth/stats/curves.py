@@ -18,7 +18,7 @@ def certified_accuracy(results: Results, radii: Sequence[float] | np.ndarray) ->
         radii: (R,), l2, in [0, 1] pixel units, >= 0.
 
     Returns:
-        float64 (R,) in [0, 1]; NaN beyond the largest radius that the votes can give.
+        float64 (R,) in [0, 1]; NaN where not measured, see `Results.measures`.
 
     Raises:
         ValueError: no images.
@@ -27,9 +27,7 @@ def certified_accuracy(results: Results, radii: Sequence[float] | np.ndarray) ->
     """
     radii = np.asarray(radii, dtype=np.float64)
     accuracy = _successes(results, radii) / _count(results)
-    if results.max_radius is not None:
-        accuracy[radii > results.max_radius] = math.nan
-    return accuracy
+    return np.where(results.measures(radii), accuracy, math.nan)
 
 
 def certified_accuracy_interval(
@@ -49,10 +47,10 @@ def certified_accuracy_interval(
     total = _count(results)
     radii = np.asarray(radii, dtype=np.float64)
     intervals = np.full((len(radii), 2), math.nan)
-    for i, successes in enumerate(_successes(results, radii)):
-        if results.max_radius is None or radii[i] <= results.max_radius:
-            interval = binomtest(int(successes), total).proportion_ci(level, method="exact")
-            intervals[i] = interval.low, interval.high
+    successes = _successes(results, radii)
+    for i in np.flatnonzero(results.measures(radii)):
+        interval = binomtest(int(successes[i]), total).proportion_ci(level, method="exact")
+        intervals[i] = interval.low, interval.high
     return intervals
 
 
@@ -60,7 +58,8 @@ def average_certified_radius(results: Results) -> float:
     """Mean over images of the radius, 0 where the prediction is wrong or abstained.
 
     Returns:
-        l2, in [0, 1] pixel units.
+        l2, in [0, 1] pixel units. Where `results.understates`, of a plan that stopped early, it is
+        below what all votes would have given.
 
     Raises:
         ValueError: no images.

@@ -5,14 +5,21 @@ at most alpha, whatever the rule is that stops.
 """
 
 import math
-from dataclasses import dataclass
+from bisect import bisect_left
+from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
+from typing import ClassVar
 
 import numpy as np
 from scipy.special import betaincinv
 
-from diffsmooth.stats.bounds import certified_radius, check_alpha, lower_confidence_bound
-from diffsmooth.stats.certificate import ABSTAIN, Certificate, Look, sparse_counts
+from diffsmooth.stats.bounds import (
+    certified_radius,
+    check_alpha,
+    largest_radius,
+    lower_confidence_bound,
+)
+from diffsmooth.stats.certificate import ABSTAIN, Certificate, Look, Status, sparse_counts
 from diffsmooth.stats.plans import VotesInStages
 
 GROWTH = 1.25  # of the looks
@@ -38,7 +45,7 @@ class GroupSequential:
         n0: selection votes, at least 1.
         n: most estimation votes, at least 1.
         alpha: failure probability a certificate, in (0, 1).
-        radii: that must be decided, >= 0, absolute, l2, in [0, 1] pixel units.
+        radii: that must be decided, >= 0, absolute, l2, in [0, 1] pixel units; kept ascending.
         first_look: votes at the first look, at least 1.
         tolerance: instead of `radii`: stop when the radius is at least (1 - tolerance) times what
             all n votes at the present share would give (a prediction, never reported), or when a
@@ -50,6 +57,7 @@ class GroupSequential:
         ValueError: out of range.
     """
 
+    name: ClassVar[str] = "group_sequential"
     n0: int = 100
     n: int = 100_000
     alpha: float = 1e-3
@@ -67,6 +75,7 @@ class GroupSequential:
             raise ValueError(f"radii must be some numbers >= 0, got {self.radii}")
         if self.tolerance is not None and not 0 < self.tolerance < 1:
             raise ValueError(f"tolerance must be in (0, 1), got {self.tolerance}")
+        object.__setattr__(self, "radii", tuple(sorted(set(map(float, self.radii)))))
 
     @property
     def max_votes(self) -> int:
@@ -104,6 +113,18 @@ class GroupSequential:
         if self.label_aware and label is None:
             raise ValueError("label_aware needs the label")
         return _SequentialRun(self, sigma, num_classes, label)
+
+    def nothing(self, sigma: float) -> Certificate:
+        return Certificate(
+            sigma=sigma,
+            alpha=self.alpha,
+            plan=self.name,
+            max_n=self.n,
+            # The last look has the most votes and the highest level.
+            max_radius=largest_radius(sigma, self.n, self.levels[-1]),
+            grid=self.radii if self.tolerance is None else (),
+            tolerance=self.tolerance,
+        )
 
 
 class _SequentialRun(VotesInStages):
@@ -148,53 +169,53 @@ class _SequentialRun(VotesInStages):
             return self._reaches((1 - plan.tolerance) * certified_radius(at_the_end, self._sigma))
         else:
             undecided = [0.0]
-        upper = _upper_bound(n, successes, len(plan.looks))
-        return all(upper < share_needed(plan, radius, self._sigma) for radius in undecided)
+        upper = upper_bound(successes, n, len(plan.looks))
+        level = plan.levels[-1]
+        needed = (votes_needed(plan.n, level, radius, self._sigma) for radius in undecided)
+        return all(upper < votes / plan.n for votes in needed)
 
     def _reaches(self, radius: float) -> bool:
-        return self._p_lower > 0.5 and certified_radius(self._p_lower, self._sigma) >= radius
+        return _certifies(self._p_lower, radius, self._sigma)
 
     @property
     def certificate(self) -> Certificate:
         selection, *estimation = self._finished_counts()
         n = self._looks[-1].n if self._looks else 0
         total = sum(estimation, start=np.zeros_like(selection))
-        return Certificate(
-            prediction=self.selected if self._p_lower > 0.5 else ABSTAIN,
+        certified = self._p_lower > 0.5
+        status: Status = "certified" if certified else "abstained" if n else "skipped"
+        return replace(
+            self._plan.nothing(self._sigma),
+            status=status,
+            prediction=self.selected if certified else ABSTAIN,
             radius=certified_radius(self._p_lower, self._sigma),
             p_lower=self._p_lower,
             n0=self._plan.n0,
             n=n,
             votes=self._plan.n0 + n,
             selected=self.selected,
-            sigma=self._sigma,
-            alpha=self._plan.alpha,
             selection_counts=sparse_counts(selection),
             estimation_counts=sparse_counts(total),
             looks=tuple(self._looks),
         )
 
 
-def _upper_bound(n: int, successes: int, looks: int) -> float:
-    """Clopper-Pearson upper bound at the level of one look's futility; none at the last."""
+def upper_bound(successes: int, n: int, looks: int) -> float:
+    """Clopper-Pearson upper bound, at the level that each of so many looks has for futility."""
     if successes == n or looks == 1:
         return 1.0
     return float(betaincinv(successes + 1, n - successes, 1 - FUTILITY / (looks - 1)))
 
 
 @lru_cache(maxsize=4096)
-def share_needed(plan: GroupSequential, radius: float, sigma: float) -> float:
-    """The smallest share of all n votes that certifies a radius at the last look; inf if none."""
-    level = plan.levels[-1]
+def votes_needed(n: int, level: float, radius: float, sigma: float) -> int:
+    """The fewest of `n` votes whose bound at `level` certifies a radius; n + 1 if none does."""
 
-    def certifies(successes: int) -> bool:
-        p_lower = lower_confidence_bound(successes, plan.n, level)
-        return p_lower > 0.5 and certified_radius(p_lower, sigma) >= radius
+    def enough(successes: int) -> bool:
+        return _certifies(lower_confidence_bound(successes, n, level), radius, sigma)
 
-    if not certifies(plan.n):
-        return math.inf
-    low, high = 0, plan.n  # certifies(high), not certifies(low)
-    while high - low > 1:
-        middle = (low + high) // 2
-        low, high = (low, middle) if certifies(middle) else (middle, high)
-    return high / plan.n
+    return bisect_left(range(n + 1), True, key=enough)
+
+
+def _certifies(p_lower: float, radius: float, sigma: float) -> bool:
+    return p_lower > 0.5 and certified_radius(p_lower, sigma) >= radius

@@ -9,12 +9,17 @@ A plan is driven by an ask/tell loop that knows nothing of the plan::
 """
 
 import math
-from dataclasses import dataclass
-from typing import Protocol
+from dataclasses import dataclass, replace
+from typing import ClassVar, Protocol
 
 import numpy as np
 
-from diffsmooth.stats.bounds import certified_radius, check_alpha, lower_confidence_bound
+from diffsmooth.stats.bounds import (
+    certified_radius,
+    check_alpha,
+    largest_radius,
+    lower_confidence_bound,
+)
 from diffsmooth.stats.certificate import ABSTAIN, Certificate, Look, sparse_counts
 from diffsmooth.stats.prediction import predict_from_counts
 
@@ -42,6 +47,10 @@ class Plan(Protocol):
     """How an image is certified."""
 
     @property
+    def name(self) -> str:
+        """Of the kind of plan, for journals and reports."""
+
+    @property
     def max_votes(self) -> int:
         """The most votes that an image can take."""
 
@@ -53,6 +62,9 @@ class Plan(Protocol):
             num_classes: at least 2.
             label: the true class, for plans that use it.
         """
+
+    def nothing(self, sigma: float) -> Certificate:
+        """What is known of an image whose votes could not be cast."""
 
 
 @dataclass(frozen=True)
@@ -70,6 +82,7 @@ class FixedSampleSize:
     Source: Cohen et al. 2019, section 3.2.2, CERTIFY.
     """
 
+    name: ClassVar[str] = "fixed"
     n0: int = 100
     n: int = 10_000
     alpha: float = 1e-3
@@ -87,6 +100,15 @@ class FixedSampleSize:
     def start(self, sigma: float, num_classes: int, label: int | None = None) -> "_FixedRun":
         return _FixedRun(self, sigma, num_classes)
 
+    def nothing(self, sigma: float) -> Certificate:
+        return Certificate(
+            sigma=sigma,
+            alpha=self.alpha,
+            plan=self.name,
+            max_n=self.n,
+            max_radius=largest_radius(sigma, self.n, self.alpha),
+        )
+
 
 @dataclass(frozen=True)
 class MajorityVote:
@@ -102,6 +124,7 @@ class MajorityVote:
     Source: Cohen et al. 2019, section 3.2.1, PREDICT.
     """
 
+    name: ClassVar[str] = "majority"
     n: int = 100_000
     alpha: float = 1e-3
 
@@ -116,6 +139,11 @@ class MajorityVote:
 
     def start(self, sigma: float, num_classes: int, label: int | None = None) -> "_MajorityRun":
         return _MajorityRun(self, sigma, num_classes)
+
+    def nothing(self, sigma: float) -> Certificate:
+        return Certificate(
+            sigma=sigma, alpha=self.alpha, plan=self.name, max_n=self.n, max_radius=0.0
+        )
 
 
 class VotesInStages:
@@ -166,7 +194,9 @@ class _FixedRun(VotesInStages):
         selected = int(selection.argmax())
         successes = int(estimation[selected])
         p_lower = lower_confidence_bound(successes, self._plan.n, self._plan.alpha)
-        return Certificate(
+        return replace(
+            self._plan.nothing(self._sigma),
+            status="certified" if p_lower > 0.5 else "abstained",
             prediction=selected if p_lower > 0.5 else ABSTAIN,
             radius=certified_radius(p_lower, self._sigma),
             p_lower=p_lower,
@@ -174,8 +204,6 @@ class _FixedRun(VotesInStages):
             n=self._plan.n,
             votes=self._plan.n0 + self._plan.n,
             selected=selected,
-            sigma=self._sigma,
-            alpha=self._plan.alpha,
             selection_counts=sparse_counts(selection),
             estimation_counts=sparse_counts(estimation),
             looks=(Look(self._plan.n, successes),),
@@ -191,17 +219,14 @@ class _MajorityRun(VotesInStages):
     def certificate(self) -> Certificate:
         (counts,) = self._finished_counts()
         selected = int(counts.argmax())
-        return Certificate(
-            prediction=predict_from_counts(counts, self._plan.alpha),
-            radius=0.0,
-            p_lower=0.0,  # PREDICT bounds nothing
-            n0=0,
+        prediction = predict_from_counts(counts, self._plan.alpha)
+        return replace(
+            self._plan.nothing(self._sigma),
+            status="abstained" if prediction == ABSTAIN else "answered",
+            prediction=prediction,
             n=self._plan.n,
             votes=self._plan.n,
             selected=selected,
-            sigma=self._sigma,
-            alpha=self._plan.alpha,
-            selection_counts=(),
             estimation_counts=sparse_counts(counts),
             looks=(Look(self._plan.n, int(counts[selected])),),
         )

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from diffsmooth.stats.bounds import floor_decimals
-from diffsmooth.stats.certificate import Certificate, Look
+from diffsmooth.stats.certificate import Certificate, Look, Status
 
 CERTIFY_COLUMNS = ("idx", "label", "predict", "radius", "correct", "time")
 PREDICT_COLUMNS = ("idx", "label", "predict", "correct", "time")
@@ -22,13 +22,15 @@ class ImageRecord:
         index: of the image in its dataset.
         label: true class.
         seconds: wall-clock time that the image took.
-        certificate: the result.
+        certificate: the result; `plan.nothing(sigma)` where there was an error.
+        error: what went wrong, or "".
     """
 
     index: int
     label: int
     seconds: float
     certificate: Certificate
+    error: str = ""
 
     @property
     def correct(self) -> bool:
@@ -44,6 +46,7 @@ class ImageRecord:
                 "correct": self.correct,
                 "seconds": round(self.seconds, 4),
                 **fields,
+                "error": self.error,
             },
             separators=(",", ":"),
         )
@@ -58,14 +61,15 @@ class ImageRecord:
         try:
             fields: dict[str, Any] = json.loads(line)
             index, label = int(fields.pop("index")), int(fields.pop("label"))
-            seconds = float(fields.pop("seconds"))
+            seconds, error = float(fields.pop("seconds")), str(fields.pop("error"))
             fields.pop("correct")
+            fields["grid"] = tuple(float(radius) for radius in fields["grid"])
             for name in ("selection_counts", "estimation_counts"):
                 fields[name] = tuple((int(k), int(v)) for k, v in fields[name])
             fields["looks"] = tuple(Look(*look) for look in fields["looks"])
-            return cls(index, label, seconds, Certificate(**fields))
-        except (KeyError, TypeError, AttributeError) as error:
-            raise ValueError(f"not a journal line: {error}") from error
+            return cls(index, label, seconds, Certificate(**fields), error)
+        except (KeyError, TypeError, AttributeError) as problem:
+            raise ValueError(f"not a journal line: {problem}") from problem
 
     def tsv_row(self, columns: tuple[str, ...]) -> str:
         """The row of the field's table, without its end; the radius is rounded down."""
@@ -112,6 +116,12 @@ class Results:
         seconds: float64 (M,); NaN where not known.
         max_radius: the largest radius that the plan could give, or None where not known: certified
             accuracy beyond it is not measured, rather than 0.
+        plan: name of the plan, or None where not known.
+        grid: the radii that the plan decided, ascending; empty where it decides all. Certified
+            accuracy elsewhere is not measured.
+        tolerance: share of the radius that the plan gave away to stop early; None if none.
+        votes: int64 (M,), or None where not known.
+        status: str (M,), see `Status`, or None where not known.
     """
 
     index: np.ndarray
@@ -120,24 +130,61 @@ class Results:
     radius: np.ndarray
     seconds: np.ndarray
     max_radius: float | None = None
+    plan: str | None = None
+    grid: tuple[float, ...] = ()
+    tolerance: float | None = None
+    votes: np.ndarray | None = None
+    status: np.ndarray | None = None
 
     @property
     def correct(self) -> np.ndarray:
         """bool (M,)."""
         return self.prediction == self.label
 
+    @property
+    def understates(self) -> bool:
+        """Whether more votes would give larger radii: the plan stopped when it knew its grid."""
+        return bool(self.grid) or self.tolerance is not None
+
+    def measures(self, radii: np.ndarray) -> np.ndarray:
+        """Whether certified accuracy is measured at each radius: float64 (R,) to bool (R,)."""
+        measured = np.ones(len(radii), dtype=bool)
+        if self.max_radius is not None:
+            measured &= radii <= self.max_radius
+        if self.grid:
+            measured &= np.isclose(radii[:, None], self.grid, rtol=0.0, atol=1e-9).any(axis=1)
+        return measured
+
+    def count(self, status: Status) -> int:
+        """Number of images of a status; 0 where not known."""
+        return 0 if self.status is None else int(np.sum(self.status == status))
+
     def __len__(self) -> int:
         return len(self.index)
 
     @classmethod
     def from_records(cls, records: Iterable[ImageRecord]) -> "Results":
-        """The arrays of many records, and the largest radius that their votes could give."""
+        """The arrays of one run's records.
+
+        Raises:
+            ValueError: records of different plans.
+        """
         rows = sorted(records, key=lambda record: record.index)
+        certificates = [record.certificate for record in rows]
+        plans = {(c.max_radius, c.plan, c.grid, c.tolerance) for c in certificates}
+        if len(plans) > 1:
+            raise ValueError("records of different plans, which are not one run")
+        max_radius, plan, grid, tolerance = plans.pop() if plans else (None, None, (), None)
         return cls(
             index=np.array([r.index for r in rows], dtype=np.int64),
             label=np.array([r.label for r in rows], dtype=np.int64),
-            prediction=np.array([r.certificate.prediction for r in rows], dtype=np.int64),
-            radius=np.array([r.certificate.radius for r in rows], dtype=np.float64),
+            prediction=np.array([c.prediction for c in certificates], dtype=np.int64),
+            radius=np.array([c.radius for c in certificates], dtype=np.float64),
             seconds=np.array([r.seconds for r in rows], dtype=np.float64),
-            max_radius=max((r.certificate.max_radius for r in rows), default=None),
+            max_radius=max_radius,
+            plan=plan,
+            grid=grid,
+            tolerance=tolerance,
+            votes=np.array([c.votes for c in certificates], dtype=np.int64),
+            status=np.array([c.status for c in certificates], dtype=str),
         )

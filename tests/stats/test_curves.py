@@ -1,4 +1,5 @@
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -30,6 +31,17 @@ def test_certified_accuracy_by_hand(results: Results) -> None:
     accuracy = certified_accuracy(results, [0.0, 0.3, 0.31, 1.0, 1.01, 2.6])
     assert accuracy[:5].tolist() == [0.5, 0.5, 0.25, 0.25, 0.0]
     assert math.isnan(accuracy[5])  # no vote count could have certified it: not 0
+
+
+def test_nothing_is_measured_between_the_points_of_a_grid(results: Results) -> None:
+    grid = replace(results, grid=(0.3, 1.0, 3.0))
+    accuracy = certified_accuracy(grid, [0.0, 0.3, 0.31, 1.0, 3.0])
+    assert accuracy[[1, 3]].tolist() == [0.5, 0.25]
+    assert np.isnan(accuracy[[0, 2, 4]]).all()
+    interval = certified_accuracy_interval(grid, [0.3, 0.31])
+    assert np.isnan(interval).tolist() == [[False, False], [True, True]]
+    assert grid.understates
+    assert not results.understates
 
 
 def test_average_certified_radius_by_hand(results: Results) -> None:

@@ -9,8 +9,14 @@ import pytest
 from scipy.special import ndtri
 from scipy.stats import binom
 
-from diffsmooth.stats import ABSTAIN, FixedSampleSize, lower_confidence_bound
-from diffsmooth.stats.group_sequential import GroupSequential, share_needed
+from diffsmooth.stats import (
+    ABSTAIN,
+    FixedSampleSize,
+    GroupSequential,
+    largest_radius,
+    lower_confidence_bound,
+)
+from diffsmooth.stats.group_sequential import votes_needed
 from diffsmooth.stats.plans import PlanRun
 
 Bounds = list[np.ndarray]  # of each look: L_k(s) for s = 0 .. n_k
@@ -41,12 +47,14 @@ def worst_case(looks: tuple[int, ...], levels: tuple[float, ...]) -> float:
     return max(crossing_probability(looks, bounds, p) for p in points if 0 < p < 1)
 
 
-@pytest.mark.parametrize(("n", "first"), [(200, 20), (1000, 50)])
-def test_the_bounds_of_all_looks_hold_together(n: int, first: int) -> None:
-    plan = GroupSequential(n=n, first_look=first, alpha=0.05)
+@pytest.mark.parametrize(
+    ("n", "first", "alpha"), [(200, 20, 0.05), (1000, 50, 0.05), (1000, 100, 0.001)]
+)
+def test_the_bounds_of_all_looks_hold_together(n: int, first: int, alpha: float) -> None:
+    plan = GroupSequential(n=n, first_look=first, alpha=alpha)
     worst = worst_case(plan.looks, plan.levels)
-    assert worst <= 0.05
-    assert worst > 0.5 * 0.05  # and it is not wasteful
+    assert worst <= alpha
+    assert worst > 0.5 * alpha  # and it is not wasteful
 
 
 def test_the_computation_catches_mutants() -> None:
@@ -100,17 +108,16 @@ def test_looks_and_levels_by_hand() -> None:
     assert GroupSequential(n=14, first_look=1).looks == (1, 2, 3, 4, 5, 6, 8, 10, 14)
 
 
-def test_the_share_needed_by_search() -> None:
-    plan = GroupSequential(n=500, first_look=50)
+def test_the_votes_needed_are_the_fewest() -> None:
     for radius in (0.0, 0.3, 0.7):
-        needed = share_needed(plan, radius, 0.5)
-        for successes, enough in ((round(needed * 500), True), (round(needed * 500) - 1, False)):
-            run = FixedSampleSize(1, 500, plan.levels[-1]).start(0.5, 2)
+        needed = votes_needed(500, 0.01, radius, 0.5)
+        for successes, enough in ((needed, True), (needed - 1, False)):
+            run = FixedSampleSize(1, 500, 0.01).start(0.5, 2)
             run.update(np.array([1, 0]))
             run.update(np.array([successes, 500 - successes]))
             certificate = run.certificate
             assert (certificate.prediction == 0 and certificate.radius >= radius) == enough
-    assert share_needed(plan, 5.0, 0.5) == math.inf
+    assert votes_needed(500, 0.01, 5.0, 0.5) == 501
 
 
 def test_it_stops_as_soon_as_every_radius_is_decided() -> None:
@@ -119,8 +126,9 @@ def test_it_stops_as_soon_as_every_radius_is_decided() -> None:
     assert sure.prediction == 0
     assert sure.radius >= 0.5
     assert sure.n < 200
+    assert sure.status == "certified"
     hopeless = drive(plan.start(0.5, 2), np.arange(10_000) % 5 == 0).certificate
-    assert hopeless.prediction == ABSTAIN
+    assert (hopeless.prediction, hopeless.status) == (ABSTAIN, "abstained")
     assert hopeless.n < 200
     assert hopeless.looks[-1].n == hopeless.n
     middling = drive(plan.start(0.5, 2), np.arange(10_000) % 100 < 73).certificate
@@ -160,13 +168,27 @@ def test_label_aware_skips_what_counts_for_nothing() -> None:
     run = plan.start(0.5, 3, label=1)
     run.update(np.array([90, 10, 0]))
     assert run.wanted == 0
-    assert run.certificate.prediction == ABSTAIN
-    assert run.certificate.votes == 100
+    assert (run.certificate.prediction, run.certificate.status) == (ABSTAIN, "skipped")
+    assert (run.certificate.votes, run.certificate.n, run.certificate.looks) == (100, 0, ())
     other = plan.start(0.5, 3, label=0)
     other.update(np.array([90, 10, 0]))
     assert other.wanted == 100
     with pytest.raises(ValueError, match="label_aware needs the label"):
         plan.start(0.5, 3)
+
+
+def test_a_certificate_knows_its_plan() -> None:
+    plan = GroupSequential(n=1000, radii=(0.5, 0, 0.25, 0.5), alpha=0.01)
+    assert plan.radii == (0.0, 0.25, 0.5)
+    certificate = drive(plan.start(0.5, 2), np.ones(1000, int)).certificate
+    assert certificate.n < certificate.max_n == 1000
+    assert (certificate.plan, certificate.grid) == ("group_sequential", plan.radii)
+    any_look = [
+        largest_radius(0.5, n, level) for n, level in zip(plan.looks, plan.levels, strict=True)
+    ]
+    assert certificate.max_radius == max(any_look)
+    nothing = replace(plan, tolerance=0.1).nothing(0.5)
+    assert (nothing.grid, nothing.tolerance) == ((), 0.1)
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,14 @@ import numpy as np
 import pytest
 from scipy.stats import binom
 
-from diffsmooth.stats import ABSTAIN, FixedSampleSize, MajorityVote, lower_confidence_bound
+from diffsmooth.stats import (
+    ABSTAIN,
+    FixedSampleSize,
+    GroupSequential,
+    MajorityVote,
+    largest_radius,
+    lower_confidence_bound,
+)
 from diffsmooth.stats.plans import Plan
 
 
@@ -18,6 +25,9 @@ def test_certify_selects_on_n0_and_estimates_on_fresh_votes() -> None:
     assert certificate.p_lower == lower_confidence_bound(95, 100, 0.01)
     assert (certificate.n0, certificate.n, certificate.votes) == (10, 100, 110)
     assert certificate.looks == ((100, 95),)
+    assert (certificate.plan, certificate.status) == ("fixed", "certified")
+    assert (certificate.max_n, certificate.max_radius) == (100, largest_radius(0.5, 100, 0.01))
+    assert (certificate.grid, certificate.tolerance) == ((), None)
     assert certificate.selection_counts == ((0, 3), (1, 7))
     assert certificate.estimation_counts == ((0, 2), (1, 95), (2, 3))
 
@@ -27,7 +37,7 @@ def test_the_selected_class_counts_even_if_another_wins_the_estimation() -> None
     run.update(np.array([2, 1]))
     run.update(np.array([1, 99]))
     certificate = run.certificate
-    assert certificate.prediction == ABSTAIN
+    assert (certificate.prediction, certificate.status) == (ABSTAIN, "abstained")
     assert certificate.radius == 0.0
     assert certificate.selected == 0
 
@@ -81,3 +91,14 @@ def test_majority_vote_gives_no_radius() -> None:
     assert run.wanted == 100
     run.update(np.array([10, 0, 90]))
     assert (run.certificate.prediction, run.certificate.radius) == (2, 0.0)
+    assert (run.certificate.plan, run.certificate.status) == ("majority", "answered")
+    tie = MajorityVote(n=2).start(0.5, 2)
+    tie.update(np.array([1, 1]))
+    assert (tie.certificate.prediction, tie.certificate.status) == (ABSTAIN, "abstained")
+
+
+@pytest.mark.parametrize("plan", [FixedSampleSize(), MajorityVote(), GroupSequential()])
+def test_no_votes_certify_nothing(plan: Plan) -> None:
+    nothing = plan.nothing(0.5)
+    assert (nothing.status, nothing.prediction, nothing.radius) == ("failed", ABSTAIN, 0.0)
+    assert (nothing.votes, nothing.looks, nothing.plan) == (0, (), plan.name)

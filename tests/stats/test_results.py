@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import norm
 
-from diffsmooth.stats import FixedSampleSize, ImageRecord, Results
+from diffsmooth.stats import FixedSampleSize, GroupSequential, ImageRecord, Results
 from diffsmooth.stats.results import CERTIFY_COLUMNS, PREDICT_COLUMNS, to_tsv
 
 
@@ -27,6 +27,22 @@ def test_a_journal_line_keeps_everything(
     assert ImageRecord.from_json(line) == record
 
 
+def skipped_record(index: int, plan: GroupSequential) -> ImageRecord:
+    run = plan.start(0.5, 2, label=1)
+    run.update(np.array([plan.n0, 0]))
+    return ImageRecord(index, 1, 1.0, run.certificate)
+
+
+def test_a_journal_line_keeps_what_was_not_certified() -> None:
+    plan = GroupSequential(label_aware=True, radii=(0.1, 1 / 3))
+    skipped = skipped_record(3, plan)
+    failed = ImageRecord(4, 1, 0.5, plan.nothing(0.5), error="image 4 has\nno pixels")
+    for record in (skipped, failed):
+        assert ImageRecord.from_json(record.to_json()) == record
+    for row in to_tsv([skipped, failed], CERTIFY_COLUMNS).splitlines()[1:]:
+        assert row.split("\t")[2:5] == ["-1", "0.000000", "0"]
+
+
 def test_what_a_journal_line_says() -> None:
     fields = json.loads(make_record(7, 1, 99).to_json())
     assert fields["index"] == 7
@@ -34,6 +50,8 @@ def test_what_a_journal_line_says() -> None:
     assert fields["estimation_counts"] == [[0, 1], [1, 99]]
     assert fields["looks"] == [[100, 99]]
     assert {"n0", "n", "alpha", "sigma", "p_lower", "seconds", "votes"} <= set(fields)
+    assert (fields["status"], fields["plan"], fields["max_n"]) == ("certified", "fixed", 100)
+    assert (fields["grid"], fields["tolerance"], fields["error"]) == ([], None, "")
 
 
 @pytest.mark.parametrize("line", ["", "{", "{}", "[1]", '{"index": 1}', "null"])
@@ -60,3 +78,22 @@ def test_results_are_sorted_and_know_the_largest_radius() -> None:
     assert results.index.tolist() == [3, 5]
     assert results.correct.tolist() == [True, False]
     assert results.max_radius == make_record(0, 0, 100).certificate.radius
+    assert results.plan == "fixed"
+    assert results.votes is not None
+    assert results.votes.tolist() == [110, 110]
+
+
+def test_results_know_the_grid_and_what_was_not_certified() -> None:
+    plan = GroupSequential(label_aware=True, radii=(0.1, 0.3, 5.0))
+    failed = ImageRecord(4, 1, 0.5, plan.nothing(0.5), error="no pixels")
+    results = Results.from_records([failed, skipped_record(3, plan), skipped_record(1, plan)])
+    assert [results.count(status) for status in ("certified", "skipped", "failed")] == [0, 2, 1]
+    assert results.grid == (0.1, 0.3, 5.0)
+    radii = np.array([0.0, 0.1, 0.2, 3 * 0.1, 5.0])  # 3 * 0.1 > 0.3; 5.0 is out of reach
+    assert results.measures(radii).tolist() == [False, True, False, True, False]
+
+
+def test_records_of_different_plans_are_not_one_run() -> None:
+    other = ImageRecord(9, 1, 1.0, FixedSampleSize(n0=10, n=200).nothing(0.5))
+    with pytest.raises(ValueError, match="different plans"):
+        Results.from_records([make_record(5, 2, 100), other])

@@ -5,11 +5,9 @@ from pathlib import Path
 from diffsmooth.cli.errors import OneLineParser, user_errors
 from diffsmooth.cli.job import build_job
 from diffsmooth.cli.options import SmoothingOptions, add_options
-from diffsmooth.cli.run import run_job, show_images
-from diffsmooth.report.figures import accuracy_figure, save_figure
-from diffsmooth.report.tables import summary_text
-from diffsmooth.report.tensorboard import write_run
-from diffsmooth.stats import FixedSampleSize, Results
+from diffsmooth.cli.plan_options import add_plan_options, build_plan
+from diffsmooth.cli.publish import publish
+from diffsmooth.cli.run import report_failures, run_job, shard_text, show_images
 from diffsmooth.stats.results import CERTIFY_COLUMNS
 
 DESCRIPTION = """Certifies images by DiffSmooth: purify the noisy image, average the classifier's
@@ -21,9 +19,7 @@ def make_parser(prog: str) -> OneLineParser:
     """The command's parser, with the defaults of the published code."""
     parser = OneLineParser(prog=prog, description=DESCRIPTION)
     add_options(parser, batch=50, skip=100, n=10_000)
-    parser.add_argument(
-        "--n0", "--N0", dest="n0", type=int, default=100, help="votes that select the class"
-    )
+    add_plan_options(parser)
     return parser
 
 
@@ -32,27 +28,12 @@ def main(args: list[str] | None = None, prog: str = "certify.py") -> None:
     namespace = make_parser(prog).parse_args(args)
     with user_errors(prog):
         options = SmoothingOptions.from_namespace(namespace)
-        plan = FixedSampleSize(namespace.n0, options.n, options.alpha)
-        job = build_job(options, "certify", plan)
-        events = Path(options.logdir) / "certify" / relative_name(job.files.stem)
+        job = build_job(options, "certify", build_plan(namespace))
     records = run_job(job, prog, CERTIFY_COLUMNS)
     if records is None:
         return
-    files = job.files
-    results = Results.from_records(records)
-    text = summary_text(results)
-    print(text)
-    with user_errors(prog, OSError):
-        save_figure(accuracy_figure({files.name: results}), files.figure)
-        write_run(events, files.name, results, show_images(job.module, records), text)
-    print(
-        f"table {files.table}, figure {files.figure}, journal {files.journal}\n"
-        f"curves and images: tensorboard --logdir {options.logdir}"
-    )
-
-
-def relative_name(stem: Path) -> Path:
-    """A run's path below the working directory, or else below the root: one folder a run."""
-    path = stem.resolve()
-    here = Path.cwd()
-    return path.relative_to(here) if path.is_relative_to(here) else Path(*path.parts[1:])
+    if options.part:
+        print(shard_text(job, records))
+    else:
+        publish(job.files, records, Path(options.logdir), show_images(job.module, records), prog)
+    report_failures(prog, records)

@@ -1,13 +1,8 @@
-"""The device, and how it computes."""
+"""The device of commands without a Lightning trainer."""
 
 import torch
 
-
-def fix_numerics() -> None:
-    """No choice of kernels by timing, and float32 means float32: f must be one fixed function."""
-    torch.backends.cudnn.deterministic = True
-    torch.backends.cudnn.benchmark = False
-    torch.backends.cudnn.allow_tf32 = False
+from diffsmooth.models.precision import fix_numerics
 
 
 def pick_device(accelerator: str) -> torch.device:

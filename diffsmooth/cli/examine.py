@@ -37,6 +37,7 @@ from diffsmooth.models.precision import autocast
 from diffsmooth.models.presets import PRESETS, build_unet, get_preset
 from diffsmooth.models.purifiers import Purifier
 from diffsmooth.models.weights import Checkpoint, check_weights, misfits
+from diffsmooth.stats import MajorityVote
 
 NOISE_LEVELS = (0.0, 0.12, 0.25, 0.5, 1.0)
 LAYER_SIGMA = 0.25  # at which input layers are compared
@@ -226,10 +227,10 @@ def _cost(
         smoothed = SmoothedClassifier(
             purifier, local, options.sigma, images.info.num_classes, batch, precision
         ).to(device)
-        noise = smoothed.vote_noise(NoiseKey(0, "doctor", "", "", 0), 0, shape)
-        smoothed.count_votes(image, noise, batch)  # warms up
+        key = NoiseKey(0, "doctor", "", "", 0)
+        smoothed.run_plan(image, key, MajorityVote(batch))  # warms up
         start = time.perf_counter()
-        smoothed.count_votes(image, noise, batches * batch)
+        smoothed.run_plan(image, key, MajorityVote(batches * batch))
         return (time.perf_counter() - start) / (batches * batch)
 
     seconds = seconds_a_vote(2, 1)

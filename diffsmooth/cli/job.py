@@ -7,18 +7,20 @@ from typing import NamedTuple
 
 import lightning.pytorch as pl
 
-from diffsmooth.cli.networks import choose_classifier, load_purifier
+from diffsmooth.cli.compiling import choose_compile
+from diffsmooth.cli.networks import LoadedClassifier, choose_classifier, load_purifier
 from diffsmooth.cli.options import SmoothingOptions
 from diffsmooth.cli.sanity import check_sanity
 from diffsmooth.cli.trainer import build_trainer, threads_a_process
-from diffsmooth.lit.certification import CertificationModule
+from diffsmooth.lit.certification import CertificationModule, Work
 from diffsmooth.lit.data import load_images
 from diffsmooth.lit.identity import RunIdentity, file_sha256, hardware_name
 from diffsmooth.lit.outputs import OutputFiles, Outputs, RunContext
 from diffsmooth.models import LocalSmoothing, SmoothedClassifier
 from diffsmooth.models.formats import read_checkpoint
-from diffsmooth.models.noise import Purpose
-from diffsmooth.models.precision import resolve_precision
+from diffsmooth.models.inference import prepare
+from diffsmooth.models.noise import Purpose, noise_source
+from diffsmooth.models.precision import fix_numerics, resolve_precision
 from diffsmooth.stats import Plan
 
 
@@ -41,6 +43,11 @@ def build_job(options: SmoothingOptions, command: Purpose, plan: Plan) -> Job:
     chosen = (None if options.overwrite else files.stored_identity()) or {}
     trainer = build_trainer(options)
     device = trainer.strategy.root_device
+    precision = options.precision
+    if precision == "auto":
+        precision = chosen.get("precision", precision)
+    precision = resolve_precision(precision, device.type)
+    fix_numerics(precision)
     checkpoint = read_checkpoint(options.classifier, options.unsafe_load)
     shape = checkpoint.metadata.image_shape
     side = shape[-1] if shape else None
@@ -48,10 +55,6 @@ def build_job(options: SmoothingOptions, command: Purpose, plan: Plan) -> Job:
     if options.normalize == "auto" and chosen.get("input_layer"):
         options = replace(options, normalize=chosen["input_layer"])
     classifier = choose_classifier(options, checkpoint, images, device)
-    stop = len(images) if options.max < 0 else min(options.max, len(images))
-    selection = list(range(0, stop, options.skip))
-    if not selection:
-        raise ValueError(f"no image is left with skip {options.skip} and max {options.max}")
     purifier, diffusion = load_purifier(options, images)
     local = LocalSmoothing(
         classifier.model,
@@ -61,10 +64,6 @@ def build_job(options: SmoothingOptions, command: Purpose, plan: Plan) -> Job:
         options.local_seed,
     )
     batch = min(options.batch, plan.max_votes)
-    precision = options.precision
-    if precision == "auto":
-        precision = chosen.get("precision", precision)
-    precision = resolve_precision(precision, device.type)
     smoothed = SmoothedClassifier(
         purifier, local, options.sigma, classifier.num_classes, batch, precision
     )
@@ -73,6 +72,7 @@ def build_job(options: SmoothingOptions, command: Purpose, plan: Plan) -> Job:
         dataset=images.info.name,
         split=options.split,
         data=images.fingerprint(),
+        size=len(images),
         skip=options.skip,
         max=options.max,
         classifier=file_sha256(options.classifier),
@@ -93,7 +93,38 @@ def build_job(options: SmoothingOptions, command: Purpose, plan: Plan) -> Job:
         batch=batch,
         threads=options.threads or chosen.get("threads") or threads_a_process(options.devices),
         precision=precision,
+        compile=False,
+        noise_source=noise_source(options.noise, device).name,
         hardware=hardware_name(device),
+    )
+    selection = identity.selection
+    if not selection:
+        raise ValueError(f"no image is left with skip {options.skip} and max {options.max}")
+    votes = plan.max_votes * len(selection)
+    compiled = choose_compile(
+        options.compile, chosen.get("compile"), smoothed, device, votes // options.processes
+    )
+    identity = replace(identity, compile=compiled)
+    if options.part:
+        selection = options.part.part_of(selection)
+
+    def check() -> None:
+        _check_folder(Path(options.logdir))
+        _show_input_layers(classifier)
+        if options.sanity_check and not chosen:
+            found = check_sanity(smoothed, images, votes, options.seed, device)
+            if found is not None:
+                print(f"sanity check: accuracy of single votes {found}")
+
+    work = Work(
+        smoothed,
+        plan,
+        images,
+        selection,
+        options.noise,
+        options.in_flight,
+        check,
+        lambda: prepare(smoothed, compiled),
     )
     context = RunContext(
         options.devices,
@@ -102,24 +133,17 @@ def build_job(options: SmoothingOptions, command: Purpose, plan: Plan) -> Job:
         options.classifier,
         str(diffusion or ""),
         options.data_root,
+        options.shard or "",
     )
-    outputs = Outputs(files, identity)
-
-    def check() -> None:
-        _check_folder(Path(options.logdir))
-        for name, accuracy in classifier.measured.items():
-            taken = " <- taken" if name == classifier.input_layer else ""
-            print(f"input layer {name}: accuracy {accuracy} under noise{taken}")
-        if options.sanity_check and not chosen:
-            votes = plan.max_votes * len(selection)
-            found = check_sanity(smoothed, images, votes, options.seed, device)
-            if found is not None:
-                print(f"sanity check: accuracy of single votes {found}")
-
-    module = CertificationModule(
-        smoothed, plan, images, selection, outputs, context, options.overwrite, check
-    )
+    outputs = Outputs(files, identity, options.part)
+    module = CertificationModule(work, outputs, context, options.overwrite)
     return Job(module, trainer, files)
+
+
+def _show_input_layers(classifier: LoadedClassifier) -> None:
+    for name, accuracy in classifier.measured.items():
+        taken = " <- taken" if name == classifier.input_layer else ""
+        print(f"input layer {name}: accuracy {accuracy} under noise{taken}")
 
 
 def _check_folder(folder: Path) -> None:

@@ -10,6 +10,7 @@ COMMANDS = {
     "train": "train base classifiers and diffusion models (also: python train.py)",
     "certify": "certified radii of a dataset's images (also: python certify.py)",
     "predict": "predictions of the smoothed classifier, without radii",
+    "merge": "the table of a run that several processes did by --shard",
     "report": "certified accuracy of several runs side by side",
     "export": "the weights of a training checkpoint, without the optimiser's state",
     "doctor": "what a checkpoint is, whether it works, and what a run with it costs",

@@ -6,6 +6,9 @@ from typing import Any, get_args
 
 from jsonargparse import ActionYesNo, ArgumentParser
 
+from diffsmooth.lit.outputs import Shard
+from diffsmooth.models.engine import IN_FLIGHT
+from diffsmooth.models.noise import SourceName
 from diffsmooth.models.purifiers import Convention
 
 MULTISTEP_STEPS = 10
@@ -40,11 +43,15 @@ class SmoothingOptions:
     unsafe_load: bool
     sanity_check: bool
     data_root: str
+    noise: SourceName
     precision: str
+    compile: str
+    in_flight: int
     threads: int | None
     accelerator: str
     devices: int
     num_nodes: int
+    shard: str | None
     logdir: str
     overwrite: bool
 
@@ -52,7 +59,7 @@ class SmoothingOptions:
         if not 0 < self.sigma < math.inf:
             raise ValueError(f"sigma must be > 0 and finite, got {self.sigma}")
         lowest = {"batch": 1, "skip": 1, "max": -1, "n": 1, "m": 1, "devices": 1, "num_nodes": 1,
-                  "steps": 1, "runs": 1, "threads": 1}  # fmt: skip
+                  "steps": 1, "runs": 1, "threads": 1, "in_flight": 1}  # fmt: skip
         for name, bound in lowest.items():
             if getattr(self, name) is not None and getattr(self, name) < bound:
                 option = {"n": "N"}.get(name, name)
@@ -65,6 +72,8 @@ class SmoothingOptions:
             ("purifier", ("oneshot", "multistep", "none")),
             ("convention", get_args(Convention)),
             ("pad", ("none", "reflect")),
+            ("noise", get_args(SourceName)),
+            ("compile", ("auto", "true", "false")),
         ):
             if getattr(self, name) not in (*words, *((None,) if name == "convention" else ())):
                 raise ValueError(
@@ -72,6 +81,8 @@ class SmoothingOptions:
                     f"got {getattr(self, name)!r}"
                 )
 
+        if self.shard is not None:
+            Shard.parse(self.shard)
         # What would not be used is not what its user wanted.
         for name in ("steps", "runs"):
             if getattr(self, name) is not None and self.purifier != "multistep":
@@ -79,6 +90,16 @@ class SmoothingOptions:
         if self.purifier == "none" and (self.convention or self.pad != "none"):
             name = "convention" if self.convention else "pad"
             raise ValueError(f"{name} has no meaning with purifier none")
+
+    @property
+    def part(self) -> Shard | None:
+        """--shard, parsed."""
+        return None if self.shard is None else Shard.parse(self.shard)
+
+    @property
+    def processes(self) -> int:
+        """Of the whole run, on all machines."""
+        return self.devices * self.num_nodes * (self.part.total if self.part else 1)
 
     @property
     def matching(self) -> Convention:
@@ -145,13 +166,28 @@ def add_options(parser: ArgumentParser, batch: int, skip: int, n: int) -> None:
         help="stop before the votes if accuracy is near chance")  # fmt: skip
     add("--unsafe_load", action=ActionYesNo, default=False,
         help="run code that a checkpoint may hold; only for files that you trust")  # fmt: skip
+    add("--noise", type=str, default="numpy",
+        help="source of the votes' noise: numpy (the same on every device) or device (made where "
+        "the networks run: for GPUs that one CPU core cannot keep up with)")  # fmt: skip
     add("--precision", type=str, default="auto",
-        help="float32, bf16 (layers only), or auto: bf16 where the hardware has it")  # fmt: skip
+        help="float32, tf32 (CUDA), bf16 (layers only), or auto: bf16 where the hardware has it")  # fmt: skip
+    add("--compile", type=word, nargs="?", const="true", default="auto",
+        help="compile the networks: true, false, or auto, by the votes ahead")  # fmt: skip
+    add("--in_flight", type=int, default=IN_FLIGHT,
+        help="images at once on a device, at most; changes no result")  # fmt: skip
     add("--threads", type=int | None, default=None,
         help="CPU threads a process; by default cores / processes on this host")  # fmt: skip
     add("--accelerator", type=str, default="auto", help="Lightning's: auto, cpu, gpu, ...")
     add("--devices", type=int, default=1, help="processes on this host, one a device")
     add("--num_nodes", type=int, default=1, help="hosts")
+    add("--shard", type=str | None, default=None,
+        help="I/K: do the I-th of K parts of the images (from 1/K to K/K), beside other processes "
+        "with the same OUTFILE in one folder; `diffsmooth merge OUTFILE` writes the table")  # fmt: skip
     add("--logdir", type=str, default="logs", help="folder of the TensorBoard events")
     add("--overwrite", action=ActionYesNo, default=False,
         help="replace the files of a different run; the run's own are kept")  # fmt: skip
+
+
+def word(value: object) -> str:
+    """A value as text; YAML makes a boolean of `true`."""
+    return str(value).lower()

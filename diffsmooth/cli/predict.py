@@ -1,12 +1,11 @@
 """`diffsmooth predict`: the smoothed classifier's predictions, without radii."""
 
-import numpy as np
-
 from diffsmooth.cli.errors import OneLineParser, user_errors
 from diffsmooth.cli.job import build_job
 from diffsmooth.cli.options import SmoothingOptions, add_options
-from diffsmooth.cli.run import run_job
-from diffsmooth.stats import ABSTAIN, MajorityVote
+from diffsmooth.cli.run import report_failures, run_job, shard_text
+from diffsmooth.lit.outputs import OutputFiles
+from diffsmooth.stats import ImageRecord, MajorityVote
 from diffsmooth.stats.results import PREDICT_COLUMNS
 
 DESCRIPTION = """Predicts images by the smoothed classifier (Cohen et al.'s PREDICT): the answer is
@@ -24,9 +23,15 @@ def main(args: list[str] | None = None, prog: str = "diffsmooth predict") -> Non
     records = run_job(job, prog, PREDICT_COLUMNS)
     if records is None:
         return
-    accuracy = np.mean([record.correct for record in records])
-    abstained = np.mean([record.certificate.prediction == ABSTAIN for record in records])
-    print(
-        f"accuracy {accuracy:.3f}, abstained {abstained:.3f}, {len(records)} images\n"
-        f"table {job.files.table}, journal {job.files.journal}"
+    print(shard_text(job, records) if options.part else prediction_text(job.files, records))
+    report_failures(prog, records)
+
+
+def prediction_text(files: OutputFiles, records: list[ImageRecord]) -> str:
+    """Accuracy and abstention of a finished run, and where its files are."""
+    accuracy = sum(record.correct for record in records) / len(records)
+    answered = sum(record.certificate.status == "answered" for record in records) / len(records)
+    return (
+        f"accuracy {accuracy:.3f}, abstained {1 - answered:.3f}, {len(records)} images\n"
+        f"table {files.table}, journal {files.journal}"
     )

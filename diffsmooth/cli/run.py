@@ -1,24 +1,30 @@
-"""Runs a job and shows what came out: the common part of `certify` and `predict`."""
+"""Runs a job and says what came out: the common part of `certify` and `predict`."""
 
 import sys
 
 import torch
 
-from diffsmooth.cli.errors import fail
+from diffsmooth.cli.errors import fail, show_error
 from diffsmooth.cli.job import Job
-from diffsmooth.lit.certification import CertificationModule
+from diffsmooth.lit.certification import CertificationError, CertificationModule
 from diffsmooth.lit.data.images import DataError
 from diffsmooth.lit.gather import GatherError
+from diffsmooth.lit.journal import JournalError
 from diffsmooth.lit.outputs import OutputError
-from diffsmooth.models.smoothed_classifier import NetworkError
+from diffsmooth.models.noise import draw_noise
+from diffsmooth.models.vote_function import NetworkError
 from diffsmooth.report.tensorboard import ImageTriple
 from diffsmooth.stats import ImageRecord
 
 SHOWN_IMAGES = 4
+FAILED = 1
+ERRORS = (
+    CertificationError, DataError, GatherError, JournalError, NetworkError, OutputError, OSError,
+)  # fmt: skip
 
 
 def run_job(job: Job, command: str, columns: tuple[str, ...]) -> list[ImageRecord] | None:
-    """Runs all images that are not done yet and writes the table.
+    """Runs all images that are not done yet and writes the table, unless this is but a shard.
 
     Returns:
         All records on rank zero, by ascending index; None on the other ranks.
@@ -27,14 +33,15 @@ def run_job(job: Job, command: str, columns: tuple[str, ...]) -> list[ImageRecor
     try:
         trainer.predict(module, return_predictions=False)
         records = module.gather()
-        if records is not None:
+        if records is not None and module.outputs.shard is None:
             module.outputs.finish(records, columns)
         return records
-    except (OutputError, DataError, GatherError, NetworkError, OSError) as error:
+    except ERRORS as error:
         # Only rank zero fails: a launcher that sees another rank fail kills rank zero, which would
         # then say nothing.
         if trainer.global_rank == 0:
             fail(command, str(error))
+        show_error(f"{command} (rank {trainer.global_rank})", str(error))
         raise SystemExit(0) from error
     except SystemExit as stopped:
         if trainer.global_rank == 0:
@@ -44,18 +51,55 @@ def run_job(job: Job, command: str, columns: tuple[str, ...]) -> list[ImageRecor
         raise SystemExit(130 if interrupted else stopped.code) from None
 
 
+def shard_text(job: Job, records: list[ImageRecord]) -> str:
+    """What a shard says at its end."""
+    shard = job.module.outputs.shard
+    assert shard is not None
+    return (
+        f"shard {shard.number}/{shard.total}: its {len(records)} images are done; when all shards "
+        f"are: diffsmooth merge {job.files.table}"
+    )
+
+
+def report_failures(command: str, records: list[ImageRecord]) -> None:
+    """Names the images that raised, and exits with 1 if there are any."""
+    failed = [record for record in records if record.error]
+    if not failed:
+        return
+    for record in failed[:10]:
+        show_error(command, f"image {record.index} failed: {record.error}")
+    show_error(
+        command,
+        f"{len(failed)} of {len(records)} images failed and count as abstained; "
+        "the same command tries them again",
+    )
+    raise SystemExit(FAILED)
+
+
+@torch.inference_mode()
 def show_images(module: CertificationModule, records: list[ImageRecord]) -> list[ImageTriple]:
     """The first few images: original, with the noise of their first vote, and purified."""
-    smoothed = module.smoothed
-    triples = []
-    for record in records[:SHOWN_IMAGES]:
-        image = module.images[record.index].image
-        key, device = module.noise_key(record.index), smoothed.device
-        votes = smoothed.vote_noise(key, 0, tuple(image.shape))
-        own, draws = votes.take(1), votes.draws_of(0)
-        with torch.inference_mode():
-            noisy = smoothed.add_noise(image.to(device), own.to(device))
-            purified = smoothed.purify(noisy, None if draws is None else draws.to(device))
-        pictures = (image, noisy[0], purified[0])
-        triples.append(ImageTriple(record.index, *(p.float().cpu().numpy() for p in pictures)))
-    return triples
+    smoothed, images = module.smoothed, module.work.images
+    shown = [record.index for record in records if not record.error][:SHOWN_IMAGES]
+    shown = shown[: smoothed.batch]
+    if not shown:
+        return []
+    originals = torch.stack([images[index].image for index in shown])
+    shape = tuple(originals.shape[1:])
+
+    def noise(lane: int) -> torch.Tensor:
+        # Of the forward shape that the networks are compiled for.
+        drawn = torch.zeros(smoothed.batch, *shape)
+        for row, index in enumerate(shown):
+            drawn[row] = draw_noise(module.noise_key(index), 1, shape, lane=lane)[0]
+        return drawn.to(smoothed.device)
+
+    noisy = smoothed.noise_level * noise(0)
+    noisy[: len(shown)] += originals.to(smoothed.device)
+    lanes = range(1, 1 + smoothed.purifier.draws)
+    draws = torch.stack([noise(lane) for lane in lanes]) if lanes else None
+    purified = smoothed.purify(noisy, draws)
+    return [
+        ImageTriple(index, *(p.float().cpu().numpy() for p in pictures))
+        for index, *pictures in zip(shown, originals, noisy, purified, strict=False)
+    ]

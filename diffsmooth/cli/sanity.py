@@ -8,12 +8,12 @@ import torch
 from scipy.stats import binom
 from torch import Tensor, nn
 
-from diffsmooth.lit.data import ImageSet
+from diffsmooth.lit.data import ImageSet, Sample
 from diffsmooth.models.classifiers import pretrained_normalization
 from diffsmooth.models.dataset_info import CIFAR10, DatasetInfo, get_dataset_info
 from diffsmooth.models.input_layers import Resized, build_input_layer
-from diffsmooth.models.noise import NoiseKey, Purpose, VoteNoise
-from diffsmooth.models.smoothed_classifier import DrawsOfRun, SmoothedClassifier
+from diffsmooth.models.noise import NoiseKey, Purpose, draw_noise
+from diffsmooth.models.vote_function import DrawsOfRun, VoteFunction
 
 MOST_IMAGES = 100
 FEWEST_IMAGES = 20
@@ -52,7 +52,7 @@ def noisy_accuracy(
         purpose, seed: of the noise.
         device: where `classify` runs.
         batch: images a call.
-        draws: of a run of a random purifier, see `VoteNoise`.
+        draws: of a run of a random purifier.
     """
     indices = np.unique(
         np.linspace(0, len(images) - 1, min(total, len(images))).round().astype(int)
@@ -61,22 +61,20 @@ def noisy_accuracy(
     for start in range(0, len(indices), batch):
         samples = [images[int(index)] for index in indices[start : start + batch]]
         clean = torch.stack([sample.image for sample in samples])
-        noises = [
-            VoteNoise(
-                NoiseKey(seed, purpose, images.info.name, "", sample.original_index),
-                0,
-                tuple(sample.image.shape),
-                draws,
-            )
-            for sample in samples
-        ]
-        noisy = clean + sigma * torch.cat([noise.take(1) for noise in noises])
 
-        def draws_of(run: int, noises: list[VoteNoise] = noises) -> Tensor | None:
-            each = [noise.draws_of(run) for noise in noises]
-            return (
-                torch.cat([d for d in each if d is not None], dim=1).to(device) if draws else None
-            )
+        def noise(lane: int, samples: list[Sample] = samples) -> Tensor:
+            keys = [
+                NoiseKey(seed, purpose, images.info.name, "", sample.original_index)
+                for sample in samples
+            ]
+            shape = tuple(samples[0].image.shape)
+            return torch.cat([draw_noise(key, 1, shape, lane=lane) for key in keys])
+
+        def draws_of(run: int, noise: Callable[[int], Tensor] = noise) -> Tensor | None:
+            lanes = range(1 + run * draws, 1 + (run + 1) * draws)
+            return torch.stack([noise(lane) for lane in lanes]).to(device) if draws else None
+
+        noisy = clean + sigma * noise(0)
 
         labels = torch.tensor([sample.label for sample in samples])
         with torch.inference_mode():
@@ -132,7 +130,7 @@ def measure_input_layers(
 
 
 def check_sanity(
-    smoothed: SmoothedClassifier,
+    f: VoteFunction,
     images: ImageSet,
     votes_ahead: int,
     seed: int,
@@ -146,20 +144,12 @@ def check_sanity(
     total = min(MOST_IMAGES, len(images), votes_ahead // 10)
     if total < FEWEST_IMAGES:
         return None
-    smoothed = smoothed.to(device)
+    f = f.to(device)
     accuracy = noisy_accuracy(
-        lambda x, draws_of: smoothed.answer(x, draws_of)[0],
-        images,
-        total,
-        smoothed.noise_level,
-        "sanity",
-        seed,
-        device,
-        smoothed.batch,
-        smoothed.purifier.draws,
+        f.answer, images, total, f.noise_level, "sanity", seed, device, f.batch, f.purifier.draws
     )
     # Hardly better than guessing, for all that these images tell at the 1 % level?
-    guessing = 1 / smoothed.num_classes
+    guessing = 1 / f.num_classes
     useful = guessing + min(0.5 * guessing, 0.05)
     if binom.sf(accuracy.correct - 1, accuracy.total, useful) > 0.01:
         raise ValueError(

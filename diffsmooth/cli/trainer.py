@@ -10,9 +10,7 @@ from lightning.fabric.plugins.environments import TorchElasticEnvironment
 from lightning.pytorch.plugins.environments import SLURMEnvironment
 from lightning.pytorch.strategies import DDPStrategy
 
-from diffsmooth.cli.device import fix_numerics
 from diffsmooth.cli.options import SmoothingOptions
-from diffsmooth.lit.progress import CertificationProgress
 
 ONE_RUN = timedelta(days=30)  # ranks may end hours apart
 
@@ -24,7 +22,6 @@ def build_trainer(options: SmoothingOptions) -> pl.Trainer:
         ValueError: devices that are not there, or not those that a launcher started.
     """
     _hush()
-    fix_numerics()
     processes = options.devices * options.num_nodes
     slurm = SLURMEnvironment.detect()
     started = processes
@@ -49,7 +46,7 @@ def build_trainer(options: SmoothingOptions) -> pl.Trainer:
             logger=False,
             enable_checkpointing=False,
             enable_model_summary=False,
-            callbacks=[CertificationProgress()],
+            enable_progress_bar=False,  # ours is of the whole job
         )
     except (RuntimeError, ImportError, pl.utilities.exceptions.MisconfigurationException) as error:
         raise ValueError(str(error)) from error

@@ -1,85 +1,134 @@
-"""The certification predict loop: one image a step, sharded over the ranks."""
+"""The certification predict loop: images of many ranks through an engine that fills its batches."""
 
 import json
-import time
 from collections.abc import Callable
-from typing import Any
+from dataclasses import dataclass
+from typing import NamedTuple
 
 import lightning.pytorch as pl
 import torch
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Dataset
 
-from diffsmooth.lit.data.images import Batch, ImageSet, Sample
+from diffsmooth.lit.data.images import ImageSet, Sample
 from diffsmooth.lit.gather import from_all_ranks, gather_records
 from diffsmooth.lit.journal import JournalWriter
 from diffsmooth.lit.outputs import OutputError, Outputs, RunContext
+from diffsmooth.lit.progress import JobProgress
+from diffsmooth.lit.shared_work import SharedWork, Turns
 from diffsmooth.lit.stopping import StopOnSigterm
-from diffsmooth.models.noise import NoiseKey
+from diffsmooth.models.engine import IN_FLIGHT, Task, VoteEngine
+from diffsmooth.models.noise import NoiseKey, SourceName, noise_source
 from diffsmooth.models.smoothed_classifier import SmoothedClassifier
-from diffsmooth.stats import ImageRecord, Plan
+from diffsmooth.stats import Certificate, ImageRecord, Plan
+
+FAILURES_IN_A_ROW = 10  # then it is not the images
+
+
+class CertificationError(ValueError):
+    """Certification cannot go on."""
+
+
+class Loaded(NamedTuple):
+    """An image as it came from the disk, or the error instead."""
+
+    index: int
+    sample: Sample | None
+    error: str
+
+
+class Guarded(Dataset[Loaded]):
+    """A dataset whose broken items are told, not raised: one must not end the run."""
+
+    def __init__(self, images: ImageSet) -> None:
+        self._images = images
+
+    def __len__(self) -> int:
+        return len(self._images)
+
+    def __getitem__(self, index: int) -> Loaded:
+        try:
+            return Loaded(index, self._images[index], "")
+        except Exception as error:
+            return Loaded(index, None, f"{type(error).__name__}: {error}")
+
+
+@dataclass(frozen=True)
+class Work:
+    """What is certified, and how.
+
+    Attributes:
+        smoothed: the smoothed classifier.
+        plan: how many votes to ask for, and what to conclude.
+        images: the dataset.
+        selection: indices of the images to do.
+        noise: where the votes' noise comes from.
+        in_flight: images at once, at most, on each rank.
+        check: run by rank zero before anything is written; raises ValueError to stop the run.
+        prepare: run by every rank when the networks are on their device, before the first vote.
+    """
+
+    smoothed: SmoothedClassifier
+    plan: Plan
+    images: ImageSet
+    selection: list[int]
+    noise: SourceName = "numpy"
+    in_flight: int = IN_FLIGHT
+    check: Callable[[], None] = lambda: None
+    prepare: Callable[[], None] = lambda: None
 
 
 class CertificationModule(pl.LightningModule):
     """Runs a plan on each selected image: `trainer.predict(module, return_predictions=False)`.
 
     Every image goes to the journal when it is done, and the images that a journal already holds are
-    left out, so that running the same command again goes on where it stopped.
+    left out, so that running the same command again goes on where it stopped. An image that raises
+    is recorded, too, and tried again then.
 
     Args:
-        smoothed: the smoothed classifier.
-        plan: how many votes to ask for, and what to conclude.
-        images: the dataset.
-        selection: indices of the images to do.
+        work: what to do.
         outputs: the run's files; rank zero claims them.
         context: goes into the manifest.
         overwrite: whether the files of a different run may be replaced.
-        check: run by rank zero before anything is written; raises ValueError to stop the run.
     """
 
-    def __init__(
-        self,
-        smoothed: SmoothedClassifier,
-        plan: Plan,
-        images: ImageSet,
-        selection: list[int],
-        outputs: Outputs,
-        context: RunContext,
-        overwrite: bool,
-        check: Callable[[], None] = lambda: None,
-    ) -> None:
+    def __init__(self, work: Work, outputs: Outputs, context: RunContext, overwrite: bool) -> None:
         super().__init__()
         # There may be fewer images than ranks.
         self.allow_zero_length_dataloader_with_multiple_devices = True
-        self.smoothed = smoothed
-        self.plan = plan
-        self.images = images
-        self.selection = selection
+        self.smoothed = work.smoothed
+        self.work = work
         self.outputs = outputs
         self.records: list[ImageRecord] = []
-        self.pending: list[int] = []
-        self.on_votes: Callable[[int], None] | None = None
         self._context = context
         self._overwrite = overwrite
-        self._check = check
         self._stop = StopOnSigterm()
+        self._failures = 0
+        self._progress: JobProgress | None = None
 
     def setup(self, stage: str) -> None:
         # Here, and not before: Lightning sets the threads of its own accord when it launches.
         torch.set_num_threads(self.outputs.identity.threads)
         self._agree()
-        selected = set(self.selection)
-        self.records = [r for r in self.outputs.read_records() if r.index in selected]
+        selected = set(self.work.selection)
+        known = [r for r in self.outputs.read_records() if r.index in selected]
+        self.records = [record for record in known if not record.error]
         done = set().union(*from_all_ranks({record.index for record in self.records}))
-        pending = [index for index in self.selection if index not in done]
-        self.pending = pending[self.global_rank :: self.trainer.world_size]
+        pending = [index for index in self.work.selection if index not in done]
+        self._shared = SharedWork(pending, self._address())
         self._journal = JournalWriter(self.outputs.new_part(self.global_rank))
+        if self.global_rank == 0 and pending:
+            self._progress = JobProgress(self.work.plan, self.records, len(self.work.selection))
+
+    def _address(self) -> str:
+        environment = getattr(self.trainer.strategy, "cluster_environment", None)
+        return "localhost" if environment is None else environment.main_address
 
     def _agree(self) -> None:
         """Rank zero claims the files; all ranks must be the same run, or all fail alike."""
         problem = ""
         if self.global_rank == 0:
             try:
-                self._check()
+                self.work.check()
                 self.outputs.claim(self._context, self._overwrite)
             except ValueError as error:
                 problem = str(error)
@@ -96,23 +145,65 @@ class CertificationModule(pl.LightningModule):
         identity = self.outputs.identity
         return NoiseKey(identity.seed, identity.command, identity.dataset, identity.split, index)
 
-    def predict_dataloader(self) -> DataLoader[Sample]:
-        return DataLoader(self.images, batch_size=1, sampler=self.pending)
+    def predict_dataloader(self) -> DataLoader[Loaded]:
+        return DataLoader(Guarded(self.work.images), batch_size=None, sampler=Turns(self._shared))
+
+    def transfer_batch_to_device(
+        self, batch: Loaded, device: torch.device, dataloader_idx: int
+    ) -> Loaded:
+        return batch  # the engine adds the noise where it is made
 
     def on_predict_start(self) -> None:
         self._stop.install(self.trainer)
+        self.work.prepare()
+        self._engine = VoteEngine(
+            self.smoothed,
+            self.work.plan,
+            noise_source(self.work.noise, self.device),
+            self.work.in_flight,
+        )
 
-    def predict_step(self, batch: Batch, batch_idx: int) -> None:
-        index, label = int(batch.original_index), int(batch.label)
-        key = self.noise_key(index)
-        start = time.perf_counter()
-        certificate = self.smoothed.run_plan(batch.image[0], key, self.plan, label, self.on_votes)
-        record = ImageRecord(index, label, time.perf_counter() - start, certificate)
+    def predict_step(self, batch: Loaded, batch_idx: int) -> None:
+        if batch.sample is None:
+            label = int(self.work.images.labels[batch.index])
+            self._shared.report(0, [self._record(batch.index, label, None, batch.error, 0.0)])
+        else:
+            key = self.noise_key(batch.index)
+            self._engine.submit(Task(batch.sample.image, key, batch.sample.label))
+        while not self._engine.needs_task:
+            self._advance()
+
+    def on_predict_end(self) -> None:
+        with self._engine:
+            while not self._engine.is_idle:
+                self._advance()
+
+    def _advance(self) -> None:
+        before = self._engine.votes_cast
+        finished = []
+        for task, certificate, error, seconds in self._engine.step():
+            assert task.label is not None
+            said = "" if error is None else f"{type(error).__name__}: {error}"
+            finished.append(self._record(task.key.image, task.label, certificate, said, seconds))
+        self._shared.report(self._engine.votes_cast - before, finished)
+        self._show_progress()
+        self._stop.exit_if_requested(self.global_rank)
+
+    def _record(
+        self, index: int, label: int, certificate: Certificate | None, error: str, seconds: float
+    ) -> ImageRecord:
+        certificate = certificate or self.work.plan.nothing(self.smoothed.sigma)
+        record = ImageRecord(index, label, seconds, certificate, error)
         self._journal.append(record)
         self.records.append(record)
+        self._failures = self._failures + 1 if error else 0
+        if self._failures == FAILURES_IN_A_ROW:
+            raise CertificationError(f"{self._failures} images in a row failed, the last: {error}")
+        return record
 
-    def on_predict_batch_end(self, outputs: Any, batch: Any, batch_idx: int, _: int = 0) -> None:
-        self._stop.exit_if_requested(self.global_rank)
+    def _show_progress(self) -> None:
+        if self._progress is not None and self._progress.is_due:
+            self._progress.show(self._shared.totals())
 
     def gather(self) -> list[ImageRecord] | None:
         """All images' records on rank zero, None elsewhere. Every rank must call it.
@@ -121,8 +212,13 @@ class CertificationModule(pl.LightningModule):
             GatherError: see `gather_records`.
         """
         self._stop.install(self.trainer)  # Lightning has put back what was there before
-        return gather_records(
-            self.records,
-            self.selection,
-            while_waiting=lambda: self._stop.exit_if_requested(self.global_rank),
-        )
+        self._shared.flush()
+
+        def wait() -> None:
+            self._stop.exit_if_requested(self.global_rank)
+            self._show_progress()
+
+        records = gather_records(self.records, self.work.selection, wait)
+        if self._progress is not None:
+            self._progress.close(self._shared.totals())
+        return records

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from diffsmooth import __version__
-from diffsmooth.models.noise import BLOCK, Purpose
+from diffsmooth.models.noise import Purpose
 
 
 @dataclass(frozen=True)
@@ -18,7 +18,7 @@ class RunIdentity:
 
     Attributes:
         command: "certify" or "predict", the purpose of the votes.
-        dataset, split, data: name, split, and fingerprint of the images.
+        dataset, split, data, size: name, split, fingerprint and number of the images.
         skip, max: every skip-th image, up to but without index max (-1: all).
         classifier, diffusion: sha256 of the checkpoints; "" where there is none.
         arch, input_layer: of the classifier.
@@ -28,15 +28,18 @@ class RunIdentity:
         plan: the plan and its parameters.
         batch: votes a forward pass, the fixed shape.
         threads: of a process, on the CPU.
-        precision: float32 or bf16.
+        precision: float32, tf32 (float32 by TF32 products, on CUDA) or bf16.
+        compile: whether the networks were compiled.
+        noise_source: the generator of the votes' noise.
         hardware: kind of device that computed.
-        noise_source, diffsmooth, torch, numpy: generator and versions.
+        diffsmooth, torch, numpy: versions.
     """
 
     command: Purpose
     dataset: str
     split: str
     data: str
+    size: int
     skip: int
     max: int
     classifier: str
@@ -57,11 +60,18 @@ class RunIdentity:
     batch: int
     threads: int
     precision: str
+    compile: bool
+    noise_source: str
     hardware: str
-    noise_source: str = f"numpy-philox4x64, blocks of {BLOCK}"
     diffsmooth: str = __version__
     torch: str = torch.__version__
     numpy: str = np.__version__
+
+    @property
+    def selection(self) -> list[int]:
+        """Indices of the images, ascending."""
+        stop = self.size if self.max < 0 else min(self.max, self.size)
+        return list(range(0, stop, self.skip))
 
     def to_json(self) -> str:
         return json.dumps(asdict(self), indent=2)

@@ -1,5 +1,6 @@
 """The journal: one line an image, safe on disk before the next image begins."""
 
+import errno
 import os
 from pathlib import Path
 
@@ -7,26 +8,37 @@ from diffsmooth.stats import ImageRecord
 from diffsmooth.stats.results import parse_journal
 
 
+class JournalError(ValueError):
+    """A journal cannot be written."""
+
+
 class JournalWriter:
     """Appends records to a file of its own.
 
     Args:
-        path: the file; no other process writes to it.
+        path: the file; no other process writes to it, and none after an error.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
 
     def append(self, record: ImageRecord) -> None:
-        """Writes one line, in one call, through to the disk."""
+        """Writes one line, in one call, through to the disk.
+
+        Raises:
+            JournalError: it did not all get there, as on a full disk.
+        """
         line = (record.to_json() + "\n").encode()
-        handle = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
         try:
-            if os.write(handle, line) != len(line):
-                raise OSError(f"{self.path}: the disk took only a part of a journal line")
-            os.fsync(handle)
-        finally:
-            os.close(handle)
+            handle = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+            try:
+                if os.write(handle, line) != len(line):
+                    raise OSError(errno.ENOSPC, "the disk took only a part of a line")
+                os.fsync(handle)
+            finally:
+                os.close(handle)
+        except OSError as error:
+            raise JournalError(f"{self.path}: cannot be written ({error.strerror})") from error
 
 
 def read_journal(path: Path) -> list[ImageRecord]:
@@ -42,7 +54,7 @@ def read_journal(path: Path) -> list[ImageRecord]:
 
 
 def merge_records(records: list[ImageRecord]) -> list[ImageRecord]:
-    """One record an image, by ascending index.
+    """One record an image, by ascending index; one that failed counts only where none is better.
 
     Raises:
         ValueError: two records of an image whose certificates differ.
@@ -50,6 +62,10 @@ def merge_records(records: list[ImageRecord]) -> list[ImageRecord]:
     merged: dict[int, ImageRecord] = {}
     for record in records:
         known = merged.setdefault(record.index, record)
+        if known.error:
+            merged[record.index] = known = record
+        if record.error:
+            continue
         if known.certificate != record.certificate or known.label != record.label:
             raise ValueError(
                 f"two records of image {record.index} differ: the votes are not the same"

@@ -4,6 +4,7 @@ import fcntl
 import json
 import os
 import platform
+import re
 import shutil
 import time
 from pathlib import Path
@@ -28,7 +29,32 @@ class RunContext(NamedTuple):
     classifier: str
     diffusion: str
     data_root: str
+    shard: str = ""
     host: str = platform.node()
+
+
+class Shard(NamedTuple):
+    """One of `total` equal parts of a run's images, by independent processes; from 1 on."""
+
+    number: int
+    total: int
+
+    @classmethod
+    def parse(cls, text: str) -> "Shard":
+        """The shard of a text such as 3/16.
+
+        Raises:
+            ValueError: not such a text.
+        """
+        found = re.fullmatch(r"(\d+)/(\d+)", text)
+        shard = cls(*map(int, found.groups())) if found else cls(0, 0)
+        if not 1 <= shard.number <= shard.total:
+            raise ValueError(f"shard must be I/K with 1 <= I <= K, such as 1/16, got {text!r}")
+        return shard
+
+    def part_of(self, selection: list[int]) -> list[int]:
+        """This shard's images."""
+        return selection[self.number - 1 :: self.total]
 
 
 class OutputFiles:
@@ -76,12 +102,16 @@ class Outputs:
     Args:
         files: their names.
         identity: of the run. Parts and the final files are of this identity only.
+        shard: of a process that does a part of the run only.
     """
 
-    def __init__(self, files: OutputFiles, identity: RunIdentity) -> None:
+    def __init__(
+        self, files: OutputFiles, identity: RunIdentity, shard: Shard | None = None
+    ) -> None:
         self.files = files
         self.identity = identity
-        self._lock: int | None = None
+        self.shard = shard
+        self._locks: dict[str, int] = {}
 
     def claim(self, context: RunContext, overwrite: bool) -> None:
         """Takes the files for the run, or finds that they are of this very run (resume).
@@ -99,11 +129,16 @@ class Outputs:
         try:
             if files.table.is_dir():
                 raise OutputError(f"{files.table}: is a folder, a file is wanted")
-            stranger = self._stranger()
-            if stranger and not overwrite:
-                raise OutputError(f"{stranger}: choose another outfile, or --overwrite")
+            self._refuse_stranger(overwrite)  # before anything is written
             files.parts.mkdir(parents=True, exist_ok=True)
-            self._take_lock()
+            # Shards that start at once take their turn.
+            self._lock("lock.claim", fcntl.LOCK_EX, wait=True)
+            stranger = self._refuse_stranger(overwrite)
+            # Shards work side by side; the whole, and what replaces files, wants them all.
+            together = self.shard is not None and not stranger
+            self._lock("lock", fcntl.LOCK_SH if together else fcntl.LOCK_EX)
+            if self.shard:
+                self._lock(f"lock.{self.shard.number}of{self.shard.total}", fcntl.LOCK_EX)
             if stranger:
                 for path in (files.table, files.journal, files.manifest, files.figure):
                     path.unlink(missing_ok=True)
@@ -114,23 +149,49 @@ class Outputs:
                 "context": context._asdict(),
             }
             _write(files.manifest, json.dumps(manifest, indent=2) + "\n")
+            if self.shard and stranger:
+                self._lock("lock", fcntl.LOCK_SH)  # from now on, others may join
+            self._unlock("lock.claim")
         except OSError as error:
             raise OutputError(f"{files.table}: cannot be written ({error.strerror})") from error
 
-    def _take_lock(self) -> None:
-        handle = os.open(self.files.parts / "lock", os.O_RDWR | os.O_CREAT)
+    def hold(self) -> None:
+        """Keeps all others from the files of a run that was claimed before.
+
+        Raises:
+            OutputError: a process is at work on them.
+        """
+        if self.files.parts.is_dir():
+            self._lock("lock", fcntl.LOCK_EX)
+
+    def _lock(self, name: str, kind: int, wait: bool = False) -> None:
+        path = self.files.parts / name
+        handle = self._locks.get(name)
+        if handle is None:
+            handle = self._locks[name] = os.open(path, os.O_RDWR | os.O_CREAT)
         try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            os.close(handle)
-            raise OutputError(f"{self.files.table}: another process is at work on it") from error
-        self._lock = handle
+            fcntl.flock(handle, kind if wait else kind | fcntl.LOCK_NB)
+            # A run that ended in between has removed the folder, and this file with it.
+            ours = path.exists() and os.path.samestat(os.fstat(handle), path.stat())
+        except BlockingIOError:
+            ours = False
+        if not ours:
+            self.release()
+            raise OutputError(f"{self.files.table}: another process is at work on it")
+
+    def _unlock(self, name: str) -> None:
+        os.close(self._locks.pop(name))
 
     def release(self) -> None:
         """Ends the claim, as the end of the process does."""
-        if self._lock is not None:
-            os.close(self._lock)
-            self._lock = None
+        for name in list(self._locks):
+            self._unlock(name)
+
+    def _refuse_stranger(self, overwrite: bool) -> str:
+        stranger = self._stranger()
+        if stranger and not overwrite:
+            raise OutputError(f"{stranger}: choose another outfile, or --overwrite")
+        return stranger
 
     def _stranger(self) -> str:
         """What among the files is of another run, in words; "" if nothing is."""
@@ -142,7 +203,8 @@ class Outputs:
         if stored is not None:
             difference = self.identity.difference(stored)
             return f"{files.table} belongs to a different run ({difference})" if difference else ""
-        for path in (files.table, files.journal, files.figure, files.parts):
+        parts = sorted(files.parts.glob("*.jsonl"))
+        for path in (files.table, files.journal, files.figure, *parts):
             if path.exists():
                 return f"{path} exists and is not of a run of ours"
         return ""
@@ -180,7 +242,8 @@ class Outputs:
         try:
             _write(files.journal, "".join(record.to_json() + "\n" for record in records))
             _write(files.table, to_tsv(records, columns))
-            shutil.rmtree(files.parts)
+            if files.parts.is_dir():
+                shutil.rmtree(files.parts)
             self.release()
         except OSError as error:
             raise OutputError(f"{files.table}: cannot be written ({error.strerror})") from error
@@ -188,8 +251,12 @@ class Outputs:
 
 def _write(path: Path, text: str) -> None:
     partial = path.with_name(f".{path.name}.{os.getpid()}")
-    with open(partial, "w") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(partial, path)
+    try:
+        with open(partial, "w") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(partial, path)
+    except OSError:
+        partial.unlink(missing_ok=True)
+        raise

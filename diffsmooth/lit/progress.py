@@ -1,77 +1,84 @@
-"""Progress of certification: a bar over images and one over the votes of the current image."""
+"""Progress of a whole job: images, votes a second, accuracy so far, time left."""
 
 import sys
-from typing import Any
+import time
+from collections import deque
 
-import lightning.pytorch as pl
-from lightning.pytorch.callbacks import ProgressBar
 from tqdm import tqdm
 
-from diffsmooth.lit.certification import CertificationModule
+from diffsmooth.lit.shared_work import Totals
+from diffsmooth.stats import FixedSampleSize, ImageRecord, Plan
 
 QUIET_INTERVAL = 30.0  # seconds between lines where the output is not a terminal
+WINDOW = 60.0  # seconds over which votes a second are measured
+ENOUGH = 10  # finished images that tell what a sequential plan costs
 
 
-class CertificationProgress(ProgressBar):
-    """Two bars with rates and remaining times, on rank zero, for its share of the images."""
+class JobProgress:
+    """A bar over the images of all ranks.
 
-    def __init__(self) -> None:
-        super().__init__()
-        self._enabled = True
+    Args:
+        plan: of the run.
+        before: records of earlier starts; they count as images, not as speed.
+        total: images, with those.
+    """
 
-    def disable(self) -> None:
-        self._enabled = False
-
-    def enable(self) -> None:
-        self._enabled = True
-
-    def on_predict_start(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
-        assert isinstance(module, CertificationModule)
-        if not self._enabled or trainer.global_rank != 0:
-            return
+    def __init__(self, plan: Plan, before: list[ImageRecord], total: int) -> None:
         terminal = sys.stderr.isatty()
-        share = f" of rank 0 (of {trainer.world_size})" if trainer.world_size > 1 else ""
-        interval = 0.1 if terminal else QUIET_INTERVAL
-        self._images = tqdm(
-            total=len(module.pending),
-            desc=f"images{share}",
-            unit="image",
-            mininterval=interval,
-            maxinterval=max(interval, 10.0),
-            dynamic_ncols=True,
+        self._interval = 0.2 if terminal else QUIET_INTERVAL
+        self._plan = plan
+        correct = [record for record in before if record.correct]
+        self._before = Totals(
+            len(before), len(correct), sum(record.certificate.radius for record in correct)
         )
-        self._votes = tqdm(
-            total=module.plan.max_votes,
-            desc="votes of this image",
-            unit="vote",
-            leave=False,
-            disable=not terminal,
+        self._samples: deque[tuple[float, int]] = deque([(time.monotonic(), 0)])
+        self._shown_at = 0.0
+        self._bar = tqdm(
+            total=total,
+            initial=len(before),
+            desc="images",
+            bar_format="{desc}: {n_fmt}/{total_fmt} |{bar}| {elapsed}{postfix}",
             dynamic_ncols=True,
+            miniters=total + 1,  # shown by us
         )
-        module.on_votes = self._count_votes
 
-    def _count_votes(self, votes: int) -> None:
-        self._votes.update(votes)
+    @property
+    def is_due(self) -> bool:
+        """Whether it is time to show something new."""
+        return time.monotonic() - self._shown_at > self._interval
 
-    def on_predict_batch_end(
-        self,
-        trainer: pl.Trainer,
-        module: pl.LightningModule,
-        outputs: Any,
-        batch: Any,
-        batch_idx: int,
-        dataloader_idx: int = 0,
-    ) -> None:
-        assert isinstance(module, CertificationModule)
-        if not self._enabled or trainer.global_rank != 0:
-            return
-        correct = sum(record.correct for record in module.records) / len(module.records)
-        mean = sum(r.certificate.radius for r in module.records if r.correct) / len(module.records)
-        self._images.set_postfix_str(f"accuracy {correct:.3f}, radius {mean:.3f}", refresh=False)
-        self._images.update()
-        self._votes.reset()
+    def show(self, totals: Totals) -> None:
+        """Shows the job's state: what all ranks have done since the start."""
+        now = self._shown_at = time.monotonic()
+        self._samples.append((now, totals.votes))
+        while now - self._samples[0][0] > WINDOW and len(self._samples) > 2:
+            self._samples.popleft()
+        since, votes = self._samples[0]
+        rate = (totals.votes - votes) / max(now - since, 1e-9)
+        self._bar.n = images = self._before.images + totals.images
+        parts = [f"{rate:,.0f} votes/s"]
+        if images:
+            accuracy = (self._before.correct + totals.correct) / images
+            radius = (self._before.radius + totals.radius) / images
+            parts.append(f"certified {accuracy:.3f}, mean radius {radius:.3f}")
+        left = self._seconds_left(totals, rate)
+        parts.append("ETA ?" if left is None else f"ETA {tqdm.format_interval(left)}")
+        self._bar.set_postfix_str("; ".join(parts), refresh=False)
+        self._bar.refresh()
 
-    def on_predict_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
-        if self._enabled and trainer.global_rank == 0:
-            self._votes.close()
-            self._images.close()
+    def _seconds_left(self, totals: Totals, rate: float) -> float | None:
+        assert self._bar.total is not None
+        images_left = self._bar.total - self._before.images - totals.images
+        if not images_left:
+            return 0.0
+        if isinstance(self._plan, FixedSampleSize) or totals.images < ENOUGH:
+            each = float(self._plan.max_votes)
+        else:
+            each = totals.finished_votes / totals.images
+        begun = totals.votes - totals.finished_votes
+        return max(images_left * each - begun, 0.0) / rate if rate else None
+
+    def close(self, totals: Totals) -> None:
+        """Shows the end."""
+        self.show(totals)
+        self._bar.close()

@@ -1,35 +1,54 @@
 """Which number format the layers compute in."""
 
+from typing import Literal, get_args
+
 import torch
+
+Precision = Literal["float32", "tf32", "bf16"]
 
 # Lightning's words for them.
 ALIASES = {"bf16-mixed": "bf16", "32": "float32", "32-true": "float32"}
 
 
 def autocast(precision: str, device_type: str) -> torch.autocast:
-    """The context in which networks run at a precision: "float32", or "bf16" in the layers."""
+    """The context in which networks run at a precision: "bf16" casts in the layers."""
     return torch.autocast(device_type, torch.bfloat16, enabled=precision == "bf16")
 
 
 def resolve_precision(precision: str, device_type: str) -> str:
-    """ "float32" or "bf16" (autocast layers; image, noise and counts stay float32).
+    """ "float32", "tf32" or "bf16" (autocast layers; image, noise and counts stay float32).
 
     Args:
         precision: "auto" takes bf16 where the hardware computes in it. The choice depends on the
-            hardware's capability, never on a timing, so that it is the same each time.
+            hardware's capability, never on a timing, so that it is the same each time. "tf32" is
+            never taken of its own accord.
         device_type: "cpu" or "cuda".
 
     Raises:
-        ValueError: another word.
+        ValueError: another word; tf32 elsewhere than on CUDA.
     """
     precision = ALIASES.get(precision, precision)
-    if precision in ("float32", "bf16"):
+    if precision == "tf32" and device_type != "cuda":
+        raise ValueError(f"precision tf32 is of CUDA devices, not of {device_type}")
+    if precision in get_args(Precision):
         return precision
     if precision != "auto":
-        raise ValueError(f"precision must be auto, float32 or bf16, got {precision!r}")
+        raise ValueError(f"precision must be auto, float32, tf32 or bf16, got {precision!r}")
     if device_type == "cuda":
         return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "float32"
     if device_type == "cpu":
         can = torch.cpu.get_capabilities()  # "bf16" is ARM's name
         return "bf16" if any(map(can.get, ("avx512_bf16", "amx_bf16", "bf16"))) else "float32"
     return "float32"
+
+
+def fix_numerics(precision: str = "float32") -> None:
+    """No choice of kernels by timing, and float32 means float32: f must be one fixed function.
+
+    Args:
+        precision: as resolved; "tf32" lets matrix products of float32 run in TF32.
+    """
+    torch.backends.cudnn.deterministic = True
+    torch.backends.cudnn.benchmark = False
+    torch.backends.cudnn.allow_tf32 = precision == "tf32"
+    torch.backends.cuda.matmul.allow_tf32 = precision == "tf32"

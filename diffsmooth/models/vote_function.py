@@ -2,13 +2,14 @@
 
 import math
 from collections.abc import Callable
+from typing import get_args
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from diffsmooth.models.local_smoothing import LocalSmoothing
-from diffsmooth.models.precision import autocast
+from diffsmooth.models.precision import Precision, autocast
 from diffsmooth.models.purifiers import Purifier
 
 
@@ -34,7 +35,8 @@ class VoteFunction(nn.Module):
         num_classes: at least 2.
         batch: votes a forward pass. Every pass has this one shape (the last is padded), since
             kernels round differently at other shapes, and f must be one fixed function.
-        precision: "float32", or "bf16" to autocast the layers.
+        precision: "float32", or "bf16" to autocast the layers; "tf32" is float32 here, see
+            `fix_numerics`.
 
     Raises:
         ValueError: sigma <= 0 or beyond the purifier's schedule; num_classes < 2; batch < 1;
@@ -57,8 +59,8 @@ class VoteFunction(nn.Module):
             raise ValueError(f"num_classes must be at least 2, got {num_classes}")
         if batch < 1:
             raise ValueError(f"batch must be at least 1, got {batch}")
-        if precision not in ("float32", "bf16"):
-            raise ValueError(f"precision must be float32 or bf16, got {precision!r}")
+        if precision not in get_args(Precision):
+            raise ValueError(f"precision must be float32, tf32 or bf16, got {precision!r}")
         self.noise_level = purifier.noise_level(sigma)
         self.purifier = purifier
         self.local_smoothing = local_smoothing

@@ -1,0 +1,59 @@
+"""`diffsmooth merge`: the table of a run whose shards have done all images."""
+
+from pathlib import Path
+
+from diffsmooth.cli.errors import OneLineParser, user_errors
+from diffsmooth.cli.predict import prediction_text
+from diffsmooth.cli.publish import publish
+from diffsmooth.cli.run import report_failures
+from diffsmooth.lit.identity import RunIdentity
+from diffsmooth.lit.outputs import OutputError, OutputFiles, Outputs
+from diffsmooth.stats import ImageRecord
+from diffsmooth.stats.results import CERTIFY_COLUMNS, PREDICT_COLUMNS
+
+
+def main(args: list[str] | None = None, prog: str = "diffsmooth merge") -> None:
+    """Runs the command on `args`, by default the process's."""
+    parser = OneLineParser(prog=prog, description=__doc__)
+    parser.add_argument("outfile", type=str, help="the OUTFILE that the shards were given")
+    parser.add_argument("--logdir", type=str, default="logs", help="folder of TensorBoard events")
+    namespace = parser.parse_args(args)
+    with user_errors(prog):
+        files = OutputFiles(namespace.outfile)
+        identity = _stored_identity(files)
+        records = merge(Outputs(files, identity))
+    if identity.command == "predict":
+        print(prediction_text(files, records))
+    else:
+        publish(files, records, Path(namespace.logdir), [], prog)
+    report_failures(prog, records)
+
+
+def merge(outputs: Outputs) -> list[ImageRecord]:
+    """Writes the table and the journal of a run that is complete.
+
+    Raises:
+        OutputError: images are missing, a shard is at work, or the files cannot be written.
+    """
+    outputs.hold()
+    records = outputs.read_records()
+    wanted, done = outputs.identity.selection, {record.index for record in records}
+    missing = [index for index in wanted if index not in done]
+    if missing:
+        raise OutputError(
+            f"{outputs.files.table}: {len(missing)} of {len(wanted)} images are missing, the first "
+            f"is {missing[0]}: run the shards to their end"
+        )
+    columns = PREDICT_COLUMNS if outputs.identity.command == "predict" else CERTIFY_COLUMNS
+    outputs.finish(records, columns)
+    return records
+
+
+def _stored_identity(files: OutputFiles) -> RunIdentity:
+    stored = files.stored_identity()
+    if stored is None:
+        raise OutputError(f"{files.manifest}: no such file: there is no run to merge")
+    try:
+        return RunIdentity(**stored)
+    except TypeError as error:
+        raise OutputError(f"{files.manifest}: not of this version of diffsmooth") from error

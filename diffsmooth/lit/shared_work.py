@@ -1,0 +1,129 @@
+"""What the ranks of a job share while they work: whose turn an image is, and how far all are.
+
+Images cost very different numbers of votes under a sequential plan, so each rank takes the next
+image when it has votes to fill; which rank does what changes no result.
+"""
+
+import time
+from collections.abc import Iterator
+from datetime import timedelta
+from typing import NamedTuple
+
+import torch.distributed as dist
+from torch.utils.data import Sampler
+
+from diffsmooth.lit.gather import GatherError, from_all_ranks
+from diffsmooth.stats import ImageRecord
+
+REPORT_SECONDS = 0.5  # between two reports of a rank
+PATIENCE = timedelta(minutes=5)  # with a rank that does not answer
+RADIUS_UNIT = 1e-6  # the store counts whole numbers
+
+
+class Totals(NamedTuple):
+    """What all ranks have done since the job started.
+
+    Attributes:
+        images: finished, `correct` of them correctly.
+        radius: sum of the radii of the correct ones.
+        votes: cast; `finished_votes` of them for finished images.
+    """
+
+    images: int = 0
+    correct: int = 0
+    radius: float = 0.0
+    votes: int = 0
+    finished_votes: int = 0
+
+
+class SharedWork:
+    """A counter of images to do, and totals, in a store of rank zero's.
+
+    Every rank must construct it, with the same images.
+
+    Args:
+        images: indices to do.
+        address: of rank zero's host, as the others see it.
+    """
+
+    def __init__(self, images: list[int], address: str) -> None:
+        self._images = images
+        self._store = _open_store(address)
+        self._unreported = Totals()
+        self._reported_at = time.monotonic()
+
+    def __len__(self) -> int:
+        return len(self._images)
+
+    def take(self) -> int | None:
+        """The next image's index, for the caller alone; None when all are taken.
+
+        Raises:
+            GatherError: rank zero is gone.
+        """
+        turn = self._add("taken", 1) - 1
+        return self._images[turn] if turn < len(self._images) else None
+
+    def report(self, votes: int, finished: list[ImageRecord]) -> None:
+        """Adds what this rank has done.
+
+        Raises:
+            GatherError: rank zero is gone.
+        """
+        correct = [record.certificate.radius for record in finished if record.correct]
+        fresh = Totals(
+            len(finished),
+            len(correct),
+            sum(correct),
+            votes,
+            sum(record.certificate.votes for record in finished),
+        )
+        self._unreported = Totals(*map(sum, zip(self._unreported, fresh, strict=True)))
+        if time.monotonic() - self._reported_at > REPORT_SECONDS:
+            self.flush()
+
+    def flush(self) -> None:
+        """Reports at once."""
+        for name, value in self._unreported._asdict().items():
+            if value:
+                self._add(name, round(value / RADIUS_UNIT) if name == "radius" else value)
+        self._unreported = Totals()
+        self._reported_at = time.monotonic()
+
+    def totals(self) -> Totals:
+        """The sum over the ranks, as far as they have reported."""
+        values = Totals(*(self._add(name, 0) for name in Totals._fields))
+        return values._replace(radius=values.radius * RADIUS_UNIT)
+
+    def _add(self, name: str, value: int) -> int:
+        try:
+            return self._store.add(name, value)
+        except RuntimeError as error:
+            raise GatherError("another process ended early; the same command goes on") from error
+
+
+class Turns(Sampler[int]):
+    """Indices of the images whose turn is this rank's, taken one by one as they are asked for."""
+
+    def __init__(self, work: SharedWork) -> None:
+        self._work = work
+
+    def __iter__(self) -> Iterator[int]:
+        while (index := self._work.take()) is not None:
+            yield index
+
+    def __len__(self) -> int:
+        # At most; without a number, Lightning would take one image before its turn has come.
+        return len(self._work)
+
+
+def _open_store(address: str) -> dist.Store:
+    if not (dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1):
+        return dist.HashStore()
+    if dist.get_rank() == 0:
+        # Without waiting for the others: they learn the port from it.
+        served = dist.TCPStore(address, 0, is_master=True, wait_for_workers=False, timeout=PATIENCE)
+        from_all_ranks(served.port)
+        return served
+    port = from_all_ranks(0)[0]
+    return dist.TCPStore(address, port, is_master=False, timeout=PATIENCE)

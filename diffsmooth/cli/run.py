@@ -33,8 +33,10 @@ def run_job(job: Job, command: str, columns: tuple[str, ...]) -> list[ImageRecor
     try:
         trainer.predict(module, return_predictions=False)
         records = module.gather()
-        if records is not None and module.outputs.shard is None:
-            module.outputs.finish(records, columns)
+        if records is not None:
+            if module.outputs.shard is None:
+                module.outputs.finish(records, columns)
+            module.outputs.release()
         return records
     except ERRORS as error:
         # Only rank zero fails: a launcher that sees another rank fail kills rank zero, which would

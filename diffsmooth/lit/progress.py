@@ -15,7 +15,7 @@ ENOUGH = 10  # finished images that tell what a sequential plan costs
 
 
 class JobProgress:
-    """A bar over the images of all ranks.
+    """A bar over the images of all ranks; lines where the output is not a terminal.
 
     Args:
         plan: of the run.
@@ -24,8 +24,8 @@ class JobProgress:
     """
 
     def __init__(self, plan: Plan, before: list[ImageRecord], total: int) -> None:
-        terminal = sys.stderr.isatty()
-        self._interval = 0.2 if terminal else QUIET_INTERVAL
+        self._terminal = sys.stderr.isatty()
+        self._interval = 0.2 if self._terminal else QUIET_INTERVAL
         self._plan = plan
         correct = [record for record in before if record.correct]
         self._before = Totals(
@@ -40,7 +40,9 @@ class JobProgress:
             bar_format="{desc}: {n_fmt}/{total_fmt} |{bar}| {elapsed}{postfix}",
             dynamic_ncols=True,
             miniters=total + 1,  # shown by us
+            disable=not self._terminal,
         )
+        self._total = total
 
     @property
     def is_due(self) -> bool:
@@ -55,7 +57,7 @@ class JobProgress:
             self._samples.popleft()
         since, votes = self._samples[0]
         rate = (totals.votes - votes) / max(now - since, 1e-9)
-        self._bar.n = images = self._before.images + totals.images
+        images = self._before.images + totals.images
         parts = [f"{rate:,.0f} votes/s"]
         if images:
             accuracy = (self._before.correct + totals.correct) / images
@@ -63,12 +65,15 @@ class JobProgress:
             parts.append(f"certified {accuracy:.3f}, mean radius {radius:.3f}")
         left = self._seconds_left(totals, rate)
         parts.append("ETA ?" if left is None else f"ETA {tqdm.format_interval(left)}")
-        self._bar.set_postfix_str("; ".join(parts), refresh=False)
-        self._bar.refresh()
+        if self._terminal:
+            self._bar.n = images
+            self._bar.set_postfix_str("; ".join(parts), refresh=False)
+            self._bar.refresh()
+        else:
+            print(f"images {images}/{self._total}: {'; '.join(parts)}", file=sys.stderr, flush=True)
 
     def _seconds_left(self, totals: Totals, rate: float) -> float | None:
-        assert self._bar.total is not None
-        images_left = self._bar.total - self._before.images - totals.images
+        images_left = self._total - self._before.images - totals.images
         if not images_left:
             return 0.0
         if isinstance(self._plan, FixedSampleSize) or totals.images < ENOUGH:

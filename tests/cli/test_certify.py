@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -12,10 +13,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from diffsmooth.cli import certify, predict
+from diffsmooth.cli import certify, merge, predict
+from diffsmooth.lit.data.images import ArrayImages, Sample
 from diffsmooth.lit.journal import read_journal
 from diffsmooth.report import read_results
-from diffsmooth.stats import average_certified_radius
+from diffsmooth.stats import Certificate, ImageRecord, average_certified_radius
 
 REPOSITORY = Path(__file__).parents[2]
 Command = Callable[..., list[str]]
@@ -148,6 +150,11 @@ def test_two_processes_give_the_same_table_as_one(
     assert not (tmp_path / "two.parts").exists()
 
 
+def journaled(parts: Path) -> dict[int, ImageRecord]:
+    """What the processes of a running job have written."""
+    return {r.index: r for path in parts.glob("*.jsonl") for r in read_journal(path)}
+
+
 @pytest.mark.parametrize("end", [signal.SIGTERM, signal.SIGKILL])
 def test_a_stopped_run_goes_on_where_it_stopped(
     words: Command, run: Callable[[list[str]], None], tmp_path: Path, end: signal.Signals
@@ -156,17 +163,15 @@ def test_a_stopped_run_goes_on_where_it_stopped(
     process = start(words("o.txt", *many))
     parts = tmp_path / "o.parts"
     deadline = time.monotonic() + 200
-    done: list[int] = []
-    while len(done) < 2:
+    while len(journaled(parts)) < 2:
         assert time.monotonic() < deadline
         assert process.poll() is None, process.communicate()
         time.sleep(0.02)
-        done = [r.index for path in parts.glob("*.jsonl") for r in read_journal(path)]
     process.send_signal(end)
     _, errors = process.communicate(timeout=100)
     assert process.returncode == (75 if end == signal.SIGTERM else -end), errors
     assert not (tmp_path / "o.txt").exists()
-    before = {r.index: r for path in parts.glob("*.jsonl") for r in read_journal(path)}
+    before = journaled(parts)
     assert 2 <= len(before) < 20
     run(words("o.txt", *many))
     run(words("whole.txt", *many))
@@ -176,21 +181,210 @@ def test_a_stopped_run_goes_on_where_it_stopped(
 
 
 def test_sigterm_reaches_all_processes_also_idle_ones(words: Command, tmp_path: Path) -> None:
-    """One image and two processes: rank one waits for rank zero, which finishes its image."""
-    process = start(words("o.txt", "--devices", "2", "--max", "1", "--N", "4000"))
+    """One image and two processes: rank one waits for rank zero, which gives its image up."""
+    process = start(words("o.txt", "--devices", "2", "--max", "1", "--N", "100000000"))
     assert process.stderr is not None
-    seen = ""
-    while "images of rank 0" not in seen:  # the bar ends its lines with a carriage return
-        character = process.stderr.read(1)
-        assert character, seen
-        seen += character
-    time.sleep(1)
+    line = process.stderr.readline()
+    while "votes/s" not in line:
+        assert line
+        line = process.stderr.readline()
     process.send_signal(signal.SIGTERM)
     _, errors = process.communicate(timeout=100)
     assert process.returncode == 75, errors
     assert "the same command goes on from here" in errors
-    (part,) = (tmp_path / "o.parts").glob("*.jsonl")
-    assert len(read_journal(part)) == 1
+    assert journaled(tmp_path / "o.parts") == {}
+
+
+@pytest.mark.parametrize("victim", [0, 1])
+def test_killing_either_of_two_processes_ends_both_and_loses_nothing(
+    words: Command, run: Callable[[list[str]], None], tmp_path: Path, victim: int
+) -> None:
+    sequential = [
+        "--plan", "group_sequential", "--N", "1000", "--skip", "20",
+        "--purifier", "none", "--m", "1", "--local_noise_sd", "0",
+    ]  # fmt: skip
+    process = start(words("o.txt", "--devices", "2", *sequential))
+    parts = tmp_path / "o.parts"
+    deadline = time.monotonic() + 200
+    while len(journaled(parts)) < 3:
+        assert time.monotonic() < deadline
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.02)
+    (child,) = map(
+        int, Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+    )
+    os.kill((process.pid, child)[victim], signal.SIGKILL)
+    process.communicate(timeout=100)
+    assert process.returncode != 0
+    while Path(f"/proc/{child}").exists():  # nobody computes on
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    before = journaled(parts)
+    assert 3 <= len(before) < 50
+    run(words("o.txt", *sequential))
+    run(words("whole.txt", *sequential))
+    assert certificates(tmp_path / "o.jsonl") == certificates(tmp_path / "whole.jsonl")
+    after = {r.index: r for r in read_journal(tmp_path / "o.jsonl")}
+    assert all(after[index] == record for index, record in before.items())  # not done again
+
+
+def certificates(path: Path) -> list[Certificate]:
+    return [record.certificate for record in read_journal(path)]
+
+
+def test_shards_give_the_table_of_the_whole(
+    words: Command,
+    run: Callable[[list[str]], None],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    second = start(words("o.txt", "--shard", "2/2", "--devices", "2"))
+    run(words("o.txt", "--shard", "1/2"))
+    assert "shard 1/2: its 3 images are done; when all shards are: diffsmooth merge" in (
+        capsys.readouterr().out
+    )
+    _, errors = second.communicate(timeout=200)
+    assert second.returncode == 0, errors
+    assert not (tmp_path / "o.txt").exists()
+    merge.main([str(tmp_path / "o.txt"), "--logdir", str(tmp_path / "logs")])
+    assert "certified accuracy   95 % interval" in capsys.readouterr().out
+    run(words("whole.txt"))
+    assert rows(tmp_path / "o.txt") == rows(tmp_path / "whole.txt")
+    assert certificates(tmp_path / "o.jsonl") == certificates(tmp_path / "whole.jsonl")
+    run(words("o.txt", "--shard", "1/2"))  # finished: says so again, computes nothing
+    merge.main([str(tmp_path / "o.txt"), "--logdir", str(tmp_path / "logs")])
+    assert rows(tmp_path / "o.txt") == rows(tmp_path / "whole.txt")
+
+
+def test_merging_refuses_gaps(
+    words: Command,
+    run: Callable[[list[str]], None],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    run(words("o.txt", "--shard", "1/2"))
+    for out, message in (
+        ("o.txt", "2 of 5 images are missing, the first is 200: run the shards to their end"),
+        ("p.txt", "p.manifest.json: no such file: there is no run to merge"),
+    ):
+        with pytest.raises(SystemExit) as stopped:
+            merge.main([str(tmp_path / out)])
+        assert stopped.value.code == 2
+        assert message in capsys.readouterr().err
+    assert not (tmp_path / "o.txt").exists()
+
+
+def test_two_nodes_of_torchrun(
+    words: Command, run: Callable[[list[str]], None], tmp_path: Path
+) -> None:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    torchrun = [
+        "-m", "torch.distributed.run", "--nnodes", "2", "--nproc_per_node", "1",
+        "--master_addr", "127.0.0.1", "--master_port", str(port),
+    ]  # fmt: skip
+    arguments = ["certify.py", *words("two.txt", "--num_nodes", "2")]
+    nodes = [start(arguments, (*torchrun, "--node_rank", str(rank))) for rank in (0, 1)]
+    for node in nodes:
+        _, errors = node.communicate(timeout=300)
+        assert node.returncode == 0, errors
+    run(words("one.txt"))
+    assert rows(tmp_path / "two.txt") == rows(tmp_path / "one.txt")
+
+
+def test_an_image_that_raises_is_recorded_and_the_others_go_on(
+    words: Command,
+    run: Callable[[list[str]], None],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    run(words("whole.txt"))
+    capsys.readouterr()
+    item = ArrayImages.__getitem__
+
+    def broken(self: ArrayImages, index: int) -> Sample:
+        if index == 400:
+            raise OSError("a bad sector")
+        return item(self, index)
+
+    with monkeypatch.context() as patched, pytest.raises(SystemExit) as stopped:
+        patched.setattr(ArrayImages, "__getitem__", broken)
+        run(words("o.txt"))
+    assert stopped.value.code == 1
+    errors = capsys.readouterr().err
+    assert "image 400 failed: OSError: a bad sector" in errors
+    assert "1 of 5 images failed and count as abstained" in errors
+    table, whole = rows(tmp_path / "o.txt"), rows(tmp_path / "whole.txt")
+    assert table[3] == ["400", "4", "-1", "0.000000", "0"]
+    assert table[:3] + table[4:] == whole[:3] + whole[4:]
+    run(words("o.txt"))  # tried again
+    assert rows(tmp_path / "o.txt") == whole
+
+
+def test_a_run_whose_images_all_raise_stops(
+    words: Command,
+    run: Callable[[list[str]], None],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def broken(self: ArrayImages, index: int) -> Sample:
+        raise OSError("no disk")
+
+    monkeypatch.setattr(ArrayImages, "__getitem__", broken)
+    with pytest.raises(SystemExit) as stopped:
+        run(words("o.txt", "--skip", "10"))
+    assert stopped.value.code == 2
+    assert "10 images in a row failed, the last: OSError: no disk" in capsys.readouterr().err
+    assert not (tmp_path / "o.txt").exists()
+
+
+def test_images_in_flight_change_nothing_also_after_a_resume(
+    words: Command, run: Callable[[list[str]], None], tmp_path: Path
+) -> None:
+    sequential = ["--plan", "group_sequential", "--N", "500", "--skip", "100"]
+    run(words("one.txt", *sequential, "--in_flight", "1"))
+    run(words("o.txt", *sequential, "--max", "1000", "--shard", "1/3", "--in_flight", "3"))
+    run(words("o.txt", *sequential, "--max", "1000"))  # the rest of them
+    run(words("many.txt", *sequential))
+    expected = certificates(tmp_path / "one.jsonl")
+    assert certificates(tmp_path / "many.jsonl") == expected
+    assert certificates(tmp_path / "o.jsonl") == expected
+    assert len({len(c.looks) for c in expected}) > 1
+    assert all(c.looks[-1].n == c.n for c in expected)
+
+
+def test_the_sequential_plan_says_what_it_did(
+    words: Command,
+    run: Callable[[list[str]], None],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    run(words("o.txt", "--plan", "group_sequential", "--radii", "0", "0.3", "--N", "400"))
+    out = capsys.readouterr().out
+    assert "plan group_sequential" in out
+    assert "average certified radius >= " in out
+    identity = json.loads((tmp_path / "o.manifest.json").read_text())["identity"]
+    assert "radii=(0.0, 0.3)" in identity["plan"]
+    run(words("l.txt", "--plan", "group_sequential", "--label_aware", "--N", "400"))
+    assert "n/a: label-aware" in capsys.readouterr().out
+
+
+def test_the_device_source_of_noise_is_another_run(
+    words: Command,
+    run: Callable[[list[str]], None],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    run(words("o.txt"))
+    run(words("d.txt", "--noise", "device"))
+    assert certificates(tmp_path / "d.jsonl") != certificates(tmp_path / "o.jsonl")
+    with pytest.raises(SystemExit):
+        run(words("o.txt", "--noise", "device"))
+    assert "belongs to a different run (noise_source was 'numpy-philox" in capsys.readouterr().err
 
 
 def test_a_launchers_processes_must_match_the_options(
@@ -306,7 +500,16 @@ MISTAKES = [
     (["--purifier", "none", "--runs", "3"], "runs is of purifier multistep, not of none"),
     (["--purifier", "none", "--pad", "reflect"], "pad has no meaning with purifier none"),
     (["--logdir", str(REPOSITORY / "setup.cfg" / "x")], "setup.cfg is not a folder that can be"),
-    (["--precision", "16-true"], "precision must be auto, float32 or bf16"),
+    (["--precision", "16-true"], "precision must be auto, float32, tf32 or bf16"),
+    (["--precision", "tf32"], "precision tf32 is of CUDA devices, not of cpu"),
+    (["--noise", "white"], "noise must be numpy or device, got 'white'"),
+    (["--compile", "maybe"], "compile must be auto, true or false, got 'maybe'"),
+    (["--shard", "0/2"], "shard must be I/K with 1 <= I <= K, such as 1/16, got '0/2'"),
+    (["--in_flight", "0"], "in_flight must be at least 1"),
+    (["--plan", "lucky"], "plan must be fixed or group_sequential, got 'lucky'"),
+    (["--radii", "0.5"], "radii is of plan group_sequential, not of fixed"),
+    (["--plan", "group_sequential", "--tolerance", "2"], "tolerance must be in (0, 1), got 2"),
+    (["--plan", "group_sequential", "--radii", "-1"], "radii"),
     (["--dataset", "minst"], "unknown dataset 'minst': known are fashion_mnist,"),
     (["--split", "train"], "fashion_mnist_sample holds test images only"),
     (["--classifier", "nowhere.pt"], "nowhere.pt: no such checkpoint"),

@@ -7,15 +7,15 @@ from test_journal import make_record
 
 from diffsmooth.lit.identity import RunIdentity
 from diffsmooth.lit.journal import JournalWriter
-from diffsmooth.lit.outputs import OutputError, OutputFiles, Outputs, RunContext
+from diffsmooth.lit.outputs import OutputError, OutputFiles, Outputs, RunContext, Shard
 from diffsmooth.stats.results import CERTIFY_COLUMNS
 
 IDENTITY = RunIdentity(
-    command="certify", dataset="d", split="test", data="0", skip=1, max=-1, classifier="a",
+    command="certify", dataset="d", split="test", data="0", size=9, skip=1, max=-1, classifier="a",
     diffusion="b", arch="c", input_layer="none", purifier="oneshot", convention="diffsmooth",
     steps=1, runs=1, pad="none", sigma=0.5, m=5,
     sigma_local=0.25, seed=0, local_seed=42,
-    plan="p", batch=50, threads=1, precision="float32", hardware="cpu",
+    plan="p", batch=50, threads=1, precision="float32", compile=False, noise_source="n", hardware="cpu",
 )  # fmt: skip
 CONTEXT = RunContext(1, 1, "cpu", "a.pt", "b.pt", "data")
 
@@ -23,8 +23,10 @@ CONTEXT = RunContext(1, 1, "cpu", "a.pt", "b.pt", "data")
 OTHER = dataclasses.replace(IDENTITY, sigma=0.25)
 
 
-def make_outputs(table: Path, identity: RunIdentity = IDENTITY) -> Outputs:
-    return Outputs(OutputFiles(table), identity)
+def make_outputs(
+    table: Path, identity: RunIdentity = IDENTITY, shard: Shard | None = None
+) -> Outputs:
+    return Outputs(OutputFiles(table), identity, shard)
 
 
 @pytest.mark.parametrize(
@@ -76,6 +78,52 @@ def test_two_processes_never_work_on_one_output(tmp_path: Path) -> None:
         with pytest.raises(OutputError, match="another process is at work on it"):
             make_outputs(tmp_path / "o.txt", identity).claim(CONTEXT, overwrite=True)
     first.release()
+
+
+def test_shards_work_side_by_side_but_not_the_same_one_twice(tmp_path: Path) -> None:
+    table = tmp_path / "o.txt"
+    shards = [make_outputs(table, shard=Shard(number, 3)) for number in (1, 2)]
+    for shard in shards:
+        shard.claim(CONTEXT, overwrite=False)
+    busy = "another process is at work on it"
+    for intruder in (make_outputs(table, shard=Shard(2, 3)), make_outputs(table)):
+        with pytest.raises(OutputError, match=busy):
+            intruder.claim(CONTEXT, overwrite=False)
+    with pytest.raises(OutputError, match=busy):
+        make_outputs(table, OTHER, Shard(3, 3)).claim(CONTEXT, overwrite=True)
+    with pytest.raises(OutputError, match=busy):
+        make_outputs(table).hold()
+    for shard in shards:
+        JournalWriter(shard.new_part(0)).append(make_record(shard.shard.number))  # type: ignore[union-attr]
+        shard.release()
+    whole = make_outputs(table)
+    whole.hold()
+    assert [r.index for r in whole.read_records()] == [1, 2]
+    with pytest.raises(OutputError, match=busy):
+        make_outputs(table, shard=Shard(3, 3)).claim(CONTEXT, overwrite=False)
+    whole.release()
+    other = make_outputs(table, OTHER, Shard(3, 3))
+    other.claim(CONTEXT, overwrite=True)
+    third = make_outputs(table, OTHER, Shard(1, 3))  # may join at once
+    third.claim(CONTEXT, overwrite=False)
+    for outputs in (other, third):
+        outputs.release()
+
+
+def test_shards_are_disjoint_and_complete() -> None:
+    selection = list(range(0, 100, 7))
+    parts = [Shard.parse(f"{i}/4").part_of(selection) for i in (1, 2, 3, 4)]
+    assert sorted(index for part in parts for index in part) == selection
+    for wrong in ("0/4", "5/4", "1", "1/0", "-1/2", "a/b"):
+        with pytest.raises(ValueError, match="shard must be I/K with 1 <= I <= K"):
+            Shard.parse(wrong)
+
+
+def test_a_run_of_others_parts_is_never_joined(tmp_path: Path) -> None:
+    (tmp_path / "o.parts").mkdir()
+    (tmp_path / "o.parts" / "x.jsonl").write_text("precious")
+    with pytest.raises(OutputError, match=r"x\.jsonl exists and is not of a run of ours"):
+        make_outputs(tmp_path / "o.txt").claim(CONTEXT, overwrite=False)
 
 
 def test_finishing_merges_the_parts_and_removes_them(tmp_path: Path) -> None:

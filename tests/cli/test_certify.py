@@ -285,7 +285,8 @@ def test_two_nodes_of_torchrun(
         "-m", "torch.distributed.run", "--nnodes", "2", "--nproc_per_node", "1",
         "--master_addr", "127.0.0.1", "--master_port", str(port),
     ]  # fmt: skip
-    arguments = ["certify.py", *words("two.txt", "--num_nodes", "2")]
+    # Without the dashes torchrun takes --m for one of its own options.
+    arguments = ["--", "certify.py", *words("two.txt", "--num_nodes", "2")]
     nodes = [start(arguments, (*torchrun, "--node_rank", str(rank))) for rank in (0, 1)]
     for node in nodes:
         _, errors = node.communicate(timeout=300)

@@ -1,8 +1,9 @@
 """Whether a run's networks are compiled."""
 
 import torch
+from torch.utils.flop_counter import FlopCounterMode
 
-from diffsmooth.models.inference import can_compile, compile_pays, flops_a_vote
+from diffsmooth.models.inference import can_compile, compile_pays
 from diffsmooth.models.vote_function import VoteFunction
 
 
@@ -29,3 +30,13 @@ def choose_compile(
     if reason:
         raise ValueError(f"compile: not possible here: {reason}")
     return True
+
+
+@torch.inference_mode()
+def flops_a_vote(f: VoteFunction) -> int:
+    """Floating-point operations of one vote: of all its reverse runs and local copies."""
+    noisy = torch.zeros(1, *f.local_smoothing.noise.shape[1:], device=f.device)
+    draws = noisy.expand(f.purifier.draws, *noisy.shape) if f.purifier.draws else None
+    with FlopCounterMode(display=False) as counter:
+        f.answer(noisy, lambda run: draws)
+    return counter.get_total_flops()

@@ -170,7 +170,8 @@ def add_options(parser: ArgumentParser, batch: int, skip: int, n: int) -> None:
         help="source of the votes' noise: numpy (the same on every device) or device (made where "
         "the networks run: for GPUs that one CPU core cannot keep up with)")  # fmt: skip
     add("--precision", type=str, default="auto",
-        help="float32, tf32 (CUDA), bf16 (layers only), or auto: bf16 where the hardware has it")  # fmt: skip
+        help="float32, tf32 (CUDA), bf16 (layers only), or auto: bf16 where the hardware "
+        "has it")  # fmt: skip
     add("--compile", type=word, nargs="?", const="true", default="auto",
         help="compile the networks: true, false, or auto, by the votes ahead")  # fmt: skip
     add("--in_flight", type=int, default=IN_FLIGHT,
@@ -181,8 +182,8 @@ def add_options(parser: ArgumentParser, batch: int, skip: int, n: int) -> None:
     add("--devices", type=int, default=1, help="processes on this host, one a device")
     add("--num_nodes", type=int, default=1, help="hosts")
     add("--shard", type=str | None, default=None,
-        help="I/K: do the I-th of K parts of the images (from 1/K to K/K), beside other processes "
-        "with the same OUTFILE in one folder; `diffsmooth merge OUTFILE` writes the table")  # fmt: skip
+        help="I/K: do the I-th of K parts of the images (1/K to K/K), beside other processes "
+        "with the same OUTFILE; `diffsmooth merge OUTFILE` writes the table")  # fmt: skip
     add("--logdir", type=str, default="logs", help="folder of the TensorBoard events")
     add("--overwrite", action=ActionYesNo, default=False,
         help="replace the files of a different run; the run's own are kept")  # fmt: skip

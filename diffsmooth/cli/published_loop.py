@@ -189,7 +189,7 @@ def _of_timesteps(values: np.ndarray, t: Tensor, like: Tensor) -> Tensor:
 class PublishedUNet(UNet):
     """Embeds the time of each sample; each residual block takes its SiLU anew."""
 
-    def forward(self, x: Tensor, times: Tensor) -> Tensor:
+    def forward(self, x: Tensor, times: Tensor) -> Tensor:  # type: ignore[override]
         embedding = self.embed_time(times)
         h = x
         skips = []
@@ -205,7 +205,7 @@ class PublishedUNet(UNet):
 class PublishedResBlock(ResBlock):
     """Scale and shift in separate operations."""
 
-    def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
+    def forward(self, x: Tensor, embedding: Tensor) -> Tensor:  # type: ignore[override]
         if self.resample:
             h = _resample(self.in_layers[:-1](x), self.resample)
             x = _resample(x, self.resample)
@@ -226,7 +226,7 @@ def _resample(x: Tensor, direction: str) -> Tensor:
 class PublishedAttention(AttentionBlock):
     """Attention weights in full, between 1 x 1 convolutions over (B, C, pixels)."""
 
-    def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
+    def forward(self, x: Tensor, embedding: Tensor) -> Tensor:  # type: ignore[override]
         b, c, height, width = x.shape
         flat = x.reshape(b, c, -1)
         qkv = self.qkv(self.norm(flat))

@@ -15,7 +15,8 @@ IDENTITY = RunIdentity(
     diffusion="b", arch="c", input_layer="none", purifier="oneshot", convention="diffsmooth",
     steps=1, runs=1, pad="none", sigma=0.5, m=5,
     sigma_local=0.25, seed=0, local_seed=42,
-    plan="p", batch=50, threads=1, precision="float32", compile=False, noise_source="n", hardware="cpu",
+    plan="p", batch=50, threads=1, precision="float32", compile=False, noise_source="n",
+    hardware="cpu",
 )  # fmt: skip
 CONTEXT = RunContext(1, 1, "cpu", "a.pt", "b.pt", "data")
 

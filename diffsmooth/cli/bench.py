@@ -1,66 +1,287 @@
-"""`diffsmooth bench`: votes a second of the shipped networks on this machine."""
+"""`diffsmooth bench`: votes a second of the published loop and of the engine on this machine."""
 
+import multiprocessing
+import resource
 import statistics
 import time
+from collections.abc import Callable
+from multiprocessing.synchronize import Barrier
+from typing import Any
 
 import torch
+from torch import Tensor
 
 from diffsmooth.cli.device import pick_device
-from diffsmooth.cli.errors import OneLineParser, fail
-from diffsmooth.models import (
-    IdentityPurifier,
-    LocalSmoothing,
-    OneShotPurifier,
-    SmoothedClassifier,
-    build_classifier,
-    build_unet,
-)
-from diffsmooth.models.dataset_info import FASHION_MNIST
-from diffsmooth.models.noise import NoiseKey
+from diffsmooth.cli.errors import OneLineParser, user_errors
+from diffsmooth.cli.published_loop import PublishedLoop
+from diffsmooth.cli.workloads import SIGMA, WORKLOADS, Setting, Workload
+from diffsmooth.lit.data import load_images
+from diffsmooth.models import SmoothedClassifier
+from diffsmooth.models.engine import Task, VoteEngine
+from diffsmooth.models.inference import can_compile
+from diffsmooth.models.noise import NoiseKey, NumpyNoise, Votes, noise_source
 from diffsmooth.models.presets import get_preset
+from diffsmooth.stats import GroupSequential, MajorityVote, Plan
 
-METHODS = ("Cohen", "diffusion denoised", "DiffSmooth m=5")
+SETTINGS = {
+    setting.name: setting
+    for setting in (
+        Setting("plain", "float32", prepared=False),
+        Setting("float32", "float32"),
+        Setting("bf16", "bf16"),
+        Setting("compiled", "bf16", compiled=True),
+    )
+}
+SECTIONS = ("speed", "memory", "processes", "sequential")
+MATRIX_SIDE = 2048
+KEY = NoiseKey(0, "certify", "bench", "test", 0)
+AGREEMENT_IMAGES, AGREEMENT_VOTES = 40, 50
 
 
 def main(args: list[str] | None = None, prog: str = "diffsmooth bench") -> None:
     """Runs the command on `args`, by default the process's."""
     parser = OneLineParser(prog=prog, description=__doc__)
-    parser.add_argument("--batch", type=int, default=50, help="votes a forward pass")
-    parser.add_argument("--votes", type=int, default=400, help="votes a repetition")
-    parser.add_argument("--repetitions", type=int, default=5, help="the median is printed")
+    add = parser.add_argument
+    add("--sections", type=str, nargs="+", default=list(SECTIONS),
+        help=f"what to measure, of {', '.join(SECTIONS)}")  # fmt: skip
+    add("--workloads", type=str, nargs="+", default=list(WORKLOADS),
+        help="of the speed: " + "; ".join(f"{w.name}: {w.title}" for w in WORKLOADS.values()))  # fmt: skip
+    add("--settings", type=str, nargs="+", default=list(SETTINGS),
+        help="of the engine: plain (float32, networks as loaded), float32 and bf16 (prepared for "
+        "many votes), compiled (bf16, compiled)")  # fmt: skip
+    add("--accelerator", type=str, default="auto", help="auto, cpu or gpu")
+    add("--noise", type=str, default="numpy", help="source of the votes' noise: numpy or device")
+    add("--batch", type=int, default=50, help="votes a forward pass")
+    add("--seconds", type=float, default=5.0, help="of a repetition of the published loop, about")
+    add("--repetitions", type=int, default=5, help="the median is printed")
+    add("--images", type=int, default=20, help="of the sequential section")
+    add("--n", "--N", dest="n", type=int, default=100_000,
+        help="votes of the memory and sequential sections")  # fmt: skip
     namespace = parser.parse_args(args)
-    for name in ("batch", "votes", "repetitions"):
-        if getattr(namespace, name) < 1:
-            fail(prog, f"{name} must be at least 1, got {getattr(namespace, name)}")
-    device = pick_device("auto")
-    print(f"{device}, torch {torch.__version__}, {torch.get_num_threads()} threads")
-    print(f"{'method':20} {'float32':>10} {'bf16':>10}   votes/s")
-    for method in METHODS:
-        models = [_smoothed(method, p, namespace.batch).to(device) for p in ("float32", "bf16")]
-        seconds: list[list[float]] = [[], []]
-        for repetition in range(namespace.repetitions + 1):  # interleaved; the first warms up
-            for model, times in zip(models, seconds, strict=True):
-                start = time.perf_counter()
-                _vote(model, namespace.votes)
-                if repetition:
-                    times.append(time.perf_counter() - start)
-        rates = [namespace.votes / statistics.median(times) for times in seconds]
-        print(f"{method:20} {rates[0]:10.0f} {rates[1]:10.0f}")
+    with user_errors(prog):
+        for name in ("batch", "repetitions", "images", "n"):
+            if getattr(namespace, name) < 1:
+                raise ValueError(f"{name} must be at least 1, got {getattr(namespace, name)}")
+        for name, known in (
+            ("sections", SECTIONS), ("workloads", WORKLOADS), ("settings", SETTINGS)
+        ):  # fmt: skip
+            for word in getattr(namespace, name):
+                if word not in known:
+                    raise ValueError(f"{name} must be of {', '.join(known)}, got {word!r}")
+        device = pick_device(namespace.accelerator)
+        noise_source(namespace.noise, device)
+        print(f"{_machine(device)}, torch {torch.__version__}, {torch.get_num_threads()} threads")
+        _print_matrix_peaks(device)
+        if "speed" in namespace.sections:
+            for name in namespace.workloads:
+                _print_speed(WORKLOADS[name], namespace, device)
+        if "memory" in namespace.sections:
+            _print_memory(namespace, device)
+        if "processes" in namespace.sections and device.type == "cpu":
+            _print_processes(namespace)
+        if "sequential" in namespace.sections:
+            _print_sequential(namespace, device)
 
 
-def _smoothed(method: str, precision: str, batch: int) -> SmoothedClassifier:
-    """The shipped architectures with fresh weights: their values do not change the speed."""
-    classifier = build_classifier("cifar_resnet20", 10, dataset=FASHION_MNIST)
-    m, sigma_local = (5, 0.25) if method.startswith("DiffSmooth") else (1, 0.0)
-    local = LocalSmoothing(classifier, m, sigma_local, FASHION_MNIST.image_shape)
-    purifier: IdentityPurifier | OneShotPurifier = IdentityPurifier()
-    if method != "Cohen":
-        preset = "small-gray32"
-        purifier = OneShotPurifier(build_unet(preset), get_preset(preset).schedule)
-    return SmoothedClassifier(purifier, local, 0.5, 10, batch, precision)
+def _machine(device: torch.device) -> str:
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return f"cpu ({torch.backends.cpu.get_cpu_capability()})"
 
 
-def _vote(model: SmoothedClassifier, votes: int) -> None:
-    shape = FASHION_MNIST.image_shape
-    key = NoiseKey(0, "certify", "bench", "test", 0)
-    model.count_votes(torch.full(shape, 0.5), model.vote_noise(key, 0, shape), votes)
+def _seconds(work: Callable[[], object], device: torch.device) -> float:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    start = time.perf_counter()
+    work()
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return time.perf_counter() - start
+
+
+def _print_matrix_peaks(device: torch.device) -> None:
+    for dtype in (torch.float32, torch.bfloat16):
+        a = torch.randn(MATRIX_SIDE, MATRIX_SIDE, device=device).to(dtype)
+        best = min(_seconds(lambda a=a: a @ a, device) for _ in range(10))  # type: ignore[misc]
+        print(f"matrix product, {dtype}: {2 * MATRIX_SIDE**3 / best / 1e9:,.0f} GFLOP/s")
+
+
+def _run(model: SmoothedClassifier, plan: Plan, image: Tensor, noise: str = "numpy") -> None:
+    with VoteEngine(model, plan, noise_source(noise, model.device)) as engine:  # type: ignore[arg-type]
+        engine.submit(Task(image, KEY))
+        (finished,) = engine.drain()
+    if finished.error is not None:
+        raise finished.error
+
+
+@torch.inference_mode()
+def _run_networks(model: SmoothedClassifier, noisy: Tensor, batches: int) -> None:
+    for _ in range(batches):
+        answers = model.answer(noisy, lambda run: None)
+    answers.cpu()
+
+
+def _print_speed(workload: Workload, namespace: Any, device: torch.device) -> None:
+    settings = [SETTINGS[name] for name in namespace.settings]
+    reason = can_compile(device)
+    if reason and SETTINGS["compiled"] in settings:
+        print(f"compiled is left out: {reason}")
+        settings.remove(SETTINGS["compiled"])
+    batch, shape = namespace.batch, workload.info.image_shape
+    published = _published(workload, batch, device)
+    models = [workload.smoothed(batch, setting, device) for setting in settings]
+    image = torch.full(shape, 0.5)
+    noisy = NumpyNoise().noisy([Votes(KEY, 0, 0, batch)], [image], SIGMA, batch).to(device)
+    published.count_votes(image, batch)
+    for model in models:  # compiles
+        _run(model, MajorityVote(batch), image)
+    once = _seconds(lambda: published.count_votes(image, batch), device)
+    batches = max(2, round(namespace.seconds / once))
+    votes = batches * batch
+    print(f"\n{workload.title}; batches of {batch}, {votes} votes a repetition")
+    loop: list[float] = []
+    engine: list[list[float]] = [[] for _ in models]
+    networks: list[list[float]] = [[] for _ in models]
+    for _ in range(namespace.repetitions):  # interleaved: the machine's speed drifts
+        loop.append(_seconds(lambda: published.count_votes(image, votes), device))
+        for i, model in enumerate(models):
+            run = lambda m=model: _run(m, MajorityVote(votes), image, namespace.noise)  # noqa: E731
+            engine[i].append(_seconds(run, device))
+            alone = lambda m=model: _run_networks(m, noisy, batches)  # noqa: E731
+            networks[i].append(_seconds(alone, device))
+    rate = votes / statistics.median(loop)
+    print(f"{'':22} votes/s   x published   outside the networks   votes as float32")
+    print(f"{'(a) published loop':22} {rate:7.1f}   {1:11.2f}")
+    agreements = _agreements(workload, models, settings, device)
+    for i, setting in enumerate(settings):
+        rate = votes / statistics.median(engine[i])
+        ratio = statistics.median(a / b for a, b in zip(loop, engine[i], strict=True))
+        outside = statistics.median(
+            1 - inside / whole for inside, whole in zip(networks[i], engine[i], strict=True)
+        )
+        print(
+            f"{f'(b) engine, {setting.name}':22} {rate:7.1f}   {ratio:11.2f}   "
+            f"{100 * outside:18.1f} %   {agreements[i]}"
+        )
+
+
+def _published(workload: Workload, batch: int, device: torch.device) -> PublishedLoop:
+    model = workload.smoothed(batch, SETTINGS["plain"], device)
+    return PublishedLoop(
+        None if workload.unet is None else model.purifier.unet,  # type: ignore[arg-type]
+        None if workload.unet is None else get_preset(workload.preset).schedule,
+        model.local_smoothing.classifier,
+        SIGMA,
+        workload.m,
+        workload.sigma_local,
+        workload.info.image_shape,
+        workload.info.num_classes,
+        batch,
+    )
+
+
+@torch.inference_mode()
+def _agreements(
+    workload: Workload,
+    models: list[SmoothedClassifier],
+    settings: list[Setting],
+    device: torch.device,
+) -> list[str]:
+    """Share of votes on real images that are those of float32, the networks as loaded."""
+    if workload.preset == "improved-cifar10":
+        return ["(random weights)"] * len(models)
+    images = load_images("fashion_mnist_sample", "data")
+    batch = models[0].batch
+    reference = workload.smoothed(batch, SETTINGS["plain"], device)
+    same, total = [0] * len(models), 0
+    for index in range(0, len(images), len(images) // AGREEMENT_IMAGES):
+        for first in range(0, AGREEMENT_VOTES, batch):
+            count = min(batch, AGREEMENT_VOTES - first)
+            votes = [Votes(KEY._replace(image=index), 0, first, count)]
+            noisy = NumpyNoise().noisy(votes, [images[index].image], SIGMA, batch).to(device)
+            expected = reference.answer(noisy, lambda run: None)[:count]
+            total += count
+            for i, model in enumerate(models):
+                answers = model.answer(noisy, lambda run: None)[:count]
+                same[i] += int((answers == expected).sum())
+    return [f"{100 * count / total:.2f} % of {total}" for count in same]
+
+
+def _in_processes(name: str, setting: str, batch: int, votes: int, processes: int) -> list[Any]:
+    """(seconds, peak bytes) of each of some processes of one thread that vote at once."""
+    context = multiprocessing.get_context("spawn")
+    barrier, results = context.Barrier(processes), context.Queue()
+    arguments = (name, setting, batch, votes, barrier, results)
+    children = [context.Process(target=_child, args=arguments) for _ in range(processes)]
+    for child in children:
+        child.start()
+    found = [results.get() for _ in children]
+    for child in children:
+        child.join()
+    return found
+
+
+def _child(name: str, setting: str, batch: int, votes: int, barrier: Barrier, results: Any) -> None:
+    torch.set_num_threads(1)
+    device = pick_device("cpu")
+    workload = WORKLOADS[name]
+    model = workload.smoothed(batch, SETTINGS[setting], device)
+    image = torch.full(workload.info.image_shape, 0.5)
+    _run(model, MajorityVote(batch), image)
+    barrier.wait()
+    seconds = _seconds(lambda: _run(model, MajorityVote(votes), image), device)
+    results.put((seconds, 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss))
+
+
+def _print_memory(namespace: Any, device: torch.device) -> None:
+    few, many = min(1000, namespace.n), namespace.n
+    peaks = []
+    for votes in (few, many):
+        if device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats(device)
+            model = WORKLOADS["cohen"].smoothed(namespace.batch, SETTINGS["bf16"], device)
+            _run(model, MajorityVote(votes), torch.full((1, 32, 32), 0.5), namespace.noise)
+            peaks.append(torch.cuda.max_memory_allocated(device))
+        else:
+            ((_, peak),) = _in_processes("cohen", "bf16", namespace.batch, votes, 1)
+            peaks.append(peak)
+    print(
+        f"\npeak memory (Cohen's method, bf16): {peaks[0] / 2**20:,.0f} MiB at N = {few:,}, "
+        f"{peaks[1] / 2**20:,.0f} MiB at N = {many:,}"
+    )
+
+
+def _print_processes(namespace: Any) -> None:
+    rates: list[list[float]] = [[], []]
+    votes = 20 * namespace.batch
+    for _ in range(namespace.repetitions):
+        for i, processes in enumerate((1, 2)):
+            found = _in_processes("small", "bf16", namespace.batch, votes, processes)
+            rates[i].append(sum(votes / seconds for seconds, _ in found))
+    one, two = map(statistics.median, rates)
+    ratio = statistics.median(b / a for a, b in zip(*rates, strict=True))
+    print(
+        f"\nprocesses of one thread (shipped networks, bf16): one {one:.1f} votes/s, two "
+        f"{two:.1f} votes/s, {ratio:.2f} times"
+    )
+
+
+def _print_sequential(namespace: Any, device: torch.device) -> None:
+    plan = GroupSequential(n=namespace.n)
+    images = load_images("fashion_mnist_sample", "data")
+    chosen = range(0, len(images), max(1, len(images) // namespace.images))
+    model = WORKLOADS["cohen"].smoothed(namespace.batch, SETTINGS["bf16"], device)
+    used = []
+    with VoteEngine(model, plan, noise_source(namespace.noise, device)) as engine:
+        for index in chosen:
+            engine.submit(Task(images[index].image, KEY._replace(image=index)))
+            while not engine.needs_task:
+                used += [f.certificate.votes for f in engine.step() if f.certificate]
+        used += [f.certificate.votes for f in engine.drain() if f.certificate]
+    mean = statistics.mean(used)
+    print(
+        f"\nsequential plan (Cohen's method, {len(used)} shipped images, radii "
+        f"{' '.join(f'{radius:g}' for radius in plan.radii)}): {mean:,.0f} votes an image on "
+        f"average, {min(used):,} to {max(used):,}; fixed: {plan.max_votes:,}; "
+        f"{plan.max_votes / mean:.1f} times fewer"
+    )

@@ -3,7 +3,6 @@
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import lightning.pytorch as pl
 import torch
@@ -28,7 +27,8 @@ class CertificationError(ValueError):
     """Certification cannot go on."""
 
 
-class Loaded(NamedTuple):
+@dataclass(frozen=True)
+class Loaded:
     """An image as it came from the disk, or the error instead."""
 
     index: int

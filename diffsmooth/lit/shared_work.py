@@ -71,14 +71,14 @@ class SharedWork:
             GatherError: rank zero is gone.
         """
         correct = [record.certificate.radius for record in finished if record.correct]
-        fresh = Totals(
-            len(finished),
-            len(correct),
-            sum(correct),
-            votes,
-            sum(record.certificate.votes for record in finished),
+        old = self._unreported
+        self._unreported = Totals(
+            old.images + len(finished),
+            old.correct + len(correct),
+            old.radius + sum(correct),
+            old.votes + votes,
+            old.finished_votes + sum(record.certificate.votes for record in finished),
         )
-        self._unreported = Totals(*map(sum, zip(self._unreported, fresh, strict=True)))
         if time.monotonic() - self._reported_at > REPORT_SECONDS:
             self.flush()
 

@@ -7,6 +7,7 @@ never depends on a rank, a batch or the order of work.
 import hashlib
 import json
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Literal, NamedTuple, Protocol, get_args
 
 import numpy as np
@@ -37,7 +38,8 @@ class NoiseKey(NamedTuple):
         return hashlib.blake2b(json.dumps(self).encode(), digest_size=size).digest()
 
 
-class Votes(NamedTuple):
+@dataclass(frozen=True)
+class Votes:
     """Consecutive votes of one image: numbers `first` .. `first + count - 1` of a stage.
 
     Stages of a plan are disjoint streams.

@@ -45,7 +45,7 @@ def main(args: list[str] | None = None, prog: str = "diffsmooth bench") -> None:
     add("--sections", type=str, nargs="+", default=list(SECTIONS),
         help=f"what to measure, of {', '.join(SECTIONS)}")  # fmt: skip
     add("--workloads", type=str, nargs="+", default=list(WORKLOADS),
-        help="of the speed: " + "; ".join(f"{w.name}: {w.title}" for w in WORKLOADS.values()))  # fmt: skip
+        help="; ".join(f"{w.name}: {w.title}" for w in WORKLOADS.values()))  # fmt: skip
     add("--settings", type=str, nargs="+", default=list(SETTINGS),
         help="of the engine: plain (float32, networks as loaded), float32 and bf16 (prepared for "
         "many votes), compiled (bf16, compiled)")  # fmt: skip

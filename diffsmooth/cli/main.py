@@ -14,7 +14,8 @@ COMMANDS = {
     "report": "certified accuracy of several runs side by side",
     "export": "the weights of a training checkpoint, without the optimiser's state",
     "doctor": "what a checkpoint is, whether it works, and what a run with it costs",
-    "bench": "votes a second on this machine",
+    "bench": "votes a second on this machine, beside the published loop",
+    "forecast": "votes, hours and load of a run to come",
 }
 
 

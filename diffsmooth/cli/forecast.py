@@ -1,0 +1,60 @@
+"""`diffsmooth forecast`: votes, hours and load of a run to come, from a small one."""
+
+from pathlib import Path
+
+import numpy as np
+
+from diffsmooth.cli.errors import OneLineParser, user_errors
+from diffsmooth.cli.plan_options import add_plan_options, build_plan
+from diffsmooth.lit.journal import read_journal
+from diffsmooth.stats import FixedSampleSize
+from diffsmooth.stats.forecast import forecast_votes, queue_load, striped_load
+
+
+def main(args: list[str] | None = None, prog: str = "diffsmooth forecast") -> None:
+    """Runs the command on `args`, by default the process's."""
+    parser = OneLineParser(prog=prog, description=__doc__)
+    add = parser.add_argument
+    add("pilot", type=str, help="journal (.jsonl) of a run on images of that kind, at that sigma")
+    add("--rate", type=float, required=True,
+        help="votes a second of one device, as `diffsmooth bench` or a progress bar shows")  # fmt: skip
+    add("--images", type=int, default=500, help="images of the run")
+    add("--devices", type=int, nargs="+", default=[1, 8, 64], help="numbers of devices")
+    add("--n", "--N", dest="n", type=int, default=100_000, help="votes an image, at most")
+    add("--alpha", type=float, default=0.001, help="failure probability an image")
+    add("--seed", type=int, default=0, help="of the simulation")
+    add_plan_options(parser)
+    parser.set_defaults(plan="group_sequential")
+    namespace = parser.parse_args(args)
+    with user_errors(prog):
+        for name, values in (("images", [namespace.images]), ("devices", namespace.devices)):
+            if min(values) < 1:
+                raise ValueError(f"{name} must be at least 1, got {min(values)}")
+        if not namespace.rate > 0:
+            raise ValueError(f"rate must be > 0, got {namespace.rate}")
+        path = Path(namespace.pilot)
+        if not path.is_file():
+            raise ValueError(f"{path}: no such file")
+        pilot = [record.certificate for record in read_journal(path)]
+        plan = build_plan(namespace)
+        rng = np.random.default_rng(namespace.seed)
+        votes = forecast_votes(pilot, plan, namespace.images, rng)
+    fixed = FixedSampleSize(namespace.n0, namespace.n, namespace.alpha).max_votes
+    low, middle, high = np.percentile(votes, [10, 50, 90])
+    print(
+        f"{plan.name}: {votes.mean():,.0f} votes an image on average (10 % take up to {low:,.0f}, "
+        f"half {middle:,.0f}, 90 % {high:,.0f}); fixed: {fixed:,}, "
+        f"{fixed / votes.mean():.1f} times as many"
+    )
+    print(
+        "devices   hours   longest / mean load   (as shards: hours, longest / mean)   fixed: hours"
+    )
+    for devices in namespace.devices:
+        mean = votes.sum() / devices
+        queue, striped = queue_load(votes, devices), striped_load(votes, devices)
+        whole = -(-namespace.images // devices) * fixed
+        second = 3600 * namespace.rate
+        print(
+            f"{devices:7}   {queue / second:5.3g}   {queue / mean:19.3f}   "
+            f"{striped / second:19.3g}, {striped / mean:14.3f}   {whole / second:12.3g}"
+        )

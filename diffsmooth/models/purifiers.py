@@ -151,16 +151,17 @@ class OneShotPurifier(Purifier):
 
     def _predict(self, x_t: Tensor, t: int) -> tuple[Tensor, Tensor | None]:
         """x_0 in [-1, 1] from x_t (B, C, H, W), and the variance's weights where learned."""
-        times, conditions = self._time(t, x_t.device), self._conditions.get(t)
+        times = self._time(t, x_t.device)
+        known = [self._conditions[t]] if t in self._conditions else []
         channels, height, width = x_t.shape[1:]
         rows, columns = ((self.pad_to or side) - side for side in (height, width))
         if rows or columns:
             top, left = rows // 2, columns // 2
             x = F.pad(x_t, (left, columns - left, top, rows - top), mode="reflect")
-            output = self.unet(x, times, conditions)
+            output = self.unet(x, times, *known)
             output = output[:, :, top : top + height, left : left + width]
         else:
-            output = self.unet(x_t, times, conditions)
+            output = self.unet(x_t, times, *known)
         output = output.float()
         abar = float(self.schedule.alphas_cumprod[t])
         epsilon = output[:, :channels]

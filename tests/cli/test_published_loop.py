@@ -55,7 +55,7 @@ def test_purified_images_and_answers_equal_ours(name: str) -> None:
     shape, classifier = info.image_shape, _classifier(info)
     purifier = OneShotPurifier(unet, schedule)
     ours = SmoothedClassifier(purifier, LocalSmoothing(classifier, 3, 0.25, shape), 0.5, 10)
-    noisy = ours.add_noise(torch.rand(shape), torch.randn(8, *shape))
+    noisy = torch.rand(shape) + ours.noise_level * torch.randn(8, *shape)
     with torch.no_grad():
         _spread_votes(classifier, ours.purify(noisy) + 0.25 * torch.randn(8, *shape))
     loop = PublishedLoop(unet, schedule, classifier, 0.5, 3, 0.25, shape, 10, batch=8)
@@ -118,7 +118,7 @@ def test_votes_on_the_same_noise_equal_ours(purify: bool) -> None:
     torch.manual_seed(2)
     image = torch.rand(shape)
     with torch.no_grad():
-        _spread_votes(classifier, ours.purify(ours.add_noise(image, torch.randn(20, *shape))))
+        _spread_votes(classifier, ours.purify(image + ours.noise_level * torch.randn(20, *shape)))
     loop = PublishedLoop(unet, schedule, classifier, 0.5, 1, 0.0, shape, 10, batch=20)
     torch.manual_seed(3)
     counts = loop.count_votes(image, 50)
@@ -129,7 +129,7 @@ def test_votes_on_the_same_noise_equal_ours(purify: bool) -> None:
         if purify:
             torch.randn(size, *shape)  # the sampling step's, which goes unused
         with torch.inference_mode():
-            answers = ours.confidence(ours.add_noise(image, noise)).argmax(dim=1)
+            answers = ours.confidence(image + ours.noise_level * noise).argmax(dim=1)
         expected += np.bincount(answers, minlength=10)
     assert counts.tolist() == expected.tolist()
     assert counts.max() < 50

@@ -17,7 +17,7 @@ def main(args: list[str] | None = None, prog: str = "diffsmooth forecast") -> No
     add = parser.add_argument
     add("pilot", type=str, help="journal (.jsonl) of a run on images of that kind, at that sigma")
     add("--rate", type=float, required=True,
-        help="votes a second of one device, as `diffsmooth bench` or a progress bar shows")  # fmt: skip
+        help="votes a second of a device, as `diffsmooth bench` shows them")  # fmt: skip
     add("--images", type=int, default=500, help="images of the run")
     add("--devices", type=int, nargs="+", default=[1, 8, 64], help="numbers of devices")
     add("--n", "--N", dest="n", type=int, default=100_000, help="votes an image, at most")

@@ -11,6 +11,7 @@ from lightning.pytorch.plugins.environments import SLURMEnvironment
 from lightning.pytorch.strategies import DDPStrategy
 
 from diffsmooth.cli.options import SmoothingOptions
+from diffsmooth.lit.stopping import end_with_parent
 
 ONE_RUN = timedelta(days=30)  # ranks may end hours apart
 
@@ -24,8 +25,10 @@ def build_trainer(options: SmoothingOptions) -> pl.Trainer:
     _hush()
     processes = options.devices * options.num_nodes
     slurm = SLURMEnvironment.detect()
+    launched = slurm or TorchElasticEnvironment.detect()
+    end_with_parent(launched)
     started = processes
-    if slurm or TorchElasticEnvironment.detect():
+    if launched:
         started = int(os.environ["SLURM_NTASKS" if slurm else "WORLD_SIZE"])
     if started != processes:
         raise ValueError(

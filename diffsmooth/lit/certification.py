@@ -187,7 +187,14 @@ class CertificationModule(pl.LightningModule):
             finished.append(self._record(task.key.image, task.label, certificate, said, seconds))
         self._shared.report(self._engine.votes_cast - before, finished)
         self._show_progress()
-        self._stop.exit_if_requested(self.global_rank)
+        self._exit_if_stopped()
+
+    def _exit_if_stopped(self) -> None:
+        """All ranks stop when one is told to: alone, the others could not finish the run."""
+        if self._stop.requested and not self._shared.is_stopped:
+            self._shared.stop()
+        if self._shared.is_stopped:
+            self._stop.exit(self.global_rank)
 
     def _record(
         self, index: int, label: int, certificate: Certificate | None, error: str, seconds: float
@@ -215,8 +222,9 @@ class CertificationModule(pl.LightningModule):
         self._shared.flush()
 
         def wait() -> None:
-            self._stop.exit_if_requested(self.global_rank)
+            self._shared.report(0, [])
             self._show_progress()
+            self._exit_if_stopped()
 
         records = gather_records(self.records, self.work.selection, wait)
         if self._progress is not None:

@@ -168,7 +168,7 @@ class Outputs:
         path = self.files.parts / name
         handle = self._locks.get(name)
         if handle is None:
-            handle = self._locks[name] = os.open(path, os.O_RDWR | os.O_CREAT)
+            handle = self._locks[name] = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
         try:
             fcntl.flock(handle, kind if wait else kind | fcntl.LOCK_NB)
             # A run that ended in between has removed the folder, and this file with it.

@@ -51,6 +51,8 @@ class JobProgress:
 
     def show(self, totals: Totals) -> None:
         """Shows the job's state: what all ranks have done since the start."""
+        if not totals.votes:
+            return
         now = self._shown_at = time.monotonic()
         self._samples.append((now, totals.votes))
         while now - self._samples[0][0] > WINDOW and len(self._samples) > 2:

@@ -51,6 +51,7 @@ class SharedWork:
         self._store = _open_store(address)
         self._unreported = Totals()
         self._reported_at = time.monotonic()
+        self.is_stopped = False
 
     def __len__(self) -> int:
         return len(self._images)
@@ -82,6 +83,11 @@ class SharedWork:
         if time.monotonic() - self._reported_at > REPORT_SECONDS:
             self.flush()
 
+    def stop(self) -> None:
+        """Tells all ranks to stop; `is_stopped` says so on each after its next report."""
+        self._add("stopped", 1)
+        self.is_stopped = True
+
     def flush(self) -> None:
         """Reports at once."""
         for name, value in self._unreported._asdict().items():
@@ -89,6 +95,7 @@ class SharedWork:
                 self._add(name, round(value / RADIUS_UNIT) if name == "radius" else value)
         self._unreported = Totals()
         self._reported_at = time.monotonic()
+        self.is_stopped = self._add("stopped", 0) > 0
 
     def totals(self) -> Totals:
         """The sum over the ranks, as far as they have reported."""

@@ -27,10 +27,12 @@ class FusedConv(nn.Module):
         self.bias = nn.Parameter(folded.bias.detach(), requires_grad=False)
         self.window: tuple[Any, ...] = (conv.padding, conv.stride, conv.dilation, conv.groups)
         self.relu = relu
+        # What torch's own compiler calls for frozen weights.
+        self.by_onednn = conv.weight.device.type == "cpu" and torch.backends.mkldnn.is_available()
 
     def forward(self, x: Tensor, plus: Tensor | None = None) -> Tensor:
         """x (B, into, H, W) in the weights' number format; plus, like the result."""
-        if x.device.type == "cpu" and torch.backends.mkldnn.is_available():
+        if self.by_onednn:
             return self._by_onednn(x, plus)
         padding, stride, dilation, groups = self.window
         h = F.conv2d(x, self.weight, self.bias, stride, padding, dilation, groups)
@@ -39,7 +41,6 @@ class FusedConv(nn.Module):
         return F.relu(h) if self.relu else h
 
     def _by_onednn(self, x: Tensor, plus: Tensor | None) -> Tensor:
-        # What torch's own compiler calls for frozen weights.
         relu = "relu" if self.relu else None
         op, weights = torch.ops.mkldnn._convolution_pointwise, (self.weight, self.bias)
         if plus is None:

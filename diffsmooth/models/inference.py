@@ -1,5 +1,7 @@
 """What makes the networks of a vote function fast, without a choice that depends on a timing."""
 
+import ctypes
+import sys
 import sysconfig
 from pathlib import Path
 
@@ -20,6 +22,8 @@ from diffsmooth.models.vote_function import VoteFunction
 # subclass may standardise its weights first, say, which autocast would leave to float32.
 CAST = (nn.Conv1d, nn.Conv2d, nn.Linear, Pointwise, FusedConv)
 
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of malloc.h
+
 # FLOPs of a run from which compiling pays. On 2 CPU cores it takes 40 to 90 seconds and saves about
 # a tenth of the time at 4e11 FLOP/s. For a GPU an estimate: two minutes, and a third at 1e14.
 WORTH_COMPILING = {"cpu": 3e14, "cuda": 3e16}
@@ -38,6 +42,8 @@ def prepare(f: VoteFunction, compiled: bool = False) -> None:
             takes a minute then, unless torch's cache on disk has the code.
     """
     smoothing, purifier = f.local_smoothing, f.purifier
+    if f.device.type == "cpu":
+        _keep_memory()
     for parent in smoothing.modules():
         for name, child in parent.named_children():
             if type(child) is CifarResNet:
@@ -55,6 +61,19 @@ def prepare(f: VoteFunction, compiled: bool = False) -> None:
         smoothing.compile(dynamic=False, mode=mode)
         if isinstance(purifier, OneShotPurifier):
             purifier.unet.compile(dynamic=False, mode=mode)
+
+
+def _keep_memory() -> None:
+    """Keeps the memory of freed tensors for the next ones, in the whole process.
+
+    glibc returns large ones to the system, which then clears each page anew.
+    """
+    if sys.platform != "linux":
+        return
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)  # musl has none
+    if mallopt is not None:
+        for parameter, value in ((M_TRIM_THRESHOLD, 2**31 - 1), (M_MMAP_THRESHOLD, 2**30)):
+            mallopt(parameter, value)
 
 
 def can_compile(device: torch.device) -> str:

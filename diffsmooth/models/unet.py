@@ -13,9 +13,6 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 GROUPS = 32  # of every GroupNorm, as published
-# From this width on, channels-last memory is the faster one on a CPU in bf16, too: 1.4 times for
-# the published CIFAR-10 network, 2.4 times for the ImageNet one. Small ones lose in GroupNorm.
-WIDE = 128
 
 
 class UNetConfig(NamedTuple):
@@ -122,8 +119,7 @@ class UNet(nn.Module):
             nn.SiLU(),
             _zeroed(nn.Conv2d(channels, config.out_channels, 3, padding=1)),
         )
-        self.memory_format = torch.channels_last if width >= WIDE else torch.contiguous_format
-        self.to(memory_format=self.memory_format)
+        self.to(memory_format=torch.channels_last)
 
     def embed_time(self, times: Tensor) -> Tensor:
         """Time embedding (B, 4 * model_channels) of network times (B,), each in [0, 1000)."""
@@ -150,7 +146,7 @@ class UNet(nn.Module):
             (B, out_channels, H, W).
         """
         told = iter(self.conditions(times) if conditions is None else conditions)
-        h = x.contiguous(memory_format=self.memory_format)
+        h = x.contiguous(memory_format=torch.channels_last)
         skips = []
         for block in self.input_blocks:
             h = block(h, told)
@@ -158,7 +154,7 @@ class UNet(nn.Module):
         h = self.middle_block(h, told)
         for block in self.output_blocks:
             h = block(torch.cat([h, skips.pop()], dim=1), told)
-        return self.out(h)
+        return self.out[2](_silu(_group_norm(self.out[0], h)))
 
 
 class ResBlock(nn.Module):
@@ -184,12 +180,11 @@ class ResBlock(nn.Module):
 
     def forward(self, x: Tensor, conditions: Iterator[Tensor]) -> Tensor:
         """x (B, into, H, W); the next of the conditions (B or 1, 2 * out) is this block's."""
-        h = F.silu(self.in_layers[0](x))
+        h = _silu(_group_norm(self.in_layers[0], x))
         if self.resample:
             h, x = _resample(h, self.resample), _resample(x, self.resample)
         h = self.in_layers[2](h)
-        scale, shift = next(conditions)[:, :, None, None].chunk(2, dim=1)
-        h = F.silu(torch.addcmul(shift, self.out_layers[0](h), 1 + scale))
+        h = _silu(_group_norm(self.out_layers[0], h, next(conditions)))
         return self.skip_connection(x) + self.out_layers[3](self.out_layers[2](h))
 
 
@@ -207,11 +202,11 @@ class AttentionBlock(nn.Module):
         """x (B, C, H, W) to the same shape."""
         b, c, height, width = x.shape
         # Pixels before channels: in channels-last memory these are views, without a copy.
-        tokens = self.norm(x).permute(0, 2, 3, 1).reshape(b, -1, c)
+        tokens = _group_norm(self.norm, x).permute(0, 2, 3, 1).reshape(b, -1, c)
         qkv = self.qkv(tokens).view(b, -1, self.heads, 3 * c // self.heads)
         # Each (B, heads, pixels, channels of a head); the fused kernels take them strided.
         q, k, v = qkv.transpose(1, 2).chunk(3, dim=-1)
-        h = F.scaled_dot_product_attention(q, k, v).transpose(1, 2).reshape(b, -1, c)
+        h = _attend(q, k, v).transpose(1, 2).reshape(b, -1, c)
         return x + self.proj_out(h).view(b, height, width, c).permute(0, 3, 1, 2)
 
 
@@ -263,6 +258,47 @@ def timestep_embedding(times: Tensor, width: int) -> Tensor:
     )
     angles = times[:, None].float() * frequencies
     return torch.cat([angles.cos(), angles.sin()], dim=1)
+
+
+def _silu(x: Tensor) -> Tensor:
+    return F.silu(x, inplace=not torch.is_grad_enabled())
+
+
+def _group_norm(norm: nn.Module, x: Tensor, condition: Tensor | None = None) -> Tensor:
+    """norm(x) of x (B, C, H, W); then * (1 + scale) + shift of a condition (B or 1, 2 C)."""
+    assert isinstance(norm, nn.GroupNorm)
+    weight: Tensor = norm.weight
+    bias: Tensor = norm.bias
+    if condition is not None and len(condition) == 1:  # the same for all rows: into the affine map
+        scale, shift = condition[0].chunk(2)
+        weight, bias, condition = weight + weight * scale, bias + bias * scale + shift, None
+    if x.device.type == "cpu" and not torch.compiler.is_compiling() and _wants_contiguous(x):
+        x = x.contiguous()
+    h = F.group_norm(x, GROUPS, weight, bias, norm.eps)
+    if condition is None:
+        return h
+    scale, shift = condition[:, :, None, None].chunk(2, dim=1)
+    return torch.addcmul(shift, h, 1 + scale)
+
+
+def _wants_contiguous(x: Tensor) -> bool:
+    """Whether torch's CPU kernel for channels-last memory is not the one for x (B, C, H, W)."""
+    b, c, height, width = x.shape
+    if height * width < 1024:
+        # One number at a time where a group is narrower than a vector: up to 20 times slower.
+        return c < 16 * GROUPS
+    # Its threads share the pixels of all rows: one that two threads share is summed in two parts,
+    # so that its low bits would depend on its place in the batch.
+    return b % torch.get_num_threads() != 0
+
+
+def _attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    """Attention of queries to keys and values, each (B, heads, pixels, channels of a head)."""
+    if q.device.type != "cpu" or q.shape[2] > 256:
+        return F.scaled_dot_product_attention(q, k, v)
+    # For few pixels two products beat the CPU's fused kernel.
+    scores = torch.matmul(q * q.shape[3] ** -0.5, k.transpose(2, 3))
+    return torch.matmul(scores.softmax(dim=-1, dtype=q.dtype), v)
 
 
 def _resample(x: Tensor, direction: str) -> Tensor:

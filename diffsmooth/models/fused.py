@@ -28,11 +28,11 @@ class FusedConv(nn.Module):
         self.window: tuple[Any, ...] = (conv.padding, conv.stride, conv.dilation, conv.groups)
         self.relu = relu
         # What torch's own compiler calls for frozen weights.
-        self.by_onednn = conv.weight.device.type == "cpu" and torch.backends.mkldnn.is_available()
+        self.onednn = conv.weight.device.type == "cpu" and torch.backends.mkldnn.is_available()
 
     def forward(self, x: Tensor, plus: Tensor | None = None) -> Tensor:
         """x (B, into, H, W) in the weights' number format; plus, like the result."""
-        if self.by_onednn:
+        if self.onednn:
             return self._by_onednn(x, plus)
         padding, stride, dilation, groups = self.window
         h = F.conv2d(x, self.weight, self.bias, stride, padding, dilation, groups)

@@ -1,15 +1,13 @@
 """What makes the networks of a vote function fast, without a choice that depends on a timing."""
 
 import ctypes
+import math
 import sys
 import sysconfig
 from pathlib import Path
 
 import torch
 from torch import nn
-from torch._inductor.cpp_builder import get_cpp_compiler
-from torch._inductor.exc import InvalidCxxCompiler
-from torch.utils._triton import has_triton
 
 from diffsmooth.models.cifar_resnet import CifarResNet
 from diffsmooth.models.fused import FusedConv, FusedResNet
@@ -24,9 +22,9 @@ CAST = (nn.Conv1d, nn.Conv2d, nn.Linear, Pointwise, FusedConv)
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of malloc.h
 
-# FLOPs of a run from which compiling pays. On 2 CPU cores it takes 40 to 90 seconds and saves about
-# a tenth of the time at 4e11 FLOP/s. For a GPU an estimate: two minutes, and a third at 1e14.
-WORTH_COMPILING = {"cpu": 3e14, "cuda": 3e16}
+# FLOPs of a run from which compiling pays: an estimate of two minutes to compile and a third of the
+# time saved at 1e14 FLOP/s. On CPUs it never does: prepared networks are as fast without.
+WORTH_COMPILING = {"cpu": math.inf, "cuda": 3e16}
 
 
 @torch.no_grad()
@@ -39,12 +37,12 @@ def prepare(f: VoteFunction, compiled: bool = False) -> None:
     Args:
         f: its U-Net and its classifier are changed.
         compiled: whether torch.compile fuses what lies between the convolutions; the first batch
-            takes a minute then, unless torch's cache on disk has the code.
+            takes a minute or two then, or seconds if torch's cache on disk has the code.
     """
     smoothing, purifier = f.local_smoothing, f.purifier
     if f.device.type == "cpu":
         _keep_memory()
-    for parent in smoothing.modules():
+    for parent in list(smoothing.modules()):
         for name, child in parent.named_children():
             if type(child) is CifarResNet:
                 setattr(parent, name, FusedResNet(child).to(memory_format=torch.channels_last))
@@ -57,10 +55,14 @@ def prepare(f: VoteFunction, compiled: bool = False) -> None:
             purifier.precompute_times(f.sigma)
     if compiled:
         # Tensor code only: the schedule's NumPy scalars would be compiled in, one by one.
-        mode = "reduce-overhead" if f.device.type == "cuda" else None
-        smoothing.compile(dynamic=False, mode=mode)
+        networks: list[nn.Module] = []
         if isinstance(purifier, OneShotPurifier):
-            purifier.unet.compile(dynamic=False, mode=mode)
+            networks.append(purifier.unet)
+        if not any(isinstance(module, FusedConv) and module.onednn for module in f.modules()):
+            networks.append(smoothing)  # in the others, nothing is left to fuse
+        mode = "reduce-overhead" if f.device.type == "cuda" else None
+        for network in networks:
+            network.compile(dynamic=False, mode=mode)
 
 
 def _keep_memory() -> None:
@@ -78,6 +80,10 @@ def _keep_memory() -> None:
 
 def can_compile(device: torch.device) -> str:
     """Why torch.compile cannot work here, in words; "" where it can."""
+    from torch._inductor.cpp_builder import get_cpp_compiler  # takes seconds to import
+    from torch._inductor.exc import InvalidCxxCompiler
+    from torch.utils._triton import has_triton
+
     header = Path(sysconfig.get_path("include"), "Python.h")
     if device.type not in WORTH_COMPILING:
         return f"not tried on {device.type}"
@@ -100,4 +106,4 @@ def compile_pays(flops_a_vote: float, votes: float, device_type: str) -> bool:
         votes: of the whole run, at most.
         device_type: "cpu" or "cuda".
     """
-    return flops_a_vote * votes >= WORTH_COMPILING.get(device_type, float("inf"))
+    return flops_a_vote * votes >= WORTH_COMPILING.get(device_type, math.inf)

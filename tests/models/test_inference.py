@@ -144,9 +144,9 @@ def test_compiled_equals_eager(precision: str) -> None:
 
 
 def test_what_pays_follows_from_the_work_alone() -> None:
-    assert compile_pays(1.9e10, 1e6, "cpu")
-    assert not compile_pays(1.9e10, 1e3, "cpu")
-    assert not compile_pays(1.9e10, 1e9, "mps")
+    assert compile_pays(1.9e10, 1e7, "cuda")
+    assert not compile_pays(1.9e10, 1e5, "cuda")
+    assert not compile_pays(1.9e10, 1e9, "cpu")
 
 
 def test_a_device_that_nobody_tried_cannot_compile() -> None:

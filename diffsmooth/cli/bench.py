@@ -46,9 +46,9 @@ def main(args: list[str] | None = None, prog: str = "diffsmooth bench") -> None:
         help=f"what to measure, of {', '.join(SECTIONS)}")  # fmt: skip
     add("--workloads", type=str, nargs="+", default=list(WORKLOADS),
         help="; ".join(f"{w.name}: {w.title}" for w in WORKLOADS.values()))  # fmt: skip
-    add("--settings", type=str, nargs="+", default=list(SETTINGS),
+    add("--settings", type=str, nargs="+", default=None,
         help="of the engine: plain (float32, networks as loaded), float32 and bf16 (prepared for "
-        "many votes), compiled (bf16, compiled)")  # fmt: skip
+        "many votes), compiled (bf16; by default on GPUs only)")  # fmt: skip
     add("--accelerator", type=str, default="auto", help="auto, cpu or gpu")
     add("--noise", type=str, default="numpy", help="source of the votes' noise: numpy or device")
     add("--batch", type=int, default=50, help="votes a forward pass")
@@ -62,13 +62,15 @@ def main(args: list[str] | None = None, prog: str = "diffsmooth bench") -> None:
         for name in ("batch", "repetitions", "images", "n"):
             if getattr(namespace, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(namespace, name)}")
+        device = pick_device(namespace.accelerator)
+        if namespace.settings is None:
+            namespace.settings = [s for s in SETTINGS if s != "compiled" or device.type == "cuda"]
         for name, known in (
             ("sections", SECTIONS), ("workloads", WORKLOADS), ("settings", SETTINGS)
         ):  # fmt: skip
             for word in getattr(namespace, name):
                 if word not in known:
                     raise ValueError(f"{name} must be of {', '.join(known)}, got {word!r}")
-        device = pick_device(namespace.accelerator)
         noise_source(namespace.noise, device)
         print(f"{_machine(device)}, torch {torch.__version__}, {torch.get_num_threads()} threads")
         _print_matrix_peaks(device)
@@ -269,7 +271,8 @@ def _print_processes(namespace: Any) -> None:
 def _print_sequential(namespace: Any, device: torch.device) -> None:
     plan = GroupSequential(n=namespace.n)
     images = load_images("fashion_mnist_sample", "data")
-    chosen = range(0, len(images), max(1, len(images) // namespace.images))
+    step = max(1, len(images) // namespace.images)
+    chosen = range(0, len(images), step)[: namespace.images]
     model = WORKLOADS["cohen"].smoothed(namespace.batch, SETTINGS["bf16"], device)
     used = []
     with VoteEngine(model, plan, noise_source(namespace.noise, device)) as engine:

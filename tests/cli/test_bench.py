@@ -1,0 +1,92 @@
+"""The benchmark, the forecast, and the choice to compile."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from diffsmooth.cli import bench, forecast
+from diffsmooth.cli.compiling import choose_compile, flops_a_vote
+from diffsmooth.models import IdentityPurifier, LocalSmoothing, SmoothedClassifier
+
+REPOSITORY = Path(__file__).parents[2]
+CPU = torch.device("cpu")
+
+
+def test_the_benchmark_runs_and_its_float32_votes_are_the_same(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(REPOSITORY)
+    monkeypatch.setattr(bench, "AGREEMENT_IMAGES", 5)
+    bench.main(
+        ["--sections", "speed", "sequential", "--workloads", "cohen", "--settings", "plain",
+         "float32", "--batch", "10", "--repetitions", "1", "--seconds", "0.05", "--images", "3",
+         "--N", "500", "--accelerator", "cpu"]
+    )  # fmt: skip
+    out = capsys.readouterr().out
+    assert "(a) published loop" in out
+    assert out.count("100.00 % of 250") >= 1
+    assert "3 shipped images" in out
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--batch", "0"], "batch must be at least 1"),
+        (["--workloads", "huge"], "workloads must be of full, small, cohen, got 'huge'"),
+        (["--noise", "white"], "noise must be numpy or device"),
+    ],
+)
+def test_mistakes(words: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        bench.main(words)
+    assert stopped.value.code == 2
+    assert message in capsys.readouterr().err
+
+
+def test_a_forecast(capsys: pytest.CaptureFixture[str]) -> None:
+    pilot = str(REPOSITORY / "docs/studies/fashion_mnist/diffsmooth.jsonl")
+    forecast.main([pilot, "--rate", "100", "--images", "40", "--plan", "fixed", "--N", "3500"])
+    out = capsys.readouterr().out
+    assert "fixed: 3,600 votes an image on average" in out
+    one, eight, *_ = [line.split() for line in out.splitlines()[2:]]
+    assert one[:3] == ["1", "0.4", "1.000"]  # 40 images of 3,600 votes at 100 a second
+    assert eight[:3] == ["8", "0.05", "1.000"]
+    for words, message in (
+        (["nowhere.jsonl", "--rate", "1"], "nowhere.jsonl: no such file"),
+        ([pilot, "--rate", "0"], "rate must be > 0"),
+        ([pilot, "--rate", "1", "--devices", "0"], "devices must be at least 1"),
+    ):
+        with pytest.raises(SystemExit) as stopped:
+            forecast.main(words)
+        assert stopped.value.code == 2
+        assert message in capsys.readouterr().err
+
+
+def smoothed() -> SmoothedClassifier:
+    classifier = nn.Sequential(nn.Flatten(), nn.Linear(16, 3))
+    local = LocalSmoothing(classifier, m=2, image_shape=(1, 4, 4))
+    return SmoothedClassifier(IdentityPurifier(), local, 0.5, 3)
+
+
+def test_the_operations_of_a_vote_by_hand() -> None:
+    assert flops_a_vote(smoothed()) == 2 * (2 * 16 * 3)  # two copies through one linear layer
+
+
+def test_what_the_run_was_begun_with_binds_and_the_users_word_goes_first(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("diffsmooth.cli.compiling.can_compile", lambda device: "")
+    monkeypatch.setattr("diffsmooth.models.inference.WORTH_COMPILING", {"cpu": 192 * 1000})
+    f = smoothed()
+    assert choose_compile("auto", None, f, CPU, votes=1000)
+    assert not choose_compile("auto", None, f, CPU, votes=999)
+    assert choose_compile("auto", True, f, CPU, votes=1)
+    assert not choose_compile("auto", False, f, CPU, votes=10**9)
+    assert choose_compile("true", None, f, CPU, votes=1)
+    assert not choose_compile("false", None, f, CPU, votes=10**9)
+    monkeypatch.setattr("diffsmooth.cli.compiling.can_compile", lambda device: "no compiler")
+    assert not choose_compile("auto", None, f, CPU, votes=10**9)
+    with pytest.raises(ValueError, match="compile: not possible here: no compiler"):
+        choose_compile("true", None, f, CPU, votes=1)

@@ -1,0 +1,64 @@
+import pytest
+from test_journal import make_record
+
+from diffsmooth.lit import progress
+from diffsmooth.lit.progress import JobProgress
+from diffsmooth.lit.shared_work import SharedWork, Totals, Turns
+from diffsmooth.stats import FixedSampleSize, GroupSequential
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    clock = Clock()
+    monkeypatch.setattr(progress, "time", clock)
+    return clock
+
+
+def test_the_line_tells_the_whole_job(clock: Clock, capsys: pytest.CaptureFixture[str]) -> None:
+    """Two images were done before, one of them wrongly; ten more are left of twelve."""
+    before = [make_record(0), make_record(1, successes=1)]
+    bar = JobProgress(FixedSampleSize(n0=10, n=90), before, total=12)
+    bar.show(Totals())
+    assert capsys.readouterr().err == ""  # nothing to say yet
+    clock.now += 10
+    bar.show(Totals(images=2, correct=1, radius=0.5, votes=250, finished_votes=200))
+    line = capsys.readouterr().err
+    # 25 votes/s; eight images are left, half of one is done: 750 votes.
+    assert line.startswith("images 4/12: 25 votes/s; certified 0.500, mean radius ")
+    assert line.endswith("; ETA 00:30\n")
+
+
+def test_a_sequential_plans_time_left_goes_by_the_images_that_are_done(
+    clock: Clock, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bar = JobProgress(GroupSequential(n=100_000), [], total=30)
+    clock.now += 10
+    bar.show(Totals(images=20, correct=20, radius=1.0, votes=4000, finished_votes=4000))
+    assert "ETA 00:05" in capsys.readouterr().err  # 10 images of 200 votes at 400 votes/s
+
+
+def test_each_image_has_one_turn_and_all_add_to_the_totals() -> None:
+    work = SharedWork([3, 5, 8], "localhost")
+    turns = Turns(work)
+    assert len(turns) == 3
+    assert list(turns) == [3, 5, 8]
+    assert work.take() is None
+    work.report(70, [make_record(3), make_record(5, successes=1)])
+    work.report(5, [])
+    work.flush()
+    totals = work.totals()
+    record = make_record(3)
+    assert (totals.images, totals.correct, totals.votes, totals.finished_votes) == (2, 1, 75, 22)
+    assert totals.radius == pytest.approx(record.certificate.radius, abs=1e-6)
+    assert not work.is_stopped
+    work.stop()
+    work.flush()
+    assert work.is_stopped

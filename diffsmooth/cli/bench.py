@@ -1,6 +1,7 @@
 """`diffsmooth bench`: votes a second of the published loop and of the engine on this machine."""
 
 import multiprocessing
+import queue
 import resource
 import statistics
 import time
@@ -217,7 +218,15 @@ def _in_processes(name: str, setting: str, batch: int, votes: int, processes: in
     children = [context.Process(target=_child, args=arguments) for _ in range(processes)]
     for child in children:
         child.start()
-    found = [results.get() for _ in children]
+    found: list[Any] = []
+    while len(found) < processes:
+        try:
+            found.append(results.get(timeout=1))
+        except queue.Empty:
+            if any(child.exitcode for child in children):
+                for child in children:
+                    child.kill()
+                raise ValueError("a process that was to be measured failed") from None
     for child in children:
         child.join()
     return found

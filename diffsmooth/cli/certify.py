@@ -35,5 +35,5 @@ def main(args: list[str] | None = None, prog: str = "certify.py") -> None:
     if options.part:
         print(shard_text(job, records))
     else:
-        publish(job.files, records, Path(options.logdir), show_images(job.module, records), prog)
+        publish(job.files, records, Path(options.logdir), show_images(job, records), prog)
     report_failures(prog, records)

@@ -1,9 +1,12 @@
 """Whether a run's networks are compiled."""
 
+import math
+
 import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils.flop_counter import FlopCounterMode
 
-from diffsmooth.models.inference import can_compile, compile_pays
+from diffsmooth.models.inference import WORTH_COMPILING, can_compile, compile_pays
 from diffsmooth.models.vote_function import VoteFunction
 
 
@@ -23,7 +26,10 @@ def choose_compile(
         ValueError: it is wanted and cannot be.
     """
     if wanted == "auto" and stored is None:
-        return not can_compile(device) and compile_pays(flops_a_vote(f), votes, device.type)
+        pays = WORTH_COMPILING.get(device.type, math.inf) < math.inf and compile_pays(
+            flops_a_vote(f), votes, device.type
+        )
+        return pays and not can_compile(device)
     if wanted == "false" or (wanted == "auto" and not stored):
         return False
     reason = can_compile(device)
@@ -34,9 +40,12 @@ def choose_compile(
 
 @torch.inference_mode()
 def flops_a_vote(f: VoteFunction) -> int:
-    """Floating-point operations of one vote: of all its reverse runs and local copies."""
-    noisy = torch.zeros(1, *f.local_smoothing.noise.shape[1:], device=f.device)
-    draws = noisy.expand(f.purifier.draws, *noisy.shape) if f.purifier.draws else None
-    with FlopCounterMode(display=False) as counter:
-        f.answer(noisy, lambda run: draws)
-    return counter.get_total_flops()
+    """Floating-point operations of one vote: of all its reverse runs and local copies.
+
+    Nothing is computed: the shapes alone go through the networks.
+    """
+    with FakeTensorMode(allow_non_fake_inputs=True), FlopCounterMode(display=False) as counter:
+        noisy = torch.zeros(1, *f.local_smoothing.noise.shape[1:], device=f.device)
+        draws = noisy.expand(f.purifier.draws, *noisy.shape) if f.purifier.draws else None
+        f.confidence(noisy, draws)
+    return f.purifier.runs * counter.get_total_flops()

@@ -3,7 +3,7 @@
 import os
 from dataclasses import replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import lightning.pytorch as pl
 
@@ -15,7 +15,7 @@ from diffsmooth.cli.trainer import build_trainer, threads_a_process
 from diffsmooth.lit.certification import CertificationModule, Work
 from diffsmooth.lit.data import load_images
 from diffsmooth.lit.identity import RunIdentity, file_sha256, hardware_name
-from diffsmooth.lit.outputs import OutputFiles, Outputs, RunContext
+from diffsmooth.lit.outputs import OutputError, OutputFiles, Outputs, RunContext
 from diffsmooth.models import LocalSmoothing, SmoothedClassifier
 from diffsmooth.models.formats import read_checkpoint
 from diffsmooth.models.inference import prepare
@@ -39,8 +39,7 @@ def build_job(options: SmoothingOptions, command: Purpose, plan: Plan) -> Job:
         ValueError: a user's mistake.
     """
     files = OutputFiles(options.outfile)
-    # What the first start chose of its own accord binds those that go on from there.
-    chosen = (None if options.overwrite else files.stored_identity()) or {}
+    chosen = _chosen_before(files, options, plan)
     trainer = build_trainer(options)
     device = trainer.strategy.root_device
     precision = options.precision
@@ -138,6 +137,33 @@ def build_job(options: SmoothingOptions, command: Purpose, plan: Plan) -> Job:
     outputs = Outputs(files, identity, options.part)
     module = CertificationModule(work, outputs, context, options.overwrite)
     return Job(module, trainer, files)
+
+
+def _chosen_before(files: OutputFiles, options: SmoothingOptions, plan: Plan) -> dict[str, Any]:
+    """The identity of the run's first start: what it chose of its own accord binds the later ones.
+
+    Empty where there is none, or where --overwrite is about to replace another run.
+    """
+    try:
+        stored = files.stored_identity() or {}
+    except OutputError:
+        if not options.overwrite:
+            raise
+        return {}
+    asked = {
+        "plan": str(plan),
+        "split": options.split,
+        "skip": options.skip,
+        "max": options.max,
+        "purifier": options.purifier,
+        "sigma": options.sigma,
+        "m": options.m,
+        "sigma_local": options.local_noise_sd,
+        "seed": options.seed,
+        "local_seed": options.local_seed,
+    }
+    other = any(stored.get(name) != value for name, value in asked.items())
+    return {} if options.overwrite and other else stored
 
 
 def _show_input_layers(classifier: LoadedClassifier) -> None:

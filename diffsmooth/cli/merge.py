@@ -26,7 +26,7 @@ def main(args: list[str] | None = None, prog: str = "diffsmooth merge") -> None:
         print(prediction_text(files, records))
     else:
         publish(files, records, Path(namespace.logdir), [], prog)
-    report_failures(prog, records)
+    report_failures(prog, records, "the command of their shard")
 
 
 def merge(outputs: Outputs) -> list[ImageRecord]:
@@ -40,9 +40,15 @@ def merge(outputs: Outputs) -> list[ImageRecord]:
     wanted, done = outputs.identity.selection, {record.index for record in records}
     missing = [index for index in wanted if index not in done]
     if missing:
+        strangers = outputs.strangers()
+        reason = (
+            f"{len(strangers)} parts are of a run with another manifest, such as {strangers[0]}"
+            if strangers
+            else "run the shards to their end"
+        )
         raise OutputError(
             f"{outputs.files.table}: {len(missing)} of {len(wanted)} images are missing, the first "
-            f"is {missing[0]}: run the shards to their end"
+            f"is {missing[0]}: {reason}"
         )
     columns = PREDICT_COLUMNS if outputs.identity.command == "predict" else CERTIFY_COLUMNS
     outputs.finish(records, columns)

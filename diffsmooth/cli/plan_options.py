@@ -37,7 +37,8 @@ def build_plan(namespace: Any) -> Plan:
         ValueError: out of range, an unknown plan, or options that the plan would not use.
     """
     own = ("radii", "tolerance", "label_aware", "first_look")
-    given = {name: getattr(namespace, name) for name in own if getattr(namespace, name)}
+    values = {name: getattr(namespace, name) for name in own}
+    given = {name: v for name, v in values.items() if v is not None and v is not False}
     if namespace.plan == "fixed":
         if given:
             name = next(iter(given))

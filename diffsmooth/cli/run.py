@@ -4,14 +4,15 @@ import sys
 
 import torch
 
-from diffsmooth.cli.errors import fail, show_error
+from diffsmooth.cli.errors import USER_ERROR, show_error
 from diffsmooth.cli.job import Job
-from diffsmooth.lit.certification import CertificationError, CertificationModule
+from diffsmooth.lit.certification import CertificationError
 from diffsmooth.lit.data.images import DataError
-from diffsmooth.lit.gather import GatherError
+from diffsmooth.lit.gather import GatherError, LostRank
 from diffsmooth.lit.journal import JournalError
 from diffsmooth.lit.outputs import OutputError
-from diffsmooth.models.noise import draw_noise
+from diffsmooth.lit.stopping import TRY_AGAIN
+from diffsmooth.models.noise import Votes, noise_source
 from diffsmooth.models.vote_function import NetworkError
 from diffsmooth.report.tensorboard import ImageTriple
 from diffsmooth.stats import ImageRecord
@@ -42,7 +43,8 @@ def run_job(job: Job, command: str, columns: tuple[str, ...]) -> list[ImageRecor
         # Only rank zero fails: a launcher that sees another rank fail kills rank zero, which would
         # then say nothing.
         if trainer.global_rank == 0:
-            fail(command, str(error))
+            show_error(command, str(error))
+            raise SystemExit(TRY_AGAIN if isinstance(error, LostRank) else USER_ERROR) from error
         show_error(f"{command} (rank {trainer.global_rank})", str(error))
         raise SystemExit(0) from error
     except SystemExit as stopped:
@@ -63,8 +65,10 @@ def shard_text(job: Job, records: list[ImageRecord]) -> str:
     )
 
 
-def report_failures(command: str, records: list[ImageRecord]) -> None:
-    """Names the images that raised, and exits with 1 if there are any."""
+def report_failures(
+    command: str, records: list[ImageRecord], again: str = "the same command"
+) -> None:
+    """Names the images that raised, and exits with 1 if there are any; `again` tries them again."""
     failed = [record for record in records if record.error]
     if not failed:
         return
@@ -73,34 +77,28 @@ def report_failures(command: str, records: list[ImageRecord]) -> None:
     show_error(
         command,
         f"{len(failed)} of {len(records)} images failed and count as abstained; "
-        "the same command tries them again",
+        f"{again} tries them again",
     )
     raise SystemExit(FAILED)
 
 
 @torch.inference_mode()
-def show_images(module: CertificationModule, records: list[ImageRecord]) -> list[ImageTriple]:
+def show_images(job: Job, records: list[ImageRecord]) -> list[ImageTriple]:
     """The first few images: original, with the noise of their first vote, and purified."""
-    smoothed, images = module.smoothed, module.work.images
-    shown = [record.index for record in records if not record.error][:SHOWN_IMAGES]
-    shown = shown[: smoothed.batch]
+    module, device = job.module, job.trainer.strategy.root_device
+    smoothed, images = module.smoothed.to(device), module.work.images  # Lightning took it off
+    shown = [record.index for record in records if not record.error]
+    shown = shown[: min(SHOWN_IMAGES, smoothed.batch)]
     if not shown:
         return []
-    originals = torch.stack([images[index].image for index in shown])
-    shape = tuple(originals.shape[1:])
-
-    def noise(lane: int) -> torch.Tensor:
-        # Of the forward shape that the networks are compiled for.
-        drawn = torch.zeros(smoothed.batch, *shape)
-        for row, index in enumerate(shown):
-            drawn[row] = draw_noise(module.noise_key(index), 1, shape, lane=lane)[0]
-        return drawn.to(smoothed.device)
-
-    noisy = smoothed.noise_level * noise(0)
-    noisy[: len(shown)] += originals.to(smoothed.device)
-    lanes = range(1, 1 + smoothed.purifier.draws)
-    draws = torch.stack([noise(lane) for lane in lanes]) if lanes else None
-    purified = smoothed.purify(noisy, draws)
+    originals = [images[index].image for index in shown]
+    votes = [Votes(module.noise_key(index), 0, 0, 1) for index in shown]
+    source, batch = noise_source(module.work.noise, device), smoothed.batch
+    # Of the forward shape that the networks are compiled for.
+    noisy = source.noisy(votes, originals, smoothed.noise_level, batch).to(device)
+    shape, lanes = tuple(noisy.shape[1:]), range(1, 1 + smoothed.purifier.draws)
+    draws = [source.draw(votes, lane, batch, shape).to(device) for lane in lanes]
+    purified = smoothed.purify(noisy, torch.stack(draws) if draws else None)
     return [
         ImageTriple(index, *(p.float().cpu().numpy() for p in pictures))
         for index, *pictures in zip(shown, originals, noisy, purified, strict=False)

@@ -17,12 +17,22 @@ class GatherError(ValueError):
     """Not all images came together."""
 
 
+LOST = "another process ended early; the same command goes on"
+
+
+class LostRank(GatherError):
+    """Another process has ended."""
+
+
 def from_all_ranks(item: T) -> list[T]:
     """Each rank's item, by rank, on every rank; waits for all."""
     if not _is_distributed():
         return [item]
     items: list[T | None] = [None] * dist.get_world_size()
-    dist.all_gather_object(items, item)
+    try:
+        dist.all_gather_object(items, item)
+    except RuntimeError as error:
+        raise LostRank(LOST) from error
     return items  # type: ignore[return-value]
 
 
@@ -54,7 +64,7 @@ def gather_records(
                 parts = [[] for _ in range(dist.get_world_size())]
             dist.gather_object(records, parts, dst=0)
         except RuntimeError as error:
-            raise GatherError("another process ended early; the same command goes on") from error
+            raise LostRank(LOST) from error
         if parts is None:
             return None
         rows = [record for part in parts for record in part]

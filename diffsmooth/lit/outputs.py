@@ -229,6 +229,11 @@ class Outputs:
         except ValueError as error:
             raise OutputError(f"{error}; --overwrite starts anew") from error
 
+    def strangers(self) -> list[Path]:
+        """Parts of another identity, which shards with other threads, say, have left here."""
+        own = f"{self.identity.digest()}-"
+        return [p for p in sorted(self.files.parts.glob("*.jsonl")) if not p.name.startswith(own)]
+
     def finish(self, records: list[ImageRecord], columns: tuple[str, ...]) -> None:
         """Writes the merged journal and the table, each whole or not at all; removes the parts.
 

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import torch.distributed as dist
 from torch.utils.data import Sampler
 
-from diffsmooth.lit.gather import GatherError, from_all_ranks
+from diffsmooth.lit.gather import LOST, LostRank, from_all_ranks
 from diffsmooth.stats import ImageRecord
 
 REPORT_SECONDS = 0.5  # between two reports of a rank
@@ -60,7 +60,7 @@ class SharedWork:
         """The next image's index, for the caller alone; None when all are taken.
 
         Raises:
-            GatherError: rank zero is gone.
+            LostRank: rank zero is gone.
         """
         turn = self._add("taken", 1) - 1
         return self._images[turn] if turn < len(self._images) else None
@@ -69,7 +69,7 @@ class SharedWork:
         """Adds what this rank has done.
 
         Raises:
-            GatherError: rank zero is gone.
+            LostRank: rank zero is gone.
         """
         correct = [record.certificate.radius for record in finished if record.correct]
         old = self._unreported
@@ -106,7 +106,7 @@ class SharedWork:
         try:
             return self._store.add(name, value)
         except RuntimeError as error:
-            raise GatherError("another process ended early; the same command goes on") from error
+            raise LostRank(LOST) from error
 
 
 class Turns(Sampler[int]):
@@ -133,4 +133,7 @@ def _open_store(address: str) -> dist.Store:
         from_all_ranks(served.port)
         return served
     port = from_all_ranks(0)[0]
-    return dist.TCPStore(address, port, is_master=False, timeout=PATIENCE)
+    try:
+        return dist.TCPStore(address, port, is_master=False, timeout=PATIENCE)
+    except RuntimeError as error:
+        raise LostRank(LOST) from error

@@ -22,9 +22,9 @@ def end_with_parent(launched: bool) -> None:
 
     Args:
         launched: whether torchrun or SLURM started the ranks; otherwise Lightning starts them from
-            the first one.
+            the first one, if nobody else has.
     """
-    if launched:
+    if launched or ("LOCAL_RANK" in os.environ and PARENT not in os.environ):
         parent = os.getppid()
     elif "LOCAL_RANK" in os.environ:
         parent = int(os.environ[PARENT])  # it may be gone already

@@ -109,7 +109,7 @@ class VoteEngine:
             finished += engine.drain()
 
     Older images come first. The counts stay on the device until a stage of the plan is through, and
-    the device never waits for them while another image has votes to cast.
+    the device need not wait for them while another image has votes to cast.
 
     Args:
         f: what votes.
@@ -133,6 +133,7 @@ class VoteEngine:
         self._f = f
         self._plan = plan
         self._device = f.device
+        self._shape = tuple(f.local_smoothing.noise.shape[1:])
         self._noise = noise or NumpyNoise(pinned=self._device.type == "cuda")
         self._background = ThreadPoolExecutor(1, thread_name_prefix="noise")
         self._flights: list[Flight] = []
@@ -144,6 +145,7 @@ class VoteEngine:
         self._one = torch.ones((), dtype=torch.int64, device=self._device).expand(f.batch)
         self._packed: deque[Batch] = deque()
         self._on_their_way: deque[Counted] = deque()
+        self._running: deque[torch.cuda.Event] = deque()
         self._finished: list[Finished] = []
         self._clock = time.perf_counter()
         self.votes_cast = 0
@@ -162,7 +164,7 @@ class VoteEngine:
         if self.is_idle:
             self._clock = time.perf_counter()
         try:
-            check_image(task.image, task.key.image)
+            check_image(task.image, task.key.image, self._shape)
             run = self._plan.start(self._f.sigma, self._f.num_classes, task.label)
         except ValueError as error:
             self._finished.append(Finished(task, None, error, 0.0))
@@ -230,6 +232,9 @@ class VoteEngine:
         return Batch(flights, votes, self._background.submit(self._noise.noisy, *arguments))
 
     def _launch(self, batch: Batch) -> None:
+        # A GPU takes orders faster than it carries them out.
+        while len(self._running) > AHEAD:
+            self._running.popleft().synchronize()
         noisy = batch.noisy.result().to(self._device, non_blocking=True)
         try:
             answers = self._answer(noisy, batch)
@@ -239,6 +244,9 @@ class VoteEngine:
             self._isolate(noisy, batch, error)
         else:
             self._count(answers, batch, set(batch.flights))
+        mark = self._mark()
+        if mark is not None:
+            self._running.append(mark)
         now = time.perf_counter()
         spent, self._clock = now - self._clock, now
         total = sum(votes.count for votes in batch.votes)
@@ -281,11 +289,21 @@ class VoteEngine:
             if flight in counted and not flight.over:
                 slots[start : start + votes.count] = flight.slot
             start += votes.count
-        host = torch.from_numpy(slots)
+        places = self._to_device(torch.from_numpy(slots)) * self._counts.shape[1] + answers
+        self._counts.view(-1).index_add_(0, places, self._one)
+
+    def _to_device(self, host: Tensor) -> Tensor:
         if self._device.type == "cuda":
             host = host.pin_memory()
-        places = host.to(self._device, non_blocking=True) * self._counts.shape[1] + answers
-        self._counts.view(-1).index_add_(0, places, self._one)
+        return host.to(self._device, non_blocking=True)
+
+    def _mark(self) -> torch.cuda.Event | None:
+        """An event that has come when the device has done what it was given; None on a CPU."""
+        if self._device.type != "cuda":
+            return None
+        event = torch.cuda.Event()
+        event.record(torch.cuda.current_stream(self._device))
+        return event
 
     def _isolate(self, noisy: Tensor, batch: Batch, error: Exception) -> None:
         """Finds the images that make a forward pass raise; the others' votes count."""
@@ -306,7 +324,7 @@ class VoteEngine:
             self._finish(flight, None, error)
 
     def _send_counts(self, flights: list[Flight]) -> None:
-        slots = torch.tensor([flight.slot for flight in flights], device=self._device)
+        slots = self._to_device(torch.tensor([flight.slot for flight in flights]))
         counts = self._counts[slots]
         self._counts[slots] = 0
         arrival = None
@@ -314,8 +332,7 @@ class VoteEngine:
             counts = torch.empty_like(counts, device="cpu", pin_memory=True).copy_(
                 counts, non_blocking=True
             )
-            arrival = torch.cuda.Event()
-            arrival.record()
+            arrival = self._mark()
         self._on_their_way.append(Counted(flights, counts, arrival))
 
     def _take_in(self, counted: Counted) -> None:
@@ -332,13 +349,18 @@ class VoteEngine:
         self, flight: Flight, certificate: Certificate | None, error: Exception | None
     ) -> None:
         flight.over = True
+        self._counts[flight.slot] = 0  # what a failed one had counted is not its successor's
         self._flights.remove(flight)
         self._free.append(flight.slot)
         self._finished.append(Finished(flight.task, certificate, error, flight.seconds))
 
 
-def check_image(image: Tensor, index: int) -> None:
-    """Raises ValueError unless the image's values are finite and in [0, 1]."""
+def check_image(image: Tensor, index: int, shape: tuple[int, ...]) -> None:
+    """Raises ValueError unless an image is of the shape, on the CPU, finite and in [0, 1]."""
+    if tuple(image.shape) != shape or image.device.type != "cpu":
+        raise ValueError(
+            f"image {index} must be {shape} on the CPU, got {tuple(image.shape)} on {image.device}"
+        )
     low, high = float(image.min()), float(image.max())
     if not (low >= 0 and high <= 1):
         raise ValueError(f"image {index} must lie in [0, 1], its values range from {low} to {high}")

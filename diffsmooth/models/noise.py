@@ -84,7 +84,7 @@ class NumpyNoise:
     """NumPy's generator on the CPU: the same noise on every device, but made by one core.
 
     Args:
-        pinned: in page-locked memory, from which a GPU copies while it computes.
+        pinned: in page-locked memory, from which a GPU copies without holding up the CPU.
 
     Source: Philox4x64-10, Salmon et al. 2011, as in NumPy.
     """

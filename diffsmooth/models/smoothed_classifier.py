@@ -19,13 +19,13 @@ class SmoothedClassifier(VoteFunction):
         """Certificate of one image.
 
         Args:
-            image: (C, H, W) in [0, 1].
+            image: (C, H, W) in [0, 1], on the CPU.
             index: of the image; with `seed`, it names the noise.
             plan: such as `FixedSampleSize(n0=100, n=10_000, alpha=0.001)`.
             seed: of the votes' noise.
 
         Raises:
-            ValueError: an image that is not finite or leaves [0, 1].
+            ValueError: an image of another shape, not finite, or not in [0, 1].
         """
         return self.run_plan(image, NoiseKey(seed, "certify", "", "", index), plan)
 
@@ -33,7 +33,7 @@ class SmoothedClassifier(VoteFunction):
         """Class of one image, or ABSTAIN; wrong about g(x) with probability at most `alpha`.
 
         Args:
-            image: (C, H, W) in [0, 1].
+            image: (C, H, W) in [0, 1], on the CPU.
             index: of the image.
             n: votes, at least 1.
             alpha: in (0, 1).

@@ -5,10 +5,19 @@ from pathlib import Path
 import pytest
 import torch
 from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
 
 from diffsmooth.cli import bench, forecast
 from diffsmooth.cli.compiling import choose_compile, flops_a_vote
-from diffsmooth.models import IdentityPurifier, LocalSmoothing, SmoothedClassifier
+from diffsmooth.models import (
+    IdentityPurifier,
+    LocalSmoothing,
+    MultiStepPurifier,
+    SmoothedClassifier,
+    build_classifier,
+    build_unet,
+)
+from diffsmooth.models.presets import get_preset
 
 REPOSITORY = Path(__file__).parents[2]
 CPU = torch.device("cpu")
@@ -74,11 +83,26 @@ def test_the_operations_of_a_vote_by_hand() -> None:
     assert flops_a_vote(smoothed()) == 2 * (2 * 16 * 3)  # two copies through one linear layer
 
 
+@pytest.mark.parametrize("precision", ["float32", "bf16"])
+def test_the_operations_of_the_shapes_are_those_of_a_real_vote(precision: str) -> None:
+    schedule = get_preset("small-gray32").schedule
+    unet = build_unet("small-gray32", channel_mult=(1, 1), attention_resolutions=(16,))
+    purifier = MultiStepPurifier(unet, schedule, steps=3, runs=2)
+    classifier = build_classifier("cifar_resnet8", 10, dataset="fashion_mnist")
+    local = LocalSmoothing(classifier, m=2, image_shape=(1, 32, 32))
+    f = SmoothedClassifier(purifier, local, 0.5, 10, precision=precision)
+    noisy = torch.zeros(1, 1, 32, 32)
+    with torch.inference_mode(), FlopCounterMode(display=False) as counter:
+        f.answer(noisy, lambda run: torch.zeros(2, 1, 1, 32, 32))
+    assert flops_a_vote(f) == counter.get_total_flops() > 10**6
+
+
 def test_what_the_run_was_begun_with_binds_and_the_users_word_goes_first(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr("diffsmooth.cli.compiling.can_compile", lambda device: "")
-    monkeypatch.setattr("diffsmooth.models.inference.WORTH_COMPILING", {"cpu": 192 * 1000})
+    for module in ("models.inference", "cli.compiling"):
+        monkeypatch.setattr(f"diffsmooth.{module}.WORTH_COMPILING", {"cpu": 192 * 1000})
     f = smoothed()
     assert choose_compile("auto", None, f, CPU, votes=1000)
     assert not choose_compile("auto", None, f, CPU, votes=999)

@@ -412,6 +412,9 @@ def test_resuming_takes_over_what_the_first_start_chose(
     manifest = json.loads((tmp_path / "o.manifest.json").read_text())
     assert manifest["identity"]["threads"] == 2
     assert manifest["identity"]["precision"] == "float32"
+    before = (tmp_path / "o.jsonl").read_text()
+    run([*automatic, "--overwrite"])  # replaces other runs' files only
+    assert (tmp_path / "o.jsonl").read_text() == before
 
 
 def test_a_run_near_chance_stops_before_the_votes(
@@ -512,6 +515,9 @@ MISTAKES = [
     (["--radii", "0.5"], "radii is of plan group_sequential, not of fixed"),
     (["--plan", "group_sequential", "--tolerance", "2"], "tolerance must be in (0, 1), got 2"),
     (["--plan", "group_sequential", "--radii", "-1"], "radii"),
+    (["--plan", "group_sequential", "--tolerance", "0"], "tolerance must be in (0, 1), got 0"),
+    (["--plan", "group_sequential", "--first_look", "0"], "first_look must be at least 1, got 0"),
+    (["--tolerance", "0.1"], "tolerance is of plan group_sequential, not of fixed"),
     (["--dataset", "minst"], "unknown dataset 'minst': known are fashion_mnist,"),
     (["--split", "train"], "fashion_mnist_sample holds test images only"),
     (["--classifier", "nowhere.pt"], "nowhere.pt: no such checkpoint"),

@@ -176,6 +176,36 @@ def test_an_image_that_raises_ends_alone(
             assert one.certificate == other.certificate
 
 
+class Later(Linear):
+    """Raises once, at a batch of an image whose earlier batches have counted."""
+
+    def __init__(self, at: int) -> None:
+        super().__init__()
+        self.at = at
+
+    def forward(self, x: Tensor) -> Tensor:
+        if len(self.seen) == self.at:
+            self.seen.append(0)
+            raise RuntimeError("out of memory for a moment")
+        return super().forward(x)
+
+
+@pytest.mark.parametrize("at", range(2, 9))
+def test_what_a_failed_image_has_counted_is_not_its_successors(at: int) -> None:
+    images = tasks(6)
+    expected = run(linear_model(10), PLANS[0], images, in_flight=1)
+    finished = run(linear_model(10, Later(at)), PLANS[0], images, in_flight=1)
+    assert [f.error is None for f in finished] == [False] + 5 * [True]
+    assert [f.certificate for f in finished[1:]] == [f.certificate for f in expected[1:]]
+
+
+def test_images_of_another_shape_are_refused() -> None:
+    with pytest.raises(
+        ValueError, match=r"image 0 must be \(1, 4, 4\) on the CPU, got \(1, 1, 4\)"
+    ):
+        linear_model(8).certify(torch.zeros(1, 1, 4), 0, PLANS[0])
+
+
 def test_broken_images_are_refused_and_networks_that_do_not_fit_end_the_run() -> None:
     images = tasks(3)
     images[1] = images[1]._replace(image=torch.full(SHAPE, 1.5))

@@ -6,6 +6,7 @@ import resource
 import statistics
 import time
 from collections.abc import Callable
+from functools import partial
 from multiprocessing.synchronize import Barrier
 from typing import Any
 
@@ -204,7 +205,7 @@ def _loop_child(name: str, batch: int, device_type: str, threads: int, pipe: Any
             votes = pipe.recv()
         except EOFError:
             return
-        pipe.send(_seconds(lambda votes=votes: loop.count_votes(image, votes), device))
+        pipe.send(_seconds(partial(loop.count_votes, image, votes), device))
 
 
 def _published(workload: Workload, batch: int, device: torch.device) -> PublishedLoop:

@@ -26,7 +26,7 @@ class LostRank(GatherError):
 
 def from_all_ranks(item: T) -> list[T]:
     """Each rank's item, by rank, on every rank; waits for all."""
-    if not _is_distributed():
+    if not is_distributed():
         return [item]
     items: list[T | None] = [None] * dist.get_world_size()
     try:
@@ -51,7 +51,7 @@ def gather_records(
             of one differ.
     """
     rows = records
-    if _is_distributed():
+    if is_distributed():
         # Ranks end hours apart. A blocking collective would not let signal handlers run.
         arrived = dist.barrier(async_op=True)
         while not arrived.is_completed():
@@ -78,5 +78,6 @@ def gather_records(
     return merged
 
 
-def _is_distributed() -> bool:
+def is_distributed() -> bool:
+    """Whether there are other ranks."""
     return dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import torch.distributed as dist
 from torch.utils.data import Sampler
 
-from diffsmooth.lit.gather import LOST, LostRank, from_all_ranks
+from diffsmooth.lit.gather import LOST, LostRank, from_all_ranks, is_distributed
 from diffsmooth.stats import ImageRecord
 
 REPORT_SECONDS = 0.5  # between two reports of a rank
@@ -125,7 +125,7 @@ class Turns(Sampler[int]):
 
 
 def _open_store(address: str) -> dist.Store:
-    if not (dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1):
+    if not is_distributed():
         return dist.HashStore()
     if dist.get_rank() == 0:
         # Without waiting for the others: they learn the port from it.

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from diffsmooth.models.noise import NoiseKey, NoiseSource, NumpyNoise, Votes
+from diffsmooth.models.noise import NoiseKey, NoiseSource, Votes, noise_source, rows_of
 from diffsmooth.models.vote_function import NetworkError, VoteFunction
 from diffsmooth.stats import Certificate, Plan, PlanRun
 
@@ -134,7 +134,7 @@ class VoteEngine:
         self._plan = plan
         self._device = f.device
         self._shape = tuple(f.local_smoothing.noise.shape[1:])
-        self._noise = noise or NumpyNoise(pinned=self._device.type == "cuda")
+        self._noise = noise or noise_source("numpy", self._device)
         self._background = ThreadPoolExecutor(1, thread_name_prefix="noise")
         self._flights: list[Flight] = []
         self._free = list(range(in_flight))
@@ -174,8 +174,12 @@ class VoteEngine:
     @property
     def needs_task(self) -> bool:
         """Whether the images in flight do not fill the next batch, and there is room for one."""
-        wanted = sum(flight.left for flight in self._flights)
-        return bool(self._free) and len(self._packed) < AHEAD and wanted < self._f.batch
+        return bool(self._free) and len(self._packed) < AHEAD and self._left < self._f.batch
+
+    @property
+    def _left(self) -> int:
+        """Votes that the images in flight want and no batch has yet."""
+        return sum(flight.left for flight in self._flights)
 
     @property
     def is_idle(self) -> bool:
@@ -203,7 +207,7 @@ class VoteEngine:
             counted.arrival.synchronize()
             self._take_in(counted)
             self._pack_ahead()
-        if not self._packed and any(flight.left for flight in self._flights):
+        if not self._packed and self._left:
             self._packed.append(self._pack())
         if self._packed:
             self._launch(self._packed.popleft())
@@ -211,10 +215,7 @@ class VoteEngine:
         return finished
 
     def _pack_ahead(self) -> None:
-        while (
-            len(self._packed) < AHEAD
-            and sum(flight.left for flight in self._flights) >= self._f.batch
-        ):
+        while len(self._packed) < AHEAD and self._left >= self._f.batch:
             self._packed.append(self._pack())
 
     def _pack(self) -> Batch:
@@ -284,11 +285,9 @@ class VoteEngine:
     def _count(self, answers: Tensor, batch: Batch, counted: set[Flight]) -> None:
         """Adds the answers (B,) of the rows of some flights to their counts."""
         slots = np.full(self._f.batch, self._trash)
-        start = 0
-        for flight, votes in zip(batch.flights, batch.votes, strict=True):
+        for flight, own in zip(batch.flights, rows_of(batch.votes), strict=True):
             if flight in counted and not flight.over:
-                slots[start : start + votes.count] = flight.slot
-            start += votes.count
+                slots[own] = flight.slot
         places = self._to_device(torch.from_numpy(slots)) * self._counts.shape[1] + answers
         self._counts.view(-1).index_add_(0, places, self._one)
 
@@ -307,20 +306,17 @@ class VoteEngine:
 
     def _isolate(self, noisy: Tensor, batch: Batch, error: Exception) -> None:
         """Finds the images that make a forward pass raise; the others' votes count."""
-        start = 0
-        for flight, votes in zip(batch.flights, batch.votes, strict=True):
-            rows = slice(start, start + votes.count)
-            start += votes.count
+        for flight, own in zip(batch.flights, rows_of(batch.votes), strict=True):
             if flight.over:
                 continue
             if len(batch.flights) > 1:
                 alone = torch.zeros_like(noisy)
-                alone[rows] = noisy[rows]
+                alone[own] = noisy[own]
                 try:
                     self._count(self._answer(alone, batch), batch, {flight})
                     continue
-                except Exception as own:
-                    error = own
+                except Exception as its_own:
+                    error = its_own
             self._finish(flight, None, error)
 
     def _send_counts(self, flights: list[Flight]) -> None:

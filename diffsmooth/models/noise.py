@@ -6,7 +6,7 @@ never depends on a rank, a batch or the order of work.
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple, Protocol, get_args
 
@@ -49,6 +49,14 @@ class Votes:
     stage: int
     first: int
     count: int
+
+
+def rows_of(votes: Sequence[Votes]) -> Iterator[slice]:
+    """The rows of a batch that each of the votes takes, one behind the other."""
+    start = 0
+    for some in votes:
+        yield slice(start, start + some.count)
+        start += some.count
 
 
 class NoiseSource(Protocol):
@@ -96,11 +104,10 @@ class NumpyNoise:
 
     def draw(self, votes: Sequence[Votes], lane: int, rows: int, shape: tuple[int, ...]) -> Tensor:
         noise = torch.empty((rows, *shape), pin_memory=self._pinned)
-        out, start = noise.numpy(), 0
-        for some in votes:
-            _fill(out[start : start + some.count], some, lane)
-            start += some.count
-        out[start:] = 0.0
+        out = noise.numpy()
+        out[sum(some.count for some in votes) :] = 0.0
+        for some, own in zip(votes, rows_of(votes), strict=True):
+            _fill(out[own], some, lane)
         return noise
 
     def noisy(
@@ -108,12 +115,10 @@ class NumpyNoise:
     ) -> Tensor:
         noisy = self.draw(votes, 0, rows, tuple(images[0].shape))
         # In NumPy: torch would wake a second team of threads beside that of the networks.
-        out, start = noisy.numpy(), 0
-        for some, image in zip(votes, images, strict=True):
-            part = out[start : start + some.count]
-            part *= np.float32(level)
-            part += image.numpy()
-            start += some.count
+        out = noisy.numpy()
+        for own, image in zip(rows_of(votes), images, strict=True):
+            out[own] *= np.float32(level)
+            out[own] += image.numpy()
         return noisy
 
 
@@ -152,32 +157,26 @@ class DeviceNoise:
     def draw(self, votes: Sequence[Votes], lane: int, rows: int, shape: tuple[int, ...]) -> Tensor:
         size = int(np.prod(shape))
         host = torch.zeros(4, rows, 1, dtype=torch.int64)  # two words of key, vote, stage; padding
-        start = 0
-        for some in votes:
-            stop = start + some.count
-            host[:2, start:stop] = torch.from_numpy(
+        for some, own in zip(votes, rows_of(votes), strict=True):
+            host[:2, own] = torch.from_numpy(
                 np.frombuffer(some.key.digest(8), dtype="<u4").astype(np.int64)
             ).view(2, 1, 1)
-            host[2, start:stop, 0] = torch.arange(some.first, some.first + some.count)
-            host[3, start:stop] = some.stage
-            start = stop
+            host[2, own, 0] = torch.arange(some.first, some.first + some.count)
+            host[3, own] = some.stage
         key_low, key_high, vote, stage = host.to(self._device, non_blocking=True)
         element = torch.arange(-(-size // 4), device=self._device)
         lanes = torch.full_like(vote, lane)
         words = philox4x32((element, vote, stage, lanes), (key_low, key_high))
         noise = normals(words).flatten(1)[:, :size].reshape(rows, *shape)
-        noise[start:] = 0.0
+        noise[sum(some.count for some in votes) :] = 0.0
         return noise
 
     def noisy(
         self, votes: Sequence[Votes], images: Sequence[Tensor], level: float, rows: int
     ) -> Tensor:
         noisy = self.draw(votes, 0, rows, tuple(images[0].shape))
-        start = 0
-        for some, image in zip(votes, images, strict=True):
-            part = noisy[start : start + some.count]
-            part.mul_(level).add_(image.to(self._device, non_blocking=True))
-            start += some.count
+        for own, image in zip(rows_of(votes), images, strict=True):
+            noisy[own].mul_(level).add_(image.to(self._device, non_blocking=True))
         return noisy
 
 

@@ -1,6 +1,7 @@
 """Whether a run's networks are compiled."""
 
 import math
+from typing import Literal
 
 import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
@@ -11,12 +12,16 @@ from diffsmooth.models.vote_function import VoteFunction
 
 
 def choose_compile(
-    wanted: str, stored: bool | None, f: VoteFunction, device: torch.device, votes: int
+    wanted: bool | Literal["auto"],
+    stored: bool | None,
+    f: VoteFunction,
+    device: torch.device,
+    votes: int,
 ) -> bool:
     """The user's word, or what the run was begun with, or whether the votes ahead are worth it.
 
     Args:
-        wanted: "true", "false" or "auto".
+        wanted: True, False or "auto".
         stored: of a run that goes on.
         f: what votes.
         device: where it will run.
@@ -30,7 +35,7 @@ def choose_compile(
             flops_a_vote(f), votes, device.type
         )
         return pays and not can_compile(device)
-    if wanted == "false" or (wanted == "auto" and not stored):
+    if not (stored if wanted == "auto" else wanted):
         return False
     reason = can_compile(device)
     if reason:

@@ -2,7 +2,7 @@
 
 import math
 from dataclasses import dataclass, fields
-from typing import Any, get_args
+from typing import Any, Literal, get_args
 
 from jsonargparse import ActionYesNo, ArgumentParser
 
@@ -45,7 +45,7 @@ class SmoothingOptions:
     data_root: str
     noise: SourceName
     precision: str
-    compile: str
+    compile: bool | Literal["auto"]
     in_flight: int
     threads: int | None
     accelerator: str
@@ -73,7 +73,6 @@ class SmoothingOptions:
             ("convention", get_args(Convention)),
             ("pad", ("none", "reflect")),
             ("noise", get_args(SourceName)),
-            ("compile", ("auto", "true", "false")),
         ):
             if getattr(self, name) not in (*words, *((None,) if name == "convention" else ())):
                 raise ValueError(
@@ -172,7 +171,7 @@ def add_options(parser: ArgumentParser, batch: int, skip: int, n: int) -> None:
     add("--precision", type=str, default="auto",
         help="float32, tf32 (CUDA), bf16 (layers only), or auto: bf16 where the hardware "
         "has it")  # fmt: skip
-    add("--compile", type=word, nargs="?", const="true", default="auto",
+    add("--compile", type=bool | Literal["auto"], nargs="?", const=True, default="auto",
         help="compile the networks: true, false, or auto, by the votes ahead")  # fmt: skip
     add("--in_flight", type=int, default=IN_FLIGHT,
         help="images at once on a device, at most; changes no result")  # fmt: skip
@@ -187,8 +186,3 @@ def add_options(parser: ArgumentParser, batch: int, skip: int, n: int) -> None:
     add("--logdir", type=str, default="logs", help="folder of the TensorBoard events")
     add("--overwrite", action=ActionYesNo, default=False,
         help="replace the files of a different run; the run's own are kept")  # fmt: skip
-
-
-def word(value: object) -> str:
-    """A value as text; YAML makes a boolean of `true`."""
-    return str(value).lower()

@@ -108,9 +108,9 @@ def test_what_the_run_was_begun_with_binds_and_the_users_word_goes_first(
     assert not choose_compile("auto", None, f, CPU, votes=999)
     assert choose_compile("auto", True, f, CPU, votes=1)
     assert not choose_compile("auto", False, f, CPU, votes=10**9)
-    assert choose_compile("true", None, f, CPU, votes=1)
-    assert not choose_compile("false", None, f, CPU, votes=10**9)
+    assert choose_compile(True, None, f, CPU, votes=1)
+    assert not choose_compile(False, None, f, CPU, votes=10**9)
     monkeypatch.setattr("diffsmooth.cli.compiling.can_compile", lambda device: "no compiler")
     assert not choose_compile("auto", None, f, CPU, votes=10**9)
     with pytest.raises(ValueError, match="compile: not possible here: no compiler"):
-        choose_compile("true", None, f, CPU, votes=1)
+        choose_compile(True, None, f, CPU, votes=1)

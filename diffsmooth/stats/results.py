@@ -120,8 +120,11 @@ class Results:
         grid: the radii that the plan decided, ascending; empty where it decides all. Certified
             accuracy elsewhere is not measured.
         tolerance: share of the radius that the plan gave away to stop early; None if none.
+        sigma: noise level, [0, 1] pixel units, or None where not known.
+        alpha: failure probability of each certificate, or None where not known.
         votes: int64 (M,), or None where not known.
         status: str (M,), see `Status`, or None where not known.
+        p_lower: float64 (M,), or None where not known.
     """
 
     index: np.ndarray
@@ -133,13 +136,21 @@ class Results:
     plan: str | None = None
     grid: tuple[float, ...] = ()
     tolerance: float | None = None
+    sigma: float | None = None
+    alpha: float | None = None
     votes: np.ndarray | None = None
     status: np.ndarray | None = None
+    p_lower: np.ndarray | None = None
 
     @property
     def correct(self) -> np.ndarray:
         """bool (M,)."""
         return self.prediction == self.label
+
+    @property
+    def has_radii(self) -> bool:
+        """Whether there are radii at all: predictions have none, and max_radius 0."""
+        return self.max_radius != 0.0
 
     @property
     def understates(self) -> bool:
@@ -171,10 +182,13 @@ class Results:
         """
         rows = sorted(records, key=lambda record: record.index)
         certificates = [record.certificate for record in rows]
-        plans = {(c.max_radius, c.plan, c.grid, c.tolerance) for c in certificates}
+        plans = {
+            (c.max_radius, c.plan, c.grid, c.tolerance, c.sigma, c.alpha) for c in certificates
+        }
         if len(plans) > 1:
             raise ValueError("records of different plans, which are not one run")
-        max_radius, plan, grid, tolerance = plans.pop() if plans else (None, None, (), None)
+        nothing = (None, None, (), None, None, None)
+        max_radius, plan, grid, tolerance, sigma, alpha = plans.pop() if plans else nothing
         return cls(
             index=np.array([r.index for r in rows], dtype=np.int64),
             label=np.array([r.label for r in rows], dtype=np.int64),
@@ -185,6 +199,9 @@ class Results:
             plan=plan,
             grid=grid,
             tolerance=tolerance,
+            sigma=sigma,
+            alpha=alpha,
             votes=np.array([c.votes for c in certificates], dtype=np.int64),
             status=np.array([c.status for c in certificates], dtype=str),
+            p_lower=np.array([c.p_lower for c in certificates], dtype=np.float64),
         )

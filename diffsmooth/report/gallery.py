@@ -1,0 +1,53 @@
+"""The pixels of a few images on their way through the pipeline: `OUT.images.npz`."""
+
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+FIELDS = ("index", "original", "noisy", "purified", "copies")
+
+
+class GalleryImage(NamedTuple):
+    """One image of the gallery, uint8 arrays.
+
+    Attributes:
+        index: of the image in its dataset.
+        original: (C, H, W).
+        noisy: (C, H, W), with the noise of its first vote.
+        purified: (C, H, W); the noisy image itself where there is no purifier.
+        copies: (m, C, H, W), the local copies that the classifier sees; m = 0 where they are the
+            purified image itself.
+    """
+
+    index: int
+    original: np.ndarray
+    noisy: np.ndarray
+    purified: np.ndarray
+    copies: np.ndarray
+
+
+def to_bytes(pixels: np.ndarray) -> np.ndarray:
+    """uint8 of pixels in [0, 1]; what the noise moved beyond is clipped."""
+    return np.round(255 * pixels.clip(0.0, 1.0)).astype(np.uint8)
+
+
+def write_gallery(path: Path, images: list[GalleryImage]) -> None:
+    """Writes images of one shape, at least one, to an .npz file."""
+    arrays = {name: np.stack([getattr(image, name) for image in images]) for name in FIELDS}
+    with path.open("wb") as file:  # savez would add an ending to the name
+        np.savez_compressed(file, **arrays)
+
+
+def read_gallery(path: Path) -> list[GalleryImage]:
+    """The images of such a file.
+
+    Raises:
+        ValueError: broken; the message names the file.
+    """
+    try:
+        with np.load(path) as file:
+            arrays = [file[name] for name in FIELDS]
+        return [GalleryImage(int(index), *pixels) for index, *pixels in zip(*arrays, strict=True)]
+    except (KeyError, OSError, ValueError, EOFError) as error:
+        raise ValueError(f"{path}: not the images of a run ({error})") from error

@@ -1,14 +1,15 @@
 """The pixels of a few images on their way through the pipeline: `OUT.images.npz`."""
 
+from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 
 FIELDS = ("index", "original", "noisy", "purified", "copies")
 
 
-class GalleryImage(NamedTuple):
+@dataclass(frozen=True)
+class GalleryImage:
     """One image of the gallery, uint8 arrays.
 
     Attributes:
@@ -34,9 +35,13 @@ def to_bytes(pixels: np.ndarray) -> np.ndarray:
 
 def write_gallery(path: Path, images: list[GalleryImage]) -> None:
     """Writes images of one shape, at least one, to an .npz file."""
-    arrays = {name: np.stack([getattr(image, name) for image in images]) for name in FIELDS}
-    with path.open("wb") as file:  # savez would add an ending to the name
-        np.savez_compressed(file, **arrays)
+    index, original, noisy, purified, copies = (
+        np.stack([getattr(image, name) for image in images]) for name in FIELDS
+    )
+    with path.open("wb") as file:
+        np.savez_compressed(
+            file, index=index, original=original, noisy=noisy, purified=purified, copies=copies
+        )
 
 
 def read_gallery(path: Path) -> list[GalleryImage]:

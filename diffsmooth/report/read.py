@@ -1,54 +1,61 @@
-"""Results from a file: a journal, or the six-column table."""
+"""A run from a file: a journal, or a table of ours or of the field's, with what lies beside it."""
 
+import json
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
-import pandas as pd
 
-from diffsmooth.stats import MajorityVote, Results
-from diffsmooth.stats.results import CERTIFY_COLUMNS, parse_journal
+from diffsmooth.report.field_tables import read_table
+from diffsmooth.report.gallery import read_gallery
+from diffsmooth.report.runs import Run
+from diffsmooth.stats import ImageRecord, Results
+from diffsmooth.stats.results import parse_journal
 
 
 def read_results(path: Path | str) -> Results:
-    """Results of a run.
+    """Results of a run; see `read_run`."""
+    return read_run(path).results
+
+
+def read_run(path: Path | str, name: str | None = None) -> Run:
+    """A run, with the journal, the manifest and the gallery that lie beside it.
 
     Args:
-        path: a journal (.jsonl), or a table with the columns idx, label, predict, radius, correct
-            and time (seconds, or h:mm:ss), separated by tabs.
+        path: a journal (.jsonl), or a table, see `read_table`.
+        name: of the run; by default `run_name(path)`.
 
     Raises:
-        ValueError: missing, empty or broken; the message names the file.
+        ValueError: missing, empty or broken; the message names the file, and the line.
     """
     path = Path(path)
     if not path.is_file():
         raise ValueError(f"{path}: no such file")
-    if path.suffix == ".jsonl":
-        return _read_journal(path)
-    try:
-        table = pd.read_csv(path, sep="\t")
-    except (pd.errors.EmptyDataError, pd.errors.ParserError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path}: not a table ({error})") from error
-    missing = [column for column in CERTIFY_COLUMNS if column not in table.columns]
-    if missing:
-        raise ValueError(f"{path}: column {missing[0]!r} is missing")
-    for column in CERTIFY_COLUMNS[:-1]:
-        numbers = pd.to_numeric(table[column], errors="coerce")
-        bad = np.flatnonzero(numbers.isna())
-        if bad.size:
-            raise ValueError(f"{path}, line {bad[0] + 2}: {column} is not a number")
-        table[column] = numbers
-    table["time"] = [_seconds(cell) for cell in table["time"]]
-    table = table.sort_values("idx")
-    results = Results(
-        index=table["idx"].to_numpy(np.int64),
-        label=table["label"].to_numpy(np.int64),
-        prediction=table["predict"].to_numpy(np.int64),
-        radius=table["radius"].to_numpy(np.float64),
-        seconds=table["time"].to_numpy(np.float64),
+    stem = run_name(path)
+    journal = path.with_name(f"{stem}.jsonl")
+    manifest = _read_manifest(path.with_name(f"{stem}.manifest.json"))
+    images = path.with_name(f"{stem}.images.npz")
+    gallery = tuple(read_gallery(images)) if images.is_file() else ()
+    if path == journal:
+        records, lines, remarks = _read_journal(path)
+        results = _results_of(records, path)
+    else:
+        records = ()
+        results, lines, remarks = read_table(path)
+        if journal.is_file():  # our own tables have theirs, which knows the plan
+            records, _, said = _read_journal(journal)
+            results, remarks = _check_same(results, path, records, journal), remarks + said
+    return Run(
+        name=stem if name is None else name,
+        path=path,
+        results=results,
+        lines=lines,
+        remarks=remarks,
+        records=records,
+        identity=manifest.get("identity", {}),
+        context=manifest.get("context", {}),
+        gallery=gallery,
     )
-    # Our own tables have their journal beside them, which knows the plan.
-    journal = path.with_name(f"{run_name(path)}.jsonl")
-    return _with_journal(results, path, journal) if journal.is_file() else results
 
 
 def run_name(path: Path) -> str:
@@ -56,18 +63,58 @@ def run_name(path: Path) -> str:
     return path.stem if path.suffix in (".jsonl", ".txt", ".tsv") else path.name
 
 
-def _read_journal(path: Path) -> Results:
-    records = parse_journal(path.read_text().splitlines(), path)
-    if any(record.certificate.plan == MajorityVote.name for record in records):
-        raise ValueError(f"{path}: is of `diffsmooth predict`, which certifies nothing")
+def _read_manifest(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        return {}
+    try:
+        manifest = json.loads(path.read_text())
+        parts = [manifest["identity"], manifest["context"]]
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"{path}: not a manifest ({error})") from error
+    if not all(isinstance(part, dict) for part in parts):
+        raise ValueError(f"{path}: not a manifest")
+    return manifest
+
+
+class _Journal(NamedTuple):
+    """By ascending index; see `Run`."""
+
+    records: tuple[ImageRecord, ...]
+    lines: np.ndarray
+    remarks: tuple[str, ...]
+
+
+def _read_journal(path: Path) -> _Journal:
+    try:
+        *whole, rest = path.read_bytes().decode().split("\n")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path}: not a journal, not even text") from error
+    records = parse_journal(whole, path)
+    remarks = (f"line {len(whole) + 1}, the last, is cut off and left out",) if rest else ()
+    if not records:
+        raise ValueError(f"{path}, line 1: there is no image in it")
+    index = np.array([record.index for record in records])
+    order = np.argsort(index, kind="stable")
+    again = np.flatnonzero(np.diff(index[order]) == 0)
+    if again.size:
+        before, line = order[again[0] : again[0] + 2]
+        raise ValueError(
+            f"{path}, line {line + 1}: image {index[line]} stands on line {before + 1}, too"
+        )
+    return _Journal(tuple(records[i] for i in order), order + 1, remarks)
+
+
+def _results_of(records: tuple[ImageRecord, ...], path: Path) -> Results:
     try:
         return Results.from_records(records)
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
 
 
-def _with_journal(table: Results, path: Path, journal: Path) -> Results:
-    known = _read_journal(journal)
+def _check_same(
+    table: Results, path: Path, records: tuple[ImageRecord, ...], journal: Path
+) -> Results:
+    known = _results_of(records, journal)
     same = len(known) == len(table) and all(
         np.array_equal(getattr(known, name), getattr(table, name))
         for name in ("index", "label", "prediction")
@@ -76,11 +123,3 @@ def _with_journal(table: Results, path: Path, journal: Path) -> Results:
     if not same:
         raise ValueError(f"{path}: is not of the same run as {journal}")
     return known
-
-
-def _seconds(cell: object) -> float:
-    """Seconds from a number or from h:mm:ss.ffffff; NaN where it is neither."""
-    try:
-        return float(str(cell))
-    except ValueError:
-        return pd.to_timedelta(str(cell), errors="coerce").total_seconds()

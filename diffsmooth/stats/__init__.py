@@ -2,6 +2,13 @@
 
 from diffsmooth.stats.bounds import certified_radius, largest_radius, lower_confidence_bound
 from diffsmooth.stats.certificate import ABSTAIN, Certificate, Look, Status
+from diffsmooth.stats.comparison import (
+    Envelope,
+    PairedDifference,
+    average_radius_interval,
+    paired_difference,
+    upper_envelope,
+)
 from diffsmooth.stats.curves import (
     average_certified_radius,
     certified_accuracy,
@@ -12,28 +19,35 @@ from diffsmooth.stats.group_sequential import GroupSequential
 from diffsmooth.stats.plans import FixedSampleSize, MajorityVote, Plan, PlanRun
 from diffsmooth.stats.power import Power, sequential_power
 from diffsmooth.stats.prediction import predict_from_counts
+from diffsmooth.stats.reanalysis import reanalyse
 from diffsmooth.stats.results import ImageRecord, Results
 
 __all__ = [
     "ABSTAIN",
     "Certificate",
+    "Envelope",
     "FixedSampleSize",
     "GroupSequential",
     "ImageRecord",
     "Look",
     "MajorityVote",
+    "PairedDifference",
     "Plan",
     "PlanRun",
     "Power",
     "Results",
     "Status",
     "average_certified_radius",
+    "average_radius_interval",
     "certified_accuracy",
     "certified_accuracy_interval",
     "certified_radius",
     "high_probability_accuracy",
     "largest_radius",
     "lower_confidence_bound",
+    "paired_difference",
     "predict_from_counts",
+    "reanalyse",
     "sequential_power",
+    "upper_envelope",
 ]

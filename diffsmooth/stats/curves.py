@@ -99,9 +99,13 @@ def high_probability_accuracy(
     return certified_accuracy(results, radii) - alpha - spread - log_rho / (3 * total)
 
 
+def certified_at(results: Results, radii: np.ndarray) -> np.ndarray:
+    """Whether each of M images is predicted correctly and certified at each radius: bool (R, M)."""
+    return results.correct & (results.radius >= radii[:, None])
+
+
 def _successes(results: Results, radii: np.ndarray) -> np.ndarray:
-    held = results.correct & (results.radius >= radii[:, None])  # (R, M)
-    return held.sum(axis=1)
+    return certified_at(results, radii).sum(axis=1)
 
 
 def _count(results: Results) -> int:

@@ -1,0 +1,146 @@
+"""Two runs on the same images, and the best of several."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+from scipy.stats import binomtest, bootstrap
+
+from diffsmooth.stats.bounds import check_alpha
+from diffsmooth.stats.curves import certified_accuracy, certified_at
+from diffsmooth.stats.results import Results
+
+RESAMPLES = 2000
+ROWS_A_BATCH = 50  # of resamples that are in memory at once
+
+
+@dataclass(frozen=True)
+class PairedDifference:
+    """Certified accuracy of two runs on the same images, at one radius.
+
+    Attributes:
+        radius: l2, in [0, 1] pixel units.
+        total: images.
+        first_only, second_only: images that one run certifies correctly and the other does not.
+        p_value: of the exact two-sided McNemar test that neither run is better; 1 where no image
+            tells them apart, NaN where a run does not measure this radius.
+    """
+
+    radius: float
+    total: int
+    first_only: int
+    second_only: int
+    p_value: float
+
+    @property
+    def difference(self) -> float:
+        """Certified accuracy of the first run less that of the second."""
+        return (self.first_only - self.second_only) / self.total
+
+
+def paired_difference(first: Results, second: Results, radius: float) -> PairedDifference:
+    """Compares two runs image by image, which needs fewer images than comparing their intervals.
+
+    Args:
+        first, second: of the same images, at least one.
+        radius: l2, in [0, 1] pixel units, >= 0.
+
+    Raises:
+        ValueError: other images, or none.
+
+    Source: McNemar 1947; exact by the binomial distribution of the images that differ.
+    """
+    if not np.array_equal(first.index, second.index):
+        raise ValueError("runs on different images cannot be paired")
+    if not len(first):
+        raise ValueError("no images: there is nothing to compare")
+    radii = np.array([radius])
+    measured = bool(first.measures(radii)[0] and second.measures(radii)[0])
+    a, b = certified_at(first, radii)[0], certified_at(second, radii)[0]
+    first_only, second_only = int(np.sum(a & ~b)), int(np.sum(b & ~a))
+    differing = first_only + second_only
+    p_value = binomtest(first_only, differing).pvalue if differing else 1.0
+    return PairedDifference(
+        radius, len(first), first_only, second_only, float(p_value) if measured else float("nan")
+    )
+
+
+class Interval(NamedTuple):
+    """Both ends."""
+
+    low: float
+    high: float
+
+
+def average_radius_interval(results: Results, level: float = 0.95, seed: int = 0) -> Interval:
+    """Percentile bootstrap interval of the average certified radius, across images.
+
+    Args:
+        results: at least one image, drawn at random from the images of interest.
+        level: confidence, in (0, 1).
+        seed: of the resampling.
+
+    Raises:
+        ValueError: no images.
+
+    Source: Efron 1979; `scipy.stats.bootstrap`.
+    """
+    check_alpha(1 - level)
+    if not len(results):
+        raise ValueError("no images: there is no average of nothing")
+    radius = results.radius * results.correct
+    if np.ptp(radius) == 0.0:  # of one image, too, which cannot be resampled
+        return Interval(float(radius[0]), float(radius[0]))
+    found = bootstrap(
+        (radius,),
+        np.mean,
+        n_resamples=RESAMPLES,
+        batch=ROWS_A_BATCH,
+        confidence_level=level,
+        method="percentile",
+        rng=np.random.default_rng(seed),
+    ).confidence_interval
+    return Interval(float(found.low), float(found.high))
+
+
+@dataclass(frozen=True)
+class Envelope:
+    """The best of several runs at each radius.
+
+    Attributes:
+        radii: float64 (R,), l2, in [0, 1] pixel units.
+        accuracy: float64 (R,), the highest certified accuracy; NaN where no run measures it.
+        winner: int64 (R,), number of the (first) run that has it; -1 where no run measures it.
+    """
+
+    radii: np.ndarray
+    accuracy: np.ndarray
+    winner: np.ndarray
+
+
+def upper_envelope(runs: Sequence[Results], radii: Sequence[float] | np.ndarray) -> Envelope:
+    """The highest certified accuracy at each radius among runs, such as those of several sigmas.
+
+    No smoothed classifier has it: each radius may have another winner. The winner is chosen on the
+    images that it is reported for, which flatters a little.
+
+    Args:
+        runs: at least one, each with at least one image.
+        radii: (R,), l2, in [0, 1] pixel units, >= 0.
+
+    Raises:
+        ValueError: no runs, or no images.
+    """
+    if not runs:
+        raise ValueError("no runs: there is no best of nothing")
+    radii = np.asarray(radii, dtype=np.float64)
+    accuracy = np.stack([certified_accuracy(results, radii) for results in runs])  # (runs, R)
+    known = ~np.isnan(accuracy)
+    filled = np.where(known, accuracy, -1.0)
+    measured = known.any(axis=0)
+    return Envelope(
+        radii,
+        np.where(measured, filled.max(axis=0), np.nan),
+        np.where(measured, filled.argmax(axis=0), -1),
+    )

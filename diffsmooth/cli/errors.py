@@ -1,5 +1,6 @@
 """User mistakes: one clear line, exit code 2, no traceback."""
 
+import re
 import sys
 import traceback
 from collections.abc import Iterator
@@ -46,12 +47,23 @@ def user_errors(command: str, *kinds: type[Exception]) -> Iterator[None]:
         fail(command, str(error))
 
 
+# What jsonargparse says where a value is of none of an option's types, one paragraph a type.
+NO_UNION_MEMBER = re.compile(
+    r'Parser key "(?P<option>\w+)":\s+Does not validate against any of the Union subtypes.*'
+    r"Given value: (?P<value>.*)",
+    re.DOTALL,
+)
+
+
 class OneLineErrors(ArgumentParser):
     """Mixed into a parser, makes its errors one line."""
 
     command = ""
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
+        found = NO_UNION_MEMBER.fullmatch(message)
+        if found:
+            message = f"{found['option']} cannot be {found['value'].strip()!r}"
         fail(self.command or self.prog, f"{message} (--help explains the options)")
 
 

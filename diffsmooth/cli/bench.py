@@ -2,12 +2,15 @@
 
 import multiprocessing
 import queue
+import re
 import resource
 import statistics
+import sys
 import time
 from collections.abc import Callable
 from functools import partial
 from multiprocessing.synchronize import Barrier
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -281,7 +284,20 @@ def _child(name: str, setting: str, batch: int, votes: int, barrier: Barrier, re
     _run(model, MajorityVote(batch), image)
     barrier.wait()
     seconds = _seconds(lambda: _run(model, MajorityVote(votes), image), device)
-    results.put((seconds, 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss))
+    results.put((seconds, _peak_bytes()))
+
+
+def _peak_bytes() -> int:
+    """The most memory that this process has had.
+
+    Not by getrusage on Linux: there a new process takes over the peak of the one that started it.
+    """
+    status = Path("/proc/self/status")
+    if status.is_file():
+        (peak,) = re.findall(r"VmHWM:\s+(\d+) kB", status.read_text())
+        return 1024 * int(peak)
+    peak_units = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak_units if sys.platform == "darwin" else 1024 * peak_units
 
 
 def _print_memory(namespace: Any, device: torch.device) -> None:

@@ -25,7 +25,7 @@ def main(args: list[str] | None = None, prog: str = "diffsmooth merge") -> None:
     if identity.command == "predict":
         print(prediction_text(files, records))
     else:
-        publish(files, records, Path(namespace.logdir), [], prog)
+        publish(files, [], Path(namespace.logdir), prog)
     report_failures(prog, records, "the command of their shard")
 
 

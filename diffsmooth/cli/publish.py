@@ -1,41 +1,37 @@
-"""What a finished certification shows beside its table: the summary, the figure, TensorBoard."""
+"""What a finished certification shows beside its table: summary, figure, gallery, TensorBoard."""
 
 from pathlib import Path
 
 from diffsmooth.cli.errors import user_errors
 from diffsmooth.lit.outputs import OutputFiles
 from diffsmooth.report.figures import accuracy_figure, save_figure
+from diffsmooth.report.gallery import GalleryImage, write_gallery
+from diffsmooth.report.read import read_run
 from diffsmooth.report.tables import summary_text
-from diffsmooth.report.tensorboard import ImageTriple, write_run
-from diffsmooth.stats import ImageRecord, Results
+from diffsmooth.report.tensorboard import write_run
 
 
-def publish(
-    files: OutputFiles,
-    records: list[ImageRecord],
-    logdir: Path,
-    images: list[ImageTriple],
-    command: str,
-) -> None:
-    """Prints the summary and writes the figure and the events.
+def publish(files: OutputFiles, gallery: list[GalleryImage], logdir: Path, command: str) -> None:
+    """Prints the summary of a finished run and writes the figure, the gallery and the events.
 
     Args:
-        files: of the run.
-        records: of all its images.
+        files: of the run; its table, journal and manifest are read.
+        gallery: a few of its images; those of an earlier call stay where there are none.
         logdir: of the events; the run's folder in it is named like its table.
-        images: to show in TensorBoard.
         command: for error messages.
     """
-    results = Results.from_records(records)
-    text = summary_text(results)
-    print(text)
     with user_errors(command, OSError):
-        save_figure(accuracy_figure({files.name: results}), files.figure)
-        events = logdir / "certify" / relative_name(files.stem)
-        write_run(events, files.name, results, images, text)
+        if gallery:
+            write_gallery(files.images, gallery)
+        run = read_run(files.table)
+        text = summary_text(run.results)
+        print(text)
+        save_figure(accuracy_figure({run.name: run.results}), files.figure)
+        write_run(logdir / "certify" / relative_name(files.stem), run, text)
     print(
         f"table {files.table}, figure {files.figure}, journal {files.journal}\n"
-        f"curves and images: tensorboard --logdir {logdir}"
+        f"curves and images: tensorboard --logdir {logdir}\n"
+        f"a page of all: diffsmooth report {files.table} --html {files.stem}.html"
     )
 
 

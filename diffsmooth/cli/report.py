@@ -1,35 +1,168 @@
-"""`diffsmooth report`: certified accuracy of several runs side by side."""
+"""`diffsmooth report`: tables, figures, TensorBoard and a page from the results of runs."""
 
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
-import pandas as pd
+import numpy as np
 
 from diffsmooth.cli.errors import OneLineParser, user_errors
-from diffsmooth.report.figures import accuracy_figure, save_figure
-from diffsmooth.report.read import read_results, run_name
-from diffsmooth.report.tables import common_radii, comparison_remarks, comparison_table
+from diffsmooth.report.at_alpha import at_alpha
+from diffsmooth.report.figures import ENDINGS, accuracy_figure, save_figure
+from diffsmooth.report.files import write_whole
+from diffsmooth.report.page import html_page
+from diffsmooth.report.read import read_run
+from diffsmooth.report.runs import Run, check_same_data, check_same_images
+from diffsmooth.report.tables import (
+    RHO,
+    accuracy_table,
+    bound_table,
+    comparison_remarks,
+    interval_table,
+    long_table,
+    paired_table,
+    run_remarks,
+    usual_radii,
+)
+from diffsmooth.report.tensorboard import write_run
+from diffsmooth.report.writers import Section, as_latex, as_markdown, as_text
+from diffsmooth.stats.bounds import check_alpha
+
+WRITERS = {".txt": as_text, ".md": as_markdown, ".tex": as_latex}
+NUMBERS = ".csv"
 
 
 def main(args: list[str] | None = None, prog: str = "diffsmooth report") -> None:
     """Runs the command on `args`, by default the process's."""
     parser = OneLineParser(prog=prog, description=__doc__)
-    parser.add_argument("runs", type=str, nargs="+", help="journals (.jsonl) or tables")
-    parser.add_argument("--figure", type=str | None, default=None, help="PNG, PDF or SVG to write")
+    add = parser.add_argument
+    add("runs", type=str, nargs="+",
+        help="journals (.jsonl), or tables with the columns idx, label, predict, radius, correct "
+        "and time; a table of predictions has no radius")  # fmt: skip
+    add("--names", type=str, nargs="+", default=None,
+        help="of the runs, in their order; by default their files'")  # fmt: skip
+    add("--radii", type=float, nargs="+", default=None,
+        help="of the tables, l2, in [0, 1] pixel units; by default multiples of 0.25 up to 1.5 "
+        "(ImageNet: of 0.5 up to 3), and the runs' own grids")  # fmt: skip
+    add("--decimals", type=int, default=3, help="of the tables' numbers")
+    add("--paired", action="store_true",
+        help="compare the first run with each other one, image by image (McNemar)")  # fmt: skip
+    add("--envelope", action="store_true",
+        help="the best of the runs at each radius, and which run it is")  # fmt: skip
+    add("--alpha", type=float | None, default=None,
+        help="analyse the votes at this failure probability; needs the journals")  # fmt: skip
+    add("--table_alpha", type=float | None, default=None,
+        help="alpha of the tables without a journal, for the high-probability bound")  # fmt: skip
+    add("--table", type=str, nargs="+", default=[],
+        help="write the tables: .txt, .md, .tex (booktabs) or .csv (numbers, one line a run and "
+        "radius)")  # fmt: skip
+    add("--figure", type=str, nargs="+", default=[],
+        help="write certified accuracy against radius: .png, .pdf or .svg")  # fmt: skip
+    add("--html", type=str | None, default=None, help="write one page with everything, to browse")
+    add("--tensorboard", type=str | None, default=None,
+        help="folder of TensorBoard events, one folder a run")  # fmt: skip
     namespace = parser.parse_args(args)
-    with user_errors(prog):
-        names = [run_name(Path(run)) for run in namespace.runs]
+    with user_errors(prog, ValueError, OSError):
+        _check(namespace)
+        runs = _read(namespace.runs, namespace.names)
+        check_same_data(runs)
+        if namespace.alpha is not None:
+            runs = [at_alpha(run, namespace.alpha) for run in runs]
+        radii = usual_radii(runs)
+        if namespace.radii is not None:
+            radii = np.unique(np.array(namespace.radii))
+        sections, remarks = _sections(runs, radii, namespace), comparison_remarks(runs)
+        print(as_text(sections, remarks), end="")
+        for path in map(Path, namespace.table):
+            if path.suffix == NUMBERS:
+                table = long_table(runs, radii, namespace.table_alpha).to_csv(index=False)
+            else:
+                table = WRITERS[path.suffix](sections, remarks)
+            write_whole(path, table.encode())
+        if namespace.figure:
+            results = {run.name: run.results for run in runs}
+            figure = accuracy_figure(results, namespace.envelope)
+            for path in namespace.figure:
+                save_figure(figure, Path(path))
+        if namespace.html:
+            write_whole(Path(namespace.html), html_page(runs, radii).encode())
+        if namespace.tensorboard:
+            for run in runs:
+                folder = Path(namespace.tensorboard, run.name.replace("/", "_"))
+                own = _sections([run], radii, namespace)[:1]
+                write_run(folder, run, as_text(own, [*run.remarks, *run_remarks(run.results)]))
+    written = [*namespace.table, *namespace.figure, namespace.html, namespace.tensorboard]
+    if any(written):
+        print(f"\nwritten: {', '.join(filter(None, written))}")
+
+
+def _check(namespace: Any) -> None:
+    """Raises ValueError for what can be known to be wrong before a file is read."""
+    for name in ("table", "figure"):
+        known = (*WRITERS, NUMBERS) if name == "table" else ENDINGS
+        for path in getattr(namespace, name):
+            if Path(path).suffix not in known:
+                raise ValueError(f"{name} {path}: must end with {', '.join(known)}")
+    if namespace.names is not None and len(namespace.names) != len(namespace.runs):
+        raise ValueError(f"names must be {len(namespace.runs)}, got {len(namespace.names)}")
+    if namespace.names is not None and len(set(namespace.names)) < len(namespace.names):
+        raise ValueError("names must differ")
+    for radius in namespace.radii or ():
+        if not 0 <= radius < np.inf:
+            raise ValueError(f"radii must be finite and >= 0, got {radius}")
+    if not 0 <= namespace.decimals <= 9:
+        raise ValueError(f"decimals must be in 0 .. 9, got {namespace.decimals}")
+    for name in ("alpha", "table_alpha"):
+        if getattr(namespace, name) is not None:
+            check_alpha(getattr(namespace, name))
+    if namespace.paired and len(namespace.runs) < 2:
+        raise ValueError("paired needs two runs or more")
+
+
+def _read(paths: Sequence[str], names: Sequence[str] | None) -> list[Run]:
+    if len(set(paths)) < len(paths):
+        raise ValueError(f"{max(paths, key=list(paths).count)} is named twice")
+    runs = [read_run(path) for path in paths]
+    if names is None:
+        names = [run.name for run in runs]
         if len(set(names)) < len(names):
-            names = namespace.runs
-        runs = {name: read_results(run) for name, run in zip(names, namespace.runs, strict=True)}
-        table = comparison_table(runs, common_radii(runs).tolist())
-    print("\n\n".join([as_markdown(table.reset_index(names="run")), *comparison_remarks(runs)]))
-    if namespace.figure:
-        with user_errors(prog, ValueError, OSError):
-            save_figure(accuracy_figure(runs), Path(namespace.figure))
+            names = paths
+    return [replace(run, name=name) for run, name in zip(runs, names, strict=True)]
 
 
-def as_markdown(table: pd.DataFrame) -> str:
-    """A table of text cells in Markdown."""
-    rows = [list(map(str, table.columns)), ["---"] * len(table.columns)]
-    rows += [list(map(str, row)) for row in table.itertuples(index=False)]
-    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
+def _sections(runs: list[Run], radii: np.ndarray, namespace: Any) -> list[Section]:
+    """The tables that were asked for."""
+    decimals, first = namespace.decimals, runs[0]
+    table = accuracy_table(runs, radii, decimals, namespace.envelope)
+    units = "l2, in [0, 1] pixel units"
+    sections = [
+        Section(
+            f"Certified accuracy by radius ({units}); ACR: average certified radius",
+            table.text,
+            table.best,
+        ),
+        Section(
+            "95 % intervals across images (accuracy: Clopper-Pearson, ACR: bootstrap)",
+            interval_table(runs, radii, decimals),
+        ),
+    ]
+    if any(run.results.alpha or namespace.table_alpha for run in runs):
+        sections.append(
+            Section(
+                f"Certified accuracy at least, but for a chance of {RHO:g} a cell over the votes "
+                "(Cohen et al. 2019, appendix B)",
+                bound_table(runs, radii, decimals, namespace.table_alpha),
+            )
+        )
+    if namespace.paired:
+        for run in runs[1:]:
+            check_same_images(first, run)
+            sections.append(
+                Section(
+                    f"{first.name} against {run.name}, on the same {len(run.results)} images: "
+                    "difference of certified accuracy, and images that one run alone certifies",
+                    paired_table(first, run, radii, decimals),
+                )
+            )
+    return sections

@@ -2,8 +2,6 @@
 
 import sys
 
-import torch
-
 from diffsmooth.cli.errors import USER_ERROR, show_error
 from diffsmooth.cli.job import Job
 from diffsmooth.lit.certification import CertificationError
@@ -12,12 +10,9 @@ from diffsmooth.lit.gather import GatherError, LostRank
 from diffsmooth.lit.journal import JournalError
 from diffsmooth.lit.outputs import OutputError
 from diffsmooth.lit.stopping import TRY_AGAIN
-from diffsmooth.models.noise import Votes, noise_source
 from diffsmooth.models.vote_function import NetworkError
-from diffsmooth.report.tensorboard import ImageTriple
 from diffsmooth.stats import ImageRecord
 
-SHOWN_IMAGES = 4
 FAILED = 1
 ERRORS = (
     CertificationError, DataError, GatherError, JournalError, NetworkError, OutputError, OSError,
@@ -80,26 +75,3 @@ def report_failures(
         f"{again} tries them again",
     )
     raise SystemExit(FAILED)
-
-
-@torch.inference_mode()
-def show_images(job: Job, records: list[ImageRecord]) -> list[ImageTriple]:
-    """The first few images: original, with the noise of their first vote, and purified."""
-    module, device = job.module, job.trainer.strategy.root_device
-    smoothed, images = module.smoothed.to(device), module.work.images  # Lightning took it off
-    shown = [record.index for record in records if not record.error]
-    shown = shown[: min(SHOWN_IMAGES, smoothed.batch)]
-    if not shown:
-        return []
-    originals = [images[index].image for index in shown]
-    votes = [Votes(module.noise_key(index), 0, 0, 1) for index in shown]
-    source, batch = noise_source(module.work.noise, device), smoothed.batch
-    # Of the forward shape that the networks are compiled for.
-    noisy = source.noisy(votes, originals, smoothed.noise_level, batch).to(device)
-    shape, lanes = tuple(noisy.shape[1:]), range(1, 1 + smoothed.purifier.draws)
-    draws = [source.draw(votes, lane, batch, shape).to(device) for lane in lanes]
-    purified = smoothed.purify(noisy, torch.stack(draws) if draws else None)
-    return [
-        ImageTriple(index, *(p.float().cpu().numpy() for p in pictures))
-        for index, *pictures in zip(shown, originals, noisy, purified, strict=False)
-    ]

@@ -77,7 +77,13 @@ class OutputFiles:
         self.journal = stem.with_name(f"{stem.name}.jsonl")
         self.manifest = stem.with_name(f"{stem.name}.manifest.json")
         self.figure = stem.with_name(f"{stem.name}.png")
+        self.images = stem.with_name(f"{stem.name}.images.npz")
         self.parts = stem.with_name(f"{stem.name}.parts")
+
+    @property
+    def results(self) -> tuple[Path, ...]:
+        """What a finished run leaves, but for its manifest."""
+        return self.table, self.journal, self.figure, self.images
 
     def stored_identity(self) -> dict[str, Any] | None:
         """The identity in the manifest, None where there is no manifest.
@@ -140,7 +146,7 @@ class Outputs:
             if self.shard:
                 self._lock(f"lock.{self.shard.number}of{self.shard.total}", fcntl.LOCK_EX)
             if stranger:
-                for path in (files.table, files.journal, files.manifest, files.figure):
+                for path in (*files.results, files.manifest):
                     path.unlink(missing_ok=True)
                 for path in files.parts.glob("*.jsonl"):
                     path.unlink()
@@ -204,7 +210,7 @@ class Outputs:
             difference = self.identity.difference(stored)
             return f"{files.table} belongs to a different run ({difference})" if difference else ""
         parts = sorted(files.parts.glob("*.jsonl"))
-        for path in (files.table, files.journal, files.figure, *parts):
+        for path in (*files.results, *parts):
             if path.exists():
                 return f"{path} exists and is not of a run of ours"
         return ""

@@ -38,8 +38,16 @@ def read_table(path: Path) -> FieldTable:
     Raises:
         ValueError: broken; the message names the file and the line.
     """
-    cells, remarks = _cells(path)
+    lines = _lines(path)
+    cells = _cells(path, lines)
     rows = _numbers(cells)
+    remarks = []
+    last = len(lines)
+    if lines[-1] and (last not in rows.index or rows.loc[last].isna().any()):
+        remarks.append(f"line {last}, the last, is cut off and left out")  # it has no end of line
+        cells, rows = cells.drop(last, errors="ignore"), rows.drop(last, errors="ignore")
+    if rows.empty:
+        raise ValueError(f"{path}, line {last}: there is no image in it")
     _refuse_nan(path, cells, rows)
     again = rows["idx"][rows["idx"].duplicated()]
     if len(again):
@@ -60,15 +68,19 @@ def read_table(path: Path) -> FieldTable:
     return FieldTable(results, rows.index.to_numpy(np.int64), tuple(remarks))
 
 
-def _cells(path: Path) -> tuple[pd.DataFrame, list[str]]:
-    """The cells of the wanted columns as text, by line number; and remarks."""
+def _lines(path: Path) -> list[str]:
+    """The lines; the last is empty unless it has no end of line."""
     try:
         text = path.read_bytes().decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise ValueError(f"{path}: not a table, not even text") from error
-    lines = [line.rstrip("\r") for line in text.split("\n")]
     if not text.strip():
         raise ValueError(f"{path}, line 1: the file is empty")
+    return [line.rstrip("\r") for line in text.split("\n")]
+
+
+def _cells(path: Path, lines: list[str]) -> pd.DataFrame:
+    """The cells of the wanted columns as text, by line number."""
     header = [name.strip() for name in lines[0].split("\t")]
     for name in COLUMNS:
         if header.count(name) != 1:
@@ -76,22 +88,17 @@ def _cells(path: Path) -> tuple[pd.DataFrame, list[str]]:
             raise ValueError(f"{path}, line 1: column {name!r} {problem}")
     wanted = [name for name in (*COLUMNS, RADIUS) if name in header]
     rows: dict[int, list[str]] = {}
-    remarks = []
     for number, line in enumerate(lines[1:], start=2):
         if not line.strip() or line == lines[0]:
             continue
         found = [cell.strip() for cell in line.split("\t")]
         if len(found) == len(header):
             rows[number] = [found[header.index(name)] for name in wanted]
-        elif number == len(lines):  # no end of line: the writer was stopped
-            remarks.append(f"line {number}, the last, is cut off and left out")
-        else:
+        elif number < len(lines):
             raise ValueError(
                 f"{path}, line {number}: {len(found)} columns, but the header has {len(header)}"
             )
-    if not rows:
-        raise ValueError(f"{path}, line {len(lines)}: there is no image in it")
-    return pd.DataFrame.from_dict(rows, orient="index", columns=wanted), remarks
+    return pd.DataFrame.from_dict(rows, orient="index", columns=wanted, dtype=str)
 
 
 def _numbers(cells: pd.DataFrame) -> pd.DataFrame:

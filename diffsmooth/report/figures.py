@@ -1,26 +1,41 @@
 """The figure of certified accuracy against radius."""
 
+import io
 from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
+from matplotlib import style
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from diffsmooth.stats import Results, certified_accuracy, certified_accuracy_interval
+from diffsmooth.report.files import write_whole
+from diffsmooth.stats import (
+    Results,
+    certified_accuracy,
+    certified_accuracy_interval,
+    upper_envelope,
+)
 
 STYLES = ("-", "--", "-.", ":")  # so that the lines differ in grey, too
+ENDINGS = (".png", ".pdf", ".svg")
 
 
-def accuracy_figure(runs: Mapping[str, Results]) -> Figure:
+def accuracy_figure(runs: Mapping[str, Results], envelope: bool = False) -> Figure:
     """Certified accuracy against radius, one line a run, 95 % intervals shaded.
 
     A run of a grid has a marker with its interval at each radius of the grid, joined by thin dots.
 
     Args:
         runs: results by the run's name; at least one.
+        envelope: adds the best accuracy at each radius, as a broad grey line behind the others.
     """
+    with style.context("tableau-colorblind10"):
+        return _draw(runs, envelope)
+
+
+def _draw(runs: Mapping[str, Results], envelope: bool) -> Figure:
     figure = Figure(figsize=(7.0, 4.2), layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.subplots()
@@ -44,12 +59,21 @@ def accuracy_figure(runs: Mapping[str, Results]) -> Figure:
         axes.fill_between(
             radii, interval[:, 0], interval[:, 1], step="pre", color=line.get_color(), alpha=0.15
         )
-    axes.set_xlim(0.0, right * 1.02 or 1.0)
+    if envelope:
+        radii = np.linspace(0.0, right, 201)
+        best = upper_envelope(list(runs.values()), radii).accuracy
+        axes.plot(
+            radii, best, drawstyle="steps-pre", color="0.8", linewidth=5, zorder=0,
+            label="upper envelope",
+        )  # fmt: skip
+    # The marker and the interval at radius 0 of a grid would lie on the axis.
+    left = -0.02 * right if any(results.grid for results in runs.values()) else 0.0
+    axes.set_xlim(left, right * 1.02 or 1.0)
     axes.set_ylim(0.0, 1.0)
     axes.set_xlabel("l2 radius (in [0, 1] pixel units)")
     axes.set_ylabel("certified accuracy")
     axes.grid(alpha=0.3)
-    if len(runs) > 1:
+    if len(runs) > 1 or envelope:
         figure.legend(loc="outside lower center", ncols=min(len(runs), 3), frameon=False)
     else:
         axes.set_title(next(iter(runs)), fontsize="medium")
@@ -73,5 +97,14 @@ def _draw_grid(axes: Axes, name: str, results: Results) -> None:
 
 
 def save_figure(figure: Figure, path: Path) -> None:
-    """Writes a PNG, PDF or SVG, by the ending of `path`."""
-    figure.savefig(path, dpi=150)
+    """Writes a PNG, PDF or SVG, by the ending of `path`, whole or not at all.
+
+    Raises:
+        ValueError: another ending.
+    """
+    kind = path.suffix.lower()
+    if kind not in ENDINGS:
+        raise ValueError(f"figure {path}: must end with {', '.join(ENDINGS)}")
+    content = io.BytesIO()
+    figure.savefig(content, format=kind[1:], dpi=150)
+    write_whole(path, content.getvalue())

@@ -1,9 +1,13 @@
 """The pixels of a few images on their way through the pipeline: `OUT.images.npz`."""
 
+import io
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+
+from diffsmooth.report.files import write_whole
 
 FIELDS = ("index", "original", "noisy", "purified", "copies")
 
@@ -33,15 +37,16 @@ def to_bytes(pixels: np.ndarray) -> np.ndarray:
     return np.round(255 * pixels.clip(0.0, 1.0)).astype(np.uint8)
 
 
-def write_gallery(path: Path, images: list[GalleryImage]) -> None:
-    """Writes images of one shape, at least one, to an .npz file."""
+def write_gallery(path: Path, images: Sequence[GalleryImage]) -> None:
+    """Writes images of one shape, at least one, to an .npz file, whole or not at all."""
     index, original, noisy, purified, copies = (
         np.stack([getattr(image, name) for image in images]) for name in FIELDS
     )
-    with path.open("wb") as file:
-        np.savez_compressed(
-            file, index=index, original=original, noisy=noisy, purified=purified, copies=copies
-        )
+    content = io.BytesIO()
+    np.savez_compressed(
+        content, index=index, original=original, noisy=noisy, purified=purified, copies=copies
+    )
+    write_whole(path, content.getvalue())
 
 
 def read_gallery(path: Path) -> list[GalleryImage]:

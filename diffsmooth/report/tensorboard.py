@@ -1,55 +1,66 @@
-"""A run in TensorBoard: certified accuracy against radius, and a few images."""
+"""A run in TensorBoard: certified accuracy against radius, its settings, and a few images."""
 
+import re
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 
 from diffsmooth.report.figures import accuracy_figure
-from diffsmooth.stats import Results, average_certified_radius, certified_accuracy
+from diffsmooth.report.runs import Run
+from diffsmooth.report.tables import usual_radii
+from diffsmooth.stats import (
+    Results,
+    average_certified_radius,
+    certified_accuracy,
+    certified_accuracy_interval,
+)
 
 STEPS_A_UNIT = 1000  # TensorBoard's steps are integers: step = round(1000 * radius)
+CURVE = "certified accuracy (step = 1000 x l2 radius)"
+LOW, HIGH = (f"{CURVE}/{end} end of the 95 % interval" for end in ("lower", "upper"))
+LAYOUT = {
+    "certification": {
+        "certified accuracy of all runs": ["Multiline", [re.escape(CURVE) + "$"]],
+        "certified accuracy with its interval": ["Margin", [CURVE, LOW, HIGH]],
+    }
+}
+SHOWN_IMAGES = 8
+SETTINGS = (
+    "dataset", "arch", "purifier", "convention", "sigma", "m", "sigma_local", "precision", "skip",
+)  # fmt: skip
 
 
-class ImageTriple(NamedTuple):
-    """One image on its way through the pipeline: float32 (C, H, W) arrays, in [0, 1]."""
-
-    image_index: int
-    original: np.ndarray
-    noisy: np.ndarray
-    purified: np.ndarray
-
-
-def write_run(
-    folder: Path, name: str, results: Results, images: list[ImageTriple], text: str
-) -> None:
+def write_run(folder: Path, run: Run, text: str) -> None:
     """Writes a run's events into a folder of its own.
 
     Args:
         folder: of this run; its name is the run's in TensorBoard.
-        name: for the figure.
-        results: at least one image.
-        images: shown side by side: original, noisy, purified.
+        run: at least one image.
         text: shown as it is, under "summary".
     """
     from torch.utils.tensorboard import SummaryWriter  # imports TensorBoard
 
     for old in folder.glob("events.out.tfevents.*"):
         old.unlink()  # of an earlier showing of the same run
+    results = run.results
     radii = _radii(results)
-    at_least = " (a lower bound)" if results.understates else ""
+    accuracy = certified_accuracy(results, radii)
+    low, high = certified_accuracy_interval(results, radii).T
     with SummaryWriter(str(folder)) as writer:
-        for radius, accuracy in zip(radii, certified_accuracy(results, radii), strict=True):
-            step = round(STEPS_A_UNIT * radius)
-            writer.add_scalar("certified accuracy (step = 1000 x l2 radius)", accuracy, step)
-        average = average_certified_radius(results)
-        writer.add_scalar(f"average certified radius{at_least}", average, 0)
-        writer.add_figure("certified accuracy against radius", accuracy_figure({name: results}))
+        for tag, values in ((CURVE, accuracy), (LOW, low), (HIGH, high)):
+            for radius, value in zip(radii, values, strict=True):
+                writer.add_scalar(tag, value, round(STEPS_A_UNIT * radius))
+        writer.add_custom_scalars(LAYOUT)
+        # In this run's own folder; by default it would be another run.
+        writer.add_hparams(_settings(run), _metrics(run), run_name=".")
+        writer.add_figure("certified accuracy against radius", accuracy_figure({run.name: results}))
         writer.add_text("summary", f"```\n{text}\n```")
-        for image in images:
-            strip = np.concatenate([image.original, image.noisy, image.purified], axis=2)
-            tag = f"image {image.image_index}: original, noisy, purified"
-            writer.add_image(tag, strip.clip(0.0, 1.0), 0)
+        for image in run.gallery[:SHOWN_IMAGES]:
+            strip = np.concatenate(
+                [image.original, image.noisy, image.purified, *image.copies], axis=2
+            )
+            copies = ", local copies" if len(image.copies) else ""
+            writer.add_image(f"image {image.index}: original, noisy, purified{copies}", strip, 0)
 
 
 def _radii(results: Results) -> np.ndarray:
@@ -57,5 +68,37 @@ def _radii(results: Results) -> np.ndarray:
     if results.grid:
         grid = np.array(results.grid)
         return grid[results.measures(grid)]
-    top = results.max_radius or float(results.radius.max(initial=0.0))
+    top = results.max_radius
+    if top is None:
+        top = float(results.radius.max(initial=0.0))
     return np.arange(0.0, top + 1e-9, 0.01)
+
+
+def _metrics(run: Run) -> dict[str, float]:
+    """What runs are compared by: tags and numbers."""
+    results, radii = run.results, usual_radii([run])
+    at_least = " (a lower bound)" if results.understates else ""
+    metrics = {
+        f"certified accuracy at {radius:.4g}": float(value)
+        for radius, value in zip(radii, certified_accuracy(results, radii), strict=True)
+        if not np.isnan(value)
+    }
+    if results.has_radii:
+        average = average_certified_radius(results)
+        metrics[f"average certified radius{at_least}"] = average
+    return metrics
+
+
+def _settings(run: Run) -> dict[str, str | float]:
+    """What may explain the difference between runs."""
+    results = run.results
+    known: dict[str, object] = {name: run.identity.get(name) for name in SETTINGS}
+    known |= {"plan": results.plan, "alpha": results.alpha, "images": len(results)}
+    if run.records:
+        known["n"] = run.records[0].certificate.max_n
+    known["classifier"] = run.context.get("classifier")
+    return {
+        name: float(value) if isinstance(value, int | float) else str(value)
+        for name, value in known.items()
+        if value not in (None, "")
+    }

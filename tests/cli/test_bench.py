@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -52,6 +53,12 @@ def test_mistakes(words: list[str], message: str, capsys: pytest.CaptureFixture[
         bench.main(words)
     assert stopped.value.code == 2
     assert message in capsys.readouterr().err
+
+
+def test_a_process_has_a_peak_of_its_own() -> None:
+    np.ones(2**28)  # 2 GiB that were the caller's for a moment
+    ((_, peak),) = bench._in_processes("cohen", "float32", 4, 4, 1)
+    assert 2**27 < peak < 2**31
 
 
 def test_a_forecast(capsys: pytest.CaptureFixture[str]) -> None:

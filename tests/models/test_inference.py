@@ -119,6 +119,22 @@ def test_a_rows_outcome_depends_on_neither_its_place_nor_its_neighbours(
     check_rows_alone(f, torch.rand(batch, *shape, generator=torch.Generator().manual_seed(0)))
 
 
+@pytest.mark.parametrize("precision", ["float32", "bf16"])
+def test_nor_does_it_in_classifiers_with_group_norms(precision: str) -> None:
+    torch.manual_seed(0)
+    layers: list[nn.Module] = []
+    for channels in (3, 64, 64):
+        layers += [nn.Conv2d(channels, 64, 3, padding=1), nn.GroupNorm(32, 64), nn.ReLU()]
+    classifier = nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(64, 10))
+    shape, batch = (3, 32, 32), 7
+    smoothing = LocalSmoothing(classifier.eval(), 3, 0.25, shape)
+    f = VoteFunction(IdentityPurifier(), smoothing, 0.5, 10, batch, precision)
+    prepare(f)
+    noisy = torch.rand(batch, *shape, generator=torch.Generator().manual_seed(0))
+    for layout in (torch.contiguous_format, torch.channels_last):  # as a U-Net leaves them
+        check_rows_alone(f, noisy.contiguous(memory_format=layout))
+
+
 @torch.inference_mode()
 def check_rows_alone(f: VoteFunction, noisy: Tensor) -> None:
     expected = f.confidence(noisy)

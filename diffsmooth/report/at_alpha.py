@@ -1,0 +1,36 @@
+"""A run at another failure probability, from its journal."""
+
+from dataclasses import replace
+
+from diffsmooth.report.runs import Run
+from diffsmooth.stats import Results, reanalyse
+
+
+def at_alpha(run: Run, alpha: float) -> Run:
+    """The run that the same votes give at failure probability `alpha`.
+
+    Raises:
+        ValueError: alpha out of range, no journal, or a journal whose votes do not give what it
+            says; the message names the file.
+    """
+    if not run.records:
+        raise ValueError(
+            f"{run.path}: has no journal (.jsonl) beside it, and without its votes a run cannot be "
+            "analysed at another alpha"
+        )
+    records = []
+    for record in run.records:
+        try:
+            records.append(replace(record, certificate=reanalyse(record.certificate, alpha)))
+        except ValueError as error:
+            raise ValueError(f"{run.path}: image {record.index}: {error}") from error
+    remark = (
+        f"at alpha {alpha:g}, from the votes that were cast for alpha {run.results.alpha:g}; what "
+        "more votes would give cannot be told from these"
+    )
+    return replace(
+        run,
+        results=Results.from_records(records),
+        records=tuple(records),
+        remarks=(*run.remarks, remark),
+    )

@@ -1,0 +1,185 @@
+"""`diffsmooth report`, as its users call it."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from diffsmooth.cli.report import main
+from diffsmooth.stats import FixedSampleSize, ImageRecord
+
+HEADER = "idx\tlabel\tpredict\tradius\tcorrect\ttime\n"
+STUDY = "docs/studies/fashion_mnist"
+
+Table = Callable[..., str]
+
+
+@pytest.fixture
+def table(tmp_path: Path) -> Table:
+    """Writes a table of images 0, 1 .. of class 3 with these radii; -1 where the radius is 0."""
+
+    def write(name: str, radii: list[float], label: int = 3, step: int = 1) -> str:
+        rows = [
+            f"{step * i}\t{label}\t{label if radius else -1}\t{radius}\t{int(radius > 0)}\t1.0\n"
+            for i, radius in enumerate(radii)
+        ]
+        path = tmp_path / name
+        path.write_text(HEADER + "".join(rows))
+        return str(path)
+
+    return write
+
+
+def test_a_table_by_hand(table: Table, capsys: pytest.CaptureFixture[str]) -> None:
+    path = table("sigma_0.25.txt", [0.3, 0.3, 0.6, 0.0])
+    main([path, "--decimals", "2"])
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[1].split() == ["0.00", "0.25", "0.50", "ACR", "abstained", "images"]
+    assert lines[2].split() == ["sigma_0.25", "0.75", "0.75", "0.25", "0.30", "0.25", "4"]
+
+
+def test_several_runs_paired_and_enveloped(
+    table: Table, capsys: pytest.CaptureFixture[str]
+) -> None:
+    paths = [table("a.txt", [0.3] * 8), table("b.tsv", [0.0] * 2 + [0.9] * 6)]
+    main([*paths, "--paired", "--envelope", "--radii", "0.25", "0.5", "--table-alpha", "0.001"])
+    out = capsys.readouterr().out
+    rows = [line.split() for line in out.splitlines()]
+    assert ["a", "1.000", "0.000", "0.300", "0.000", "8"] in rows
+    assert ["upper", "envelope", "1.000", "0.750"] in rows
+    assert ["of", "a", "b"] in rows
+    assert ["0.25", "+0.250", "2", "0", "0.5"] in rows
+    assert ["0.50", "-0.750", "0", "6", "0.031"] in rows
+    assert "appendix B" in out
+
+
+def test_everything_is_written_by_its_ending(
+    table: Table, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    paths = [table("a.txt", [0.3] * 8), table("b.txt", [0.9] * 8)]
+    out = tmp_path / "new"
+    names = ["t.txt", "t.md", "t.tex", "t.csv", "f.png", "f.pdf", "f.svg", "r.html"]
+    files = [str(out / name) for name in names]
+    arguments = ["--table", *files[:4], "--figure", *files[4:7], "--html", files[7]]
+    main([*paths, *arguments, "--tensorboard", str(tmp_path / "events"), "--names", "one", "two"])
+    shown = capsys.readouterr().out
+    assert sorted(path.name for path in out.iterdir()) == sorted(names)
+    assert shown.startswith((out / "t.txt").read_text())
+    assert "**0.900**" in (out / "t.md").read_text()
+    assert r"\textbf{0.900}" in (out / "t.tex").read_text()
+    numbers = pd.read_csv(out / "t.csv")
+    assert numbers["run"].unique().tolist() == ["one", "two"]
+    row = numbers[(numbers["run"] == "one") & (numbers["radius"] == 0.25)].iloc[0]
+    assert row["certified_accuracy"] == 1.0
+    assert row["low_95"] == pytest.approx(0.025 ** (1 / 8))  # of 8 out of 8
+    assert "<html" in (out / "r.html").read_text()
+    assert sorted(path.name for path in (tmp_path / "events").iterdir()) == ["one", "two"]
+    assert f"written: {files[0]}" in shown
+
+
+def test_another_alpha_from_the_votes(capsys: pytest.CaptureFixture[str]) -> None:
+    main([f"{STUDY}/cohen.txt", "--radii", "0.5", "1.0", "--alpha", "0.05"])
+    looser = capsys.readouterr().out
+    main([f"{STUDY}/cohen.txt", "--radii", "0.5", "1.0"])
+    own = capsys.readouterr().out
+    accuracy = [float(out.splitlines()[2].split()[1]) for out in (own, looser)]
+    records = [
+        ImageRecord.from_json(line)
+        for line in Path(f"{STUDY}/cohen.jsonl").read_text().splitlines()
+    ]
+    for alpha, found in zip((0.001, 0.05), accuracy, strict=True):
+        held = []
+        for record in records:
+            old = record.certificate
+            run = FixedSampleSize(old.n0, old.n, alpha).start(old.sigma, 10)
+            for counts in (old.selection_counts, old.estimation_counts):
+                dense = np.zeros(10, dtype=int)
+                for k, votes in counts:
+                    dense[k] = votes
+                run.update(dense)
+            again = run.certificate
+            held.append(again.prediction == record.label and again.radius >= 0.5)
+        assert found == round(sum(held) / len(held), 3)
+    assert accuracy[1] > accuracy[0]
+    assert "cohen: at alpha 0.05, from the votes that were cast for alpha 0.001" in looser
+
+
+def test_equal_names_are_told_apart_by_their_paths(
+    table: Table, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for folder in ("x", "y"):
+        (tmp_path / folder).mkdir()
+    paths = [table("x/run.txt", [0.3]), table("y/run.txt", [0.3])]
+    main(paths)
+    out = capsys.readouterr().out
+    assert all(path in out for path in paths)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["missing.txt"], "missing.txt: no such file"),
+        (["{a}", "{a}"], "a.txt is named twice"),
+        (["{a}", "--table", "t.doc"], "table t.doc: must end with .txt, .md, .tex, .csv"),
+        (["{a}", "--figure", "f.bmp"], "figure f.bmp: must end with .png, .pdf, .svg"),
+        (["{a}", "--names", "x", "y"], "names must be 1, got 2"),
+        (["{a}", "{b}", "--names", "x", "x"], "names must differ"),
+        (["{a}", "--radii", "-1"], "radii must be finite and >= 0, got -1.0"),
+        (["{a}", "--radii", "nan"], "radii must be finite and >= 0, got nan"),
+        (["{a}", "--decimals", "-1"], "decimals must be in 0 .. 9, got -1"),
+        (["{a}", "--alpha", "1"], "alpha must be in (0, 1), got 1.0"),
+        (["{a}", "--alpha", "0.01"], "a.txt: has no journal (.jsonl) beside it"),
+        (["{a}", "--table-alpha", "0"], "alpha must be in (0, 1), got 0.0"),
+        (["{a}", "--paired"], "paired needs two runs or more"),
+        (["{a}", "{fewer}", "--paired"], "a.txt, line 3: image 1 is not in"),
+        (["{a}", "{other}"], "other.txt, line 2: image 0 has label 5, but on line 2 of"),
+    ],
+)
+def test_mistakes_are_one_line_and_exit_code_2_and_nothing_is_written(
+    table: Table,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    words: list[str],
+    message: str,
+) -> None:
+    paths = {
+        "a": table("a.txt", [0.3, 0.3]),
+        "b": table("b.txt", [0.3, 0.6]),
+        "fewer": table("fewer.txt", [0.3]),
+        "other": table("other.txt", [0.3, 0.3], label=5),
+    }
+    out = tmp_path / "out"
+    words = [word.format(**paths) for word in words]
+    with pytest.raises(SystemExit) as stopped:
+        main([*words, "--html", str(out / "r.html"), "--tensorboard", str(out / "events")])
+    assert stopped.value.code == 2
+    (line,) = capsys.readouterr().err.strip().splitlines()
+    assert line.startswith("diffsmooth report: error: ")
+    assert message in line
+    assert not out.exists()
+
+
+def test_datasets_are_not_mixed(
+    table: Table, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    paths = [table("a.txt", [0.3]), table("b.txt", [0.3])]
+    for name, dataset in (("a", "cifar10"), ("b", "imagenet")):
+        manifest = {"identity": {"dataset": dataset}, "context": {}}
+        (tmp_path / f"{name}.manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(SystemExit) as stopped:
+        main(paths)
+    assert stopped.value.code == 2
+    assert "b.txt is of imagenet, but" in capsys.readouterr().err
+
+
+def test_a_folder_that_cannot_be_written_is_one_line(
+    table: Table, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(SystemExit) as stopped:
+        main([table("a.txt", [0.3]), "--html", str(tmp_path / "file" / "r.html")])
+    assert stopped.value.code == 2
+    assert len(capsys.readouterr().err.strip().splitlines()) == 1

@@ -1,0 +1,217 @@
+"""The closing table of a run and the tables that compare runs, by hand."""
+
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+from naming import named
+
+from diffsmooth.report.runs import check_same_data, check_same_images
+from diffsmooth.report.tables import (
+    accuracy_table,
+    bound_table,
+    comparison_remarks,
+    default_radii,
+    interval_table,
+    long_table,
+    paired_table,
+    summary_text,
+    usual_radii,
+)
+from diffsmooth.stats import Results
+
+
+def test_the_closing_table_by_hand(results: Results) -> None:
+    assert default_radii(results).tolist() == [0.0, 0.25, 0.5, 0.75]
+    lines = summary_text(results).splitlines()
+    assert lines[1].split() == ["0.00", "0.900", "0.555", "..", "0.997"]
+    assert lines[2].split()[:2] == ["0.25", "0.700"]
+    assert lines[4].split()[:2] == ["0.75", "0.200"]
+    assert lines[5] == (
+        "average certified radius 0.450 (largest possible 0.950), abstained 0.100, 10 images"
+    )
+
+
+def test_the_closing_table_of_a_grid_says_what_it_understates(on_grid: Results) -> None:
+    lines = summary_text(on_grid).splitlines()
+    assert lines[1].split()[:2] == ["0.20", "0.800"]
+    assert lines[2].split()[:2] == ["0.625", "0.300"]
+    assert lines[3].split() == ["1.00", "n/a"]  # beyond 0.95
+    assert lines[4].startswith("average certified radius >= 0.450 (largest possible 0.950)")
+    assert lines[5] == "plan group_sequential, 300 votes an image on average"
+    assert lines[6].startswith("only these radii were decided")
+    tolerant = summary_text(replace(on_grid, grid=(), tolerance=0.05)).splitlines()
+    assert "within 5 % of the radius" in tolerant[-1]
+
+
+def test_the_closing_table_says_what_was_not_certified(on_grid: Results) -> None:
+    status = np.array(["failed"] + ["certified"] * 9)
+    text = summary_text(replace(on_grid, status=status))
+    assert "abstained 0.000" in text
+    assert "failed 1 images" in text
+    status[0] = "skipped"
+    text = summary_text(replace(on_grid, status=status))
+    assert "abstained n/a: label-aware" in text
+    assert "skipped 1 images" in text
+
+
+@pytest.mark.parametrize(
+    ("label", "largest", "radii"),
+    [
+        (9, None, [0, 0.25, 0.5, 0.75]),  # the largest that an image has is 0.9
+        (9, 1.1, [0, 0.25, 0.5, 0.75, 1.0]),
+        (9, 4.0, [0, 0.25, 0.5, 0.75, 1.0, 1.25, 1.5]),
+        (9, 0.0, [0]),
+        (999, 4.0, [0, 0.5, 1.0, 1.5, 2.0, 2.5, 3.0]),
+    ],
+)
+def test_the_usual_radii(
+    results: Results, label: int, largest: float | None, radii: list[float]
+) -> None:
+    run = named("a", replace(results, label=np.full(10, label), max_radius=largest))
+    assert usual_radii([run]).tolist() == radii
+
+
+def test_the_usual_radii_know_the_dataset_and_the_grids(results: Results, on_grid: Results) -> None:
+    far = replace(results, max_radius=4.0)
+    run = replace(named("a", far), identity={"dataset": "imagenet"})
+    assert usual_radii([run]).tolist() == [0, 0.5, 1.0, 1.5, 2.0, 2.5, 3.0]
+    both = usual_radii([named("fixed", results), named("grid", on_grid)])
+    assert both.tolist() == [0.0, 0.2, 0.25, 0.5, 0.625, 0.75, 1.0]
+    assert usual_radii([named("grid", on_grid)]).tolist() == [0.2, 0.625, 1.0]
+
+
+def test_radii_that_no_votes_can_reach_are_not_zero(results: Results) -> None:
+    table = accuracy_table([named("mine", results)], np.array([0.5, 1.0])).text
+    assert table.loc["mine"].tolist() == ["0.500", "n/a", "0.450", "0.100", "10"]
+    assert table.columns.tolist() == ["0.50", "1.00", "ACR", "abstained", "images"]
+
+
+def test_the_best_of_a_column_is_marked_ties_and_all(results: Results) -> None:
+    worse = replace(results, radius=results.radius.clip(0, 0.45))
+    table = accuracy_table([named("a", results), named("b", worse)], np.array([0.25, 0.5]))
+    assert table.best[["0.25", "0.50", "ACR"]].to_numpy().tolist() == [
+        [True, True, True],
+        [True, False, False],
+    ]
+    assert not table.best[["abstained", "images"]].to_numpy().any()
+    assert not accuracy_table([named("a", results)], np.array([0.25])).best.to_numpy().any()
+
+
+def test_the_envelope_names_its_runs(results: Results) -> None:
+    short = replace(results, prediction=np.zeros(10, dtype=int), radius=np.full(10, 0.3))
+    runs = [named("long", results), named("short", short)]
+    table = accuracy_table(runs, np.array([0.25, 0.5, 1.0]), 2, envelope=True)
+    assert table.text.loc["upper envelope"].tolist() == ["1.00", "0.50", "n/a", "", "", ""]
+    assert table.text.loc["of"].tolist() == ["short", "long", "n/a", "", "", ""]
+    assert not table.best.loc[["upper envelope", "of"]].to_numpy().any()
+
+
+def test_a_grid_is_compared_at_its_radii_only(results: Results, on_grid: Results) -> None:
+    runs = [named("fixed", results), named("grid", on_grid)]
+    table = accuracy_table(runs, usual_radii(runs)).text
+    assert table.loc["grid", "0.20"] == table.loc["fixed", "0.20"]
+    assert table.loc["grid", "0.625"] == table.loc["fixed", "0.625"]
+    assert table.loc["grid", "0.25"] == table.loc["grid", "ACR"] == "n/a"
+    assert table.loc["fixed", "ACR"] == "0.450"
+    alike = accuracy_table([runs[1], named("two", on_grid)], np.array([0.2])).text
+    assert alike["ACR"].tolist() == [">= 0.450"] * 2
+    tolerant = named("t", replace(on_grid, grid=(), tolerance=0.05))
+    assert accuracy_table([runs[1], tolerant], np.array([0.2])).text["ACR"].tolist() == ["n/a"] * 2
+
+
+def test_predictions_have_an_accuracy_and_no_average(results: Results) -> None:
+    predictions = replace(results, radius=np.zeros(10), max_radius=0.0)
+    runs = [named("certified", results), named("predicted", predictions)]
+    table = accuracy_table(runs, np.array([0.0, 0.5])).text
+    assert table.loc["predicted"].tolist() == ["0.900", "n/a", "n/a", "0.100", "10"]
+    assert interval_table(runs, np.array([0.0])).loc["predicted", "ACR"] == "n/a"
+    assert bound_table(runs, np.array([0.0]), 3, 0.001).loc["predicted"].tolist() == ["n/a"]
+    assert "predicted: predictions without radii" in comparison_remarks(runs)[0]
+
+
+def test_intervals_by_hand(results: Results) -> None:
+    table = interval_table([named("a", results)], np.array([0.0, 1.0]))
+    assert table.loc["a", "0.00"] == "0.555-0.997"
+    assert table.loc["a", "1.00"] == "n/a"
+    low, high = map(float, table.loc["a", "ACR"].split("-"))
+    assert low < 0.45 < high
+
+
+def test_the_high_probability_bound_needs_an_alpha(results: Results) -> None:
+    run = named("a", results)
+    assert bound_table([run], np.array([0.0]), 3, None).loc["a"].tolist() == ["n/a"]
+    # 0.9 - 0.001 - sqrt(2 * 0.001 * 0.999 * log(1000) / 10) - log(1000) / 30 = 0.63158...
+    for known in (
+        bound_table([run], np.array([0.0]), 4, 0.001),
+        bound_table([named("a", replace(results, alpha=0.001))], np.array([0.0]), 4, None),
+    ):
+        assert known.loc["a"].tolist() == ["0.6315"]
+    tiny = bound_table([run], np.array([0.9]), 3, 0.001)
+    assert tiny.loc["a"].tolist() == ["0.000"]  # a share is not below 0
+
+
+def test_paired_runs_by_hand(results: Results, on_grid: Results) -> None:
+    worse = replace(results, radius=results.radius.clip(0, 0.45))
+    first, second = named("a", results), named("b", worse)
+    table = paired_table(first, second, np.array([0.25, 0.5]))
+    assert table.columns.tolist() == ["difference", "only a", "only b", "p (McNemar)"]
+    assert table.loc["0.25"].tolist() == ["+0.000", "0", "0", "1"]
+    assert table.loc["0.50"].tolist() == ["+0.500", "5", "0", "0.062"]  # 2 / 32
+    table = paired_table(first, named("g", on_grid), np.array([0.2, 0.25]))
+    assert table.loc["0.25"].tolist() == ["n/a"] * 4
+    assert table.loc["0.20"].tolist() == ["+0.000", "0", "0", "1"]
+
+
+def test_the_long_table_is_of_numbers(results: Results, on_grid: Results) -> None:
+    runs = [named("a", replace(results, alpha=0.001, sigma=0.25)), named("g", on_grid)]
+    table = long_table(runs, np.array([0.2, 0.25]), None)
+    assert table["run"].tolist() == ["a", "a", "g", "g"]
+    np.testing.assert_allclose(table["certified_accuracy"], [0.8, 0.7, 0.8, np.nan])
+    np.testing.assert_allclose(table["average_certified_radius"], 0.45)
+    assert table["average_is_lower_bound"].tolist() == [False, False, True, True]
+    assert table["high_probability_bound"].isna().tolist() == [False, False, True, True]
+    assert table["sigma"].tolist()[:2] == [0.25, 0.25]
+    assert pd.isna(table["alpha"].iloc[2])
+
+
+def test_remarks(results: Results, on_grid: Results) -> None:
+    assert comparison_remarks([named("fixed", results)]) == []
+    runs = [named("fixed", results), replace(named("grid", on_grid), remarks=("was cut",))]
+    assert comparison_remarks(runs)[0] == "grid: was cut"
+    assert comparison_remarks(runs)[1].startswith("grid: decided at the radii of a grid only")
+    tolerant = named("t", replace(on_grid, grid=(), tolerance=0.05))
+    assert "lower bounds" in comparison_remarks([tolerant])[0]
+    other = named("o", replace(results, index=results.index + 1))
+    assert comparison_remarks([runs[0], other]) == ["the runs are not on the same images"]
+    status = np.array(["failed", "skipped"] + ["certified"] * 8)
+    said = comparison_remarks([named("s", replace(results, status=status))])
+    assert said == [
+        "s: 1 images failed, which count as not certified",
+        "s: 1 images skipped, whose selected class is not the label",
+    ]
+
+
+def test_runs_of_different_data_are_refused(results: Results) -> None:
+    first = replace(named("a", results), identity={"dataset": "cifar10"})
+    second = replace(named("b", results), identity={"dataset": "imagenet"})
+    with pytest.raises(ValueError, match=r"b\.txt is of imagenet, but a\.txt is of cifar10"):
+        check_same_data([first, named("x", results), second])
+    label = results.label.copy()
+    label[4] = 7
+    other = named("b", replace(results, label=label))
+    with pytest.raises(
+        ValueError, match=r"b\.txt, line 6: image 4 has label 7, but on line 6 of a\.txt it has 0"
+    ):
+        check_same_data([first, other])
+    elsewhere = replace(results, index=results.index + 100, label=label)
+    check_same_data([first, named("b", elsewhere)])
+
+
+def test_only_the_same_images_are_paired(results: Results) -> None:
+    first = named("a", results)
+    second = named("b", replace(results, index=np.array([*range(9), 20])))
+    with pytest.raises(ValueError, match=r"a\.txt, line 11: image 9 is not in b\.txt"):
+        check_same_images(first, second)
+    check_same_images(first, first)

@@ -1,0 +1,76 @@
+"""TensorBoard's events, read back."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+from naming import named
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tensorboard.plugins.custom_scalar import layout_pb2
+from tensorboard.plugins.hparams import plugin_data_pb2
+
+from diffsmooth.report.gallery import GalleryImage
+from diffsmooth.report.tensorboard import CURVE, HIGH, LOW, write_run
+from diffsmooth.stats import Results
+
+
+def events_of(folder: Path) -> EventAccumulator:
+    events = EventAccumulator(str(folder))
+    events.Reload()
+    return events
+
+
+def test_the_curve_the_figure_the_settings_and_the_images(results: Results, tmp_path: Path) -> None:
+    pixels = np.full((1, 4, 4), 128, dtype=np.uint8)
+    gallery = (GalleryImage(7, pixels, pixels, pixels, np.stack([pixels] * 2)),)
+    run = replace(
+        named("run", results),
+        gallery=gallery,
+        identity={"sigma": 0.5, "m": 5, "dataset": "cifar10"},
+    )
+    for _ in range(2):  # showing a run again replaces what was shown
+        write_run(tmp_path, run, "text")
+    assert not [path for path in tmp_path.iterdir() if path.is_dir()]  # not another run
+    events = events_of(tmp_path)
+    curve = {event.step: event.value for event in events.Scalars(CURVE)}
+    assert len(curve) == 96
+    for tag, expected in ((CURVE, 0.5), (LOW, 0.187), (HIGH, 0.813)):
+        value = {event.step: event.value for event in events.Scalars(tag)}[500]
+        np.testing.assert_allclose(value, expected, atol=1e-3)
+    assert [event.value for event in events.Scalars("certified accuracy at 0.25")] == [
+        np.float32(0.7)
+    ]
+    tags = events.Tags()["images"]
+    assert "certified accuracy against radius" in tags
+    image = events.Images("image 7: original, noisy, purified, local copies")[0]
+    assert (image.width, image.height) == (20, 4)
+
+    layout = layout_pb2.Layout()
+    layout.ParseFromString(events.Tensors("custom_scalars__config__")[0].tensor_proto.string_val[0])
+    (margin,) = layout.category[0].chart[1].margin.series
+    assert (margin.value, margin.lower, margin.upper) == (CURVE, LOW, HIGH)
+
+    plugin = events.summary_metadata["_hparams_/session_start_info"].plugin_data
+    content = plugin_data_pb2.HParamsPluginData.FromString(plugin.content)
+    settings = content.session_start_info.hparams
+    assert (settings["sigma"].number_value, settings["m"].number_value) == (0.5, 5)
+    assert settings["dataset"].string_value == "cifar10"
+    plugin = events.summary_metadata["_hparams_/experiment"].plugin_data
+    content = plugin_data_pb2.HParamsPluginData.FromString(plugin.content)
+    metrics = {info.name.tag for info in content.experiment.metric_infos}
+    assert {"average certified radius", "certified accuracy at 0.5"} <= metrics
+
+
+def test_a_grid_at_its_points(on_grid: Results, tmp_path: Path) -> None:
+    write_run(tmp_path, named("grid", on_grid), "text")
+    events = events_of(tmp_path)
+    curve = events.Scalars(CURVE)
+    assert [(e.step, round(e.value, 6)) for e in curve] == [(200, 0.8), (625, 0.3)]
+    assert "average certified radius (a lower bound)" in events.Tags()["scalars"]
+
+
+def test_predictions_have_no_average(results: Results, tmp_path: Path) -> None:
+    write_run(tmp_path, named("p", replace(results, max_radius=0.0)), "text")
+    scalars = events_of(tmp_path).Tags()["scalars"]
+    assert "certified accuracy at 0" in scalars
+    assert not [tag for tag in scalars if "average" in tag]

@@ -1,0 +1,155 @@
+"""The curve of certified accuracy against radius, as SVG paths and as text at each radius."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+from matplotlib.ticker import MaxNLocator
+
+from diffsmooth.report.page.axis import Axis
+from diffsmooth.report.page.text import listed, radius_text, share_text
+from diffsmooth.report.runs import Run
+from diffsmooth.stats import Results, certified_accuracy, certified_accuracy_interval
+
+STEPS = 160
+
+
+class Dot(NamedTuple):
+    """A measured radius with its interval, in percent of the plot from its top left."""
+
+    x: float
+    y: float
+    low: float
+    high: float
+
+
+class Line(NamedTuple):
+    """One run's part of the figure; what is drawn lies in a square of 100 by 100.
+
+    Attributes:
+        name: of the run.
+        path: steps through the accuracies, SVG.
+        area: the intervals, SVG; "" where each dot has its own.
+        dots: of a run that measured single radii only.
+        heights: from the top, one a radius of the curve; None where not measured.
+        texts: accuracy and interval, one a radius.
+    """
+
+    name: str
+    path: str
+    area: str
+    dots: list[Dot]
+    heights: list[float | None]
+    texts: list[str]
+
+
+class Curve(NamedTuple):
+    """Certified accuracy of all runs.
+
+    Attributes:
+        x, y: axes.
+        places: of the radii, percent of the x axis, ascending.
+        radii: the same as text.
+        start: number of the radius that is shown first.
+        lines: one a run.
+        finding: what the figure says, in words.
+    """
+
+    x: Axis
+    y: Axis
+    places: list[float]
+    radii: list[str]
+    start: int
+    lines: list[Line]
+    finding: str
+
+
+def accuracy_curve(runs: Sequence[Run], radii: np.ndarray) -> Curve:
+    """The curve of runs with at least one image each.
+
+    Args:
+        radii: of the table, float64 (R,), ascending; they are among the curve's.
+    """
+    right = max(_top(run.results) for run in runs) or 1.0
+    points = _points([run.results for run in runs], radii, right)
+    x, y = Axis(0.0, right * 1.02), Axis(0.0, 1.0)
+    return Curve(
+        x,
+        y,
+        x.places(points).tolist(),
+        [radius_text(radius) for radius in points],
+        int(np.abs(points - radii[len(radii) // 2]).argmin()),
+        [_line(run, points, x, y) for run in runs],
+        _finding(runs, radii),
+    )
+
+
+def _top(results: Results) -> float:
+    if results.grid:
+        return results.grid[-1]
+    if results.max_radius is None:
+        return float(results.radius.max())
+    return results.max_radius
+
+
+def _points(results: list[Results], radii: np.ndarray, right: float) -> np.ndarray:
+    """Where the curves are computed: even steps, and each radius that a plan or table names."""
+    even = MaxNLocator(STEPS, steps=[1, 2, 5, 10]).tick_values(0.0, right)
+    named = [np.array([*one.grid, _top(one)]) for one in results]
+    points = np.sort(np.concatenate([even, radii, *named]))
+    points = points[(points >= 0.0) & (points <= right)]
+    # Of two that differ by rounding the smaller stays: it is still measured.
+    return points[np.diff(points, prepend=-1.0) > 1e-9]
+
+
+def _line(run: Run, points: np.ndarray, x: Axis, y: Axis) -> Line:
+    results = run.results
+    accuracy = certified_accuracy(results, points)
+    _, first, same = np.unique(accuracy, return_index=True, return_inverse=True)
+    interval = certified_accuracy_interval(results, points[first])[same]  # each takes a millisecond
+    measured = np.flatnonzero(~np.isnan(accuracy))
+    places = x.places(points)[measured]
+    height, low, high = (
+        100 - y.places(values)[measured] for values in (accuracy, interval[:, 0], interval[:, 1])
+    )
+    single = bool(results.grid) or not results.has_radii
+    heights: list[float | None] = [None] * len(points)
+    for i, value in zip(measured, height, strict=True):
+        heights[i] = round(float(value), 3)
+    back = "".join(f"H{a:.3f}V{b:.3f}" for a, b in zip(places[-2::-1], low[-2::-1], strict=True))
+    return Line(
+        run.name,
+        _steps(places, height),
+        "" if single else f"{_steps(places, high)}V{low[-1]:.3f}{back}Z",
+        [Dot(*map(float, dot)) for dot in zip(places, height, low, high, strict=True)]
+        if single
+        else [],
+        heights,
+        [_reading(*reading) for reading in zip(accuracy, *interval.T, strict=True)],
+    )
+
+
+def _steps(places: np.ndarray, heights: np.ndarray) -> str:
+    """A radius's accuracy holds down to the radius before, as no larger radius has more."""
+    steps = (f"V{b:.3f}H{a:.3f}" for a, b in zip(places[1:], heights[1:], strict=True))
+    return f"M{places[0]:.3f} {heights[0]:.3f}" + "".join(steps) if len(places) else ""
+
+
+def _reading(accuracy: float, low: float, high: float) -> str:
+    return share_text(accuracy) + ("" if np.isnan(accuracy) else f" [{low:.3f}, {high:.3f}]")
+
+
+def _finding(runs: Sequence[Run], radii: np.ndarray) -> str:
+    """Who certifies most at the first and the last radius of the table that was measured."""
+    table = np.array([certified_accuracy(run.results, radii) for run in runs])
+    measured = np.flatnonzero(~np.isnan(table).all(axis=0))
+    sentences = []
+    for i in sorted({measured[0], measured[-1]}) if len(measured) else []:
+        known = sorted(
+            ((-table[k, i], run.name) for k, run in enumerate(runs) if not np.isnan(table[k, i]))
+        )
+        values = [share_text(-value) + f" ({name})" * (len(runs) > 1) for value, name in known]
+        if len(values) > 4:
+            values = [f"from {values[0]} down to {values[-1]}"]
+        sentences.append(f"at radius {radius_text(radii[i])} it is {listed(values)}")
+    return "Certified accuracy: " + ("; ".join(sentences) or "not measured at these radii") + "."

@@ -1,0 +1,161 @@
+"""Histograms over the images of radii, votes and seconds."""
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from diffsmooth.report.page.axis import Axis, fitting_axis
+from diffsmooth.report.page.text import number_text, radius_text
+from diffsmooth.report.runs import Run
+from diffsmooth.stats import ABSTAIN
+
+BINS = 36
+
+
+class Bar(NamedTuple):
+    """Images of one bin, percent of the panel; those predicted wrongly lie on top.
+
+    Attributes:
+        left, width: along the axis.
+        right, wrong: heights; together they grow as the square root of the count, so that small
+            bars are seen beside a large one, and they share it as they share the count.
+        text: the bin and its count.
+    """
+
+    left: float
+    width: float
+    right: float
+    wrong: float
+    text: str
+
+
+class Panel(NamedTuple):
+    """One run's histogram.
+
+    Attributes:
+        name: of the run.
+        images: how many are counted, "" without bars.
+        bars: none where nothing is known.
+        summary: of the values, or why nothing is known.
+    """
+
+    name: str
+    images: str
+    bars: list[Bar]
+    summary: str
+
+
+class Distribution(NamedTuple):
+    """Histograms of one quantity, one a run, on one axis.
+
+    Attributes:
+        title, unit: of the quantity.
+        axis: of all panels.
+        panels: one a run.
+        splits: whether the bars tell right from wrong.
+    """
+
+    title: str
+    unit: str
+    axis: Axis
+    panels: list[Panel]
+    splits: bool
+
+
+class _Values(NamedTuple):
+    """float64 (N,) of N images, whether each is wrong (bool), and what to say if N = 0."""
+
+    values: np.ndarray
+    wrong: np.ndarray
+    nothing: str
+
+
+def distributions(runs: Sequence[Run]) -> list[Distribution]:
+    """Certified radii, votes an image and seconds an image."""
+    radii = [_radii(run) for run in runs]
+    votes = [_votes(run) for run in runs]
+    seconds = [_seconds(run) for run in runs]
+    names = [run.name for run in runs]
+    images = [len(run.results) for run in runs]
+
+    def panels(sets: list[_Values], axis: Axis, text: Callable[[float], str]) -> list[Panel]:
+        return [
+            _panel(name, values, total, axis, text)
+            for name, values, total in zip(names, sets, images, strict=True)
+        ]
+
+    radius_axis, votes_axis, seconds_axis = (
+        fitting_axis(np.concatenate([one.values for one in sets]), logarithmic)
+        for sets, logarithmic in ((radii, False), (votes, True), (seconds, True))
+    )
+    unit = "l2 radius (in [0, 1] pixel units)"
+    return [
+        Distribution(
+            "Certified radius", unit, radius_axis, panels(radii, radius_axis, radius_text), True
+        ),
+        Distribution(
+            "Votes an image", "votes", votes_axis, panels(votes, votes_axis, number_text), False
+        ),
+        Distribution(
+            "Seconds an image",
+            "seconds",
+            seconds_axis,
+            panels(seconds, seconds_axis, number_text),
+            False,
+        ),
+    ]
+
+
+def _radii(run: Run) -> _Values:
+    results = run.results
+    if not results.has_radii:
+        return _Values(np.zeros(0), np.zeros(0, bool), "n/a: predictions have no radii")
+    certified = results.prediction != ABSTAIN
+    return _Values(results.radius[certified], ~results.correct[certified], "none certified")
+
+
+def _votes(run: Run) -> _Values:
+    votes = np.zeros(0) if run.results.votes is None else run.results.votes.astype(np.float64)
+    return _Values(votes, np.zeros(len(votes), bool), "n/a: the file does not tell")
+
+
+def _seconds(run: Run) -> _Values:
+    seconds = run.results.seconds[~np.isnan(run.results.seconds)]
+    return _Values(seconds, np.zeros(len(seconds), bool), "n/a: the file does not tell")
+
+
+def _panel(
+    name: str, data: _Values, images: int, axis: Axis, text: Callable[[float], str]
+) -> Panel:
+    if not len(data.values):
+        return Panel(name, "", [], data.nothing)
+    spaced = np.geomspace if axis.log else np.linspace
+    edges = spaced(axis.low, axis.high, BINS + 1)
+    edges[[0, -1]] = axis.low, axis.high  # geomspace may miss them by a rounding
+    counts = np.histogram(data.values, edges)[0]
+    wrong = np.histogram(data.values[data.wrong], edges)[0]
+    places = axis.places(edges)
+    heights = 100 * np.sqrt(counts / counts.max())
+    above = heights * wrong / np.maximum(counts, 1)
+    some = len(data.values) < images
+    counted = f"{len(data.values)} of {images}" if some else str(images)
+    bars = [
+        Bar(
+            float(places[i]),
+            round(float(places[i + 1] - places[i]), 3),
+            round(float(heights[i] - above[i]), 3),
+            round(float(above[i]), 3),
+            f"{text(edges[i])} to {text(edges[i + 1])}: {counts[i]}"
+            + (f", {wrong[i]} of them wrong" if data.wrong.any() else ""),
+        )
+        for i in np.flatnonzero(counts)
+    ]
+    return Panel(name, f"{counted} images", bars, _summary(data.values, text))
+
+
+def _summary(values: np.ndarray, text: Callable[[float], str]) -> str:
+    if np.ptp(values) == 0:
+        return f"{text(float(values[0]))} for all"
+    first, median, third = (text(value) for value in np.quantile(values, (0.25, 0.5, 0.75)))
+    return f"median {median}, quartiles {first} and {third}"

@@ -1,0 +1,149 @@
+"""What each run is, and the table of certified accuracy."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+
+from diffsmooth.report.page.text import (
+    NOT_KNOWN,
+    abstention_rate,
+    average_text,
+    number_text,
+    radius_text,
+    share_text,
+)
+from diffsmooth.report.runs import Run
+from diffsmooth.stats import (
+    average_certified_radius,
+    certified_accuracy,
+    certified_accuracy_interval,
+)
+
+
+class RunFacts(NamedTuple):
+    """A run's article.
+
+    Attributes:
+        name: of the run.
+        file: that was read.
+        facts: pairs of a name and a value.
+        remarks: what a reader must know, one line each.
+    """
+
+    name: str
+    file: str
+    facts: list[tuple[str, str]]
+    remarks: list[str]
+
+
+def run_facts(run: Run) -> RunFacts:
+    """The facts of a run with at least one image; what is not known is said to be so."""
+    results = run.results
+    seconds = results.seconds[~np.isnan(results.seconds)]
+    dataset = f"{run.dataset} {run.identity.get('split', '')}".strip()
+    facts = [
+        ("images", str(len(results))),
+        ("dataset", dataset or NOT_KNOWN),
+        ("sigma", NOT_KNOWN if results.sigma is None else f"{results.sigma:g}"),
+        ("alpha", NOT_KNOWN if results.alpha is None else f"{results.alpha:g}"),
+        ("plan", results.plan or NOT_KNOWN),
+        ("votes an image", NOT_KNOWN if results.votes is None else f"{results.votes.mean():.0f}"),
+        ("seconds an image", number_text(float(seconds.mean())) if len(seconds) else NOT_KNOWN),
+        (
+            "largest possible radius",
+            radius_text(results.max_radius) if results.max_radius else NOT_KNOWN,
+        ),
+    ]
+    return RunFacts(run.name, str(run.path), facts, [*run.remarks, *_remarks(run)])
+
+
+def _remarks(run: Run) -> list[str]:
+    results, remarks = run.results, []
+    if not results.has_radii:
+        remarks.append(
+            "predictions without radii, so the accuracy at radius 0 only, which certifies nothing"
+        )
+    if results.grid:
+        remarks.append(
+            "decided at the radii of a grid only: n/a elsewhere, and the average radius is a lower "
+            "bound, n/a beside other plans"
+        )
+    if results.tolerance is not None:
+        remarks.append(
+            f"votes stopped within {100 * results.tolerance:g} % of the predicted radius, so the "
+            "numbers are lower bounds; the average radius is n/a beside other plans"
+        )
+    if skipped := results.count("skipped"):
+        remarks.append(f"label-aware: {skipped} images were skipped, whose selected class is not "
+                       "the label")  # fmt: skip
+    if failed := results.count("failed"):
+        remarks.append(f"{failed} images failed, which count as not certified; see the journal")
+    return remarks
+
+
+@dataclass
+class Cell:
+    """A cell of the table.
+
+    Attributes:
+        text: "n/a" where not measured.
+        interval: below it, or "".
+        value: to sort by; None where not measured.
+        best: whether no run has more.
+    """
+
+    text: str
+    interval: str = ""
+    value: float | None = None
+    best: bool = False
+
+
+class Table(NamedTuple):
+    """Certified accuracy at `radii`, the average radius, the abstention rate and the images.
+
+    Attributes:
+        radii: of the first columns, as text.
+        rows: cells, one row a run.
+        remarks: of the comparison, one line each.
+    """
+
+    radii: list[str]
+    rows: list[list[Cell]]
+    remarks: list[str]
+
+
+def accuracy_table(runs: Sequence[Run], radii: np.ndarray) -> Table:
+    """The table of runs with at least one image each.
+
+    The average of a plan that stops early is given beside runs of the same grid only: elsewhere it
+    would compare the plans.
+    """
+    alike = len({(run.results.grid, run.results.tolerance) for run in runs}) == 1
+    rows = []
+    for run in runs:
+        results = run.results
+        accuracy = certified_accuracy(results, radii)
+        interval = certified_accuracy_interval(results, radii)
+        row = [
+            _share(value, f"[{low:.3f}, {high:.3f}]")
+            for value, (low, high) in zip(accuracy, interval, strict=True)
+        ]
+        comparable = results.has_radii and (alike or not results.understates)
+        average = Cell(average_text(run), value=average_certified_radius(results))
+        row.append(average if comparable else Cell(NOT_KNOWN))
+        rows.append([*row, _share(abstention_rate(run)), Cell(f"{len(results)}", "", len(results))])
+    for column in list(zip(*rows, strict=True))[:-2] if len(runs) > 1 else ():
+        known = [cell.value for cell in column if cell.value is not None]
+        for cell in column:
+            cell.best = bool(known) and cell.value == max(known)
+    remarks = []
+    if len({run.results.index.tobytes() for run in runs}) > 1:
+        remarks.append("the runs are not on the same images")
+    return Table([radius_text(radius) for radius in radii], rows, remarks)
+
+
+def _share(share: float, interval: str = "") -> Cell:
+    return Cell(NOT_KNOWN) if math.isnan(share) else Cell(share_text(share), interval, share)

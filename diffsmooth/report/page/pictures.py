@@ -1,0 +1,117 @@
+"""The gallery: pictures of a few images, with what became of them."""
+
+import base64
+import io
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+from PIL import Image
+
+from diffsmooth.report.gallery import GalleryImage
+from diffsmooth.report.page.classes import class_names
+from diffsmooth.report.page.text import radius_text
+from diffsmooth.report.runs import Run
+from diffsmooth.stats import ABSTAIN
+from diffsmooth.stats.bounds import floor_decimals
+
+
+class Picture(NamedTuple):
+    """A picture: what it shows, its data URI, and its width in pixels."""
+
+    caption: str
+    uri: str
+    width: int
+
+
+@dataclass(frozen=True)
+class Card:
+    """One image of the gallery.
+
+    Attributes:
+        index: of the image in its dataset.
+        outcome: correct, wrong, abstained, skipped or failed.
+        label, prediction: names of classes; prediction is "" where there is none.
+        radius: l2, in [0, 1] pixel units; None where predictions have none.
+        facts: pairs of a name and a value.
+        pictures: on its way through the pipeline.
+        copies: the local copies; empty where the classifier sees the purified image itself.
+    """
+
+    index: int
+    outcome: str
+    label: str
+    prediction: str
+    radius: float | None
+    facts: list[tuple[str, str]]
+    pictures: list[Picture]
+    copies: list[Picture]
+
+
+class Gallery(NamedTuple):
+    """A run's cards, by ascending index."""
+
+    name: str
+    cards: list[Card]
+
+
+def gallery(run: Run) -> Gallery:
+    """The gallery of a run.
+
+    Raises:
+        ValueError: an image that is not among the results.
+    """
+    rows = {int(index): row for row, index in enumerate(run.results.index)}
+    for image in run.gallery:
+        if image.index not in rows:
+            raise ValueError(f"{run.name}: image {image.index} of the gallery has no result")
+    names = class_names(run)
+    cards = [_card(run, image, rows[image.index], names) for image in run.gallery]
+    return Gallery(run.name, cards)
+
+
+def _card(run: Run, image: GalleryImage, row: int, names: dict[int, str]) -> Card:
+    results = run.results
+    label, prediction = int(results.label[row]), int(results.prediction[row])
+    status = "" if results.status is None else str(results.status[row])
+    radius = float(results.radius[row]) if results.has_radii else None
+    facts = []
+    if radius is not None:
+        facts.append(("radius", radius_text(radius)))
+        if results.p_lower is not None:
+            facts.append(("p_lower", f"{floor_decimals(float(results.p_lower[row]), 4):.4f}"))
+    if results.votes is not None:
+        facts.append(("votes", str(results.votes[row])))
+    facts.append(("status", status or "n/a"))
+    pictures = [_picture("original", image.original), _picture("noisy", image.noisy)]
+    if not np.array_equal(image.purified, image.noisy):
+        pictures.append(_picture("purified", image.purified))
+    m = len(image.copies)
+    copies = [_picture(f"local copy {i} of {m}", copy) for i, copy in enumerate(image.copies, 1)]
+    return Card(
+        image.index,
+        _outcome(status, label, prediction),
+        names[label],
+        "" if prediction == ABSTAIN else names[prediction],
+        radius,
+        facts,
+        pictures,
+        copies,
+    )
+
+
+def _outcome(status: str, label: int, prediction: int) -> str:
+    if status in ("skipped", "failed"):
+        return status
+    if prediction == ABSTAIN:
+        return "abstained"
+    return "correct" if prediction == label else "wrong"
+
+
+def _picture(caption: str, pixels: np.ndarray) -> Picture:
+    """A PNG of uint8 (C, H, W) with C = 1 (grey) or 3 (RGB)."""
+    image = Image.fromarray(pixels[0] if len(pixels) == 1 else pixels.transpose(1, 2, 0))
+    buffer = io.BytesIO()
+    image.save(buffer, "PNG", optimize=True)
+    data = base64.b64encode(buffer.getvalue()).decode()
+    return Picture(caption, f"data:image/png;base64,{data}", pixels.shape[2])

@@ -7,7 +7,7 @@ from diffsmooth.lit.outputs import OutputFiles
 from diffsmooth.report.figures import accuracy_figure, save_figure
 from diffsmooth.report.gallery import GalleryImage, write_gallery
 from diffsmooth.report.read import read_run
-from diffsmooth.report.tables import summary_text
+from diffsmooth.report.summary import summary_text
 from diffsmooth.report.tensorboard import write_run
 
 

@@ -12,6 +12,7 @@ from diffsmooth.report.at_alpha import at_alpha
 from diffsmooth.report.figures import ENDINGS, accuracy_figure, save_figure
 from diffsmooth.report.files import write_whole
 from diffsmooth.report.page import html_page
+from diffsmooth.report.radii import usual_radii
 from diffsmooth.report.read import read_run
 from diffsmooth.report.runs import Run, check_same_data, check_same_images
 from diffsmooth.report.tables import (
@@ -22,8 +23,6 @@ from diffsmooth.report.tables import (
     interval_table,
     long_table,
     paired_table,
-    run_remarks,
-    usual_radii,
 )
 from diffsmooth.report.tensorboard import write_run
 from diffsmooth.report.writers import Section, as_latex, as_markdown, as_text
@@ -91,7 +90,7 @@ def main(args: list[str] | None = None, prog: str = "diffsmooth report") -> None
             for run in runs:
                 folder = Path(namespace.tensorboard, run.name.replace("/", "_"))
                 own = _sections([run], radii, namespace)[:1]
-                write_run(folder, run, as_text(own, [*run.remarks, *run_remarks(run.results)]))
+                write_run(folder, run, as_text(own, comparison_remarks([run])))
     written = [*namespace.table, *namespace.figure, namespace.html, namespace.tensorboard]
     if any(written):
         print(f"\nwritten: {', '.join(filter(None, written))}")
@@ -109,8 +108,8 @@ def _check(namespace: Any) -> None:
     if namespace.names is not None and len(set(namespace.names)) < len(namespace.names):
         raise ValueError("names must differ")
     for radius in namespace.radii or ():
-        if not 0 <= radius < np.inf:
-            raise ValueError(f"radii must be finite and >= 0, got {radius}")
+        if radius < 0:
+            raise ValueError(f"radii must be >= 0, got {radius}")
     if not 0 <= namespace.decimals <= 9:
         raise ValueError(f"decimals must be in 0 .. 9, got {namespace.decimals}")
     for name in ("alpha", "table_alpha"):

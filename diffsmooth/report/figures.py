@@ -5,12 +5,12 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
-from matplotlib import style
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from diffsmooth.report.files import write_whole
+from diffsmooth.report.radii import top_radius
 from diffsmooth.stats import (
     Results,
     certified_accuracy,
@@ -19,6 +19,8 @@ from diffsmooth.stats import (
 )
 
 STYLES = ("-", "--", "-.", ":")  # so that the lines differ in grey, too
+# Colours that the colour-blind tell apart. Source: Okabe & Ito 2008.
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
 ENDINGS = (".png", ".pdf", ".svg")
 
 
@@ -31,21 +33,17 @@ def accuracy_figure(runs: Mapping[str, Results], envelope: bool = False) -> Figu
         runs: results by the run's name; at least one.
         envelope: adds the best accuracy at each radius, as a broad grey line behind the others.
     """
-    with style.context("tableau-colorblind10"):
-        return _draw(runs, envelope)
-
-
-def _draw(runs: Mapping[str, Results], envelope: bool) -> Figure:
     figure = Figure(figsize=(7.0, 4.2), layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.subplots()
+    axes.set_prop_cycle(color=COLOURS)
     right = 0.0
     for i, (name, results) in enumerate(runs.items()):
         if results.grid:
             right = max(right, results.grid[-1])
             _draw_grid(axes, name, results)
             continue
-        top = results.max_radius or float(results.radius.max(initial=0.0))
+        top = top_radius(results)
         radii = np.linspace(0.0, top, 201)
         right = max(right, top)
         interval = certified_accuracy_interval(results, radii)

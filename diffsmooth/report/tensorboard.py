@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 
 from diffsmooth.report.figures import accuracy_figure
+from diffsmooth.report.radii import top_radius, usual_radii
 from diffsmooth.report.runs import Run
-from diffsmooth.report.tables import usual_radii
 from diffsmooth.stats import (
     Results,
     average_certified_radius,
@@ -68,10 +68,7 @@ def _radii(results: Results) -> np.ndarray:
     if results.grid:
         grid = np.array(results.grid)
         return grid[results.measures(grid)]
-    top = results.max_radius
-    if top is None:
-        top = float(results.radius.max(initial=0.0))
-    return np.arange(0.0, top + 1e-9, 0.01)
+    return np.arange(0.0, top_radius(results) + 1e-9, 0.01)
 
 
 def _metrics(run: Run) -> dict[str, float]:

@@ -25,7 +25,7 @@ from diffsmooth.models.dataset_info import FASHION_MNIST
 from diffsmooth.report.page import html_page
 from diffsmooth.report.page.axis import Axis, fitting_axis
 from diffsmooth.report.page.curve import accuracy_curve
-from diffsmooth.report.page.text import listed, number_text, radius_text
+from diffsmooth.report.page.text import listed, short_number, short_radius
 from diffsmooth.report.runs import Run
 from diffsmooth.stats import Results
 
@@ -334,7 +334,7 @@ def test_the_size_does_not_grow_with_the_images(rng: np.random.Generator) -> Non
     ("radius", "text"), [(0.25, "0.25"), (0.625, "0.625"), (1.2319, "1.2319"), (1.23163, "1.231")]
 )
 def test_radii_are_never_rounded_up(radius: float, text: str) -> None:
-    assert radius_text(radius) == text
+    assert short_radius(radius) == text
 
 
 def test_axes() -> None:
@@ -353,6 +353,6 @@ def test_axes() -> None:
 
 def test_words() -> None:
     assert [listed(list(words)) for words in ("a", "ab", "abc")] == ["a", "a and b", "a, b and c"]
-    assert [number_text(value) for value in (0.012345, 5.5, 99.96, 1234.5)] == [
+    assert [short_number(value) for value in (0.012345, 5.5, 99.96, 1234.5)] == [
         "0.0123", "5.5", "100", "1234",
     ]  # fmt: skip

@@ -1,4 +1,4 @@
-"""The closing table of a run and the tables that compare runs, by hand."""
+"""The tables that compare runs, by hand."""
 
 from dataclasses import replace
 
@@ -7,79 +7,17 @@ import pandas as pd
 import pytest
 from naming import named
 
+from diffsmooth.report.radii import usual_radii
 from diffsmooth.report.runs import check_same_data, check_same_images
 from diffsmooth.report.tables import (
     accuracy_table,
     bound_table,
     comparison_remarks,
-    default_radii,
     interval_table,
     long_table,
     paired_table,
-    summary_text,
-    usual_radii,
 )
 from diffsmooth.stats import Results
-
-
-def test_the_closing_table_by_hand(results: Results) -> None:
-    assert default_radii(results).tolist() == [0.0, 0.25, 0.5, 0.75]
-    lines = summary_text(results).splitlines()
-    assert lines[1].split() == ["0.00", "0.900", "0.555", "..", "0.997"]
-    assert lines[2].split()[:2] == ["0.25", "0.700"]
-    assert lines[4].split()[:2] == ["0.75", "0.200"]
-    assert lines[5] == (
-        "average certified radius 0.450 (largest possible 0.950), abstained 0.100, 10 images"
-    )
-
-
-def test_the_closing_table_of_a_grid_says_what_it_understates(on_grid: Results) -> None:
-    lines = summary_text(on_grid).splitlines()
-    assert lines[1].split()[:2] == ["0.20", "0.800"]
-    assert lines[2].split()[:2] == ["0.625", "0.300"]
-    assert lines[3].split() == ["1.00", "n/a"]  # beyond 0.95
-    assert lines[4].startswith("average certified radius >= 0.450 (largest possible 0.950)")
-    assert lines[5] == "plan group_sequential, 300 votes an image on average"
-    assert lines[6].startswith("only these radii were decided")
-    tolerant = summary_text(replace(on_grid, grid=(), tolerance=0.05)).splitlines()
-    assert "within 5 % of the radius" in tolerant[-1]
-
-
-def test_the_closing_table_says_what_was_not_certified(on_grid: Results) -> None:
-    status = np.array(["failed"] + ["certified"] * 9)
-    text = summary_text(replace(on_grid, status=status))
-    assert "abstained 0.000" in text
-    assert "failed 1 images" in text
-    status[0] = "skipped"
-    text = summary_text(replace(on_grid, status=status))
-    assert "abstained n/a: label-aware" in text
-    assert "skipped 1 images" in text
-
-
-@pytest.mark.parametrize(
-    ("label", "largest", "radii"),
-    [
-        (9, None, [0, 0.25, 0.5, 0.75]),  # the largest that an image has is 0.9
-        (9, 1.1, [0, 0.25, 0.5, 0.75, 1.0]),
-        (9, 4.0, [0, 0.25, 0.5, 0.75, 1.0, 1.25, 1.5]),
-        (9, 0.0, [0]),
-        (999, 4.0, [0, 0.5, 1.0, 1.5, 2.0, 2.5, 3.0]),
-    ],
-)
-def test_the_usual_radii(
-    results: Results, label: int, largest: float | None, radii: list[float]
-) -> None:
-    run = named("a", replace(results, label=np.full(10, label), max_radius=largest))
-    assert usual_radii([run]).tolist() == radii
-
-
-def test_the_usual_radii_know_the_dataset_and_the_grids(results: Results, on_grid: Results) -> None:
-    far = replace(results, max_radius=4.0)
-    run = replace(named("a", far), identity={"dataset": "imagenet"})
-    assert usual_radii([run]).tolist() == [0, 0.5, 1.0, 1.5, 2.0, 2.5, 3.0]
-    both = usual_radii([named("fixed", results), named("grid", on_grid)])
-    assert both.tolist() == [0.0, 0.2, 0.25, 0.5, 0.625, 0.75, 1.0]
-    assert usual_radii([named("grid", on_grid)]).tolist() == [0.2, 0.625, 1.0]
 
 
 def test_radii_that_no_votes_can_reach_are_not_zero(results: Results) -> None:
@@ -104,8 +42,8 @@ def test_the_envelope_names_its_runs(results: Results) -> None:
     runs = [named("long", results), named("short", short)]
     table = accuracy_table(runs, np.array([0.25, 0.5, 1.0]), 2, envelope=True)
     assert table.text.loc["upper envelope"].tolist() == ["1.00", "0.50", "n/a", "", "", ""]
-    assert table.text.loc["of"].tolist() == ["short", "long", "n/a", "", "", ""]
-    assert not table.best.loc[["upper envelope", "of"]].to_numpy().any()
+    assert table.text.loc["best run"].tolist() == ["short", "long", "n/a", "", "", ""]
+    assert not table.best.loc[["upper envelope", "best run"]].to_numpy().any()
 
 
 def test_a_grid_is_compared_at_its_radii_only(results: Results, on_grid: Results) -> None:
@@ -180,16 +118,17 @@ def test_remarks(results: Results, on_grid: Results) -> None:
     assert comparison_remarks([named("fixed", results)]) == []
     runs = [named("fixed", results), replace(named("grid", on_grid), remarks=("was cut",))]
     assert comparison_remarks(runs)[0] == "grid: was cut"
-    assert comparison_remarks(runs)[1].startswith("grid: decided at the radii of a grid only")
+    assert comparison_remarks(runs)[1].startswith(
+        "grid: decided at the radii of a grid only, so n/a"
+    )
     tolerant = named("t", replace(on_grid, grid=(), tolerance=0.05))
     assert "lower bounds" in comparison_remarks([tolerant])[0]
     other = named("o", replace(results, index=results.index + 1))
     assert comparison_remarks([runs[0], other]) == ["the runs are not on the same images"]
     status = np.array(["failed", "skipped"] + ["certified"] * 8)
-    said = comparison_remarks([named("s", replace(results, status=status))])
-    assert said == [
-        "s: 1 images failed, which count as not certified",
+    assert comparison_remarks([named("s", replace(results, status=status))]) == [
         "s: 1 images skipped, whose selected class is not the label",
+        "s: 1 images failed, which count as not certified; see the journal",
     ]
 
 

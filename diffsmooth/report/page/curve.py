@@ -7,8 +7,10 @@ import numpy as np
 from matplotlib.ticker import MaxNLocator
 
 from diffsmooth.report.page.axis import Axis
-from diffsmooth.report.page.text import listed, radius_text, share_text
+from diffsmooth.report.page.text import listed, short_radius
+from diffsmooth.report.radii import top_radius
 from diffsmooth.report.runs import Run
+from diffsmooth.report.text import number_text
 from diffsmooth.stats import Results, certified_accuracy, certified_accuracy_interval
 
 STEPS = 160
@@ -77,7 +79,7 @@ def accuracy_curve(runs: Sequence[Run], radii: np.ndarray) -> Curve:
         x,
         y,
         x.places(points).tolist(),
-        [radius_text(radius) for radius in points],
+        [short_radius(radius) for radius in points],
         int(np.abs(points - radii[len(radii) // 2]).argmin()),
         [_line(run, points, x, y) for run in runs],
         _finding(runs, radii),
@@ -87,9 +89,7 @@ def accuracy_curve(runs: Sequence[Run], radii: np.ndarray) -> Curve:
 def _top(results: Results) -> float:
     if results.grid:
         return results.grid[-1]
-    if results.max_radius is None:
-        return float(results.radius.max())
-    return results.max_radius
+    return top_radius(results)
 
 
 def _points(results: list[Results], radii: np.ndarray, right: float) -> np.ndarray:
@@ -136,7 +136,7 @@ def _steps(places: np.ndarray, heights: np.ndarray) -> str:
 
 
 def _reading(accuracy: float, low: float, high: float) -> str:
-    return share_text(accuracy) + ("" if np.isnan(accuracy) else f" [{low:.3f}, {high:.3f}]")
+    return number_text(accuracy) + ("" if np.isnan(accuracy) else f" [{low:.3f}, {high:.3f}]")
 
 
 def _finding(runs: Sequence[Run], radii: np.ndarray) -> str:
@@ -148,8 +148,8 @@ def _finding(runs: Sequence[Run], radii: np.ndarray) -> str:
         known = sorted(
             ((-table[k, i], run.name) for k, run in enumerate(runs) if not np.isnan(table[k, i]))
         )
-        values = [share_text(-value) + f" ({name})" * (len(runs) > 1) for value, name in known]
+        values = [number_text(-value) + f" ({name})" * (len(runs) > 1) for value, name in known]
         if len(values) > 4:
             values = [f"from {values[0]} down to {values[-1]}"]
-        sentences.append(f"at radius {radius_text(radii[i])} it is {listed(values)}")
+        sentences.append(f"at radius {short_radius(radii[i])} it is {listed(values)}")
     return "Certified accuracy: " + ("; ".join(sentences) or "not measured at these radii") + "."

@@ -6,7 +6,7 @@ from typing import NamedTuple
 import numpy as np
 
 from diffsmooth.report.page.axis import Axis, fitting_axis
-from diffsmooth.report.page.text import number_text, radius_text
+from diffsmooth.report.page.text import short_number, short_radius
 from diffsmooth.report.runs import Run
 from diffsmooth.stats import ABSTAIN
 
@@ -92,16 +92,16 @@ def distributions(runs: Sequence[Run]) -> list[Distribution]:
     unit = "l2 radius (in [0, 1] pixel units)"
     return [
         Distribution(
-            "Certified radius", unit, radius_axis, panels(radii, radius_axis, radius_text), True
+            "Certified radius", unit, radius_axis, panels(radii, radius_axis, short_radius), True
         ),
         Distribution(
-            "Votes an image", "votes", votes_axis, panels(votes, votes_axis, number_text), False
+            "Votes an image", "votes", votes_axis, panels(votes, votes_axis, short_number), False
         ),
         Distribution(
             "Seconds an image",
             "seconds",
             seconds_axis,
-            panels(seconds, seconds_axis, number_text),
+            panels(seconds, seconds_axis, short_number),
             False,
         ),
     ]

@@ -7,15 +7,16 @@ from typing import NamedTuple
 
 import numpy as np
 
-from diffsmooth.report.page.text import (
-    NOT_KNOWN,
+from diffsmooth.report.page.text import short_number, short_radius
+from diffsmooth.report.runs import Run
+from diffsmooth.report.text import (
+    MISSING,
     abstention_rate,
     average_text,
     number_text,
-    radius_text,
-    share_text,
+    remarks_on,
+    shows_average,
 )
-from diffsmooth.report.runs import Run
 from diffsmooth.stats import (
     average_certified_radius,
     certified_accuracy,
@@ -46,42 +47,18 @@ def run_facts(run: Run) -> RunFacts:
     dataset = f"{run.dataset} {run.identity.get('split', '')}".strip()
     facts = [
         ("images", str(len(results))),
-        ("dataset", dataset or NOT_KNOWN),
-        ("sigma", NOT_KNOWN if results.sigma is None else f"{results.sigma:g}"),
-        ("alpha", NOT_KNOWN if results.alpha is None else f"{results.alpha:g}"),
-        ("plan", results.plan or NOT_KNOWN),
-        ("votes an image", NOT_KNOWN if results.votes is None else f"{results.votes.mean():.0f}"),
-        ("seconds an image", number_text(float(seconds.mean())) if len(seconds) else NOT_KNOWN),
+        ("dataset", dataset or MISSING),
+        ("sigma", MISSING if results.sigma is None else f"{results.sigma:g}"),
+        ("alpha", MISSING if results.alpha is None else f"{results.alpha:g}"),
+        ("plan", results.plan or MISSING),
+        ("votes an image", MISSING if results.votes is None else f"{results.votes.mean():.0f}"),
+        ("seconds an image", short_number(float(seconds.mean())) if len(seconds) else MISSING),
         (
             "largest possible radius",
-            radius_text(results.max_radius) if results.max_radius else NOT_KNOWN,
+            short_radius(results.max_radius) if results.max_radius else MISSING,
         ),
     ]
-    return RunFacts(run.name, str(run.path), facts, [*run.remarks, *_remarks(run)])
-
-
-def _remarks(run: Run) -> list[str]:
-    results, remarks = run.results, []
-    if not results.has_radii:
-        remarks.append(
-            "predictions without radii, so the accuracy at radius 0 only, which certifies nothing"
-        )
-    if results.grid:
-        remarks.append(
-            "decided at the radii of a grid only: n/a elsewhere, and the average radius is a lower "
-            "bound, n/a beside other plans"
-        )
-    if results.tolerance is not None:
-        remarks.append(
-            f"votes stopped within {100 * results.tolerance:g} % of the predicted radius, so the "
-            "numbers are lower bounds; the average radius is n/a beside other plans"
-        )
-    if skipped := results.count("skipped"):
-        remarks.append(f"label-aware: {skipped} images were skipped, whose selected class is not "
-                       "the label")  # fmt: skip
-    if failed := results.count("failed"):
-        remarks.append(f"{failed} images failed, which count as not certified; see the journal")
-    return remarks
+    return RunFacts(run.name, str(run.path), facts, [*run.remarks, *remarks_on(results)])
 
 
 @dataclass
@@ -121,7 +98,6 @@ def accuracy_table(runs: Sequence[Run], radii: np.ndarray) -> Table:
     The average of a plan that stops early is given beside runs of the same grid only: elsewhere it
     would compare the plans.
     """
-    alike = len({(run.results.grid, run.results.tolerance) for run in runs}) == 1
     rows = []
     for run in runs:
         results = run.results
@@ -131,10 +107,11 @@ def accuracy_table(runs: Sequence[Run], radii: np.ndarray) -> Table:
             _share(value, f"[{low:.3f}, {high:.3f}]")
             for value, (low, high) in zip(accuracy, interval, strict=True)
         ]
-        comparable = results.has_radii and (alike or not results.understates)
-        average = Cell(average_text(run), value=average_certified_radius(results))
-        row.append(average if comparable else Cell(NOT_KNOWN))
-        rows.append([*row, _share(abstention_rate(run)), Cell(f"{len(results)}", "", len(results))])
+        average = Cell(average_text(results), value=average_certified_radius(results))
+        row.append(average if shows_average(run, runs) else Cell(MISSING))
+        rows.append(
+            [*row, _share(abstention_rate(results)), Cell(f"{len(results)}", "", len(results))]
+        )
     for column in list(zip(*rows, strict=True))[:-2] if len(runs) > 1 else ():
         known = [cell.value for cell in column if cell.value is not None]
         for cell in column:
@@ -142,8 +119,8 @@ def accuracy_table(runs: Sequence[Run], radii: np.ndarray) -> Table:
     remarks = []
     if len({run.results.index.tobytes() for run in runs}) > 1:
         remarks.append("the runs are not on the same images")
-    return Table([radius_text(radius) for radius in radii], rows, remarks)
+    return Table([short_radius(radius) for radius in radii], rows, remarks)
 
 
 def _share(share: float, interval: str = "") -> Cell:
-    return Cell(NOT_KNOWN) if math.isnan(share) else Cell(share_text(share), interval, share)
+    return Cell(MISSING) if math.isnan(share) else Cell(number_text(share), interval, share)

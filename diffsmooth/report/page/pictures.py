@@ -10,7 +10,7 @@ from PIL import Image
 
 from diffsmooth.report.gallery import GalleryImage
 from diffsmooth.report.page.classes import class_names
-from diffsmooth.report.page.text import radius_text
+from diffsmooth.report.page.text import short_radius
 from diffsmooth.report.runs import Run
 from diffsmooth.stats import ABSTAIN
 from diffsmooth.stats.bounds import floor_decimals
@@ -77,7 +77,7 @@ def _card(run: Run, image: GalleryImage, row: int, names: dict[int, str]) -> Car
     radius = float(results.radius[row]) if results.has_radii else None
     facts = []
     if radius is not None:
-        facts.append(("radius", radius_text(radius)))
+        facts.append(("radius", short_radius(radius)))
         if results.p_lower is not None:
             facts.append(("p_lower", f"{floor_decimals(float(results.p_lower[row]), 4):.4f}"))
     if results.votes is not None:

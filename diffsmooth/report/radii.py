@@ -1,0 +1,44 @@
+"""At which radii runs are shown."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from diffsmooth.report.runs import Run
+from diffsmooth.stats import Results
+
+STEP, TOP = 0.25, 1.5  # of the radii that the field's tables have for images of 32 x 32
+LARGE_STEP, LARGE_TOP = 0.5, 3.0  # and for ImageNet
+LARGE_CLASSES = 100  # from which an unknown dataset counts as such a one
+
+
+def usual_radii(runs: Sequence[Run]) -> np.ndarray:
+    """The radii of the field's tables for such images, and the runs' own grids.
+
+    Beyond the largest radius that a run of another plan could give, or has, there are none.
+
+    Returns:
+        float64 (R,), ascending, l2, in [0, 1] pixel units.
+    """
+    classes = max(int(run.results.label.max()) + 1 for run in runs)
+    large = runs[0].dataset == "imagenet" or classes >= LARGE_CLASSES
+    step, top = (LARGE_STEP, LARGE_TOP) if large else (STEP, TOP)
+    largest = max((top_radius(run.results) for run in runs if not run.results.grid), default=-1.0)
+    usual = np.arange(0.0, min(top, largest) + 1e-9, step)
+    return np.unique(np.concatenate([usual, *(run.results.grid for run in runs)]).round(9))
+
+
+def default_radii(results: Results) -> np.ndarray:
+    """The grid, or multiples of 0.25 up to the largest possible or certified radius.
+
+    Returns:
+        float64 (R,), l2, in [0, 1] pixel units.
+    """
+    return np.array(results.grid or np.arange(0.0, top_radius(results) + 1e-9, STEP))
+
+
+def top_radius(results: Results) -> float:
+    """The largest radius that the plan could give, or, where not known, that an image has."""
+    if results.max_radius is not None:
+        return results.max_radius
+    return float(results.radius.max(initial=0.0))

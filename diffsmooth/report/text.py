@@ -1,0 +1,89 @@
+"""Numbers of a run as text, and what must be said of them."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from diffsmooth.report.runs import Run
+from diffsmooth.stats import ABSTAIN, Results, average_certified_radius
+from diffsmooth.stats.bounds import floor_decimals
+
+MISSING = "n/a"
+
+
+def radius_text(radius: float) -> str:
+    """Two decimals, or as many as it takes to tell the grid's radii apart."""
+    text = f"{radius:.2f}"
+    return text if abs(float(text) - radius) < 1e-9 else f"{radius:.9g}"
+
+
+def number_text(value: float, decimals: int = 3) -> str:
+    """A number, "n/a" for NaN."""
+    return MISSING if np.isnan(value) else f"{value:.{decimals}f}"
+
+
+def floor_text(value: float, decimals: int = 3) -> str:
+    """A bound of a share, rounded down; not below 0, "n/a" for NaN."""
+    if np.isnan(value):
+        return MISSING
+    return f"{floor_decimals(max(0.0, value), decimals):.{decimals}f}"
+
+
+def interval_text(low: float, high: float, decimals: int = 3) -> str:
+    """Both ends, "n/a" for NaN."""
+    return MISSING if np.isnan(low) else f"{low:.{decimals}f}-{high:.{decimals}f}"
+
+
+def average_text(results: Results, decimals: int = 3) -> str:
+    """The average certified radius, ">=" where it is a lower bound, "n/a" where there are none."""
+    if not results.has_radii:
+        return MISSING
+    average = average_certified_radius(results)
+    if results.understates:
+        return f">= {floor_decimals(average, decimals):.{decimals}f}"
+    return f"{average:.{decimals}f}"
+
+
+def abstention_rate(results: Results) -> float:
+    """Share of images that were tried and not answered; NaN for label-aware runs, which skip."""
+    if results.count("skipped"):
+        return np.nan
+    failed = results.count("failed")
+    return float(np.sum(results.prediction == ABSTAIN) - failed) / len(results)
+
+
+def abstained_text(results: Results, decimals: int = 3) -> str:
+    """The abstention rate."""
+    rate = abstention_rate(results)
+    return "n/a: label-aware" if np.isnan(rate) else f"{rate:.{decimals}f}"
+
+
+def shows_average(run: Run, runs: Sequence[Run]) -> bool:
+    """Whether a run's average radius can stand beside those of `runs`, without comparing plans."""
+    alike = len({(other.results.grid, other.results.tolerance) for other in runs}) == 1
+    return run.results.has_radii and (alike or not run.results.understates)
+
+
+def remarks_on(results: Results) -> list[str]:
+    """What a reader of a run's numbers must know, one line each."""
+    remarks = []
+    if not results.has_radii:
+        remarks.append(
+            "predictions without radii, so the accuracy at radius 0 only, which certifies nothing"
+        )
+    if results.grid:
+        remarks.append(
+            "decided at the radii of a grid only, so n/a elsewhere; more votes could certify more "
+            "between them, so the average radius is a lower bound, n/a beside other plans"
+        )
+    if results.tolerance is not None:
+        remarks.append(
+            f"votes stopped within {100 * results.tolerance:g} % of the radius that all of them "
+            "were predicted to give, so all numbers are lower bounds; the average radius is n/a "
+            "beside other plans"
+        )
+    if skipped := results.count("skipped"):
+        remarks.append(f"{skipped} images skipped, whose selected class is not the label")
+    if failed := results.count("failed"):
+        remarks.append(f"{failed} images failed, which count as not certified; see the journal")
+    return remarks

@@ -12,11 +12,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from diffsmooth.cli import certify, merge, predict
+from diffsmooth.lit.data import load_images
 from diffsmooth.lit.data.images import ArrayImages, Sample
 from diffsmooth.lit.journal import read_journal
+from diffsmooth.models.noise import NoiseKey, draw_noise
 from diffsmooth.report import read_results
+from diffsmooth.report.gallery import read_gallery, to_bytes
 from diffsmooth.stats import Certificate, ImageRecord, average_certified_radius
 
 REPOSITORY = Path(__file__).parents[2]
@@ -76,7 +80,7 @@ def test_a_run_writes_its_files_and_its_table(
     assert "certified accuracy   95 % interval" in out
     assert "average certified radius" in out
     assert sorted(p.name for p in tmp_path.iterdir() if p.name.startswith("o")) == [
-        "o.jsonl", "o.manifest.json", "o.png", "o.txt",
+        "o.images.npz", "o.jsonl", "o.manifest.json", "o.png", "o.txt",
     ]  # fmt: skip
     table = rows(tmp_path / "o.txt")
     assert table[0] == ["idx", "label", "predict", "radius", "correct"]
@@ -92,7 +96,30 @@ def test_a_run_writes_its_files_and_its_table(
     assert (identity["batch"], identity["threads"]) == (16, 1)
     assert len(identity["classifier"]) == 64
     events = list((tmp_path / "logs" / "certify").rglob("o/events.*"))
-    assert len(events) == 1
+    assert events
+
+
+def test_the_gallery_holds_what_the_votes_saw(
+    words: Command, run: Callable[[list[str]], None], tmp_path: Path
+) -> None:
+    images = load_images("fashion_mnist_sample")
+    run(words("o.txt"))
+    run(words("cohen.txt", "--purifier", "none", "--local_noise_sd", "0", "--m", "1"))
+    local = torch.randn(2, 1, 32, 32, generator=torch.Generator().manual_seed(42))
+    for name in ("o", "cohen"):
+        gallery = read_gallery(tmp_path / f"{name}.images.npz")
+        assert [image.index for image in gallery] == [0, 200, 400, 600, 800]
+        for shown in gallery:
+            original = images[shown.index].image
+            np.testing.assert_array_equal(shown.original, to_bytes(original.numpy()))
+            key = NoiseKey(0, "certify", "fashion_mnist_sample", "test", shown.index)
+            noisy = original + 0.5 * draw_noise(key, 1, tuple(original.shape))[0]
+            np.testing.assert_allclose(shown.noisy, to_bytes(noisy.numpy()), atol=1)
+            # The tiny U-Net is untrained and predicts no noise, so all that it does is to clip.
+            np.testing.assert_array_equal(shown.purified, shown.noisy)
+            copies = (noisy.clip(0, 1) + 0.25 * local).numpy()[: 2 if name == "o" else 0]
+            assert shown.copies.shape == copies.shape
+            np.testing.assert_allclose(shown.copies, to_bytes(copies), atol=1)
 
 
 def test_a_finished_run_prints_its_table_again_and_keeps_its_times(

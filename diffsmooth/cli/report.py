@@ -105,8 +105,11 @@ def _check(namespace: Any) -> None:
                 raise ValueError(f"{name} {path}: must end with {', '.join(known)}")
     if namespace.names is not None and len(namespace.names) != len(namespace.runs):
         raise ValueError(f"names must be {len(namespace.runs)}, got {len(namespace.names)}")
-    if namespace.names is not None and len(set(namespace.names)) < len(namespace.names):
+    if len(set(namespace.names or ())) < len(namespace.names or ()):
         raise ValueError("names must differ")
+    for name in namespace.names or ():
+        if name in ("", ".", ".."):  # they name folders, too
+            raise ValueError(f"names cannot be {name!r}")
     for radius in namespace.radii or ():
         if radius < 0:
             raise ValueError(f"radii must be >= 0, got {radius}")

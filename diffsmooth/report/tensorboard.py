@@ -25,9 +25,7 @@ LAYOUT = {
     }
 }
 SHOWN_IMAGES = 8
-SETTINGS = (
-    "dataset", "arch", "purifier", "convention", "sigma", "m", "sigma_local", "precision", "skip",
-)  # fmt: skip
+SETTINGS = ("dataset", "purifier", "sigma", "m", "sigma_local")
 
 
 def write_run(folder: Path, run: Run, text: str) -> None:
@@ -90,7 +88,7 @@ def _settings(run: Run) -> dict[str, str | float]:
     """What may explain the difference between runs."""
     results = run.results
     known: dict[str, object] = {name: run.identity.get(name) for name in SETTINGS}
-    known |= {"plan": results.plan, "alpha": results.alpha, "images": len(results)}
+    known |= {"plan": results.plan, "alpha": results.alpha}
     if run.records:
         known["n"] = run.records[0].certificate.max_n
     known["classifier"] = run.context.get("classifier")

@@ -127,6 +127,7 @@ def test_equal_names_are_told_apart_by_their_paths(
         (["{a}", "--figure", "f.bmp"], "figure f.bmp: must end with .png, .pdf, .svg"),
         (["{a}", "--names", "x", "y"], "names must be 1, got 2"),
         (["{a}", "{b}", "--names", "x", "x"], "names must differ"),
+        (["{a}", "--names", ".."], "names cannot be '..'"),
         (["{a}", "--radii", "-1"], "radii must be >= 0, got -1.0"),
         (["{a}", "--radii", "nan"], '"radii" element 1: Expected a'),
         (["{a}", "--decimals", "-1"], "decimals must be in 0 .. 9, got -1"),

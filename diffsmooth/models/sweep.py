@@ -68,7 +68,7 @@ class Sweep:
     """
 
     def __init__(self, f: VoteFunction, settings: Sequence[Setting], seed: int) -> None:
-        assert settings and len(set(settings)) == len(settings)
+        assert len(set(settings)) == len(settings)
         channels, height, width = f.local_smoothing.noise.shape[1:]
         shape = (channels, height, width)
         self.f = f

@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 
 from diffsmooth.stats import Results, certified_accuracy, certified_accuracy_interval
 
+DPI = 150
 STYLES = ("-", "--", "-.", ":")  # so that the lines differ in grey, too
 
 
@@ -74,4 +75,4 @@ def _draw_grid(axes: Axes, name: str, results: Results) -> None:
 
 def save_figure(figure: Figure, path: Path) -> None:
     """Writes a PNG, PDF or SVG, by the ending of `path`."""
-    figure.savefig(path, dpi=150)
+    figure.savefig(path, dpi=DPI)

@@ -95,8 +95,8 @@ def training_images(options: TuneOptions, side: int | None) -> ImageSet:
     if there and not has_train_split(options.dataset):
         raise ValueError(
             f"{options.dataset} has no training images apart from those that certify.py takes: "
-            "name a known dataset (fashion_mnist, cifar10, imagenet), or a folder with train.npz "
-            "or train/ in it, and test.npz or test/ beside it"
+            "name fashion_mnist, cifar10 or imagenet, or a folder with train.npz and test.npz, or "
+            "train/ and test/, in it"
         )
     return load_images(options.dataset, options.data_root, "train", side)
 

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from textwrap import shorten
 from typing import NamedTuple
 
 import numpy as np
@@ -13,6 +14,7 @@ from diffsmooth.report.figures import DPI
 from diffsmooth.report.gallery import to_bytes
 
 PANEL = 1.3  # inches, about: a pixel of the image is a whole number of the figure's dots
+LETTERS = 22  # of a class name: as many as fit under a panel
 GAP, LINE, MARGIN = 0.08, 0.22, 0.08  # inches: between panels, of a line of text, around all
 
 
@@ -82,7 +84,7 @@ def image_grid(rows: Sequence[GridRow], sigmas: Sequence[float]) -> Figure:
         )
 
     for number, row in enumerate(rows):
-        panels = [(row.original, f"{row.index}\n{row.class_name}")]
+        panels = [(row.original, f"{row.index}\n{shorten(row.class_name, LETTERS, placeholder='...')}")]
         for pair in row.pairs:
             panels.append((pair.noisy, ""))
             if pair.purified is not None:

@@ -16,7 +16,7 @@ DODGE = 0.6  # share of the narrowest gap between levels over which a level's po
 def sweep_figure(outcome: SweepOutcome) -> Figure:
     """Certified accuracy at the sweep's radius with 95 % intervals, a little apart for each m.
 
-    A dotted line marks sigma', a ring the setting that is taken.
+    A grey line marks sigma', a ring the setting that is taken.
     """
     figure = Figure(figsize=(7.6, 4.2), layout="constrained")
     FigureCanvasAgg(figure)
@@ -47,9 +47,9 @@ def sweep_figure(outcome: SweepOutcome) -> Figure:
     if outcome.trained is not None:
         mark = axes.axvline(
             outcome.trained,
-            color="black",
-            linestyle=":",
-            linewidth=1.0,
+            color="0.8",
+            linewidth=4.0,
+            zorder=0,
             label=f"sigma' = {outcome.trained:g}",
         )
         shown.append(mark)

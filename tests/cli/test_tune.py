@@ -270,7 +270,7 @@ def test_data_without_training_images_of_their_own_are_refused(
         assert stopped.value.code == 2
         error = capsys.readouterr().err
         assert f"{dataset} has no training images apart from those that certify.py takes" in error
-        assert "a folder with train.npz or train/ in it" in error
+        assert "a folder with train.npz and test.npz, or train/ and test/, in it" in error
         assert error.count("\n") == 1
     assert written(tmp_path) == []
 

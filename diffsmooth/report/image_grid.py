@@ -84,7 +84,9 @@ def image_grid(rows: Sequence[GridRow], sigmas: Sequence[float]) -> Figure:
         )
 
     for number, row in enumerate(rows):
-        panels = [(row.original, f"{row.index}\n{shorten(row.class_name, LETTERS, placeholder='...')}")]
+        panels = [
+            (row.original, f"{row.index}\n{shorten(row.class_name, LETTERS, placeholder='...')}")
+        ]
         for pair in row.pairs:
             panels.append((pair.noisy, ""))
             if pair.purified is not None:

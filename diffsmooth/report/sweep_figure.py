@@ -10,7 +10,8 @@ from diffsmooth.report.figures import STYLES
 from diffsmooth.report.sweep_table import SweepOutcome
 
 MARKERS = ("o", "s", "^", "D", "v", "P")  # so that the lines differ in grey, too
-DODGE = 0.6  # share of the narrowest gap between levels over which a level's points are spread
+# A level's points are spread over this share of the narrowest gap, or of the range if that is less.
+DODGE_OF_GAP, DODGE_OF_RANGE = 0.6, 0.04
 
 
 def sweep_figure(outcome: SweepOutcome) -> Figure:
@@ -23,9 +24,10 @@ def sweep_figure(outcome: SweepOutcome) -> Figure:
     axes = figure.subplots()
     levels = np.unique([row.setting.sigma_local for row in outcome.rows])
     numbers = sorted({row.setting.m for row in outcome.rows})
-    gap = float(np.diff(levels).min()) if len(levels) > 1 else 0.01
+    gap, width = (np.diff(levels).min(), np.ptp(levels)) if len(levels) > 1 else (0.01, 0.1)
+    spread = min(DODGE_OF_GAP * gap, DODGE_OF_RANGE * width)
     places = np.linspace(-0.5, 0.5, len(numbers)) if len(numbers) > 1 else np.zeros(1)
-    offsets = DODGE * gap * places
+    offsets = spread * places
     shown: list[ErrorbarContainer | Line2D] = []  # in the legend's order
     for i, (m, offset) in enumerate(zip(numbers, offsets, strict=True)):
         rows = [row for row in outcome.rows if row.setting.m == m]

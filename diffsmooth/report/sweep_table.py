@@ -11,7 +11,7 @@ from diffsmooth.stats import (
     average_certified_radius,
     certified_accuracy,
     certified_accuracy_interval,
-    mcnemar_p_value,
+    paired_difference,
 )
 
 LEVEL = 0.05  # of the test against the best setting
@@ -90,7 +90,7 @@ def judge(
 
     first = max(range(len(measured)), key=lambda i: merit(measured[i]))
     rows = [
-        row._replace(p_value=mcnemar_p_value(runs[first], results, radius))
+        row._replace(p_value=paired_difference(runs[first], results, radius).p_value)
         for row, results in zip(measured, runs, strict=True)
     ]
     ordered = tuple(sorted(rows, key=lambda row: row.setting))

@@ -137,7 +137,7 @@ def add_tune_options(parser: ArgumentParser) -> None:
         "and .png lie beside it")  # fmt: skip
     add("--radius", type=float | None, default=None,
         help="l2 radius at which certified accuracy decides, in [0, 1] pixel units; default: "
-        "SIGMA, where the class needs 84 %% of the votes")  # fmt: skip
+        "SIGMA, where the class needs 84 % of the votes")  # fmt: skip
     add("--sigma_local", "--local_noise_sd", dest="sigma_local", type=float, nargs="+",
         default=None, help="levels of local noise to try, standard deviations in [0, 1] pixel "
         "units; by default sigma' (the noise that the classifier was trained at) plus "

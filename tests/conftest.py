@@ -1,5 +1,6 @@
-"""Tiny networks and data that the tests share."""
+"""Tiny networks, data and results that the tests share."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ from stripes import write_stripes
 from diffsmooth.models import build_classifier, build_unet
 from diffsmooth.models.dataset_info import FASHION_MNIST
 from diffsmooth.models.weights import CheckpointMetadata, write_checkpoint
+from diffsmooth.stats import Results
 
 settings.register_profile("here", deadline=None)  # a busy machine is no failure
 settings.load_profile("here")
@@ -69,3 +71,28 @@ def rng() -> np.random.Generator:
 def root(tmp_path: Path) -> Path:
     """Folder of a data set that a tiny network learns in seconds."""
     return write_stripes(tmp_path / "data")
+
+
+@pytest.fixture
+def results() -> Results:
+    """Ten images, nine right at 0.1, 0.2 .. 0.9, one abstained; 0.95 was the largest possible."""
+    return Results(
+        index=np.arange(10),
+        label=np.zeros(10, dtype=int),
+        prediction=np.array([-1] + [0] * 9),
+        radius=np.arange(10) / 10,
+        seconds=np.ones(10),
+        max_radius=0.95,
+    )
+
+
+@pytest.fixture
+def on_grid(results: Results) -> Results:
+    """The same, by a plan that decided 0.2, 0.625 and 1.0."""
+    return replace(
+        results,
+        plan="group_sequential",
+        grid=(0.2, 0.625, 1.0),
+        votes=np.full(10, 300),
+        status=np.array(["abstained"] + ["certified"] * 9),
+    )

@@ -1,6 +1,5 @@
 """From options to a job that is ready to run: images, networks, identity, trainer."""
 
-import os
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -8,8 +7,9 @@ from typing import Any, NamedTuple
 import lightning.pytorch as pl
 
 from diffsmooth.cli.compiling import choose_compile
-from diffsmooth.cli.networks import LoadedClassifier, choose_classifier, load_purifier
+from diffsmooth.cli.networks import choose_classifier, load_purifier, show_input_layers
 from diffsmooth.cli.options import SmoothingOptions
+from diffsmooth.cli.output_checks import check_folder
 from diffsmooth.cli.sanity import check_sanity
 from diffsmooth.cli.trainer import build_trainer, threads_a_process
 from diffsmooth.lit.certification import CertificationModule, Work
@@ -53,8 +53,8 @@ def build_job(options: SmoothingOptions, command: Purpose, plan: Plan) -> Job:
     images = load_images(options.dataset, options.data_root, options.split, side)
     if options.normalize == "auto" and chosen.get("input_layer"):
         options = replace(options, normalize=chosen["input_layer"])
-    classifier = choose_classifier(options, checkpoint, images, device)
-    purifier, diffusion = load_purifier(options, images)
+    classifier = choose_classifier(options, options.local_noise_sd, checkpoint, images, device)
+    purifier, diffusion = load_purifier(options, options.sigma, images)
     local = LocalSmoothing(
         classifier.model,
         options.m,
@@ -108,8 +108,8 @@ def build_job(options: SmoothingOptions, command: Purpose, plan: Plan) -> Job:
         selection = options.part.part_of(selection)
 
     def check() -> None:
-        _check_folder(Path(options.logdir))
-        _show_input_layers(classifier)
+        check_folder("logdir", Path(options.logdir))
+        show_input_layers(classifier)
         if options.sanity_check and not chosen:
             found = check_sanity(smoothed, images, votes, options.seed, device)
             if found is not None:
@@ -164,16 +164,3 @@ def _chosen_before(files: OutputFiles, options: SmoothingOptions, plan: Plan) ->
     }
     other = any(stored.get(name) != value for name, value in asked.items())
     return {} if options.overwrite and other else stored
-
-
-def _show_input_layers(classifier: LoadedClassifier) -> None:
-    for name, accuracy in classifier.measured.items():
-        taken = " <- taken" if name == classifier.input_layer else ""
-        print(f"input layer {name}: accuracy {accuracy} under noise{taken}")
-
-
-def _check_folder(folder: Path) -> None:
-    """Raises ValueError unless `folder` is there, or can be made, and can be written to."""
-    there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
-    if not there.is_dir() or not os.access(there, os.W_OK):
-        raise ValueError(f"logdir {folder}: {there} is not a folder that can be written to")

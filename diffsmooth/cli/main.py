@@ -11,6 +11,8 @@ COMMANDS = {
     "certify": "certified radii of a dataset's images (also: python certify.py)",
     "predict": "predictions of the smoothed classifier, without radii",
     "merge": "the table of a run that several processes did by --shard",
+    "tune": "sigma_local and m for a classifier, chosen on held-out training images",
+    "visualize": "a grid of images, noisy and purified",
     "report": "certified accuracy of several runs side by side",
     "export": "the weights of a training checkpoint, without the optimiser's state",
     "doctor": "what a checkpoint is, whether it works, and what a run with it costs",

@@ -6,7 +6,7 @@ from typing import NamedTuple
 import torch
 from torch import nn
 
-from diffsmooth.cli.options import MULTISTEP_STEPS, SmoothingOptions
+from diffsmooth.cli.network_options import MULTISTEP_STEPS, PurifierOptions, VotingOptions
 from diffsmooth.cli.sanity import Accuracy, measure_input_layers, with_input_layer
 from diffsmooth.lit.data import ImageSet
 from diffsmooth.models import IdentityPurifier, MultiStepPurifier, OneShotPurifier
@@ -41,8 +41,8 @@ class LoadedPurifier(NamedTuple):
     path: Path | None
 
 
-def load_purifier(options: SmoothingOptions, images: ImageSet) -> LoadedPurifier:
-    """The purifier that the options ask for.
+def load_purifier(options: PurifierOptions, sigma: float, images: ImageSet) -> LoadedPurifier:
+    """The purifier that the options ask for, for noise up to sigma.
 
     Raises:
         ValueError: its checkpoint is missing or broken, or was not made for such images or noise.
@@ -56,9 +56,7 @@ def load_purifier(options: SmoothingOptions, images: ImageSet) -> LoadedPurifier
             f"no diffusion model for {options.dataset}{f' (looked for {tried})' if tried else ''}: "
             "name one with --diffusion, or use --purifier none"
         )
-    unet, schedule = load_diffusion(
-        path, options.sigma, images.info, options.pad, options.unsafe_load
-    )
+    unet, schedule = load_diffusion(path, sigma, images.info, options.pad, options.unsafe_load)
     pad_to = unet.config.image_size if options.pad == "reflect" else None
     if options.purifier == "oneshot":
         purifier = OneShotPurifier(unet, schedule, options.matching, pad_to)
@@ -110,7 +108,11 @@ class LoadedClassifier(NamedTuple):
 
 
 def choose_classifier(
-    options: SmoothingOptions, checkpoint: Checkpoint, images: ImageSet, device: torch.device
+    options: VotingOptions,
+    local_noise_sd: float,
+    checkpoint: Checkpoint,
+    images: ImageSet,
+    device: torch.device,
 ) -> LoadedClassifier:
     """The checkpoint's classifier behind the input layer that the options ask for.
 
@@ -127,11 +129,18 @@ def choose_classifier(
     check_forward(model, info, checkpoint.path)
     if not layer:
         # The noise that the network will see: it is trained at about the local noise's level.
-        sigma = options.sigma if options.purifier == "none" else options.local_noise_sd
+        sigma = options.sigma if options.purifier == "none" else local_noise_sd
         measured = measure_input_layers(model, arch, images, sigma, "sanity", options.seed, device)
         layer = max(measured, key=lambda name: measured[name].correct)
         model = with_input_layer(model, layer, info)
     return LoadedClassifier(model, info.num_classes, arch, layer, measured)
+
+
+def show_input_layers(classifier: LoadedClassifier) -> None:
+    """Prints what the input layer was chosen by, where it was measured."""
+    for name, accuracy in classifier.measured.items():
+        taken = " <- taken" if name == classifier.input_layer else ""
+        print(f"input layer {name}: accuracy {accuracy} under noise{taken}")
 
 
 def check_classifier(checkpoint: Checkpoint, info: DatasetInfo, images: ImageSet) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from diffsmooth.cli.errors import OneLineParser, user_errors
+from diffsmooth.cli.output_checks import check_ending
 from diffsmooth.report.at_alpha import at_alpha
 from diffsmooth.report.figures import ENDINGS, accuracy_figure, save_figure
 from diffsmooth.report.files import write_whole
@@ -101,8 +102,7 @@ def _check(namespace: Any) -> None:
     for name in ("table", "figure"):
         known = (*WRITERS, NUMBERS) if name == "table" else ENDINGS
         for path in getattr(namespace, name):
-            if Path(path).suffix not in known:
-                raise ValueError(f"{name} {path}: must end with {', '.join(known)}")
+            check_ending(Path(path), known)
     if namespace.names is not None and len(namespace.names) != len(namespace.runs):
         raise ValueError(f"names must be {len(namespace.runs)}, got {len(namespace.names)}")
     if len(set(namespace.names or ())) < len(namespace.names or ()):

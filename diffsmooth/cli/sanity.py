@@ -29,6 +29,11 @@ class Accuracy(NamedTuple):
         return f"{self.correct / self.total:.2f} ({self.correct} of {self.total})"
 
 
+def evenly_spaced(total: int, count: int) -> list[int]:
+    """`count` indices, at most, from 0 to total - 1."""
+    return np.linspace(0, total - 1, min(count, total)).round().astype(int).tolist()
+
+
 def noisy_accuracy(
     classify: Callable[[Tensor, DrawsOfRun], Tensor],
     images: ImageSet,
@@ -54,12 +59,10 @@ def noisy_accuracy(
         batch: images a call.
         draws: of a run of a random purifier.
     """
-    indices = np.unique(
-        np.linspace(0, len(images) - 1, min(total, len(images))).round().astype(int)
-    )
+    indices = evenly_spaced(len(images), total)
     correct = 0
     for start in range(0, len(indices), batch):
-        samples = [images[int(index)] for index in indices[start : start + batch]]
+        samples = [images[index] for index in indices[start : start + batch]]
         clean = torch.stack([sample.image for sample in samples])
 
         def noise(lane: int, samples: list[Sample] = samples) -> Tensor:

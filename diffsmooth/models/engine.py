@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from diffsmooth.models.draws import draws_of_runs
 from diffsmooth.models.noise import NoiseKey, NoiseSource, Votes, noise_source, rows_of
 from diffsmooth.models.vote_function import NetworkError, VoteFunction
 from diffsmooth.stats import Certificate, Plan, PlanRun
@@ -260,26 +261,15 @@ class VoteEngine:
             self._send_counts(through)
 
     def _answer(self, noisy: Tensor, batch: Batch) -> Tensor:
-        purifier, shape = self._f.purifier, tuple(noisy.shape[1:])
-
-        def draws(run: int) -> Tensor:
-            lanes = range(1 + run * purifier.draws, 1 + (run + 1) * purifier.draws)
-            return torch.stack(
-                [self._noise.draw(batch.votes, lane, len(noisy), shape) for lane in lanes]
-            )
-
-        # One run's draws at a time, and the next run's in the background: all would not fit.
-        runs = purifier.runs if purifier.draws else 0
-        ahead = deque([self._background.submit(draws, 0)] if runs else [])
-
-        def draws_of(run: int) -> Tensor | None:
-            if not runs:
-                return None
-            drawn = ahead.popleft().result().to(self._device, non_blocking=True)
-            if run + 1 < runs:
-                ahead.append(self._background.submit(draws, run + 1))
-            return drawn
-
+        draws_of = draws_of_runs(
+            self._f.purifier,
+            self._noise,
+            batch.votes,
+            len(noisy),
+            self._shape,
+            self._device,
+            self._background,
+        )
         return self._f.answer(noisy, draws_of)
 
     def _count(self, answers: Tensor, batch: Batch, counted: set[Flight]) -> None:

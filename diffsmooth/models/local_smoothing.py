@@ -42,7 +42,7 @@ class LocalSmoothing(nn.Module):
             raise ValueError(f"sigma_local must be >= 0, got {sigma_local}")
         shape = (m, *image_shape)
         if noise is None:
-            noise = torch.randn(shape, generator=torch.Generator().manual_seed(seed))
+            noise = draw_local_noise(m, image_shape, seed)
         if tuple(noise.shape) != shape:
             raise ValueError(f"noise must be {shape}, got {tuple(noise.shape)}")
         # Twice as fast in bf16. But threads of the CPU's channels-last group norm share the pixels
@@ -56,6 +56,15 @@ class LocalSmoothing(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Mean softmax (B, K), float32, of images (B, C, H, W) in [0, 1]."""
+        return self.softmax(images).mean(dim=1)
+
+    def softmax(self, images: Tensor) -> Tensor:
+        """Softmax (B, m, K), float32, of each local copy of images (B, C, H, W) in [0, 1]."""
         copies = images[:, None] + self.sigma_local * self.noise  # (B, m, C, H, W)
         logits = self.classifier(copies.flatten(0, 1).contiguous(memory_format=self._layout))
-        return logits.float().softmax(dim=1).unflatten(0, (-1, self.m)).mean(dim=1)
+        return logits.float().softmax(dim=1).unflatten(0, (-1, self.m))
+
+
+def draw_local_noise(m: int, image_shape: tuple[int, int, int], seed: int) -> Tensor:
+    """The fixed noise of m copies: standard normal (m, C, H, W), drawn on the CPU."""
+    return torch.randn((m, *image_shape), generator=torch.Generator().manual_seed(seed))

@@ -81,16 +81,17 @@ class VoteFunction(nn.Module):
             noisy: the images.
             draws: what a random purifier needs for one run, see `Purifier.forward`.
         """
-        with self._autocast(noisy):
+        with self.autocast():
             return self.local_smoothing(self.purifier(noisy, self.sigma, draws))
 
     def purify(self, noisy: Tensor, draws: Tensor | None = None) -> Tensor:
         """The purifier's images (B, C, H, W), float32, of noisy ones."""
-        with self._autocast(noisy):
+        with self.autocast():
             return self.purifier(noisy, self.sigma, draws)
 
-    def _autocast(self, noisy: Tensor) -> torch.autocast:
-        return autocast(self.precision, noisy.device.type)
+    def autocast(self) -> torch.autocast:
+        """The context in which its networks run."""
+        return autocast(self.precision, self.device.type)
 
     def answer(self, noisy: Tensor, draws_of: DrawsOfRun) -> Tensor:
         """f: the class (B,) of each noisy image, int64; K where an output is not finite.
@@ -104,18 +105,29 @@ class VoteFunction(nn.Module):
         Raises:
             NetworkError: outputs for another number of classes.
         """
+        return self.vote(lambda run: self.confidence(noisy, draws_of(run)))
+
+    def vote(self, confidence_of: Callable[[int], Tensor]) -> Tensor:
+        """From the confidence of each run to answers, as `answer` gives them: (..., B), int64.
+
+        Args:
+            confidence_of: from the number of a run to its mean softmax (..., B, K).
+
+        Raises:
+            NetworkError: outputs for another number of classes.
+        """
         answers = []
         for run in range(self.purifier.runs):
-            confidence = self.confidence(noisy, draws_of(run))
-            if confidence.shape[1] != self.num_classes:
+            confidence = confidence_of(run)
+            if confidence.shape[-1] != self.num_classes:
                 raise NetworkError(
-                    f"the classifier has {confidence.shape[1]} classes, not {self.num_classes}"
+                    f"the classifier has {confidence.shape[-1]} classes, not {self.num_classes}"
                 )
-            finite = confidence.isfinite().all(dim=1)
-            answers.append(torch.where(finite, confidence.argmax(dim=1), self.num_classes))
+            finite = confidence.isfinite().all(dim=-1)
+            answers.append(torch.where(finite, confidence.argmax(dim=-1), self.num_classes))
         if len(answers) == 1:
             return answers[0]
-        runs = torch.stack(answers, dim=1)
-        ballots = F.one_hot(runs, self.num_classes + 1).sum(dim=1)
-        majority = ballots[:, :-1].argmax(dim=1)  # ties go to the lowest class
-        return torch.where(ballots[:, -1] > 0, self.num_classes, majority)
+        runs = torch.stack(answers, dim=-1)
+        ballots = F.one_hot(runs, self.num_classes + 1).sum(dim=-2)
+        majority = ballots[..., :-1].argmax(dim=-1)  # ties go to the lowest class
+        return torch.where(ballots[..., -1] > 0, self.num_classes, majority)

@@ -18,6 +18,7 @@ from diffsmooth.stats import (
     upper_envelope,
 )
 
+DPI = 150
 STYLES = ("-", "--", "-.", ":")  # so that the lines differ in grey, too
 # Colours that the colour-blind tell apart. Source: Okabe & Ito 2008.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
@@ -104,5 +105,5 @@ def save_figure(figure: Figure, path: Path) -> None:
     if kind not in ENDINGS:
         raise ValueError(f"figure {path}: must end with {', '.join(ENDINGS)}")
     content = io.BytesIO()
-    figure.savefig(content, format=kind[1:], dpi=150)
+    figure.savefig(content, format=kind[1:], dpi=DPI)
     write_whole(path, content.getvalue())

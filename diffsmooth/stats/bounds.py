@@ -2,7 +2,9 @@
 
 import math
 
-from scipy.special import betaincinv, ndtri
+from scipy.special import betaincinv, log_ndtr, ndtri
+
+MOST_VOTES = 10**9  # nobody casts as many for an image
 
 
 def lower_confidence_bound(successes: int, n: int, alpha: float) -> float:
@@ -65,6 +67,26 @@ def largest_radius(sigma: float, n: int, alpha: float) -> float:
         alpha: failure probability, in (0, 1).
     """
     return certified_radius(lower_confidence_bound(n, n, alpha), sigma)
+
+
+def votes_to_reach(radius: float, sigma: float, alpha: float) -> float:
+    """The fewest estimation votes whose `largest_radius` is at least `radius`.
+
+    Args:
+        radius: l2, in the units of sigma, > 0.
+        sigma: noise level, > 0.
+        alpha: failure probability, in (0, 1).
+
+    Returns:
+        log(alpha) / log Phi(radius / sigma), rounded up; infinite beyond `MOST_VOTES`.
+    """
+    log_p = float(log_ndtr(radius / sigma))
+    if math.log(alpha) < MOST_VOTES * log_p:
+        return math.inf
+    votes = math.ceil(math.log(alpha) / log_p)
+    while largest_radius(sigma, votes, alpha) < radius:  # bounds are rounded down
+        votes += 1
+    return votes
 
 
 def floor_decimals(radius: float, decimals: int = 6) -> float:

@@ -123,8 +123,8 @@ def test_equal_names_are_told_apart_by_their_paths(
     [
         (["missing.txt"], "missing.txt: no such file"),
         (["{a}", "{a}"], "a.txt is named twice"),
-        (["{a}", "--table", "t.doc"], "table t.doc: must end with .txt, .md, .tex, .csv"),
-        (["{a}", "--figure", "f.bmp"], "figure f.bmp: must end with .png, .pdf, .svg"),
+        (["{a}", "--table", "t.doc"], "t.doc: its name must end in .txt or .md or .tex or .csv"),
+        (["{a}", "--figure", "f.bmp"], "f.bmp: its name must end in .png or .pdf or .svg"),
         (["{a}", "--names", "x", "y"], "names must be 1, got 2"),
         (["{a}", "{b}", "--names", "x", "x"], "names must differ"),
         (["{a}", "--names", ".."], "names cannot be '..'"),

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from scipy.stats import binom, norm
 
 from diffsmooth.stats import certified_radius, largest_radius, lower_confidence_bound
-from diffsmooth.stats.bounds import floor_decimals
+from diffsmooth.stats.bounds import floor_decimals, votes_to_reach
 
 alphas = st.floats(1e-6, 0.5)
 
@@ -85,3 +85,17 @@ def test_largest_radius_at_alpha_one_in_a_thousand(sigma: float, n: int, expecte
 def test_printed_radius_never_overstates(radius: float) -> None:
     assert radius - 2e-6 < floor_decimals(radius) <= radius
     assert float(f"{floor_decimals(radius):.6f}") <= radius
+
+
+@pytest.mark.parametrize("radius", [0.1, 0.5, 0.55, 1.0, 1.5, 2.0])
+def test_the_votes_to_reach_a_radius_are_the_fewest(radius: float) -> None:
+    votes = votes_to_reach(radius, 0.5, 0.001)
+    assert isinstance(votes, int)
+    assert largest_radius(0.5, votes, 0.001) >= radius
+    assert largest_radius(0.5, votes - 1, 0.001) < radius
+    assert votes == pytest.approx(math.log(0.001) / math.log(norm.cdf(2 * radius)), abs=1)
+
+
+def test_beyond_all_votes_is_infinite() -> None:
+    assert votes_to_reach(3.0, 0.5, 0.001) == math.inf
+    assert votes_to_reach(30.0, 0.5, 0.001) == math.inf

@@ -60,6 +60,13 @@ def has_test_split(dataset: str) -> bool:
     return dataset in KNOWN or (path / "test").is_dir() or (path / "test.npz").is_file()
 
 
+def has_train_split(dataset: str) -> bool:
+    """Whether a dataset's training images are others than its test images."""
+    path = Path(dataset).expanduser()
+    known = dataset in KNOWN and dataset != "fashion_mnist_sample"
+    return known or (path / "train").is_dir() or (path / "train.npz").is_file()
+
+
 def describe_dataset(dataset: str) -> DatasetInfo:
     """The facts of a dataset; those of a known one without reading it.
 

@@ -1,0 +1,192 @@
+"""`diffsmooth tune`: sigma_local and m for a classifier, chosen on held-out training images."""
+
+import shlex
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import yaml
+from tqdm import tqdm
+
+from diffsmooth.cli.device import pick_device
+from diffsmooth.cli.errors import OneLineParser, user_errors
+from diffsmooth.cli.networks import choose_classifier, load_purifier, show_input_layers
+from diffsmooth.cli.output_checks import check_ending, check_folder
+from diffsmooth.cli.sanity import check_sanity, evenly_spaced
+from diffsmooth.cli.tune_options import TuneOptions, add_tune_options
+from diffsmooth.lit.data import ImageSet, load_images
+from diffsmooth.lit.data.module import hold_out
+from diffsmooth.lit.data.sources import KNOWN, has_train_split
+from diffsmooth.lit.progress import QUIET_INTERVAL
+from diffsmooth.models import LocalSmoothing
+from diffsmooth.models.engine import Task
+from diffsmooth.models.formats import read_checkpoint
+from diffsmooth.models.inference import prepare
+from diffsmooth.models.noise import NoiseKey, noise_source
+from diffsmooth.models.precision import fix_numerics, resolve_precision
+from diffsmooth.models.sweep import Sweep, certify_settings
+from diffsmooth.models.vote_function import VoteFunction
+from diffsmooth.report.figures import save_figure
+from diffsmooth.report.files import write_whole
+from diffsmooth.report.sweep_figure import sweep_figure
+from diffsmooth.report.sweep_table import SweepOutcome, judge, sweep_frame, sweep_text
+from diffsmooth.stats import Certificate, ImageRecord, Results
+
+DESCRIPTION = """Chooses the local smoothing (sigma_local and m) by certified accuracy at a radius,
+on training images that the classifier's training held out, with few votes an image. Test images are
+never used. All settings are judged on the same noisy images, each purified once."""
+INTERRUPTED = 130  # 128 + SIGINT, as shells expect
+
+
+class Chosen(NamedTuple):
+    """What a sweep found, and what certify.py must be told beside the setting.
+
+    Attributes:
+        outcome: of the sweep.
+        diffusion: file of the diffusion model, "" where there is none.
+        input_layer: of the classifier, "" where its checkpoint says it.
+    """
+
+    outcome: SweepOutcome
+    diffusion: str
+    input_layer: str
+
+
+def main(args: list[str] | None = None, prog: str = "diffsmooth tune") -> None:
+    """Runs the command on `args`, by default the process's."""
+    args = sys.argv[1:] if args is None else args
+    parser = OneLineParser(prog=prog, description=DESCRIPTION)
+    add_tune_options(parser)
+    namespace = parser.parse_args(args)
+    with user_errors(prog, ValueError, OSError):
+        options = TuneOptions.from_namespace(namespace)
+        outfile = Path(options.outfile)
+        check_outfile(outfile, options.overwrite)
+        try:
+            chosen = choose(options)
+            write(outfile, options, chosen, shlex.join([*prog.split(), *args]))
+        except KeyboardInterrupt:
+            print(f"\n{prog}: stopped before {outfile} was written", file=sys.stderr)
+            raise SystemExit(INTERRUPTED) from None
+    print(sweep_text(chosen.outcome))
+    print(
+        f"sweep {outfile.with_suffix('.csv')}, figure {outfile.with_suffix('.png')}\n"
+        f"to certify the test images: python certify.py --config {shlex.quote(str(outfile))} "
+        "--outfile OUT.txt"
+    )
+
+
+def check_outfile(outfile: Path, overwrite: bool) -> None:
+    """Raises ValueError for a file that cannot be written, or is there already."""
+    check_ending(outfile, (".yaml", ".yml"))
+    check_folder("outfile", outfile.parent)
+    for path in (outfile, outfile.with_suffix(".csv"), outfile.with_suffix(".png")):
+        if path.exists() and not overwrite:
+            raise ValueError(f"{path} exists: give another name, or --overwrite to replace it")
+
+
+def training_images(options: TuneOptions, side: int | None) -> ImageSet:
+    """The training split.
+
+    Raises:
+        ValueError: there is none of its own: `certify` would certify the images of the choice.
+    """
+    there = options.dataset in KNOWN or Path(options.dataset).expanduser().exists()
+    if there and not has_train_split(options.dataset):
+        raise ValueError(
+            f"{options.dataset} has no training images apart from those that certify.py takes: "
+            "name fashion_mnist, cifar10 or imagenet, or a folder with train.npz and test.npz, or "
+            "train/ and test/, in it"
+        )
+    return load_images(options.dataset, options.data_root, "train", side)
+
+
+def choose(options: TuneOptions) -> Chosen:
+    """Runs the sweep.
+
+    Raises:
+        ValueError: a user's mistake.
+    """
+    device = pick_device(options.accelerator)
+    precision = resolve_precision(options.precision, device.type)
+    fix_numerics(precision)
+    checkpoint = read_checkpoint(options.classifier, options.unsafe_load)
+    metadata = checkpoint.metadata
+    settings = options.settings(metadata.sigma)
+    images = training_images(options, metadata.image_shape[-1] if metadata.image_shape else None)
+    held_out, _ = hold_out(len(images), options.validation_images, options.validation_seed)
+    indices = [held_out[i] for i in evenly_spaced(len(held_out), options.images)]
+    # For what is checked once. Unpurified, it sees the votes' own noise, and wants no more.
+    trained = 0.0 if options.purifier == "none" else metadata.sigma or 0.0
+    usual = min(settings, key=lambda s: (abs(s.sigma_local - trained), -s.m))
+    classifier = choose_classifier(options, usual.sigma_local, checkpoint, images, device)
+    show_input_layers(classifier)
+    purifier, diffusion = load_purifier(options, options.sigma, images)
+    local = LocalSmoothing(
+        classifier.model, usual.m, usual.sigma_local, images.info.image_shape, options.local_seed
+    )
+    plan = options.plan
+    batch = min(options.batch, plan.max_votes)
+    f = VoteFunction(purifier, local, options.sigma, classifier.num_classes, batch, precision)
+    f.to(device)
+    if options.sanity_check:
+        votes = plan.max_votes * len(indices)
+        found = check_sanity(f, images, votes, options.seed, device)
+        if found is not None:
+            print(f"sanity check: accuracy of single votes {found}")
+    print(
+        f"{len(settings)} settings on {len(indices)} of the {len(held_out)} training images of "
+        f"{images.info.name} that training held out, {plan.max_votes} votes each; sigma' "
+        f"{'unknown' if metadata.sigma is None else metadata.sigma}"
+    )
+    sweep = Sweep(f, settings, options.local_seed)
+    prepare(f)
+    runs = run(sweep, options, images, indices)
+    outcome = judge(settings, runs, options.target, options.sigma, metadata.sigma)
+    told = metadata.input_layer and options.normalize == "auto"
+    return Chosen(outcome, str(diffusion or ""), "" if told else classifier.input_layer)
+
+
+def run(
+    sweep: Sweep, options: TuneOptions, images: ImageSet, indices: Sequence[int]
+) -> list[Results]:
+    """Certifies the images under each setting, in the settings' order."""
+    plan, labels = options.plan, []
+
+    def tasks() -> Iterator[Task]:
+        for index in indices:
+            sample = images[index]
+            labels.append(sample.label)
+            key = NoiseKey(options.seed, "tune", images.info.name, "train", index)
+            yield Task(sample.image, key)
+
+    total = plan.max_votes * len(indices)
+    certificates: list[list[Certificate]] = []
+    source = noise_source(options.noise, sweep.f.device)
+    interval = 0.2 if sys.stderr.isatty() else QUIET_INTERVAL
+    with tqdm(total=total, unit="votes", mininterval=interval, dynamic_ncols=True) as bar:
+        certificates += certify_settings(sweep, plan, tasks(), source, bar.update)
+    return [
+        Results.from_records(
+            ImageRecord(index, label, float("nan"), certificate)
+            for index, label, certificate in zip(indices, labels, of_setting, strict=True)
+        )
+        for of_setting in zip(*certificates, strict=True)
+    ]
+
+
+def write(outfile: Path, options: TuneOptions, chosen: Chosen, command: str) -> None:
+    """Writes the sweep, its figure, and last the config."""
+    outcome = chosen.outcome
+    write_whole(outfile.with_suffix(".csv"), sweep_frame(outcome).to_csv(index=False).encode())
+    save_figure(sweep_figure(outcome), outfile.with_suffix(".png"))
+    best = outcome.best
+    config = options.for_certify(best.setting, chosen.diffusion, chosen.input_layer)
+    text = (
+        f"# By {command}\n"
+        f"# On {outcome.images} held-out training images: certified accuracy "
+        f"{best.accuracy:.3f} ({best.low:.3f} .. {best.high:.3f}) at radius "
+        f"{outcome.radius:g}.\n" + yaml.safe_dump(config, sort_keys=False)
+    )
+    write_whole(outfile, text.encode())

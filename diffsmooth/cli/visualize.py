@@ -1,0 +1,96 @@
+"""`diffsmooth visualize`: a grid of images as they are, under noise, and purified."""
+
+import math
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from diffsmooth.cli.device import pick_device
+from diffsmooth.cli.errors import OneLineParser, user_errors
+from diffsmooth.cli.network_options import DATASETS, PurifierOptions, add_purifier_options
+from diffsmooth.cli.networks import load_purifier
+from diffsmooth.cli.output_checks import check_ending, check_folder
+from diffsmooth.lit.data import ImageSet, load_images
+from diffsmooth.models import IdentityPurifier
+from diffsmooth.models.noise import NoiseKey, draw_noise
+from diffsmooth.models.precision import autocast, resolve_precision
+from diffsmooth.models.purifiers import Purifier
+from diffsmooth.report.figures import ENDINGS, save_figure
+from diffsmooth.report.image_grid import GridRow, NoisyPair, image_grid
+
+DESCRIPTION = """Draws a grid: one row an image with its index and class, then for each noise level
+the noisy image, and the purified one with its PSNR. The noise is that of no certificate."""
+
+
+def main(args: list[str] | None = None, prog: str = "diffsmooth visualize") -> None:
+    """Runs the command on `args`, by default the process's."""
+    parser = OneLineParser(prog=prog, description=DESCRIPTION)
+    add = parser.add_argument
+    add("dataset", type=str, help=DATASETS)
+    add("outfile", type=str, help="PNG, PDF or SVG to write, by its ending")
+    add("--images", type=int, nargs="+", default=[0], help="indices of images in the dataset")
+    add("--split", type=str, default="test", help="train or test")
+    add("--sigma", type=float, nargs="+", default=[0.25, 0.5, 1.0],
+        help="noise levels, standard deviations in [0, 1] pixel units")  # fmt: skip
+    add("--seed", type=int, default=0, help="seed of the noise")
+    add_purifier_options(parser)
+    add("--precision", type=str, default="auto",
+        help="float32, bf16 (layers only), or auto: bf16 where the hardware has it")  # fmt: skip
+    add("--accelerator", type=str, default="auto", help="auto, cpu or gpu")
+    namespace = parser.parse_args(args)
+    with user_errors(prog, ValueError, OSError):
+        # A vote may be a majority over runs, a picture is of one.
+        options = PurifierOptions.from_namespace(namespace, runs=None)
+        outfile, sigmas = Path(namespace.outfile), namespace.sigma
+        for sigma in sigmas:
+            if not 0 < sigma < math.inf:
+                raise ValueError(f"sigma must be > 0 and finite, got {sigma}")
+        check_ending(outfile, ENDINGS)
+        check_folder("outfile", outfile.parent)
+        device = pick_device(namespace.accelerator)
+        precision = resolve_precision(namespace.precision, device.type)
+        images = load_images(options.dataset, options.data_root, namespace.split)
+        for index in namespace.images:
+            if not 0 <= index < len(images):
+                raise ValueError(
+                    f"image {index} is beyond {options.dataset}: its {namespace.split} images are "
+                    f"0 to {len(images) - 1}"
+                )
+        purifier, _ = load_purifier(options, max(sigmas), images)
+        purifier.eval().to(device)
+        with torch.inference_mode(), autocast(precision, device.type):
+            rows = [
+                look_at(images, index, namespace.split, sigmas, namespace.seed, purifier, device)
+                for index in namespace.images
+            ]
+        save_figure(image_grid(rows, sigmas), outfile)
+    print(f"figure {outfile}")
+
+
+def look_at(
+    images: ImageSet,
+    index: int,
+    split: str,
+    sigmas: list[float],
+    seed: int,
+    purifier: Purifier,
+    device: torch.device,
+) -> GridRow:
+    """An image, noisy and purified: the same draw of the noise at each level."""
+    sample, info = images[index], images.info
+    key, shape = NoiseKey(seed, "doctor", info.name, split, index), tuple(sample.image.shape)
+
+    def draw(lane: int) -> Tensor:
+        return draw_noise(key, 1, shape, lane=lane)
+
+    draws = [draw(lane) for lane in range(1, 1 + purifier.draws)]
+    pairs = []
+    for sigma in sigmas:
+        noisy = sample.image + purifier.noise_level(sigma) * draw(0)
+        purified = purifier(
+            noisy.to(device), sigma, torch.stack(draws).to(device) if draws else None
+        )
+        shown = None if type(purifier) is IdentityPurifier else purified[0].float().cpu().numpy()
+        pairs.append(NoisyPair(noisy[0].numpy(), shown))
+    return GridRow(index, info.class_names[sample.label], sample.image.numpy(), tuple(pairs))

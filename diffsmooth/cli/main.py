@@ -1,5 +1,6 @@
 """The console script `diffsmooth`: one word a command, each in a file of its own."""
 
+import os
 import sys
 from importlib import import_module
 
@@ -13,7 +14,7 @@ COMMANDS = {
     "merge": "the table of a run that several processes did by --shard",
     "tune": "sigma_local and m for a classifier, chosen on held-out training images",
     "visualize": "a grid of images, noisy and purified",
-    "report": "certified accuracy of several runs side by side",
+    "report": "tables, figures, TensorBoard and a page from the results of runs",
     "export": "the weights of a training checkpoint, without the optimiser's state",
     "doctor": "what a checkpoint is, whether it works, and what a run with it costs",
     "bench": "votes a second on this machine, beside the published loop",
@@ -35,8 +36,14 @@ def main() -> None:
     if words[0] not in COMMANDS:
         fail("diffsmooth", f"unknown command {words[0]!r}: known are {', '.join(COMMANDS)}")
     command = import_module(f"diffsmooth.cli.{words[0]}")  # only what is needed: torch is slow
-    # sys.argv stays as it is: Lightning starts the other ranks by it.
-    command.main(words[1:], prog=f"diffsmooth {words[0]}")
+    try:
+        # sys.argv stays as it is: Lightning starts the other ranks by it.
+        command.main(words[1:], prog=f"diffsmooth {words[0]}")
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # The reader, such as `head`, has seen enough; nothing more is to be written at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise SystemExit(1) from None
 
 
 if __name__ == "__main__":

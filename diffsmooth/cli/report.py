@@ -73,7 +73,6 @@ def main(args: list[str] | None = None, prog: str = "diffsmooth report") -> None
         if namespace.radii is not None:
             radii = np.unique(np.array(namespace.radii))
         sections, remarks = _sections(runs, radii, namespace), comparison_remarks(runs)
-        print(as_text(sections, remarks), end="")
         for path in map(Path, namespace.table):
             if path.suffix == NUMBERS:
                 table = long_table(runs, radii, namespace.table_alpha).to_csv(index=False)
@@ -92,6 +91,8 @@ def main(args: list[str] | None = None, prog: str = "diffsmooth report") -> None
                 folder = Path(namespace.tensorboard, run.name.replace("/", "_"))
                 own = _sections([run], radii, namespace)[:1]
                 write_run(folder, run, as_text(own, comparison_remarks([run])))
+    # Last: who reads a few lines only, and closes the pipe, has the files all the same.
+    print(as_text(sections, remarks), end="")
     written = [*namespace.table, *namespace.figure, namespace.html, namespace.tensorboard]
     if any(written):
         print(f"\nwritten: {', '.join(filter(None, written))}")

@@ -71,7 +71,7 @@ def main(args: list[str] | None = None, prog: str = "diffsmooth tune") -> None:
             raise SystemExit(INTERRUPTED) from None
     print(sweep_text(chosen.outcome))
     print(
-        f"sweep {outfile.with_suffix('.csv')}, figure {outfile.with_suffix('.png')}\n"
+        f"sweep {outfile.with_suffix('.sweep.csv')}, figure {outfile.with_suffix('.sweep.png')}\n"
         f"to certify the test images: python certify.py --config {shlex.quote(str(outfile))} "
         "--outfile OUT.txt"
     )
@@ -81,7 +81,7 @@ def check_outfile(outfile: Path, overwrite: bool) -> None:
     """Raises ValueError for a file that cannot be written, or is there already."""
     check_ending(outfile, (".yaml", ".yml"))
     check_folder("outfile", outfile.parent)
-    for path in (outfile, outfile.with_suffix(".csv"), outfile.with_suffix(".png")):
+    for path in (outfile, outfile.with_suffix(".sweep.csv"), outfile.with_suffix(".sweep.png")):
         if path.exists() and not overwrite:
             raise ValueError(f"{path} exists: give another name, or --overwrite to replace it")
 
@@ -179,8 +179,10 @@ def run(
 def write(outfile: Path, options: TuneOptions, chosen: Chosen, command: str) -> None:
     """Writes the sweep, its figure, and last the config."""
     outcome = chosen.outcome
-    write_whole(outfile.with_suffix(".csv"), sweep_frame(outcome).to_csv(index=False).encode())
-    save_figure(sweep_figure(outcome), outfile.with_suffix(".png"))
+    write_whole(
+        outfile.with_suffix(".sweep.csv"), sweep_frame(outcome).to_csv(index=False).encode()
+    )
+    save_figure(sweep_figure(outcome), outfile.with_suffix(".sweep.png"))
     best = outcome.best
     config = options.for_certify(best.setting, chosen.diffusion, chosen.input_layer)
     text = (

@@ -133,8 +133,8 @@ def add_tune_options(parser: ArgumentParser) -> None:
         "train.npz in it: the images are training images, whatever else there is")  # fmt: skip
     add("classifier", type=str, help="checkpoint of the base classifier")
     add("sigma", type=float, help="noise level, standard deviation in [0, 1] pixel units")
-    add("outfile", type=str, help="YAML file to write, for certify.py --config; the sweep's .csv "
-        "and .png lie beside it")  # fmt: skip
+    add("outfile", type=str, help="YAML file to write, for certify.py --config; the sweep's "
+        ".sweep.csv and .sweep.png lie beside it")  # fmt: skip
     add("--radius", type=float | None, default=None,
         help="l2 radius at which certified accuracy decides, in [0, 1] pixel units; default: "
         "SIGMA, where the class needs 84 % of the votes")  # fmt: skip

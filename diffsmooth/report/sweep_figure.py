@@ -6,7 +6,7 @@ from matplotlib.container import ErrorbarContainer
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from diffsmooth.report.figures import STYLES
+from diffsmooth.report.figures import COLOURS, STYLES
 from diffsmooth.report.sweep_table import SweepOutcome
 
 MARKERS = ("o", "s", "^", "D", "v", "P")  # so that the lines differ in grey, too
@@ -22,6 +22,7 @@ def sweep_figure(outcome: SweepOutcome) -> Figure:
     figure = Figure(figsize=(7.6, 4.2), layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.subplots()
+    axes.set_prop_cycle(color=COLOURS)
     levels = np.unique([row.setting.sigma_local for row in outcome.rows])
     numbers = sorted({row.setting.m for row in outcome.rows})
     gap, width = (np.diff(levels).min(), np.ptp(levels)) if len(levels) > 1 else (0.01, 0.1)

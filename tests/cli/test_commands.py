@@ -10,7 +10,7 @@ import torch
 from conftest import TINY_UNET
 
 from diffsmooth import __version__
-from diffsmooth.cli import export, main, report, train
+from diffsmooth.cli import export, main, train
 from diffsmooth.cli.certify import make_parser
 from diffsmooth.cli.errors import underscored
 from diffsmooth.cli.options import SmoothingOptions
@@ -204,37 +204,6 @@ def test_a_diverged_training_is_one_line_and_exit_code_2(
     assert stopped.value.code == 2
     line = capsys.readouterr().err.strip().splitlines()[-1]
     assert line.startswith("train.py: error: the training has diverged by step 3: the loss or")
-
-
-def test_report_compares_runs(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    rows = ["idx\tlabel\tpredict\tradius\tcorrect\ttime"]
-    rows += [f"{i}\t1\t{1 if i < 3 else 0}\t{0.2 * i}\t{int(i < 3)}\t1.0" for i in range(4)]
-    table, figure = tmp_path / "a.txt", tmp_path / "f.svg"
-    table.write_text("\n".join(rows) + "\n")
-    monkeypatch.setattr(sys, "argv", ["report", str(table), "--figure", str(figure)])
-    report.main()
-    out = capsys.readouterr().out
-    assert "| run | 0.00 | 0.25 | 0.50 | ACR |" in out
-    assert (
-        "| a | 0.750 [0.194, 0.994] | 0.250 [0.006, 0.806] | 0.000 [0.000, 0.602] | 0.150 |" in out
-    )
-    assert "<svg" in figure.read_text()
-    (tmp_path / "b").mkdir()
-    twin = tmp_path / "b" / "a.txt"
-    twin.write_text(table.read_text())
-    for name in ("sigma_0.25", "sigma_0.50"):
-        (tmp_path / name).write_text(table.read_text())
-    runs = [str(path) for path in (table, twin, tmp_path / "sigma_0.25", tmp_path / "sigma_0.50")]
-    monkeypatch.setattr(sys, "argv", ["report", *runs])
-    report.main()
-    assert len(capsys.readouterr().out.splitlines()) == 2 + len(runs)
-    monkeypatch.setattr(sys, "argv", ["report", str(tmp_path / "missing.txt")])
-    with pytest.raises(SystemExit) as stopped:
-        report.main()
-    assert stopped.value.code == 2
-    assert "missing.txt: no such file" in capsys.readouterr().err
 
 
 def test_the_console_script_lists_its_commands(

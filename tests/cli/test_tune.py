@@ -29,7 +29,7 @@ from diffsmooth.models.purifiers import Purifier
 from diffsmooth.stats import FixedSampleSize
 
 Command = Callable[..., list[str]]
-FILES = ["o.csv", "o.png", "o.yaml"]
+FILES = ["o.sweep.csv", "o.sweep.png", "o.yaml"]
 
 
 @pytest.fixture
@@ -88,7 +88,7 @@ def test_the_numbers_are_those_of_a_certification_of_each_setting(
     given = words("--purifier", purifier)
     tune.main(given if purifier == "oneshot" else without(given, "--diffusion", 1))
     assert written(tmp_path) == FILES
-    frame = pd.read_csv(tmp_path / "out" / "o.csv")
+    frame = pd.read_csv(tmp_path / "out" / "o.sweep.csv")
     assert list(zip(frame["sigma_local"], frame["m"], strict=True)) == [
         (0.1, 1), (0.1, 2), (0.3, 1), (0.3, 2),
     ]  # fmt: skip
@@ -188,14 +188,14 @@ def test_the_levels_tried_by_default_lie_around_the_training_noise(
     words: Command, tmp_path: Path
 ) -> None:
     tune.main(without(words("--images", "1", "--m", "2"), "--sigma_local", 2))
-    frame = pd.read_csv(tmp_path / "out" / "o.csv")
+    frame = pd.read_csv(tmp_path / "out" / "o.sweep.csv")
     assert frame["sigma_local"].tolist() == [0.2, 0.25, 0.26, 0.27, 0.3, 0.35]
     # Plain smoothing is tried without local noise, too, where all copies are the same.
     arguments = without(
         words("--images", "1", "--purifier", "none", out="p.yaml"), "--diffusion", 1
     )
     tune.main(without(arguments, "--sigma_local", 2))
-    frame = pd.read_csv(tmp_path / "out" / "p.csv")
+    frame = pd.read_csv(tmp_path / "out" / "p.sweep.csv")
     assert frame["sigma_local"].tolist()[:3] == [0.0, 0.2, 0.2]
     assert frame["m"].tolist()[:3] == [1, 1, 2]
 
@@ -230,16 +230,16 @@ def test_nothing_is_written_when_it_is_interrupted(
     monkeypatch.setattr(tune, "save_figure", failing)
     with pytest.raises(SystemExit):
         tune.main(words())
-    assert written(tmp_path) == ["o.csv"]
+    assert written(tmp_path) == ["o.sweep.csv"]
 
 
 def test_files_that_are_there_are_kept_unless_told(words: Command, tmp_path: Path) -> None:
     (tmp_path / "out").mkdir()
-    (tmp_path / "out" / "o.csv").write_text("mine")
+    (tmp_path / "out" / "o.sweep.csv").write_text("mine")
     with pytest.raises(SystemExit) as stopped:
         tune.main(words())
     assert stopped.value.code == 2
-    assert (tmp_path / "out" / "o.csv").read_text() == "mine"
+    assert (tmp_path / "out" / "o.sweep.csv").read_text() == "mine"
     tune.main(words("--overwrite"))
     assert written(tmp_path) == FILES
 

@@ -200,4 +200,4 @@ def test_text_has_contrast(page: Chromium, file: Path, theme: str) -> None:
 
 def test_the_script_of_a_name_does_not_run(page: Chromium) -> None:
     assert page.js("document.scripts.length") == 2
-    assert page.js("document.querySelector('h1').textContent").count("problem()") == 1
+    assert page.js("document.querySelector('.legend').textContent").count("problem()") == 1

@@ -1,7 +1,6 @@
 """`diffsmooth report`: tables, figures, TensorBoard and a page from the results of runs."""
 
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,7 @@ from diffsmooth.report.figures import ENDINGS, accuracy_figure, save_figure
 from diffsmooth.report.files import write_whole
 from diffsmooth.report.page import html_page
 from diffsmooth.report.radii import usual_radii
-from diffsmooth.report.read import read_run
+from diffsmooth.report.read import read_run, run_name
 from diffsmooth.report.runs import Run, check_same_data, check_same_images
 from diffsmooth.report.tables import (
     RHO,
@@ -126,12 +125,18 @@ def _check(namespace: Any) -> None:
 def _read(paths: Sequence[str], names: Sequence[str] | None) -> list[Run]:
     if len(set(paths)) < len(paths):
         raise ValueError(f"{max(paths, key=list(paths).count)} is named twice")
-    runs = [read_run(path) for path in paths]
-    if names is None:
-        names = [run.name for run in runs]
-        if len(set(names)) < len(names):
-            names = paths
-    return [replace(run, name=name) for run, name in zip(runs, names, strict=True)]
+    names = names or _names_of(paths)
+    return [read_run(path, name) for path, name in zip(paths, names, strict=True)]
+
+
+def _names_of(paths: Sequence[str]) -> Sequence[str]:
+    """The files' names, with as many of their folders as it takes to tell them apart."""
+    parts = [(*path.parent.parts, run_name(path)) for path in map(Path, paths)]
+    for depth in range(1, 1 + max(map(len, parts))):
+        names = ["/".join(some[-depth:]) for some in parts]
+        if len(set(names)) == len(names):
+            return names
+    return paths
 
 
 def _sections(runs: list[Run], radii: np.ndarray, namespace: Any) -> list[Section]:

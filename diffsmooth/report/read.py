@@ -30,7 +30,8 @@ def read_run(path: Path | str, name: str | None = None) -> Run:
     """
     path = Path(path)
     if not path.is_file():
-        raise ValueError(f"{path}: no such file")
+        problem = "is a folder, a file is wanted" if path.is_dir() else "no such file"
+        raise ValueError(f"{path}: {problem}")
     stem = run_name(path)
     journal = path.with_name(f"{stem}.jsonl")
     manifest = _read_manifest(path.with_name(f"{stem}.manifest.json"))

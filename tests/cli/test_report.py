@@ -107,21 +107,22 @@ def test_another_alpha_from_the_votes(capsys: pytest.CaptureFixture[str]) -> Non
     assert "cohen: at alpha 0.05, from the votes that were cast for alpha 0.001" in looser
 
 
-def test_equal_names_are_told_apart_by_their_paths(
+def test_equal_names_are_told_apart_by_their_folders(
     table: Table, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    for folder in ("x", "y"):
-        (tmp_path / folder).mkdir()
-    paths = [table("x/run.txt", [0.3]), table("y/run.txt", [0.3])]
+    for folder in ("x/test", "y/test"):
+        (tmp_path / folder).mkdir(parents=True)
+    paths = [table("x/test/sigma_0.50", [0.3]), table("y/test/sigma_0.50", [0.3])]
     main(paths)
-    out = capsys.readouterr().out
-    assert all(path in out for path in paths)
+    rows = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert [row[0] for row in rows[2:4]] == ["x/test/sigma_0.50", "y/test/sigma_0.50"]
 
 
 @pytest.mark.parametrize(
     ("words", "message"),
     [
         (["missing.txt"], "missing.txt: no such file"),
+        (["."], ".: is a folder, a file is wanted"),
         (["{a}", "{a}"], "a.txt is named twice"),
         (["{a}", "--table", "t.doc"], "t.doc: its name must end in .txt or .md or .tex or .csv"),
         (["{a}", "--figure", "f.bmp"], "f.bmp: its name must end in .png or .pdf or .svg"),

@@ -1,5 +1,6 @@
 """The console script `diffsmooth`: one word a command, each in a file of its own."""
 
+import errno
 import os
 import sys
 from importlib import import_module
@@ -40,9 +41,14 @@ def main() -> None:
         # sys.argv stays as it is: Lightning starts the other ranks by it.
         command.main(words[1:], prog=f"diffsmooth {words[0]}")
         sys.stdout.flush()
-    except BrokenPipeError:
-        # The reader, such as `head`, has seen enough; nothing more is to be written at exit.
+    except OSError as error:
+        if error.errno not in (errno.EPIPE, errno.ENOSPC):
+            raise
+        # The reader, such as `head`, has seen enough, or the disk that the output goes to is full;
+        # nothing more is to be written at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        if error.errno == errno.ENOSPC:
+            fail(f"diffsmooth {words[0]}", f"cannot write what it prints ({error.strerror})")
         raise SystemExit(1) from None
 
 

@@ -14,5 +14,5 @@ def check_folder(option: str, folder: Path) -> None:
 
 def check_ending(path: Path, endings: Iterable[str]) -> None:
     """Raises ValueError unless a file's name has one of the endings."""
-    if path.suffix not in endings:
+    if path.suffix.lower() not in endings:
         raise ValueError(f"{path}: its name must end in {' or '.join(endings)}")

@@ -1,5 +1,6 @@
 """`diffsmooth report`: tables, figures, TensorBoard and a page from the results of runs."""
 
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -7,29 +8,31 @@ from typing import Any
 import numpy as np
 
 from diffsmooth.cli.errors import OneLineParser, user_errors
-from diffsmooth.cli.output_checks import check_ending
+from diffsmooth.cli.output_checks import check_ending, check_folder
 from diffsmooth.report.at_alpha import at_alpha
-from diffsmooth.report.figures import ENDINGS, accuracy_figure, save_figure
+from diffsmooth.report.figures import ENDINGS, accuracy_figure, figure_bytes
 from diffsmooth.report.files import write_whole
 from diffsmooth.report.page import html_page
 from diffsmooth.report.radii import usual_radii
-from diffsmooth.report.read import read_run, run_name
+from diffsmooth.report.read import files_of, read_run, run_name
 from diffsmooth.report.runs import Run, check_same_data, check_same_images
 from diffsmooth.report.tables import (
     RHO,
     accuracy_table,
     bound_table,
     comparison_remarks,
+    envelope_table,
     interval_table,
     long_table,
     paired_table,
 )
-from diffsmooth.report.tensorboard import write_run
+from diffsmooth.report.tensorboard import folder_name, write_run
 from diffsmooth.report.writers import Section, as_latex, as_markdown, as_text
 from diffsmooth.stats.bounds import check_alpha
 
 WRITERS = {".txt": as_text, ".md": as_markdown, ".tex": as_latex}
 NUMBERS = ".csv"
+PAGES = (".html", ".htm")
 
 
 def main(args: list[str] | None = None, prog: str = "diffsmooth report") -> None:
@@ -64,52 +67,48 @@ def main(args: list[str] | None = None, prog: str = "diffsmooth report") -> None
     namespace = parser.parse_args(args)
     with user_errors(prog, ValueError, OSError):
         _check(namespace)
-        runs = _read(namespace.runs, namespace.names)
+        names = namespace.names or _names_of(namespace.runs)
+        runs = [read_run(path, name) for path, name in zip(namespace.runs, names, strict=True)]
         check_same_data(runs)
         if namespace.alpha is not None:
             runs = [at_alpha(run, namespace.alpha) for run in runs]
         radii = usual_radii(runs)
         if namespace.radii is not None:
-            radii = np.unique(np.array(namespace.radii))
+            radii = np.unique(np.array(namespace.radii).round(9))
         sections, remarks = _sections(runs, radii, namespace), comparison_remarks(runs)
-        for path in map(Path, namespace.table):
-            if path.suffix == NUMBERS:
-                table = long_table(runs, radii, namespace.table_alpha).to_csv(index=False)
-            else:
-                table = WRITERS[path.suffix](sections, remarks)
-            write_whole(path, table.encode())
-        if namespace.figure:
-            results = {run.name: run.results for run in runs}
-            figure = accuracy_figure(results, namespace.envelope)
-            for path in namespace.figure:
-                save_figure(figure, Path(path))
-        if namespace.html:
-            write_whole(Path(namespace.html), html_page(runs, radii).encode())
+        # All is made before anything is written.
+        contents = _contents(runs, radii, sections, remarks, namespace)
+        for path in contents:
+            path.parent.mkdir(parents=True, exist_ok=True)
+        for path, content in contents.items():
+            write_whole(path, content)
         if namespace.tensorboard:
             for run in runs:
-                folder = Path(namespace.tensorboard, run.name.replace("/", "_"))
-                own = _sections([run], radii, namespace)[:1]
-                write_run(folder, run, as_text(own, comparison_remarks([run])))
+                own = as_text(_sections([run], radii, namespace)[:1], comparison_remarks([run]))
+                write_run(Path(namespace.tensorboard, folder_name(run.name)), run, own)
     # Last: who reads a few lines only, and closes the pipe, has the files all the same.
     print(as_text(sections, remarks), end="")
-    written = [*namespace.table, *namespace.figure, namespace.html, namespace.tensorboard]
-    if any(written):
-        print(f"\nwritten: {', '.join(filter(None, written))}")
+    written = [*map(str, contents), *([namespace.tensorboard] if namespace.tensorboard else [])]
+    if written:
+        print(f"\nwritten: {', '.join(written)}")
 
 
 def _check(namespace: Any) -> None:
     """Raises ValueError for what can be known to be wrong before a file is read."""
-    for name in ("table", "figure"):
-        known = (*WRITERS, NUMBERS) if name == "table" else ENDINGS
-        for path in getattr(namespace, name):
-            check_ending(Path(path), known)
-    if namespace.names is not None and len(namespace.names) != len(namespace.runs):
-        raise ValueError(f"names must be {len(namespace.runs)}, got {len(namespace.names)}")
-    if len(set(namespace.names or ())) < len(namespace.names or ()):
-        raise ValueError("names must differ")
-    for name in namespace.names or ():
-        if name in ("", ".", ".."):  # they name folders, too
-            raise ValueError(f"names cannot be {name!r}")
+    runs, names = namespace.runs, namespace.names
+    stems = [Path(run).resolve().with_name(run_name(Path(run).resolve())) for run in runs]
+    twice = next((run for run, stem in zip(runs, stems, strict=True) if stems.count(stem) > 1), "")
+    if twice:
+        raise ValueError(f"{twice} is named twice")
+    if names is not None:
+        if len(names) != len(runs):
+            raise ValueError(f"names must be {len(runs)}, got {len(names)}")
+        folders = Counter(map(folder_name, names))
+        for name in names:
+            if not name.isprintable() or not name.strip():
+                raise ValueError(f"names must be printable, got {name!r}")
+            if folders[folder_name(name)] > 1:
+                raise ValueError(f"names must differ in letters and digits, got {name!r}")
     for radius in namespace.radii or ():
         if radius < 0:
             raise ValueError(f"radii must be >= 0, got {radius}")
@@ -118,15 +117,22 @@ def _check(namespace: Any) -> None:
     for name in ("alpha", "table_alpha"):
         if getattr(namespace, name) is not None:
             check_alpha(getattr(namespace, name))
-    if namespace.paired and len(namespace.runs) < 2:
+    if namespace.paired and len(runs) < 2:
         raise ValueError("paired needs two runs or more")
-
-
-def _read(paths: Sequence[str], names: Sequence[str] | None) -> list[Run]:
-    if len(set(paths)) < len(paths):
-        raise ValueError(f"{max(paths, key=list(paths).count)} is named twice")
-    names = names or _names_of(paths)
-    return [read_run(path, name) for path, name in zip(paths, names, strict=True)]
+    pages = [namespace.html] if namespace.html else []
+    inputs = {path.resolve() for run in runs for path in files_of(Path(run))}
+    for paths, endings in (
+        (namespace.table, (*WRITERS, NUMBERS)), (namespace.figure, ENDINGS), (pages, PAGES)
+    ):  # fmt: skip
+        for path in map(Path, paths):
+            check_ending(path, endings)
+            check_folder("the folder", path.absolute().parent)
+            if path.is_dir():
+                raise ValueError(f"{path}: is a folder, a file is to be written")
+            if path.resolve() in inputs:
+                raise ValueError(f"{path}: is of a run, and would be overwritten")
+    if namespace.tensorboard:
+        check_folder("tensorboard", Path(namespace.tensorboard))
 
 
 def _names_of(paths: Sequence[str]) -> Sequence[str]:
@@ -139,10 +145,36 @@ def _names_of(paths: Sequence[str]) -> Sequence[str]:
     return paths
 
 
+def _contents(
+    runs: list[Run],
+    radii: np.ndarray,
+    sections: list[Section],
+    remarks: list[str],
+    namespace: Any,
+) -> dict[Path, bytes]:
+    """What goes into the files that were asked for."""
+    contents: dict[Path, bytes] = {}
+    for path in map(Path, namespace.table):
+        ending = path.suffix.lower()
+        if ending == NUMBERS:
+            table = long_table(runs, radii, namespace.table_alpha).to_csv(index=False)
+        else:
+            table = WRITERS[ending](sections, remarks)
+        contents[path] = table.encode()
+    if namespace.figure:
+        results = {run.name: run.results for run in runs}
+        figure = accuracy_figure(results, namespace.envelope)
+        for path in map(Path, namespace.figure):
+            contents[path] = figure_bytes(figure, path.suffix)
+    if namespace.html:
+        contents[Path(namespace.html)] = html_page(runs, radii, sections[2:]).encode()
+    return contents
+
+
 def _sections(runs: list[Run], radii: np.ndarray, namespace: Any) -> list[Section]:
-    """The tables that were asked for."""
+    """The tables that were asked for; the first two are always there."""
     decimals, first = namespace.decimals, runs[0]
-    table = accuracy_table(runs, radii, decimals, namespace.envelope)
+    table = accuracy_table(runs, radii, decimals)
     units = "l2, in [0, 1] pixel units"
     sections = [
         Section(
@@ -163,6 +195,9 @@ def _sections(runs: list[Run], radii: np.ndarray, namespace: Any) -> list[Sectio
                 bound_table(runs, radii, decimals, namespace.table_alpha),
             )
         )
+    if namespace.envelope:
+        title = "Upper envelope: the best of the runs at each radius"
+        sections.append(Section(title, envelope_table(runs, radii, decimals)))
     if namespace.paired:
         for run in runs[1:]:
             check_same_images(first, run)

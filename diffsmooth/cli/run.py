@@ -71,7 +71,7 @@ def report_failures(
         show_error(command, f"image {record.index} failed: {record.error}")
     show_error(
         command,
-        f"{len(failed)} of {len(records)} images failed and count as abstained; "
+        f"{len(failed)} of {len(records)} images failed and count as not certified; "
         f"{again} tries them again",
     )
     raise SystemExit(FAILED)

@@ -136,9 +136,11 @@ def choose(options: TuneOptions) -> Chosen:
         if found is not None:
             print(f"sanity check: accuracy of single votes {found}")
     print(
-        f"{len(settings)} settings on {len(indices)} of the {len(held_out)} training images of "
-        f"{images.info.name} that training held out, {plan.max_votes} votes each; sigma' "
-        f"{'unknown' if metadata.sigma is None else metadata.sigma}"
+        f"{len(settings)} settings on {len(indices)} training images of {images.info.name}, "
+        f"{plan.max_votes} votes each; sigma' "
+        f"{'unknown' if metadata.sigma is None else metadata.sigma}\n"
+        f"these are new to the classifier if its training held out {len(held_out)} images by seed "
+        f"{options.validation_seed} (data.validation_images, data.seed)"
     )
     sweep = Sweep(f, settings, options.local_seed)
     prepare(f)

@@ -18,19 +18,30 @@ def at_alpha(run: Run, alpha: float) -> Run:
             f"{run.path}: has no journal (.jsonl) beside it, and without its votes a run cannot be "
             "analysed at another alpha"
         )
+    looks = [record.certificate.looks for record in run.records if record.certificate.looks]
+    first_look = looks[0][0].n if looks else None
     records = []
     for record in run.records:
         try:
-            records.append(replace(record, certificate=reanalyse(record.certificate, alpha)))
+            records.append(
+                replace(record, certificate=reanalyse(record.certificate, alpha, first_look))
+            )
         except ValueError as error:
             raise ValueError(f"{run.path}: image {record.index}: {error}") from error
+    made_for = run.results.alpha
     remark = (
-        f"at alpha {alpha:g}, from the votes that were cast for alpha {run.results.alpha:g}; what "
-        "more votes would give cannot be told from these"
+        f"at alpha {alpha:g}, from the votes that were cast for alpha {made_for:g}; what more "
+        "votes would give cannot be told from these"
     )
+    try:
+        results = Results.from_records(records)
+    except ValueError as error:
+        raise ValueError(f"{run.path}: {error}") from error
+    if results.understates and alpha != made_for:
+        results = replace(results, stopped_for=made_for)
     return replace(
         run,
-        results=Results.from_records(records),
+        results=results,
         records=tuple(records),
         remarks=(*run.remarks, remark),
     )

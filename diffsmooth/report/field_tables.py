@@ -10,6 +10,7 @@ from diffsmooth.stats import ABSTAIN, Results
 
 COLUMNS = ("idx", "label", "predict", "correct", "time")
 RADIUS = "radius"
+LARGEST = 2.0**53  # below, float64 holds every whole number
 TRUTH = {"true": "1", "false": "0"}
 
 
@@ -43,7 +44,10 @@ def read_table(path: Path) -> FieldTable:
     rows = _numbers(cells)
     remarks = []
     last = len(lines)
-    if lines[-1] and (last not in rows.index or rows.loc[last].isna().any()):
+    # A cut number may still be a number, but no harm is done in the time.
+    ends_with_time = lines[0].split("\t")[-1].strip() == "time"
+    whole = last in rows.index and not rows.loc[last].isna().any() and ends_with_time
+    if lines[-1] and not whole:
         remarks.append(f"line {last}, the last, is cut off and left out")  # it has no end of line
         cells, rows = cells.drop(last, errors="ignore"), rows.drop(last, errors="ignore")
     if rows.empty:
@@ -64,6 +68,7 @@ def read_table(path: Path) -> FieldTable:
         radius=rows[RADIUS].to_numpy(np.float64) if has_radius else np.zeros(len(rows)),
         seconds=rows["time"].to_numpy(np.float64),
         max_radius=None if has_radius else 0.0,
+        certifies=has_radius,
     )
     return FieldTable(results, rows.index.to_numpy(np.int64), tuple(remarks))
 
@@ -108,7 +113,7 @@ def _numbers(cells: pd.DataFrame) -> pd.DataFrame:
     spans = cells["time"][rows["time"].isna()]
     rows["time"] = rows["time"].fillna(pd.to_timedelta(spans, errors="coerce").dt.total_seconds())
     lowest = rows.columns.map(lambda name: ABSTAIN if name == "predict" else 0)
-    sound = np.isfinite(rows) & (rows >= lowest)
+    sound = (rows < LARGEST) & (rows >= lowest)
     counts = rows.columns.difference(["time", RADIUS])
     sound[counts] &= rows[counts] == rows[counts].round()
     return rows.where(sound)
@@ -134,7 +139,7 @@ def _remarks_on_correct(rows: pd.DataFrame) -> list[str]:
     differs = said != right
     if not differs.any():
         return []
-    if np.array_equal(said, right.cumsum() + said[0] - right[0]):
+    if said.max() > 1 and np.array_equal(said, right.cumsum() + said[0] - right[0]):
         fault = "is a running count"
     else:
         line = rows.index[int(np.argmax(differs))]

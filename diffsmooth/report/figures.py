@@ -3,10 +3,12 @@
 import io
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.container import ErrorbarContainer
 from matplotlib.figure import Figure
 
 from diffsmooth.report.files import write_whole
@@ -39,10 +41,12 @@ def accuracy_figure(runs: Mapping[str, Results], envelope: bool = False) -> Figu
     axes = figure.subplots()
     axes.set_prop_cycle(color=COLOURS)
     right = 0.0
-    for i, (name, results) in enumerate(runs.items()):
+    handles: list[Any] = []  # of lines and of error bars
+    names = list(runs)
+    for i, results in enumerate(runs.values()):
         if results.grid:
             right = max(right, results.grid[-1])
-            _draw_grid(axes, name, results)
+            handles.append(_draw_grid(axes, results))
             continue
         top = top_radius(results)
         radii = np.linspace(0.0, top, 201)
@@ -53,18 +57,21 @@ def accuracy_figure(runs: Mapping[str, Results], envelope: bool = False) -> Figu
             certified_accuracy(results, radii),
             STYLES[i % len(STYLES)],
             drawstyle="steps-pre",
-            label=name,
         )
+        handles.append(line)
         axes.fill_between(
             radii, interval[:, 0], interval[:, 1], step="pre", color=line.get_color(), alpha=0.15
         )
     if envelope:
         radii = np.linspace(0.0, right, 201)
-        best = upper_envelope(list(runs.values()), radii).accuracy
-        axes.plot(
-            radii, best, drawstyle="steps-pre", color="0.8", linewidth=5, zorder=0,
-            label="upper envelope",
+        radii = np.unique(np.concatenate([radii, *(r.grid for r in runs.values())]))
+        able = [r for r in runs.values() if r.certifies and not r.understates_accuracy]
+        best = upper_envelope(able or list(runs.values()), radii).accuracy
+        known = ~np.isnan(best)
+        handles += axes.plot(
+            radii[known], best[known], drawstyle="steps-pre", color="0.8", linewidth=5, zorder=0,
         )  # fmt: skip
+        names.append("upper envelope")
     # The marker and the interval at radius 0 of a grid would lie on the axis.
     left = -0.02 * right if any(results.grid for results in runs.values()) else 0.0
     axes.set_xlim(left, right * 1.02 or 1.0)
@@ -73,17 +80,21 @@ def accuracy_figure(runs: Mapping[str, Results], envelope: bool = False) -> Figu
     axes.set_ylabel("certified accuracy")
     axes.grid(alpha=0.3)
     if len(runs) > 1 or envelope:
-        figure.legend(loc="outside lower center", ncols=min(len(runs), 3), frameon=False)
+        legend = figure.legend(
+            handles, names, loc="outside lower center", ncols=min(len(runs), 3), frameon=False
+        )
+        for text in legend.get_texts():
+            text.set_parse_math(False)  # a name's dollars are dollars
     else:
-        axes.set_title(next(iter(runs)), fontsize="medium")
+        axes.set_title(names[0], fontsize="medium", parse_math=False)
     return figure
 
 
-def _draw_grid(axes: Axes, name: str, results: Results) -> None:
+def _draw_grid(axes: Axes, results: Results) -> ErrorbarContainer:
     radii = np.array(results.grid)
     accuracy = certified_accuracy(results, radii)
     interval = certified_accuracy_interval(results, radii)
-    axes.errorbar(
+    return axes.errorbar(
         radii,
         accuracy,
         yerr=np.abs(interval - accuracy[:, None]).T,
@@ -91,8 +102,20 @@ def _draw_grid(axes: Axes, name: str, results: Results) -> None:
         drawstyle="steps-pre",
         linewidth=0.8,
         markersize=4,
-        label=name,
     )
+
+
+def figure_bytes(figure: Figure, ending: str) -> bytes:
+    """The figure as a PNG, PDF or SVG, by the ending of its file's name.
+
+    Raises:
+        ValueError: another ending.
+    """
+    if ending.lower() not in ENDINGS:
+        raise ValueError(f"a figure's name must end in {' or '.join(ENDINGS)}, not {ending!r}")
+    content = io.BytesIO()
+    figure.savefig(content, format=ending.lower()[1:], dpi=DPI)
+    return content.getvalue()
 
 
 def save_figure(figure: Figure, path: Path) -> None:
@@ -101,9 +124,4 @@ def save_figure(figure: Figure, path: Path) -> None:
     Raises:
         ValueError: another ending.
     """
-    kind = path.suffix.lower()
-    if kind not in ENDINGS:
-        raise ValueError(f"figure {path}: must end with {', '.join(ENDINGS)}")
-    content = io.BytesIO()
-    figure.savefig(content, format=kind[1:], dpi=DPI)
-    write_whole(path, content.getvalue())
+    write_whole(path, figure_bytes(figure, path.suffix))

@@ -11,6 +11,5 @@ def write_whole(path: Path, content: bytes) -> None:
     try:
         partial.write_bytes(content)
         os.replace(partial, path)
-    except OSError:
+    finally:
         partial.unlink(missing_ok=True)
-        raise

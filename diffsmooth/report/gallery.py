@@ -1,9 +1,11 @@
 """The pixels of a few images on their way through the pipeline: `OUT.images.npz`."""
 
 import io
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from zipfile import BadZipFile
 
 import numpy as np
 
@@ -56,8 +58,19 @@ def read_gallery(path: Path) -> list[GalleryImage]:
         ValueError: broken; the message names the file.
     """
     try:
-        with np.load(path) as file:
-            arrays = [file[name] for name in FIELDS]
-        return [GalleryImage(int(index), *pixels) for index, *pixels in zip(*arrays, strict=True)]
-    except (KeyError, OSError, ValueError, EOFError) as error:
+        with path.open("rb") as content, np.load(content) as file:
+            index, *pixels = [file[name] for name in FIELDS]
+        sides = [part.shape[-3:] for part in pixels]
+        sound = (
+            index.ndim == 1
+            and np.issubdtype(index.dtype, np.integer)
+            and [part.ndim for part in pixels] == [4, 4, 4, 5]
+            and all(part.dtype == np.uint8 and len(part) == len(index) for part in pixels)
+            and len(set(sides)) == 1
+            and sides[0][0] in (1, 3)
+        )
+    except (KeyError, OSError, ValueError, EOFError, TypeError, BadZipFile, zlib.error) as error:
         raise ValueError(f"{path}: not the images of a run ({error})") from error
+    if not sound:
+        raise ValueError(f"{path}: not the images of a run (other types or shapes)")
+    return [GalleryImage(int(i), *parts) for i, *parts in zip(index, *pixels, strict=True)]

@@ -9,7 +9,7 @@ from diffsmooth.stats import Results
 
 STEP, TOP = 0.25, 1.5  # of the radii that the field's tables have for images of 32 x 32
 LARGE_STEP, LARGE_TOP = 0.5, 3.0  # and for ImageNet
-LARGE_CLASSES = 100  # from which an unknown dataset counts as such a one
+LARGE_CLASSES = 100  # above which an unknown dataset counts as such a one
 
 
 def usual_radii(runs: Sequence[Run]) -> np.ndarray:
@@ -21,7 +21,7 @@ def usual_radii(runs: Sequence[Run]) -> np.ndarray:
         float64 (R,), ascending, l2, in [0, 1] pixel units.
     """
     classes = max(int(run.results.label.max()) + 1 for run in runs)
-    large = runs[0].dataset == "imagenet" or classes >= LARGE_CLASSES
+    large = any(run.dataset == "imagenet" for run in runs) or classes > LARGE_CLASSES
     step, top = (LARGE_STEP, LARGE_TOP) if large else (STEP, TOP)
     largest = max((top_radius(run.results) for run in runs if not run.results.grid), default=-1.0)
     usual = np.arange(0.0, min(top, largest) + 1e-9, step)

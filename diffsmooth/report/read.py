@@ -33,9 +33,8 @@ def read_run(path: Path | str, name: str | None = None) -> Run:
         problem = "is a folder, a file is wanted" if path.is_dir() else "no such file"
         raise ValueError(f"{path}: {problem}")
     stem = run_name(path)
-    journal = path.with_name(f"{stem}.jsonl")
-    manifest = _read_manifest(path.with_name(f"{stem}.manifest.json"))
-    images = path.with_name(f"{stem}.images.npz")
+    _, journal, manifest_file, images = files_of(path)
+    manifest = _read_manifest(manifest_file)
     gallery = tuple(read_gallery(images)) if images.is_file() else ()
     if path == journal:
         records, lines, remarks = _read_journal(path)
@@ -57,6 +56,14 @@ def read_run(path: Path | str, name: str | None = None) -> Run:
         context=manifest.get("context", {}),
         gallery=gallery,
     )
+
+
+def files_of(path: Path) -> tuple[Path, Path, Path, Path]:
+    """What is read of a run: the file that is named, its journal, its manifest and its images."""
+    stem = run_name(path)
+    beside = (f"{stem}{ending}" for ending in (".jsonl", ".manifest.json", ".images.npz"))
+    journal, manifest, images = (path.parent / name for name in beside)
+    return path, journal, manifest, images
 
 
 def run_name(path: Path) -> str:
@@ -91,7 +98,12 @@ def _read_journal(path: Path) -> _Journal:
     except UnicodeDecodeError as error:
         raise ValueError(f"{path}: not a journal, not even text") from error
     records = parse_journal(whole, path)
-    remarks = (f"line {len(whole) + 1}, the last, is cut off and left out",) if rest else ()
+    remarks: tuple[str, ...] = ()
+    if rest:
+        try:
+            records.append(ImageRecord.from_json(rest))
+        except ValueError:
+            remarks = (f"line {len(whole) + 1}, the last, is cut off and left out",)
     if not records:
         raise ValueError(f"{path}, line 1: there is no image in it")
     index = np.array([record.index for record in records])

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import combinations
 from pathlib import Path
 
 import numpy as np
@@ -43,23 +44,24 @@ class Run:
 
 def check_same_data(runs: Sequence[Run]) -> None:
     """Raises ValueError for runs that cannot be on images of one dataset; it names the files."""
-    known = [run for run in runs if run.dataset]
-    for run in known[1:]:
-        if run.dataset != known[0].dataset:
-            raise ValueError(
-                f"{run.path} is of {run.dataset}, but {known[0].path} is of {known[0].dataset}: "
-                "a report takes one dataset"
+    for run, other in combinations(runs, 2):
+        if run.dataset and other.dataset:
+            data, others = (
+                f"{r.dataset} {r.identity.get('split', '')}".strip() for r in (run, other)
             )
-    first = runs[0]
-    for run in runs[1:]:
-        _, mine, others = np.intersect1d(run.results.index, first.results.index, True, True)
-        differs = np.flatnonzero(run.results.label[mine] != first.results.label[others])
+            if data != others:
+                raise ValueError(
+                    f"{other.path} is of {others}, but {run.path} is of {data}: a report takes one "
+                    "dataset"
+                )
+        _, mine, theirs = np.intersect1d(run.results.index, other.results.index, True, True)
+        differs = np.flatnonzero(run.results.label[mine] != other.results.label[theirs])
         if differs.size:
-            i, j = mine[differs[0]], others[differs[0]]
+            i, j = mine[differs[0]], theirs[differs[0]]
             raise ValueError(
-                f"{run.path}, line {run.lines[i]}: image {run.results.index[i]} has label "
-                f"{run.results.label[i]}, but on line {first.lines[j]} of {first.path} it has "
-                f"{first.results.label[j]}: they are of different datasets"
+                f"{other.path}, line {other.lines[j]}: image {other.results.index[j]} has label "
+                f"{other.results.label[j]}, but on line {run.lines[i]} of {run.path} it has "
+                f"{run.results.label[i]}: they are of different datasets"
             )
 
 

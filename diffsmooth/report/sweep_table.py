@@ -142,7 +142,12 @@ def sweep_text(outcome: SweepOutcome) -> str:
         f"{outcome.images} images, of which {outcome.images * best.accuracy:.0f} are certified at "
         f"radius {outcome.radius:g}",
     ]
-    if others:
+    if not best.accuracy:
+        lines.append(
+            "no setting certifies an image at this radius, so this choice says nothing: try a "
+            "smaller radius, or look at the checkpoints by `diffsmooth doctor`"
+        )
+    elif others:
         lines += [
             f"{alike} of the {others} others cannot be told from it by these images (exact paired "
             f"McNemar test, {100 * LEVEL:g} %, each by itself)",

@@ -1,7 +1,7 @@
 """Tables that compare runs, as text and as numbers."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -11,9 +11,11 @@ from diffsmooth.report.text import (
     MISSING,
     abstained_text,
     abstention_rate,
+    accuracy_text,
     average_text,
     floor_text,
     interval_text,
+    is_comparable,
     number_text,
     radius_text,
     remarks_on,
@@ -34,17 +36,14 @@ RHO = 1e-3  # of the high-probability bound, as in Cohen et al. 2019
 AVERAGE = "ACR"
 
 
-@dataclass(frozen=True)
-class AccuracyTable:
+class AccuracyTable(NamedTuple):
     """Cells as text, one row a run, and which of them are the best of their column."""
 
     text: pd.DataFrame
     best: pd.DataFrame
 
 
-def accuracy_table(
-    runs: Sequence[Run], radii: np.ndarray, decimals: int = 3, envelope: bool = False
-) -> AccuracyTable:
+def accuracy_table(runs: Sequence[Run], radii: np.ndarray, decimals: int = 3) -> AccuracyTable:
     """One row a run: certified accuracy at each radius, the average radius, abstentions, images.
 
     The average certified radius (ACR) of a plan that stops early is given only beside runs of the
@@ -54,31 +53,58 @@ def accuracy_table(
         runs: at least one.
         radii: (R,), l2, in [0, 1] pixel units.
         decimals: of the accuracies and the average.
-        envelope: adds a row of the best accuracy at each radius, and one of the run that has it.
     """
-    names = [run.name for run in runs]
-    columns = [radius_text(radius) for radius in radii]
-    values = pd.DataFrame(
-        [certified_accuracy(run.results, radii) for run in runs], names, columns, dtype=float
-    )
-    values[AVERAGE] = [
-        average_certified_radius(run.results) if shows_average(run, runs) else np.nan
-        for run in runs
-    ]
-    text = values.map(lambda value: number_text(value, decimals))
-    text[AVERAGE] = [
-        average_text(run.results, decimals) if shows_average(run, runs) else MISSING for run in runs
-    ]
-    text["abstained"] = [abstained_text(run.results, decimals) for run in runs]
-    text["images"] = [str(len(run.results)) for run in runs]
-    if envelope:
-        found = upper_envelope([run.results for run in runs], radii)
-        text.loc["upper envelope", columns] = [number_text(v, decimals) for v in found.accuracy]
-        text.loc["best run", columns] = [names[i] if i >= 0 else MISSING for i in found.winner]
+    rows = {}
+    for run in runs:
+        results = run.results
+        cells = [accuracy_text(results, v, decimals) for v in certified_accuracy(results, radii)]
+        average = average_text(results, decimals) if shows_average(run, runs) else MISSING
+        rows[run.name] = [
+            *cells, average, abstained_text(results, decimals), str(len(results))
+        ]  # fmt: skip
+    columns = [*map(radius_text, radii), AVERAGE, "abstained", "images"]
+    text = pd.DataFrame.from_dict(rows, "index", columns=columns)
     best = pd.DataFrame(False, text.index, text.columns)
-    if len(runs) > 1:
-        best.loc[names, values.columns] = values.eq(values.max())
-    return AccuracyTable(text.fillna(""), best)
+    best.iloc[:, : len(radii) + 1] = best_cells(runs, radii)
+    return AccuracyTable(text, best)
+
+
+def best_cells(runs: Sequence[Run], radii: np.ndarray) -> np.ndarray:
+    """Which accuracies at the radii, and which average radii (last), are the best of several runs.
+
+    Returns:
+        bool (runs, R + 1). None is where nothing is certified, or what would be compared are plans:
+        see `is_comparable`; nor is a lower bound of an average.
+    """
+    values = np.full((len(runs), len(radii) + 1), np.nan)
+    for row, run in zip(values, runs, strict=True):
+        if is_comparable(run, runs):
+            row[:-1] = certified_accuracy(run.results, radii)
+            if not run.results.understates:
+                row[-1] = average_certified_radius(run.results)
+    highest = np.where(np.isnan(values), 0.0, values).max(axis=0)
+    return (values == highest) & (highest > 0) & (len(runs) > 1)
+
+
+def envelope_table(runs: Sequence[Run], radii: np.ndarray, decimals: int = 3) -> pd.DataFrame:
+    """The best certified accuracy at each radius and the run that has it, as text.
+
+    Raises:
+        ValueError: no run that can be compared with the others.
+    """
+    able = [run for run in runs if is_comparable(run, runs)]
+    if not able:
+        raise ValueError("envelope: no run can be compared with the others")
+    found = upper_envelope([run.results for run in able], radii)
+    names = [
+        able[winner].name if accuracy > 0 else MISSING
+        for accuracy, winner in zip(found.accuracy, found.winner, strict=True)
+    ]
+    rows = {
+        "certified accuracy": [number_text(value, decimals) for value in found.accuracy],
+        "best run": names,
+    }
+    return pd.DataFrame.from_dict(rows, "index", columns=[radius_text(r) for r in radii])
 
 
 def interval_table(runs: Sequence[Run], radii: np.ndarray, decimals: int = 3) -> pd.DataFrame:
@@ -121,6 +147,7 @@ def paired_table(first: Run, second: Run, radii: np.ndarray, decimals: int = 3) 
     Raises:
         ValueError: other images.
     """
+    able = all(is_comparable(run, (first, second)) for run in (first, second))
     rows = {}
     for radius in radii:
         found = paired_difference(first.results, second.results, float(radius))
@@ -130,7 +157,8 @@ def paired_table(first: Run, second: Run, radii: np.ndarray, decimals: int = 3) 
             str(found.second_only),
             f"{found.p_value:.2g}",
         ]
-        rows[radius_text(radius)] = [MISSING] * 4 if np.isnan(found.p_value) else cells
+        measured = able and not np.isnan(found.p_value)
+        rows[radius_text(radius)] = cells if measured else [MISSING] * 4
     columns = ["difference", f"only {first.name}", f"only {second.name}", "p (McNemar)"]
     table = pd.DataFrame.from_dict(rows, "index", columns=columns)
     return table.rename_axis("radius")
@@ -152,6 +180,7 @@ def long_table(runs: Sequence[Run], radii: np.ndarray, alpha: float | None) -> p
             "run": run.name,
             "radius": radii,
             "certified_accuracy": certified_accuracy(results, radii),
+            "accuracy_is_lower_bound": results.understates_accuracy,
             "low_95": low,
             "high_95": high,
             "high_probability_bound": _bound(results, radii, level),
@@ -164,8 +193,9 @@ def long_table(runs: Sequence[Run], radii: np.ndarray, alpha: float | None) -> p
             "sigma": results.sigma,
             "alpha": level,
         }
-        if results.has_radii:
+        if results.certifies:
             columns["average_certified_radius"] = average_certified_radius(results)
+        if results.certifies and not results.understates:
             interval = average_radius_interval(results)
             columns["average_low_95"], columns["average_high_95"] = interval
         tables.append(pd.DataFrame(columns))
@@ -174,7 +204,7 @@ def long_table(runs: Sequence[Run], radii: np.ndarray, alpha: float | None) -> p
 
 def _bound(results: Results, radii: np.ndarray, alpha: float | None) -> np.ndarray:
     """The high-probability bound (R,); NaN where alpha is not known, or nothing is certified."""
-    if alpha is None or not results.has_radii:
+    if alpha is None or not results.certifies:
         return np.full(len(radii), np.nan)
     return high_probability_accuracy(results, radii, alpha, RHO)
 
@@ -188,4 +218,8 @@ def comparison_remarks(runs: Sequence[Run]) -> list[str]:
     ]
     if len({run.results.index.tobytes() for run in runs}) > 1:
         remarks.append("the runs are not on the same images")
+    alphas = {run.name: run.results.alpha for run in runs if run.results.alpha is not None}
+    if len(set(alphas.values())) > 1:
+        each = ", ".join(f"{name} {alpha:g}" for name, alpha in alphas.items())
+        remarks.append(f"the runs are of different alpha: {each}")
     return remarks

@@ -25,6 +25,7 @@ LAYOUT = {
     }
 }
 SHOWN_IMAGES = 8
+SUFFIX = ".diffsmooth"  # of our files of events
 SETTINGS = ("dataset", "purifier", "sigma", "m", "sigma_local")
 
 
@@ -37,20 +38,25 @@ def write_run(folder: Path, run: Run, text: str) -> None:
         text: shown as it is, under "summary".
     """
     from torch.utils.tensorboard import SummaryWriter  # imports TensorBoard
+    from torch.utils.tensorboard.summary import hparams
 
-    for old in folder.glob("events.out.tfevents.*"):
-        old.unlink()  # of an earlier showing of the same run
+    for old in folder.glob(f"events.out.tfevents.*{SUFFIX}"):
+        old.unlink()  # of an earlier showing of the same run; others' stay
     results = run.results
     radii = _radii(results)
     accuracy = certified_accuracy(results, radii)
     low, high = certified_accuracy_interval(results, radii).T
-    with SummaryWriter(str(folder)) as writer:
+    with SummaryWriter(str(folder), filename_suffix=SUFFIX) as writer:
         for tag, values in ((CURVE, accuracy), (LOW, low), (HIGH, high)):
             for radius, value in zip(radii, values, strict=True):
                 writer.add_scalar(tag, value, round(STEPS_A_UNIT * radius))
         writer.add_custom_scalars(LAYOUT)
-        # In this run's own folder; by default it would be another run.
-        writer.add_hparams(_settings(run), _metrics(run), run_name=".")
+        metrics = _metrics(run)
+        for tag, value in metrics.items():
+            writer.add_scalar(tag, value, 0)
+        # Not by add_hparams, which would make another run of them.
+        for summary in hparams(_settings(run), metrics):
+            writer.file_writer.add_summary(summary)
         writer.add_figure("certified accuracy against radius", accuracy_figure({run.name: results}))
         writer.add_text("summary", f"```\n{text}\n```")
         for image in run.gallery[:SHOWN_IMAGES]:
@@ -59,6 +65,11 @@ def write_run(folder: Path, run: Run, text: str) -> None:
             )
             copies = ", local copies" if len(image.copies) else ""
             writer.add_image(f"image {image.index}: original, noisy, purified{copies}", strip, 0)
+
+
+def folder_name(name: str) -> str:
+    """A run's name as that of a folder: letters, digits and ._- only."""
+    return re.sub(r"[^\w.-]+", "_", name).strip(".") or "run"
 
 
 def _radii(results: Results) -> np.ndarray:
@@ -78,7 +89,7 @@ def _metrics(run: Run) -> dict[str, float]:
         for radius, value in zip(radii, certified_accuracy(results, radii), strict=True)
         if not np.isnan(value)
     }
-    if results.has_radii:
+    if results.certifies:
         average = average_certified_radius(results)
         metrics[f"average certified radius{at_least}"] = average
     return metrics

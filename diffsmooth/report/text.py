@@ -36,7 +36,7 @@ def interval_text(low: float, high: float, decimals: int = 3) -> str:
 
 def average_text(results: Results, decimals: int = 3) -> str:
     """The average certified radius, ">=" where it is a lower bound, "n/a" where there are none."""
-    if not results.has_radii:
+    if not results.certifies:
         return MISSING
     average = average_certified_radius(results)
     if results.understates:
@@ -55,19 +55,44 @@ def abstention_rate(results: Results) -> float:
 def abstained_text(results: Results, decimals: int = 3) -> str:
     """The abstention rate."""
     rate = abstention_rate(results)
-    return "n/a: label-aware" if np.isnan(rate) else f"{rate:.{decimals}f}"
+    if np.isnan(rate):
+        return "n/a: label-aware"
+    return f"{'<= ' if results.understates_accuracy else ''}{rate:.{decimals}f}"
 
 
 def shows_average(run: Run, runs: Sequence[Run]) -> bool:
     """Whether a run's average radius can stand beside those of `runs`, without comparing plans."""
-    alike = len({(other.results.grid, other.results.tolerance) for other in runs}) == 1
-    return run.results.has_radii and (alike or not run.results.understates)
+    return run.results.certifies and (_alike(runs) or not run.results.understates)
+
+
+def is_comparable(run: Run, runs: Sequence[Run]) -> bool:
+    """Whether a run's certified accuracy can be compared with those of `runs`.
+
+    Predictions certify nothing, and a lower bound beside another plan would compare the plans.
+    """
+    return run.results.certifies and (_alike(runs) or not run.results.understates_accuracy)
+
+
+def _alike(runs: Sequence[Run]) -> bool:
+    """Whether all runs stopped by the same rule."""
+    rules = {
+        (r.grid, r.tolerance, r.stopped_for, r.alpha if r.stopped_for else None)
+        for r in (run.results for run in runs)
+    }
+    return len(rules) == 1
+
+
+def accuracy_text(results: Results, accuracy: float, decimals: int = 3) -> str:
+    """A certified accuracy, ">=" where it is a lower bound, "n/a" where it is not measured."""
+    if np.isnan(accuracy) or not results.understates_accuracy:
+        return number_text(accuracy, decimals)
+    return f">= {floor_decimals(accuracy, decimals):.{decimals}f}"
 
 
 def remarks_on(results: Results) -> list[str]:
     """What a reader of a run's numbers must know, one line each."""
     remarks = []
-    if not results.has_radii:
+    if not results.certifies:
         remarks.append(
             "predictions without radii, so the accuracy at radius 0 only, which certifies nothing"
         )
@@ -81,6 +106,11 @@ def remarks_on(results: Results) -> list[str]:
             f"votes stopped within {100 * results.tolerance:g} % of the radius that all of them "
             "were predicted to give, so all numbers are lower bounds; the average radius is n/a "
             "beside other plans"
+        )
+    if results.stopped_for is not None:
+        remarks.append(
+            f"votes stopped early for alpha {results.stopped_for:g}, and more could certify more "
+            "at this one: accuracies are lower bounds, not compared with other plans"
         )
     if skipped := results.count("skipped"):
         remarks.append(f"{skipped} images skipped, whose selected class is not the label")

@@ -31,6 +31,7 @@ def as_markdown(sections: Sequence[Section], remarks: Sequence[str]) -> str:
     tables = []
     for title, text, best in sections:
         cells = text if best is None else text.mask(best, "**" + text + "**")
+        cells = cells.rename(index=_unpiped, columns=_unpiped)
         numbers = ("right",) * len(cells.columns)
         body = cells.to_markdown(disable_numparse=True, colalign=("left", *numbers))
         tables.append(f"{title}\n\n{body}")
@@ -50,6 +51,10 @@ def as_latex(sections: Sequence[Section], remarks: Sequence[str]) -> str:
         tables.append(f"% {title}\n{body}".replace(">= ", r"$\geq$ "))
     notes = "".join(f"% {remark}\n" for remark in remarks)
     return "\n".join(tables) + notes
+
+
+def _unpiped(name: object) -> str:
+    return str(name).replace("|", r"\|")  # it would begin another cell
 
 
 def _listed(remarks: Sequence[str]) -> str:

@@ -81,6 +81,9 @@ def average_radius_interval(results: Results, level: float = 0.95, seed: int = 0
         level: confidence, in (0, 1).
         seed: of the resampling.
 
+    Returns:
+        NaN for one image, which tells nothing of others.
+
     Raises:
         ValueError: no images.
 
@@ -90,7 +93,9 @@ def average_radius_interval(results: Results, level: float = 0.95, seed: int = 0
     if not len(results):
         raise ValueError("no images: there is no average of nothing")
     radius = results.radius * results.correct
-    if np.ptp(radius) == 0.0:  # of one image, too, which cannot be resampled
+    if len(radius) == 1:
+        return Interval(float("nan"), float("nan"))
+    if np.ptp(radius) == 0.0:
         return Interval(float(radius[0]), float(radius[0]))
     found = bootstrap(
         (radius,),

@@ -12,7 +12,7 @@ from diffsmooth.stats.plans import FixedSampleSize, MajorityVote
 from diffsmooth.stats.prediction import predict_from_counts
 
 
-def reanalyse(certificate: Certificate, alpha: float) -> Certificate:
+def reanalyse(certificate: Certificate, alpha: float, first_look: int | None = None) -> Certificate:
     """The certificate at failure probability `alpha` of the votes that were cast.
 
     Votes cannot be added: where a plan stopped early, it stopped by its own alpha, and at a smaller
@@ -22,6 +22,7 @@ def reanalyse(certificate: Certificate, alpha: float) -> Certificate:
     Args:
         certificate: of any plan; one without votes keeps its status.
         alpha: failure probability, in (0, 1).
+        first_look: of a sequential plan, for an image without votes, which do not tell it.
 
     Raises:
         ValueError: alpha out of range; an unknown plan; or votes that do not give the certificate's
@@ -29,6 +30,9 @@ def reanalyse(certificate: Certificate, alpha: float) -> Certificate:
     """
     if certificate.plan == MajorityVote.name:
         return _predict_again(certificate, alpha)
+    votes = dict(certificate.estimation_counts)
+    if certificate.looks and votes.get(certificate.selected, 0) != certificate.looks[-1].successes:
+        raise ValueError("the votes at the last look are not those that were counted")
     known = _p_lower(certificate, certificate.alpha)
     if not math.isclose(known, certificate.p_lower, rel_tol=1e-9, abs_tol=1e-12):
         raise ValueError(
@@ -39,7 +43,7 @@ def reanalyse(certificate: Certificate, alpha: float) -> Certificate:
     again = replace(
         certificate,
         alpha=alpha,
-        max_radius=_plan_of(certificate, alpha).nothing(certificate.sigma).max_radius,
+        max_radius=_plan_of(certificate, alpha, first_look).nothing(certificate.sigma).max_radius,
         p_lower=p_lower,
     )
     if certificate.status in ("skipped", "failed"):
@@ -53,11 +57,15 @@ def reanalyse(certificate: Certificate, alpha: float) -> Certificate:
     )
 
 
-def _plan_of(certificate: Certificate, alpha: float) -> FixedSampleSize | GroupSequential:
+def _plan_of(
+    certificate: Certificate, alpha: float, first_look: int | None = None
+) -> FixedSampleSize | GroupSequential:
     if certificate.plan == FixedSampleSize.name:
         return FixedSampleSize(n=certificate.max_n, alpha=alpha)
     if certificate.plan == GroupSequential.name:
-        first = certificate.looks[0].n if certificate.looks else GroupSequential.first_look
+        first = first_look or GroupSequential.first_look
+        if certificate.looks:
+            first = certificate.looks[0].n
         return GroupSequential(n=certificate.max_n, alpha=alpha, first_look=first)
     raise ValueError(f"plan {certificate.plan!r} is not known")
 

@@ -1,15 +1,22 @@
 """Results of many images: one record an image, and arrays of all."""
 
 import json
+import math
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 
 from diffsmooth.stats.bounds import floor_decimals
-from diffsmooth.stats.certificate import Certificate, Look, Status
+from diffsmooth.stats.certificate import ABSTAIN, Certificate, Look, Status
+from diffsmooth.stats.plans import MajorityVote
 
+LOWEST_COUNTS = {
+    "index": 0, "label": 0, "prediction": ABSTAIN, "selected": ABSTAIN,
+    "n0": 0, "n": 0, "votes": 0, "max_n": 1,
+}  # fmt: skip
+LARGEST_COUNT = 2**53  # below, float64 holds every one
 CERTIFY_COLUMNS = ("idx", "label", "predict", "radius", "correct", "time")
 PREDICT_COLUMNS = ("idx", "label", "predict", "correct", "time")
 
@@ -60,9 +67,10 @@ class ImageRecord:
         """
         try:
             fields: dict[str, Any] = json.loads(line)
-            index, label = int(fields.pop("index")), int(fields.pop("label"))
-            seconds, error = float(fields.pop("seconds")), str(fields.pop("error"))
+            index, label = fields.pop("index"), fields.pop("label")
+            seconds, error = fields.pop("seconds"), str(fields.pop("error"))
             fields.pop("correct")
+            _check_numbers({"index": index, "label": label, "seconds": seconds, **fields})
             fields["grid"] = tuple(float(radius) for radius in fields["grid"])
             for name in ("selection_counts", "estimation_counts"):
                 fields[name] = tuple((int(k), int(v)) for k, v in fields[name])
@@ -82,6 +90,31 @@ class ImageRecord:
             "time": f"{self.seconds:.4f}",
         }
         return "\t".join(cells[column] for column in columns)
+
+
+def _check_numbers(fields: dict[str, Any]) -> None:
+    """Raises ValueError for fields of a journal's line that no run can have written."""
+    for name, least in LOWEST_COUNTS.items():
+        value = fields[name]
+        if type(value) is not int or not least <= value < LARGEST_COUNT:
+            raise ValueError(f"{name} is {value!r}, not a whole number from {least} on")
+    ranges = [
+        *((name, fields[name], 0.0, math.inf) for name in ("seconds", "sigma", "max_radius")),
+        *((name, fields[name], 0.0, 1.0) for name in ("alpha", "p_lower")),
+        ("radius", fields["radius"], 0.0, fields["max_radius"]),
+        *(("grid", radius, 0.0, math.inf) for radius in fields["grid"]),
+    ]
+    for name, value, lowest, highest in ranges:
+        known = type(value) in (int, float) and math.isfinite(value)
+        if not known or not lowest <= value <= highest:
+            raise ValueError(f"{name} is {value!r}, not a number in {lowest:g} .. {highest:g}")
+    status, prediction, radius = fields["status"], fields["prediction"], fields["radius"]
+    if status not in get_args(Status):
+        raise ValueError(f"status is {status!r}, not of {', '.join(get_args(Status))}")
+    if (prediction == ABSTAIN) != (status not in ("certified", "answered")):
+        raise ValueError(f"prediction is {prediction}, but status {status}")
+    if radius and status != "certified":
+        raise ValueError(f"radius is {radius}, but status {status}")
 
 
 def parse_journal(lines: Iterable[str], source: object) -> list[ImageRecord]:
@@ -120,6 +153,8 @@ class Results:
         grid: the radii that the plan decided, ascending; empty where it decides all. Certified
             accuracy elsewhere is not measured.
         tolerance: share of the radius that the plan gave away to stop early; None if none.
+        stopped_for: alpha that the votes stopped early for, where it is another one than `alpha`.
+        certifies: whether there are radii; predictions have none.
         sigma: noise level, [0, 1] pixel units, or None where not known.
         alpha: failure probability of each certificate, or None where not known.
         votes: int64 (M,), or None where not known.
@@ -136,6 +171,8 @@ class Results:
     plan: str | None = None
     grid: tuple[float, ...] = ()
     tolerance: float | None = None
+    stopped_for: float | None = None
+    certifies: bool = True
     sigma: float | None = None
     alpha: float | None = None
     votes: np.ndarray | None = None
@@ -145,17 +182,17 @@ class Results:
     @property
     def correct(self) -> np.ndarray:
         """bool (M,)."""
-        return self.prediction == self.label
-
-    @property
-    def has_radii(self) -> bool:
-        """Whether there are radii at all: predictions have none, and max_radius 0."""
-        return self.max_radius != 0.0
+        return (self.prediction == self.label) & (self.prediction != ABSTAIN)
 
     @property
     def understates(self) -> bool:
         """Whether more votes would give larger radii: the plan stopped when it knew its grid."""
-        return bool(self.grid) or self.tolerance is not None
+        return bool(self.grid) or self.understates_accuracy
+
+    @property
+    def understates_accuracy(self) -> bool:
+        """Whether more votes would certify more images at the radii that are measured, too."""
+        return self.tolerance is not None or self.stopped_for is not None
 
     def measures(self, radii: np.ndarray) -> np.ndarray:
         """Whether certified accuracy is measured at each radius: float64 (R,) to bool (R,)."""
@@ -199,6 +236,7 @@ class Results:
             plan=plan,
             grid=grid,
             tolerance=tolerance,
+            certifies=plan != MajorityVote.name,
             sigma=sigma,
             alpha=alpha,
             votes=np.array([c.votes for c in certificates], dtype=np.int64),

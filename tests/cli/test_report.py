@@ -49,7 +49,7 @@ def test_several_runs_paired_and_enveloped(
     out = capsys.readouterr().out
     rows = [line.split() for line in out.splitlines()]
     assert ["a", "1.000", "0.000", "0.300", "0.000", "8"] in rows
-    assert ["upper", "envelope", "1.000", "0.750"] in rows
+    assert ["certified", "accuracy", "1.000", "0.750"] in rows
     assert ["best", "run", "a", "b"] in rows
     assert ["0.25", "+0.250", "2", "0", "0.5"] in rows
     assert ["0.50", "-0.750", "0", "6", "0.031"] in rows
@@ -77,6 +77,11 @@ def test_everything_is_written_by_its_ending(
     assert row["low_95"] == pytest.approx(0.025 ** (1 / 8))  # of 8 out of 8
     assert "<html" in (out / "r.html").read_text()
     assert sorted(path.name for path in (tmp_path / "events").iterdir()) == ["one", "two"]
+    assert "one against two" not in (out / "r.html").read_text()
+    main([*paths, "--html", files[7], "--paired", "--envelope"])
+    page = (out / "r.html").read_text()
+    assert "a against b, on the same 8 images" in page
+    assert "Upper envelope" in page
     assert f"written: {files[0]}" in shown
 
 
@@ -127,8 +132,14 @@ def test_equal_names_are_told_apart_by_their_folders(
         (["{a}", "--table", "t.doc"], "t.doc: its name must end in .txt or .md or .tex or .csv"),
         (["{a}", "--figure", "f.bmp"], "f.bmp: its name must end in .png or .pdf or .svg"),
         (["{a}", "--names", "x", "y"], "names must be 1, got 2"),
-        (["{a}", "{b}", "--names", "x", "x"], "names must differ"),
-        (["{a}", "--names", ".."], "names cannot be '..'"),
+        (["{a}", "{b}", "--names", "x", "x"], "names must differ in letters and digits, got 'x'"),
+        (["{a}", "{b}", "--names", "a/b", "a_b"], "names must differ in letters and digits"),
+        (["{a}", "--names", "a\nb"], "names must be printable, got 'a\\nb'"),
+        (["{a}", "--table", "{a}"], "a.txt: is of a run, and would be overwritten"),
+        (["{a}", "--table", "{a}/../a.txt"], "is not a folder that can be written to"),
+        (["{a}", "{b}", "--html", "/proc/nowhere/r.html"], "'/proc/nowhere'"),
+        (["{a}", "--html", "r.pdf"], "r.pdf: its name must end in .html or .htm"),
+        (["{a}", "--figure", "{a}/"], "a.txt: its name must end in .png"),
         (["{a}", "--radii", "-1"], "radii must be >= 0, got -1.0"),
         (["{a}", "--radii", "nan"], '"radii" element 1: Expected a'),
         (["{a}", "--decimals", "-1"], "decimals must be in 0 .. 9, got -1"),
@@ -155,13 +166,38 @@ def test_mistakes_are_one_line_and_exit_code_2_and_nothing_is_written(
     }
     out = tmp_path / "out"
     words = [word.format(**paths) for word in words]
+    if "--html" not in words:
+        words += ["--html", str(out / "r.html")]
     with pytest.raises(SystemExit) as stopped:
-        main([*words, "--html", str(out / "r.html"), "--tensorboard", str(out / "events")])
+        main([*words, "--tensorboard", str(out / "events")])
     assert stopped.value.code == 2
     (line,) = capsys.readouterr().err.strip().splitlines()
     assert line.startswith("diffsmooth report: error: ")
     assert message in line
     assert not out.exists()
+
+
+def test_a_run_under_two_names_is_one(
+    table: Table, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = table("a.txt", [0.3])
+    (tmp_path / "x").mkdir()
+    for other in (str(tmp_path / "x" / ".." / "a.txt"), str(tmp_path / "a.jsonl")):
+        with pytest.raises(SystemExit):
+            main([path, other])
+        assert "is named twice" in capsys.readouterr().err
+
+
+def test_a_broken_gallery_leaves_nothing_written(
+    table: Table, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = table("a.txt", [0.3])
+    (tmp_path / "a.images.npz").write_bytes(b"PK\x03\x04")
+    with pytest.raises(SystemExit) as stopped:
+        main([path, "--table", str(tmp_path / "t.md")])
+    assert stopped.value.code == 2
+    assert "a.images.npz: not the images of a run" in capsys.readouterr().err
+    assert not (tmp_path / "t.md").exists()
 
 
 def test_datasets_are_not_mixed(

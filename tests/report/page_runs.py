@@ -58,7 +58,12 @@ def predictions() -> Results:
     """The same from `diffsmooth predict`."""
     status = np.array(["abstained"] + ["answered"] * 9)
     return replace(
-        ten_images(), plan="majority", radius=np.zeros(10), max_radius=0.0, status=status
+        ten_images(),
+        plan="majority",
+        radius=np.zeros(10),
+        max_radius=0.0,
+        certifies=False,
+        status=status,
     )
 
 

@@ -25,7 +25,8 @@ def test_the_envelope_is_the_best_at_each_radius(results: Results) -> None:
     (axes,) = accuracy_figure({"long": results, "short": short}, envelope=True).axes
     x, y = axes.lines[2].get_data()
     np.testing.assert_allclose(np.interp([0.25, 0.55], x, y), [1.0, 0.4])
-    assert axes.lines[2].get_label() == "upper envelope"
+    (legend,) = axes.figure.legends
+    assert [text.get_text() for text in legend.get_texts()] == ["long", "short", "upper envelope"]
     assert axes.lines[2].get_zorder() < axes.lines[0].get_zorder()
 
 
@@ -46,7 +47,20 @@ def test_there_is_a_labelled_line_a_run(results: Results, tmp_path: Path, ending
     assert list(tmp_path.iterdir()) == [path]
 
 
+def test_names_are_no_markup(results: Results, tmp_path: Path) -> None:
+    figure = accuracy_figure({"_hidden": results, "$2$": results, r"x$\foo$": results})
+    (legend,) = figure.legends
+    assert [text.get_text() for text in legend.get_texts()] == ["_hidden", "$2$", r"x$\foo$"]
+    save_figure(figure, tmp_path / "f.png")
+    save_figure(accuracy_figure({r"x$\foo$": results}), tmp_path / "g.PNG")
+
+
+def test_the_envelope_of_a_grid_passes_its_points(on_grid: Results) -> None:
+    (axes,) = accuracy_figure({"grid": on_grid}, envelope=True).axes
+    assert axes.lines[-1].get_xdata().tolist() == [0.2, 0.625]
+
+
 def test_other_endings_are_refused(results: Results, tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"f\.bmp: must end with \.png, \.pdf, \.svg"):
+    with pytest.raises(ValueError, match=r"must end in \.png or \.pdf or \.svg, not '\.bmp'"):
         save_figure(accuracy_figure({"one": results}), tmp_path / "f.bmp")
     assert list(tmp_path.iterdir()) == []

@@ -1,7 +1,9 @@
 """Journals and tables, ours and those of the field as they are in the wild."""
 
+import io
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -72,7 +74,7 @@ def test_other_columns_in_any_order_are_left_out(tmp_path: Path) -> None:
 def test_predictions_have_no_radii(tmp_path: Path) -> None:
     content = "idx\tlabel\tpredict\tcorrect\ttime\n0\t3\t3\t1\t1.5\n2\t3\t-1\t0\t1.5\n"
     results = read_results(write(tmp_path, content))
-    assert not results.has_radii
+    assert not results.certifies
     assert results.correct.tolist() == [True, False]
 
 
@@ -100,6 +102,14 @@ def test_a_last_line_that_was_cut_off_never_gives_another_certificate(
         assert run.results.radius.tolist() == [0.5, 0.5]
 
 
+def test_a_torn_radius_is_no_radius(tmp_path: Path) -> None:
+    header = "idx\tlabel\tpredict\tcorrect\ttime\tradius\n"
+    rows = "0\t3\t3\t1\t1.5\t0.5\n2\t3\t3\t1\t1.5\t7.63"  # of 7.63e-05
+    run = read_run(write(tmp_path, header + rows))
+    assert run.results.radius.tolist() == [0.5]
+    assert run.remarks == ("line 3, the last, is cut off and left out",)
+
+
 def test_a_running_count_in_the_column_correct_is_found(tmp_path: Path) -> None:
     rows = [
         "0\t3\t3\t0.5\t1\t1\n",
@@ -114,6 +124,8 @@ def test_a_running_count_in_the_column_correct_is_found(tmp_path: Path) -> None:
     )
     later = read_run(write(tmp_path, HEADER + "".join(rows[1:])))  # begun before this part
     assert "is a running count" in later.remarks[0]
+    never = read_run(write(tmp_path, HEADER + ROW.replace("\t1\t1.5", "\t0\t1.5") + rows[1]))
+    assert "is not predict = label" in never.remarks[0]
 
 
 def test_what_else_stands_in_the_column_correct_is_said(tmp_path: Path) -> None:
@@ -195,6 +207,8 @@ def test_a_journal_of_a_running_job(tmp_path: Path) -> None:
     lines = journal(records()[::-1])
     run = read_run(write(tmp_path, lines + lines[:50], "r.jsonl"))
     assert run.lines.tolist() == [2, 1]
+    whole = read_run(write(tmp_path, lines[:-1], "r.jsonl"))
+    assert (len(whole.results), whole.remarks) == (2, ())
     assert run.remarks == ("line 3, the last, is cut off and left out",)
 
 
@@ -232,7 +246,7 @@ def test_our_predictions_are_read_from_table_and_journal(tmp_path: Path) -> None
         write(tmp_path, journal(lines), "r.jsonl"),
     ):
         results = read_results(path)
-        assert not results.has_radii
+        assert not results.certifies
         assert results.correct.tolist() == [True]
 
 
@@ -265,6 +279,35 @@ def test_broken_galleries_are_named(tmp_path: Path) -> None:
     path = write(tmp_path, "no archive", "r.images.npz")
     with pytest.raises(ValueError, match=r"r\.images\.npz: not the images of a run"):
         read_gallery(path)
-    np.savez(path, index=np.zeros(1))
-    with pytest.raises(ValueError, match=r"r\.images\.npz: not the images of a run"):
+    whole = io.BytesIO()
+    np.savez(whole, index=np.zeros(1))
+    array = io.BytesIO()
+    np.save(array, np.zeros(1))
+    for content in (whole.getvalue(), whole.getvalue()[:50], array.getvalue(), b"PK\x03\x04x"):
+        path.write_bytes(content)
+        with pytest.raises(ValueError, match=r"r\.images\.npz: not the images of a run"):
+            read_gallery(path)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"index": np.int64(0)},
+        {"original": np.zeros((1, 3, 2, 2))},
+        {"noisy": np.zeros((1, 5, 2, 2), np.uint8)},
+        {"purified": np.zeros((2, 3, 2, 2), np.uint8)},
+        {"copies": np.zeros((1, 3, 2, 2), np.uint8)},
+    ],
+)
+def test_galleries_of_other_shapes_are_refused(tmp_path: Path, change: dict[str, Any]) -> None:
+    arrays: dict[str, Any] = {
+        "index": np.zeros(1, int),
+        "copies": np.zeros((1, 2, 3, 2, 2), np.uint8),
+    }
+    arrays |= dict.fromkeys(("original", "noisy", "purified"), np.zeros((1, 3, 2, 2), np.uint8))
+    path = tmp_path / "r.images.npz"
+    np.savez(path, **arrays)
+    assert len(read_gallery(path)) == 1
+    np.savez(path, **arrays | change)
+    with pytest.raises(ValueError, match="other types or shapes"):
         read_gallery(path)

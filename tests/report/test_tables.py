@@ -13,6 +13,7 @@ from diffsmooth.report.tables import (
     accuracy_table,
     bound_table,
     comparison_remarks,
+    envelope_table,
     interval_table,
     long_table,
     paired_table,
@@ -40,10 +41,37 @@ def test_the_best_of_a_column_is_marked_ties_and_all(results: Results) -> None:
 def test_the_envelope_names_its_runs(results: Results) -> None:
     short = replace(results, prediction=np.zeros(10, dtype=int), radius=np.full(10, 0.3))
     runs = [named("long", results), named("short", short)]
-    table = accuracy_table(runs, np.array([0.25, 0.5, 1.0]), 2, envelope=True)
-    assert table.text.loc["upper envelope"].tolist() == ["1.00", "0.50", "n/a", "", "", ""]
-    assert table.text.loc["best run"].tolist() == ["short", "long", "n/a", "", "", ""]
-    assert not table.best.loc[["upper envelope", "best run"]].to_numpy().any()
+    table = envelope_table(runs, np.array([0.25, 0.5, 0.95, 1.0]), 2)
+    assert table.loc["certified accuracy"].tolist() == ["1.00", "0.50", "0.00", "n/a"]
+    assert table.loc["best run"].tolist() == ["short", "long", "n/a", "n/a"]
+
+
+def test_what_certifies_nothing_or_is_a_lower_bound_never_wins(
+    results: Results, on_grid: Results
+) -> None:
+    radii = np.array([0.0, 0.2, 0.95])
+    sure = replace(results, prediction=np.zeros(10, dtype=int))
+    predicted = named("p", replace(sure, radius=np.zeros(10), max_radius=0.0, certifies=False))
+    tolerant = named("t", replace(sure, tolerance=0.05, radius=results.radius + 0.05))
+    stopped = named("s", replace(on_grid, alpha=0.0001, stopped_for=0.001))
+    fixed = named("f", results)
+    for other in (predicted, tolerant, stopped):
+        runs = [other, fixed]
+        assert accuracy_table(runs, radii).best.to_numpy()[:, :3].tolist() == [
+            [False, False, False], [True, True, False],
+        ]  # fmt: skip
+        assert envelope_table(runs, radii).loc["best run"].tolist() == ["f", "f", "n/a"]
+        for pair in ((other, fixed), (fixed, other)):
+            assert set(paired_table(*pair, radii).to_numpy().flat) == {"n/a"}
+    twins = [stopped, named("s2", stopped.results)]
+    assert accuracy_table(twins, radii).text.loc["s"].tolist()[:2] == ["n/a", ">= 0.800"]
+    assert accuracy_table(twins, radii).text.loc["s", "abstained"] == "<= 0.100"
+    assert envelope_table(twins, radii).loc["best run"].tolist() == ["n/a", "s", "n/a"]
+    assert paired_table(*twins, radii).loc["0.20"].tolist()[0] == "+0.000"
+    with pytest.raises(ValueError, match="no run can be compared"):
+        envelope_table([predicted], radii)
+    remarks = comparison_remarks([stopped, fixed])
+    assert any("stopped early for alpha 0.001" in remark for remark in remarks)
 
 
 def test_a_grid_is_compared_at_its_radii_only(results: Results, on_grid: Results) -> None:
@@ -60,7 +88,7 @@ def test_a_grid_is_compared_at_its_radii_only(results: Results, on_grid: Results
 
 
 def test_predictions_have_an_accuracy_and_no_average(results: Results) -> None:
-    predictions = replace(results, radius=np.zeros(10), max_radius=0.0)
+    predictions = replace(results, radius=np.zeros(10), max_radius=0.0, certifies=False)
     runs = [named("certified", results), named("predicted", predictions)]
     table = accuracy_table(runs, np.array([0.0, 0.5])).text
     assert table.loc["predicted"].tolist() == ["0.900", "n/a", "n/a", "0.100", "10"]
@@ -144,8 +172,14 @@ def test_runs_of_different_data_are_refused(results: Results) -> None:
         ValueError, match=r"b\.txt, line 6: image 4 has label 7, but on line 6 of a\.txt it has 0"
     ):
         check_same_data([first, other])
-    elsewhere = replace(results, index=results.index + 100, label=label)
-    check_same_data([first, named("b", elsewhere)])
+    elsewhere = named("e", replace(results, index=results.index + 100, label=label))
+    check_same_data([first, elsewhere])
+    with pytest.raises(ValueError, match=r"b\.txt, line 6: image 4 has label 7"):
+        check_same_data([elsewhere, first, other])
+    train = replace(first, identity={"dataset": "cifar10", "split": "train"})
+    test = replace(first, identity={"dataset": "cifar10", "split": "test"})
+    with pytest.raises(ValueError, match=r"is of cifar10 test, but .* is of cifar10 train"):
+        check_same_data([train, test])
 
 
 def test_only_the_same_images_are_paired(results: Results) -> None:

@@ -10,7 +10,7 @@ from tensorboard.plugins.custom_scalar import layout_pb2
 from tensorboard.plugins.hparams import plugin_data_pb2
 
 from diffsmooth.report.gallery import GalleryImage
-from diffsmooth.report.tensorboard import CURVE, HIGH, LOW, write_run
+from diffsmooth.report.tensorboard import CURVE, HIGH, LOW, folder_name, write_run
 from diffsmooth.stats import Results
 
 
@@ -28,8 +28,12 @@ def test_the_curve_the_figure_the_settings_and_the_images(results: Results, tmp_
         gallery=gallery,
         identity={"sigma": 0.5, "m": 5, "dataset": "cifar10"},
     )
+    foreign = tmp_path / "events.out.tfevents.1.of.a.training"
+    foreign.write_bytes(b"")
     for _ in range(2):  # showing a run again replaces what was shown
         write_run(tmp_path, run, "text")
+    assert foreign.exists()
+    assert len(list(tmp_path.iterdir())) == 2
     assert not [path for path in tmp_path.iterdir() if path.is_dir()]  # not another run
     events = events_of(tmp_path)
     curve = {event.step: event.value for event in events.Scalars(CURVE)}
@@ -69,8 +73,15 @@ def test_a_grid_at_its_points(on_grid: Results, tmp_path: Path) -> None:
     assert "average certified radius (a lower bound)" in events.Tags()["scalars"]
 
 
+def test_folders_have_names_of_letters_and_digits() -> None:
+    names = ["noise_0.25/sigma_0.50", "..", "a b$", "sigma'"]
+    assert [folder_name(name) for name in names] == [
+        "noise_0.25_sigma_0.50", "run", "a_b_", "sigma_",
+    ]  # fmt: skip
+
+
 def test_predictions_have_no_average(results: Results, tmp_path: Path) -> None:
-    write_run(tmp_path, named("p", replace(results, max_radius=0.0)), "text")
+    write_run(tmp_path, named("p", replace(results, max_radius=0.0, certifies=False)), "text")
     scalars = events_of(tmp_path).Tags()["scalars"]
     assert "certified accuracy at 0" in scalars
     assert not [tag for tag in scalars if "average" in tag]

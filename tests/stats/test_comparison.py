@@ -76,7 +76,7 @@ def test_the_bootstrap_agrees_with_the_normal_interval() -> None:
 
 
 def test_the_bootstrap_of_what_does_not_vary() -> None:
-    assert average_radius_interval(of([0.5])) == (0.5, 0.5)
+    assert all(map(math.isnan, average_radius_interval(of([0.5]))))  # one image tells nothing
     assert average_radius_interval(of([0.5] * 9)) == (0.5, 0.5)
     assert average_radius_interval(of([0.5] * 9, prediction=1)) == (0.0, 0.0)
     with pytest.raises(ValueError, match="no images"):

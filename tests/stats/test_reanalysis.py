@@ -69,18 +69,23 @@ def test_images_without_votes_stay_without(plan: Plan) -> None:
     assert (again.status, again.radius, again.alpha) == ("failed", 0.0, 0.05)
 
 
-def test_skipped_images_stay_skipped() -> None:
-    plan = GroupSequential(10, 1000, label_aware=True)
-    again = reanalyse(play(plan, 0.9, label=2), 0.05)
+@pytest.mark.parametrize(("n", "first_look"), [(1000, 100), (80, 20), (50, 2), (1000, 1000)])
+def test_skipped_images_stay_skipped(n: int, first_look: int) -> None:
+    plan = GroupSequential(10, n, first_look=first_look, label_aware=True)
+    again = reanalyse(play(plan, 0.9, label=2), 0.05, first_look)
     assert (again.status, again.prediction, again.radius) == ("skipped", -1, 0.0)
+    assert again.max_radius == replace(plan, alpha=0.05).nothing(0.5).max_radius
 
 
 def test_votes_that_do_not_give_the_certificates_bound_are_refused() -> None:
     certificate = play(FixedSampleSize(10, 100), 0.9)
     with pytest.raises(ValueError, match="they are not of the plan fixed"):
         reanalyse(replace(certificate, p_lower=0.95), 0.01)
+    with pytest.raises(ValueError, match="not those that were counted"):
+        reanalyse(replace(certificate, looks=(Look(100, 99),)), 0.01)
+    successes = certificate.looks[0].successes
     with pytest.raises(ValueError, match="looks at other votes"):
-        reanalyse(replace(certificate, looks=(Look(50, 49),)), 0.01)
+        reanalyse(replace(certificate, looks=(Look(99, successes),)), 0.01)
     with pytest.raises(ValueError, match="plan 'new' is not known"):
         reanalyse(replace(certificate, plan="new"), 0.01)
     with pytest.raises(ValueError, match="alpha must be in"):

@@ -1,4 +1,5 @@
 import json
+import math
 
 import numpy as np
 import pytest
@@ -6,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import norm
 
-from diffsmooth.stats import FixedSampleSize, GroupSequential, ImageRecord, Results
+from diffsmooth.stats import ABSTAIN, FixedSampleSize, GroupSequential, ImageRecord, Results
 from diffsmooth.stats.results import CERTIFY_COLUMNS, PREDICT_COLUMNS, to_tsv
 
 
@@ -97,3 +98,53 @@ def test_records_of_different_plans_are_not_one_run() -> None:
     other = ImageRecord(9, 1, 1.0, FixedSampleSize(n0=10, n=200).nothing(0.5))
     with pytest.raises(ValueError, match="different plans"):
         Results.from_records([make_record(5, 2, 100), other])
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("index", -1, "index is -1"),
+        ("index", 10**30, "index is 1000"),
+        ("label", -1, "label is -1"),
+        ("label", 2.0, "label is 2.0"),
+        ("prediction", -2, "prediction is -2"),
+        ("prediction", True, "prediction is True"),
+        ("prediction", -1, "prediction is -1, but status certified"),
+        ("radius", math.nan, "radius is nan"),
+        ("radius", math.inf, "radius is inf"),
+        ("radius", None, "radius is None"),
+        ("radius", "0.5", "radius is '0.5'"),
+        ("radius", -0.5, "radius is -0.5"),
+        ("radius", 1e9, "radius is 1000000000.0"),
+        ("status", "abstained", "prediction is 0, but status abstained"),
+        ("status", "answered", "but status answered"),
+        ("status", "lucky", "status is 'lucky'"),
+        ("alpha", 2, "alpha is 2"),
+        ("sigma", [1], r"sigma is \[1\]"),
+        ("seconds", -1.0, "seconds is -1.0"),
+        ("grid", [0.25, math.nan], "grid is nan"),
+        ("grid", 3, "not a journal line"),
+    ],
+)
+def test_lines_that_no_run_can_have_written_are_refused(
+    name: str, value: object, message: str
+) -> None:
+    run = FixedSampleSize(n0=1, n=100).start(0.5, 2)
+    run.update(np.array([1, 0]))
+    run.update(np.array([99, 1]))
+    line = ImageRecord(3, 0, 1.0, run.certificate).to_json()
+    assert ImageRecord.from_json(line).certificate == run.certificate
+    fields = json.loads(line)
+    with pytest.raises(ValueError, match=message):
+        ImageRecord.from_json(json.dumps(fields | {name: value}))
+
+
+def test_abstaining_is_never_correct() -> None:
+    results = Results(
+        index=np.arange(2),
+        label=np.array([0, -1]),
+        prediction=np.array([0, ABSTAIN]),
+        radius=np.zeros(2),
+        seconds=np.ones(2),
+    )
+    assert results.correct.tolist() == [True, False]

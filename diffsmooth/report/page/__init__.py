@@ -16,16 +16,18 @@ from diffsmooth.report.page.manifests import manifest_tables
 from diffsmooth.report.page.overview import accuracy_table, run_facts
 from diffsmooth.report.page.pictures import gallery
 from diffsmooth.report.runs import Run
+from diffsmooth.report.writers import Section
 
 __all__ = ["html_page"]
 
 
-def html_page(runs: Sequence[Run], radii: np.ndarray) -> str:
+def html_page(runs: Sequence[Run], radii: np.ndarray, sections: Sequence[Section] = ()) -> str:
     """The page that `diffsmooth report --html` writes.
 
     Args:
         runs: at least one, with at least one image each.
         radii: float64 (R,), R >= 1, of the table, ascending; l2, in [0, 1] pixel units.
+        sections: more tables, shown below that one.
 
     Returns:
         A whole HTML document in ASCII or UTF-8 text. Its size does not grow with the number of
@@ -50,6 +52,7 @@ def html_page(runs: Sequence[Run], radii: np.ndarray) -> str:
         runs=[run_facts(run) for run in runs],
         curve=accuracy_curve(runs, radii),
         table=accuracy_table(runs, radii),
+        sections=sections,
         distributions=distributions(runs),
         confusions=[confusion(run) for run in runs],
         galleries=[gallery(run) for run in runs],

@@ -112,7 +112,7 @@ def _line(run: Run, points: np.ndarray, x: Axis, y: Axis) -> Line:
     height, low, high = (
         100 - y.places(values)[measured] for values in (accuracy, interval[:, 0], interval[:, 1])
     )
-    single = bool(results.grid) or not results.has_radii
+    single = bool(results.grid) or not results.certifies
     heights: list[float | None] = [None] * len(points)
     for i, value in zip(measured, height, strict=True):
         heights[i] = round(float(value), 3)

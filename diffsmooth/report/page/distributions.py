@@ -109,7 +109,7 @@ def distributions(runs: Sequence[Run]) -> list[Distribution]:
 
 def _radii(run: Run) -> _Values:
     results = run.results
-    if not results.has_radii:
+    if not results.certifies:
         return _Values(np.zeros(0), np.zeros(0, bool), "n/a: predictions have no radii")
     certified = results.prediction != ABSTAIN
     return _Values(results.radius[certified], ~results.correct[certified], "none certified")

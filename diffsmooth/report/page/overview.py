@@ -9,9 +9,11 @@ import numpy as np
 
 from diffsmooth.report.page.text import short_number, short_radius
 from diffsmooth.report.runs import Run
+from diffsmooth.report.tables import best_cells
 from diffsmooth.report.text import (
     MISSING,
     abstention_rate,
+    accuracy_text,
     average_text,
     number_text,
     remarks_on,
@@ -69,7 +71,7 @@ class Cell:
         text: "n/a" where not measured.
         interval: below it, or "".
         value: to sort by; None where not measured.
-        best: whether no run has more.
+        best: whether it is the best of its column, see `best_cells`.
     """
 
     text: str
@@ -104,7 +106,7 @@ def accuracy_table(runs: Sequence[Run], radii: np.ndarray) -> Table:
         accuracy = certified_accuracy(results, radii)
         interval = certified_accuracy_interval(results, radii)
         row = [
-            _share(value, f"[{low:.3f}, {high:.3f}]")
+            _share(value, f"[{low:.3f}, {high:.3f}]", accuracy_text(results, value))
             for value, (low, high) in zip(accuracy, interval, strict=True)
         ]
         average = Cell(average_text(results), value=average_certified_radius(results))
@@ -112,15 +114,16 @@ def accuracy_table(runs: Sequence[Run], radii: np.ndarray) -> Table:
         rows.append(
             [*row, _share(abstention_rate(results)), Cell(f"{len(results)}", "", len(results))]
         )
-    for column in list(zip(*rows, strict=True))[:-2] if len(runs) > 1 else ():
-        known = [cell.value for cell in column if cell.value is not None]
-        for cell in column:
-            cell.best = bool(known) and cell.value == max(known)
+    for row, best in zip(rows, best_cells(runs, radii), strict=True):
+        for cell, is_best in zip(row, best, strict=False):
+            cell.best = bool(is_best)
     remarks = []
     if len({run.results.index.tobytes() for run in runs}) > 1:
         remarks.append("the runs are not on the same images")
     return Table([short_radius(radius) for radius in radii], rows, remarks)
 
 
-def _share(share: float, interval: str = "") -> Cell:
-    return Cell(MISSING) if math.isnan(share) else Cell(number_text(share), interval, share)
+def _share(share: float, interval: str = "", text: str = "") -> Cell:
+    if math.isnan(share):
+        return Cell(MISSING)
+    return Cell(text or number_text(share), interval, share)

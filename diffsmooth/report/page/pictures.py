@@ -74,7 +74,7 @@ def _card(run: Run, image: GalleryImage, row: int, names: dict[int, str]) -> Car
     results = run.results
     label, prediction = int(results.label[row]), int(results.prediction[row])
     status = "" if results.status is None else str(results.status[row])
-    radius = float(results.radius[row]) if results.has_radii else None
+    radius = float(results.radius[row]) if results.certifies else None
     facts = []
     if radius is not None:
         facts.append(("radius", short_radius(radius)))

@@ -21,6 +21,7 @@ from diffsmooth.report.text import (
 )
 from diffsmooth.stats import (
     average_certified_radius,
+    average_radius_interval,
     certified_accuracy,
     certified_accuracy_interval,
 )
@@ -109,8 +110,7 @@ def accuracy_table(runs: Sequence[Run], radii: np.ndarray) -> Table:
             _share(value, f"[{low:.3f}, {high:.3f}]", accuracy_text(results, value))
             for value, (low, high) in zip(accuracy, interval, strict=True)
         ]
-        average = Cell(average_text(results), value=average_certified_radius(results))
-        row.append(average if shows_average(run, runs) else Cell(MISSING))
+        row.append(_average(run) if shows_average(run, runs) else Cell(MISSING))
         rows.append(
             [*row, _share(abstention_rate(results)), Cell(f"{len(results)}", "", len(results))]
         )
@@ -121,6 +121,14 @@ def accuracy_table(runs: Sequence[Run], radii: np.ndarray) -> Table:
     if len({run.results.index.tobytes() for run in runs}) > 1:
         remarks.append("the runs are not on the same images")
     return Table([short_radius(radius) for radius in radii], rows, remarks)
+
+
+def _average(run: Run) -> Cell:
+    results, interval = run.results, ""
+    if not results.understates and len(results) > 1:
+        low, high = average_radius_interval(results)
+        interval = f"[{low:.3f}, {high:.3f}]"
+    return Cell(average_text(results), interval, average_certified_radius(results))
 
 
 def _share(share: float, interval: str = "", text: str = "") -> Cell:

@@ -17,7 +17,7 @@ from diffsmooth.cli.sanity import check_sanity, evenly_spaced
 from diffsmooth.cli.tune_options import TuneOptions, add_tune_options
 from diffsmooth.lit.data import ImageSet, load_images
 from diffsmooth.lit.data.module import hold_out
-from diffsmooth.lit.data.sources import KNOWN, has_train_split
+from diffsmooth.lit.data.sources import KNOWN, has_test_split, has_train_split
 from diffsmooth.lit.progress import QUIET_INTERVAL
 from diffsmooth.models import LocalSmoothing
 from diffsmooth.models.engine import Task
@@ -99,7 +99,12 @@ def training_images(options: TuneOptions, side: int | None) -> ImageSet:
             "name fashion_mnist, cifar10 or imagenet, or a folder with train.npz and test.npz, or "
             "train/ and test/, in it"
         )
-    return load_images(options.dataset, options.data_root, "train", side)
+    images = load_images(options.dataset, options.data_root, "train", side)
+    if options.dataset not in KNOWN and has_test_split(options.dataset):
+        test = load_images(options.dataset, options.data_root, "test", side)
+        if test.fingerprint() == images.fingerprint():
+            raise ValueError(f"{options.dataset}: its training images are its test images")
+    return images
 
 
 def choose(options: TuneOptions) -> Chosen:

@@ -1,6 +1,7 @@
 """`diffsmooth tune` from end to end, with tiny networks."""
 
 import json
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -258,6 +259,17 @@ def test_the_votes_that_a_refused_radius_takes_do_suffice(
     with pytest.raises(SystemExit):
         tune.main(words("--radius", "9"))
     assert "no number of votes will do, or a smaller --radius" in capsys.readouterr().err
+
+
+def test_test_images_by_another_name_are_refused(
+    words: Command, tmp_path: Path, data: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copy(data / "train.npz", data / "test.npz")
+    with pytest.raises(SystemExit) as stopped:
+        tune.main(words(dataset=str(data)))
+    assert stopped.value.code == 2
+    assert "its training images are its test images" in capsys.readouterr().err
+    assert written(tmp_path) == []
 
 
 def test_data_without_training_images_of_their_own_are_refused(

@@ -6,6 +6,7 @@ import numpy as np
 import torch
 
 from diffsmooth.cli.job import Job
+from diffsmooth.cli.sanity import evenly_spaced
 from diffsmooth.models.noise import Votes, noise_source
 from diffsmooth.report.gallery import GalleryImage, to_bytes
 from diffsmooth.stats import ABSTAIN, ImageRecord
@@ -33,7 +34,7 @@ def choose_images(records: Sequence[ImageRecord], count: int) -> list[int]:
     chosen = [
         group[place]
         for group, share in zip(groups, shares, strict=True)
-        for place in np.linspace(0, len(group) - 1, share).round().astype(int)
+        for place in evenly_spaced(len(group), share)
     ]
     return sorted(chosen)
 

@@ -11,7 +11,6 @@ from diffsmooth.cli.errors import OneLineParser, user_errors
 from diffsmooth.cli.output_checks import check_ending, check_folder
 from diffsmooth.report.at_alpha import at_alpha
 from diffsmooth.report.figures import ENDINGS, accuracy_figure, figure_bytes
-from diffsmooth.report.files import write_whole
 from diffsmooth.report.page import html_page
 from diffsmooth.report.radii import usual_radii
 from diffsmooth.report.read import files_of, read_run, run_name
@@ -29,6 +28,7 @@ from diffsmooth.report.tables import (
 from diffsmooth.report.tensorboard import folder_name, write_run
 from diffsmooth.report.writers import Section, as_latex, as_markdown, as_text
 from diffsmooth.stats.bounds import check_alpha
+from diffsmooth.whole_file import write_whole
 
 WRITERS = {".txt": as_text, ".md": as_markdown, ".tex": as_latex}
 NUMBERS = ".csv"
@@ -84,7 +84,8 @@ def main(args: list[str] | None = None, prog: str = "diffsmooth report") -> None
             write_whole(path, content)
         if namespace.tensorboard:
             for run in runs:
-                own = as_text(_sections([run], radii, namespace)[:1], comparison_remarks([run]))
+                first = _accuracy_section([run], radii, namespace.decimals)
+                own = as_text([first], comparison_remarks([run]))
                 write_run(Path(namespace.tensorboard, folder_name(run.name)), run, own)
     # Last: who reads a few lines only, and closes the pipe, has the files all the same.
     print(as_text(sections, remarks), end="")
@@ -174,14 +175,8 @@ def _contents(
 def _sections(runs: list[Run], radii: np.ndarray, namespace: Any) -> list[Section]:
     """The tables that were asked for; the first two are always there."""
     decimals, first = namespace.decimals, runs[0]
-    table = accuracy_table(runs, radii, decimals)
-    units = "l2, in [0, 1] pixel units"
     sections = [
-        Section(
-            f"Certified accuracy by radius ({units}); ACR: average certified radius",
-            table.text,
-            table.best,
-        ),
+        _accuracy_section(runs, radii, decimals),
         Section(
             "95 % intervals across images (accuracy: Clopper-Pearson, ACR: bootstrap)",
             interval_table(runs, radii, decimals),
@@ -209,3 +204,10 @@ def _sections(runs: list[Run], radii: np.ndarray, namespace: Any) -> list[Sectio
                 )
             )
     return sections
+
+
+def _accuracy_section(runs: list[Run], radii: np.ndarray, decimals: int) -> Section:
+    title = (
+        "Certified accuracy by radius (l2, in [0, 1] pixel units); ACR: average certified radius"
+    )
+    return Section(title, *accuracy_table(runs, radii, decimals))

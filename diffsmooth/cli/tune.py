@@ -28,10 +28,10 @@ from diffsmooth.models.precision import fix_numerics, resolve_precision
 from diffsmooth.models.sweep import Sweep, certify_settings
 from diffsmooth.models.vote_function import VoteFunction
 from diffsmooth.report.figures import save_figure
-from diffsmooth.report.files import write_whole
 from diffsmooth.report.sweep_figure import sweep_figure
 from diffsmooth.report.sweep_table import SweepOutcome, judge, sweep_frame, sweep_text
 from diffsmooth.stats import Certificate, ImageRecord, Results
+from diffsmooth.whole_file import write_whole
 
 DESCRIPTION = """Chooses the local smoothing (sigma_local and m) by certified accuracy at a radius,
 on training images that the classifier's training held out, with few votes an image. Test images are

@@ -14,6 +14,7 @@ from diffsmooth.lit.identity import RunIdentity
 from diffsmooth.lit.journal import merge_records, read_journal
 from diffsmooth.stats import ImageRecord
 from diffsmooth.stats.results import to_tsv
+from diffsmooth.whole_file import whole_file
 
 
 class OutputError(ValueError):
@@ -261,13 +262,7 @@ class Outputs:
 
 
 def _write(path: Path, text: str) -> None:
-    partial = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        with open(partial, "w") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(partial, path)
-    except OSError:
-        partial.unlink(missing_ok=True)
-        raise
+    with whole_file(path) as partial, open(partial, "w") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())

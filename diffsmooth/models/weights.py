@@ -2,7 +2,6 @@
 
 import argparse
 import io
-import os
 import pickletools
 import re
 import warnings
@@ -16,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from diffsmooth.models.dataset_info import DatasetInfo
+from diffsmooth.whole_file import whole_file
 
 METADATA_KEY = "diffsmooth"
 
@@ -258,12 +258,8 @@ def _classifier_file(arch: str, state_dict: dict[str, Tensor], epoch: int) -> di
 
 def _write(path: Path, content: Any) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
+    with whole_file(path) as partial:
         torch.save(content, partial)
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def load_weights(model: nn.Module, checkpoint: Checkpoint) -> None:

@@ -2,8 +2,9 @@
 
 from dataclasses import replace
 
+from diffsmooth.report.read import results_of
 from diffsmooth.report.runs import Run
-from diffsmooth.stats import Results, reanalyse
+from diffsmooth.stats import reanalyse
 
 
 def at_alpha(run: Run, alpha: float) -> Run:
@@ -33,10 +34,7 @@ def at_alpha(run: Run, alpha: float) -> Run:
         f"at alpha {alpha:g}, from the votes that were cast for alpha {made_for:g}; what more "
         "votes would give cannot be told from these"
     )
-    try:
-        results = Results.from_records(records)
-    except ValueError as error:
-        raise ValueError(f"{run.path}: {error}") from error
+    results = results_of(records, run.path)
     if results.understates and alpha != made_for:
         results = replace(results, stopped_for=made_for)
     return replace(

@@ -11,14 +11,15 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.container import ErrorbarContainer
 from matplotlib.figure import Figure
 
-from diffsmooth.report.files import write_whole
 from diffsmooth.report.radii import top_radius
+from diffsmooth.report.text import is_comparable
 from diffsmooth.stats import (
     Results,
     certified_accuracy,
     certified_accuracy_interval,
     upper_envelope,
 )
+from diffsmooth.whole_file import write_whole
 
 DPI = 150
 STYLES = ("-", "--", "-.", ":")  # so that the lines differ in grey, too
@@ -35,6 +36,9 @@ def accuracy_figure(runs: Mapping[str, Results], envelope: bool = False) -> Figu
     Args:
         runs: results by the run's name; at least one.
         envelope: adds the best accuracy at each radius, as a broad grey line behind the others.
+
+    Raises:
+        ValueError: an envelope of runs of which none can be compared with the others.
     """
     figure = Figure(figsize=(7.0, 4.2), layout="constrained")
     FigureCanvasAgg(figure)
@@ -65,8 +69,8 @@ def accuracy_figure(runs: Mapping[str, Results], envelope: bool = False) -> Figu
     if envelope:
         radii = np.linspace(0.0, right, 201)
         radii = np.unique(np.concatenate([radii, *(r.grid for r in runs.values())]))
-        able = [r for r in runs.values() if r.certifies and not r.understates_accuracy]
-        best = upper_envelope(able or list(runs.values()), radii).accuracy
+        able = [r for r in runs.values() if is_comparable(r, list(runs.values()))]
+        best = upper_envelope(able, radii).accuracy
         known = ~np.isnan(best)
         handles += axes.plot(
             radii[known], best[known], drawstyle="steps-pre", color="0.8", linewidth=5, zorder=0,

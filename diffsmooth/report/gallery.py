@@ -9,7 +9,7 @@ from zipfile import BadZipFile
 
 import numpy as np
 
-from diffsmooth.report.files import write_whole
+from diffsmooth.whole_file import write_whole
 
 FIELDS = ("index", "original", "noisy", "purified", "copies")
 

@@ -1,6 +1,7 @@
 """A run from a file: a journal, or a table of ours or of the field's, with what lies beside it."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -38,7 +39,7 @@ def read_run(path: Path | str, name: str | None = None) -> Run:
     gallery = tuple(read_gallery(images)) if images.is_file() else ()
     if path == journal:
         records, lines, remarks = _read_journal(path)
-        results = _results_of(records, path)
+        results = results_of(records, path)
     else:
         records = ()
         results, lines, remarks = read_table(path)
@@ -117,7 +118,8 @@ def _read_journal(path: Path) -> _Journal:
     return _Journal(tuple(records[i] for i in order), order + 1, remarks)
 
 
-def _results_of(records: tuple[ImageRecord, ...], path: Path) -> Results:
+def results_of(records: Sequence[ImageRecord], path: Path) -> Results:
+    """Results of one run's records; an error names `path`."""
     try:
         return Results.from_records(records)
     except ValueError as error:
@@ -127,7 +129,7 @@ def _results_of(records: tuple[ImageRecord, ...], path: Path) -> Results:
 def _check_same(
     table: Results, path: Path, records: tuple[ImageRecord, ...], journal: Path
 ) -> Results:
-    known = _results_of(records, journal)
+    known = results_of(records, journal)
     same = len(known) == len(table) and all(
         np.array_equal(getattr(known, name), getattr(table, name))
         for name in ("index", "label", "prediction")

@@ -77,11 +77,12 @@ def best_cells(runs: Sequence[Run], radii: np.ndarray) -> np.ndarray:
         see `is_comparable`; nor is a lower bound of an average.
     """
     values = np.full((len(runs), len(radii) + 1), np.nan)
-    for row, run in zip(values, runs, strict=True):
-        if is_comparable(run, runs):
-            row[:-1] = certified_accuracy(run.results, radii)
-            if not run.results.understates:
-                row[-1] = average_certified_radius(run.results)
+    all_results = [run.results for run in runs]
+    for row, results in zip(values, all_results, strict=True):
+        if is_comparable(results, all_results):
+            row[:-1] = certified_accuracy(results, radii)
+            if not results.understates:
+                row[-1] = average_certified_radius(results)
     highest = np.where(np.isnan(values), 0.0, values).max(axis=0)
     return (values == highest) & (highest > 0) & (len(runs) > 1)
 
@@ -92,7 +93,8 @@ def envelope_table(runs: Sequence[Run], radii: np.ndarray, decimals: int = 3) ->
     Raises:
         ValueError: no run that can be compared with the others.
     """
-    able = [run for run in runs if is_comparable(run, runs)]
+    all_results = [run.results for run in runs]
+    able = [run for run in runs if is_comparable(run.results, all_results)]
     if not able:
         raise ValueError("envelope: no run can be compared with the others")
     found = upper_envelope([run.results for run in able], radii)
@@ -147,7 +149,8 @@ def paired_table(first: Run, second: Run, radii: np.ndarray, decimals: int = 3) 
     Raises:
         ValueError: other images.
     """
-    able = all(is_comparable(run, (first, second)) for run in (first, second))
+    both = first.results, second.results
+    able = all(is_comparable(results, both) for results in both)
     rows = {}
     for radius in radii:
         found = paired_difference(first.results, second.results, float(radius))

@@ -62,23 +62,21 @@ def abstained_text(results: Results, decimals: int = 3) -> str:
 
 def shows_average(run: Run, runs: Sequence[Run]) -> bool:
     """Whether a run's average radius can stand beside those of `runs`, without comparing plans."""
-    return run.results.certifies and (_alike(runs) or not run.results.understates)
+    alike = _alike([other.results for other in runs])
+    return run.results.certifies and (alike or not run.results.understates)
 
 
-def is_comparable(run: Run, runs: Sequence[Run]) -> bool:
-    """Whether a run's certified accuracy can be compared with those of `runs`.
+def is_comparable(results: Results, others: Sequence[Results]) -> bool:
+    """Whether the certified accuracy of a run can be compared with those of others, itself too.
 
     Predictions certify nothing, and a lower bound beside another plan would compare the plans.
     """
-    return run.results.certifies and (_alike(runs) or not run.results.understates_accuracy)
+    return results.certifies and (_alike(others) or not results.understates_accuracy)
 
 
-def _alike(runs: Sequence[Run]) -> bool:
+def _alike(runs: Sequence[Results]) -> bool:
     """Whether all runs stopped by the same rule."""
-    rules = {
-        (r.grid, r.tolerance, r.stopped_for, r.alpha if r.stopped_for else None)
-        for r in (run.results for run in runs)
-    }
+    rules = {(r.grid, r.tolerance, r.stopped_for, r.alpha if r.stopped_for else None) for r in runs}
     return len(rules) == 1
 
 

@@ -53,7 +53,7 @@ def test_a_sequential_run_gives_lower_bounds_elsewhere_than_at_its_own(
     assert own.understates_accuracy == (tolerance is not None)
 
 
-def test_images_without_votes_have_the_plan_of_those_with(tmp_path: Path) -> None:
+def test_images_without_votes_have_the_plan_of_those_with() -> None:
     plan = GroupSequential(20, 80, radii=(0.0,), first_look=20, label_aware=True)
     run = run_of(plan, SHARES, label=1, failed=2)
     again = at_alpha(run, 0.05).results

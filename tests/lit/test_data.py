@@ -1,3 +1,4 @@
+import hashlib
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ from torch.utils.data import DataLoader
 
 from diffsmooth.lit.data import ImageDataModule, load_images
 from diffsmooth.lit.data.fashion_mnist import SYSTEM_FOLDER
-from diffsmooth.lit.data.images import DataError
+from diffsmooth.lit.data.images import DataError, image_digest
 from diffsmooth.lit.data.module import hold_out
 
 
@@ -173,6 +174,33 @@ def test_fingerprints_tell_datasets_apart(tmp_path: Path) -> None:
     same = load_images(str(save_npz(tmp_path / "b.npz")))
     other = load_images(str(save_npz(tmp_path / "c.npz", classes=4)))
     assert first.fingerprint() == same.fingerprint() != other.fingerprint()
+
+
+def test_an_image_digest_is_that_of_its_shape_and_values() -> None:
+    values = np.linspace(0, 1, 24, dtype="<f4").reshape(2, 3, 4)
+    image = torch.from_numpy(values)
+    expected = hashlib.sha256(b"(2, 3, 4)" + values.tobytes()).hexdigest()[:16]
+    assert image_digest(image) == expected
+    assert image_digest(image.transpose(1, 2).contiguous().transpose(1, 2)) == image_digest(image)
+    other = image.clone()
+    other[1, 2, 3] = torch.nextafter(other[1, 2, 3], torch.tensor(0.0))
+    assert len({image_digest(x) for x in (image, other, image.view(2, 4, 3))}) == 3
+
+
+def test_content_digests_tell_stored_bytes_apart(tmp_path: Path) -> None:
+    images = load_images(str(save_npz(tmp_path / "a.npz", n=3)))
+    rows = [images.content_digest(i) for i in range(3)]
+    with np.load(tmp_path / "a.npz") as stored:
+        first = np.ascontiguousarray(stored["images"][0].transpose(2, 0, 1))
+    assert rows[0] == hashlib.sha256(first.tobytes()).hexdigest()[:16]
+    assert len(set(rows)) == 3
+    make_folder(tmp_path / "pets", ["cat", "dog"])
+    pets = load_images(str(tmp_path / "pets"))
+    file = tmp_path / "pets" / "dog" / "a.png"
+    assert pets.content_digest(1) == hashlib.sha256(file.read_bytes()).hexdigest()[:16]
+    file.unlink()
+    with pytest.raises(DataError, match="a.png: not a readable image"):
+        pets.content_digest(1)
 
 
 def test_held_out_images_are_a_fixed_partition() -> None:

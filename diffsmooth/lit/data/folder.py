@@ -9,7 +9,7 @@ from torchvision.datasets.folder import default_loader, make_dataset
 from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional as F
 
-from diffsmooth.lit.data.images import DataError, ImageSet, Sample
+from diffsmooth.lit.data.images import DataError, ImageSet, Sample, short_digest
 from diffsmooth.models.dataset_info import DatasetInfo, get_dataset_info
 
 EXTENSIONS = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp")
@@ -55,6 +55,13 @@ class FolderImages(ImageSet):
                 f"{path.parent.name}/{path.name} {path.stat().st_size} {label}\n".encode()
             )
         return digest.hexdigest()
+
+    def content_digest(self, index: int) -> str:
+        path = self.paths[index]
+        try:
+            return short_digest(path.read_bytes())
+        except OSError as error:
+            raise DataError(f"{path}: not a readable image ({error.strerror})") from error
 
 
 def load_imagenet(root: Path, split: str) -> FolderImages:

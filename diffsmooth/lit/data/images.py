@@ -10,9 +10,10 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from diffsmooth.models.dataset_info import DatasetInfo
+from diffsmooth.stats.errors import UserError
 
 
-class DataError(ValueError):
+class DataError(UserError):
     """The data are missing, broken, or not what was asked for."""
 
 
@@ -56,6 +57,32 @@ class ImageSet(Dataset[Sample]):
     def fingerprint(self) -> str:
         """Hex digest that tells whether two datasets hold the same images and labels."""
         raise NotImplementedError
+
+    def content_digest(self, index: int) -> str:
+        """16 hex digits of an image's stored bytes, without decoding them: of its file, or its row.
+
+        Raises:
+            DataError: a file that cannot be read.
+        """
+        raise NotImplementedError
+
+
+def image_digest(image: Tensor) -> str:
+    """16 hex digits of the image that the noise is added to: of its shape and its float32 values.
+
+    Args:
+        image: (C, H, W) in [0, 1].
+    """
+    values = image.detach().to("cpu", torch.float32).contiguous().numpy()
+    return short_digest(str(tuple(values.shape)).encode(), values.astype("<f4", copy=False).data)
+
+
+def short_digest(*parts: bytes | memoryview) -> str:
+    """The first 16 hex digits of the parts' sha256."""
+    digest = hashlib.sha256()
+    for part in parts:
+        digest.update(part)
+    return digest.hexdigest()[:16]
 
 
 class ArrayImages(ImageSet):
@@ -109,6 +136,9 @@ class ArrayImages(ImageSet):
         digest.update(self._images.numpy().tobytes())
         digest.update(self.labels.tobytes())
         return digest.hexdigest()
+
+    def content_digest(self, index: int) -> str:
+        return short_digest(self._images[index].numpy().data)
 
 
 def check_labels(labels: np.ndarray, total: int, source: Path | str) -> None:

@@ -11,6 +11,7 @@ from jsonargparse import ActionYesNo
 from diffsmooth.cli.device import pick_device
 from diffsmooth.cli.errors import USER_ERROR, OneLineParser, show_error, user_errors
 from diffsmooth.cli.examine import ExamineOptions, examine
+from diffsmooth.cli.network_options import add_image_options
 from diffsmooth.cli.self_test import Setting, run_self_test
 from diffsmooth.models.formats import read_checkpoint
 from diffsmooth.models.precision import resolve_precision
@@ -29,7 +30,7 @@ def main(args: list[str] | None = None, prog: str = "diffsmooth doctor") -> None
     add("--compile", action=ActionYesNo, default=False, help="of the self-test: compile networks")
     add("--dataset", type=str | None, default=None,
         help="labelled images to try it on; by default what it was trained on")  # fmt: skip
-    add("--data_root", type=str, default="data", help="folder of a known dataset")
+    add_image_options(parser)
     add("--arch", type=str | None, default=None, help="of a classifier that does not say")
     add("--normalize", type=str, default="auto", help="input layer, where you know it")
     add("--diffusion", type=str | None, default=None, help="diffusion model, for the costs")

@@ -13,6 +13,7 @@ from diffsmooth.cli.networks import (
     check_forward,
     find_diffusion,
     load_diffusion,
+    reading_for,
 )
 from diffsmooth.cli.sanity import (
     MOST_IMAGES,
@@ -21,6 +22,7 @@ from diffsmooth.cli.sanity import (
     with_input_layer,
 )
 from diffsmooth.lit.data import ImageSet, load_images
+from diffsmooth.lit.data.picture import ExifChoice
 from diffsmooth.lit.data.sources import KNOWN
 from diffsmooth.lit.identity import file_sha256
 from diffsmooth.models import (
@@ -51,6 +53,8 @@ class ExamineOptions:
 
     dataset: str | None
     data_root: str
+    image_size: int | None
+    exif: ExifChoice | None
     arch: str | None
     normalize: str
     diffusion: str | None
@@ -90,13 +94,15 @@ def examine(
     if not dataset:
         yield "  accuracy     not measured: name labelled images by --dataset"
         return
-    side = metadata.image_shape[-1] if metadata.image_shape else None
-    images = load_images(dataset, options.data_root, side=side)
+    reading = reading_for(checkpoint, options.image_size, options.exif)
+    images = load_images(dataset, options.data_root, reading=reading)
+    yield from (f"  {line}" for line in images.describe().split("\n"))
     info = metadata.dataset_info or images.info
     check_classifier(checkpoint, info, images)
     layer = metadata.input_layer if options.normalize == "auto" else options.normalize
-    model = classifier_of(checkpoint, info, arch, layer or "none").to(device)
-    check_forward(model, info, checkpoint.path)
+    shape = images.info.image_shape
+    model = classifier_of(checkpoint, info, arch, layer or "none", shape).to(device)
+    check_forward(model, images.info, checkpoint.path)
     if not layer:
         measured = measure_input_layers(model, arch, images, LAYER_SIGMA, "doctor", 0, device)
         layer = max(measured, key=lambda name: measured[name].correct)

@@ -7,13 +7,19 @@ from typing import Any, NamedTuple
 import lightning.pytorch as pl
 
 from diffsmooth.cli.compiling import choose_compile
-from diffsmooth.cli.networks import choose_classifier, load_purifier, show_input_layers
+from diffsmooth.cli.networks import (
+    choose_classifier,
+    load_purifier,
+    reading_for,
+    show_input_layers,
+)
 from diffsmooth.cli.options import SmoothingOptions
 from diffsmooth.cli.output_checks import check_folder
 from diffsmooth.cli.sanity import check_sanity
 from diffsmooth.cli.trainer import build_trainer, threads_a_process
 from diffsmooth.lit.certification import CertificationModule, Work
 from diffsmooth.lit.data import load_images
+from diffsmooth.lit.data.sources import KNOWN
 from diffsmooth.lit.identity import RunIdentity, file_sha256, hardware_name
 from diffsmooth.lit.outputs import OutputError, OutputFiles, Outputs, RunContext
 from diffsmooth.models import LocalSmoothing, SmoothedClassifier
@@ -48,9 +54,8 @@ def build_job(options: SmoothingOptions, command: Purpose, plan: Plan) -> Job:
     precision = resolve_precision(precision, device.type)
     fix_numerics(precision)
     checkpoint = read_checkpoint(options.classifier, options.unsafe_load)
-    shape = checkpoint.metadata.image_shape
-    side = shape[-1] if shape else None
-    images = load_images(options.dataset, options.data_root, options.split, side)
+    reading = reading_for(checkpoint, options.image_size, options.exif)
+    images = load_images(options.dataset, options.data_root, options.split, reading)
     if options.normalize == "auto" and chosen.get("input_layer"):
         options = replace(options, normalize=chosen["input_layer"])
     classifier = choose_classifier(options, options.local_noise_sd, checkpoint, images, device)
@@ -95,6 +100,8 @@ def build_job(options: SmoothingOptions, command: Purpose, plan: Plan) -> Job:
         compile=False,
         noise_source=noise_source(options.noise, device).name,
         hardware=hardware_name(device),
+        image_shape=list(images.info.image_shape),
+        class_names=[] if options.dataset in KNOWN else list(images.info.class_names),
     )
     selection = identity.selection
     if not selection:
@@ -109,6 +116,7 @@ def build_job(options: SmoothingOptions, command: Purpose, plan: Plan) -> Job:
 
     def check() -> None:
         check_folder("logdir", Path(options.logdir))
+        print(images.describe())
         show_input_layers(classifier)
         if options.sanity_check and not chosen:
             found = check_sanity(smoothed, images, votes, options.seed, device)

@@ -7,6 +7,7 @@ from typing import Any, Self, get_args
 
 from jsonargparse import ActionYesNo, ArgumentParser
 
+from diffsmooth.lit.data.picture import ExifChoice
 from diffsmooth.models.noise import SourceName
 from diffsmooth.models.purifiers import Convention
 
@@ -23,6 +24,8 @@ class PurifierOptions:
 
     dataset: str
     data_root: str
+    image_size: int | None
+    exif: ExifChoice | None
     purifier: str
     convention: str | None
     steps: int | None
@@ -32,7 +35,7 @@ class PurifierOptions:
     unsafe_load: bool
 
     def __post_init__(self) -> None:
-        self.check_lowest({"steps": 1, "runs": 1})
+        self.check_lowest({"steps": 1, "runs": 1, "image_size": 1})
         self.check_word("purifier", ("oneshot", "multistep", "none"))
         if self.convention is not None:
             self.check_word("convention", get_args(Convention))
@@ -101,10 +104,22 @@ class VotingOptions(PurifierOptions):
         super().__post_init__()
 
 
+def add_image_options(parser: ArgumentParser) -> None:
+    """Adds the options of where images lie, and how a folder's files become images."""
+    add = parser.add_argument
+    add("--data_root", type=str, default="data", help="folder of a known dataset")
+    add("--image_size", type=int | None, default=None,
+        help="of a folder of your own whose images have several sizes: the shorter side is resized "
+        "to so many pixels (bilinear, antialiased), then the middle square cut out; noise and "
+        "radius are of that size")  # fmt: skip
+    add("--exif", type=ExifChoice | None, default=None,
+        help="apply or ignore the EXIF orientation that files of such a folder carry")  # fmt: skip
+
+
 def add_purifier_options(parser: ArgumentParser) -> None:
     """Adds the options of the images' place and of the purifier, but for `runs`."""
     add = parser.add_argument
-    add("--data_root", type=str, default="data", help="folder of a known dataset")
+    add_image_options(parser)
     add("--purifier", type=str, default="oneshot",
         help="oneshot: one reverse-diffusion jump; multistep: several steps, with a majority "
         "over runs (DensePure); none: plain randomized smoothing")  # fmt: skip

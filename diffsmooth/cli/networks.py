@@ -8,16 +8,19 @@ from torch import nn
 
 from diffsmooth.cli.network_options import MULTISTEP_STEPS, PurifierOptions, VotingOptions
 from diffsmooth.cli.sanity import Accuracy, measure_input_layers, with_input_layer
-from diffsmooth.lit.data import ImageSet
+from diffsmooth.lit.data import ImageSet, Reading
+from diffsmooth.lit.data.picture import ExifChoice
 from diffsmooth.models import IdentityPurifier, MultiStepPurifier, OneShotPurifier
 from diffsmooth.models.dataset_info import DatasetInfo
-from diffsmooth.models.formats import read_checkpoint
+from diffsmooth.models.formats import UNET_KEY, read_checkpoint
+from diffsmooth.models.input_layers import Resized
 from diffsmooth.models.loading import check_unet, classifier_of, unet_of
 from diffsmooth.models.presets import get_preset
 from diffsmooth.models.purifiers import Purifier
 from diffsmooth.models.schedule import DiffusionSchedule
 from diffsmooth.models.unet import UNet
 from diffsmooth.models.weights import Checkpoint
+from diffsmooth.stats.errors import UserError
 
 # Where a dataset's diffusion model lies unless --diffusion says otherwise.
 DIFFUSION_FILES = {
@@ -32,6 +35,8 @@ DIFFUSION_FILES = {
         "checkpoints/256x256_diffusion_uncond.pt",
     ),
 }
+# Of networks that do not say how many channels they take.
+FIRST_WEIGHTS = ("1.conv1.weight", "1.patch_embed.proj.weight", UNET_KEY)
 
 
 class LoadedPurifier(NamedTuple):
@@ -64,6 +69,20 @@ def load_purifier(options: PurifierOptions, sigma: float, images: ImageSet) -> L
         steps, runs = options.steps or MULTISTEP_STEPS, options.runs or 1
         purifier = MultiStepPurifier(unet, schedule, steps, runs, options.matching, pad_to)
     return LoadedPurifier(purifier, path)
+
+
+def reading_for(
+    checkpoint: Checkpoint | None, image_size: int | None, exif: ExifChoice | None
+) -> Reading:
+    """How a folder's files become images for a network: in its channels, with its classes."""
+    channels = 3
+    names: tuple[str, ...] = ()
+    if checkpoint is not None:
+        weights, shape = checkpoint.state_dict, checkpoint.metadata.image_shape
+        first = [weights[key].shape[1] for key in FIRST_WEIGHTS if key in weights]
+        channels = [*shape[:1], *first, 3][0]
+        names = tuple(checkpoint.metadata.class_names)
+    return Reading(image_size, exif, 1 if channels == 1 else 3, names)
 
 
 def find_diffusion(dataset: str, given: str | None) -> Path | None:
@@ -125,8 +144,8 @@ def choose_classifier(
     arch = options.arch or metadata.arch
     measured: dict[str, Accuracy] = {}
     layer = metadata.input_layer if options.normalize == "auto" else options.normalize
-    model = classifier_of(checkpoint, info, arch, layer or "none")
-    check_forward(model, info, checkpoint.path)
+    model = classifier_of(checkpoint, info, arch, layer or "none", images.info.image_shape)
+    check_forward(model, images.info, checkpoint.path)
     if not layer:
         # The noise that the network will see: it is trained at about the local noise's level.
         sigma = options.sigma if options.purifier == "none" else local_noise_sd
@@ -137,26 +156,39 @@ def choose_classifier(
 
 
 def show_input_layers(classifier: LoadedClassifier) -> None:
-    """Prints what the input layer was chosen by, where it was measured."""
+    """Prints what the input layer was chosen by, where it was measured, and if it resizes."""
+    first = classifier.model[0]
+    if isinstance(first, Resized):
+        size = " x ".join(map(str, first.size))
+        print(
+            f"the classifier takes {size}: what it is shown is resized, behind noise and purifier"
+        )
     for name, accuracy in classifier.measured.items():
         taken = " <- taken" if name == classifier.input_layer else ""
         print(f"input layer {name}: accuracy {accuracy} under noise{taken}")
 
 
 def check_classifier(checkpoint: Checkpoint, info: DatasetInfo, images: ImageSet) -> None:
-    """Raises ValueError for a classifier that was not made for such images."""
+    """Raises UserError for a classifier that was not made for such images or classes.
+
+    Their size may differ: what the classifier is shown is then resized.
+    """
     path = checkpoint.path
     largest, classes = int(images.labels.max()), info.num_classes
     if largest >= classes:
-        raise ValueError(
+        raise UserError(
             f"{images.info.name}: label {largest} is beyond the {classes} classes of {path}"
         )
-    wanted, given = info.image_shape, images.info.image_shape
+    wanted, given = info.image_shape[0], images.info.image_shape[0]
     if wanted != given:
-        raise ValueError(
-            f"{path} takes images of {' x '.join(map(str, wanted))}, "
-            f"{images.info.name} has {' x '.join(map(str, given))}"
-        )
+        raise UserError(f"{path} takes images of {wanted} channels, {images.info.name} has {given}")
+    names, own = images.info.class_names, info.class_names
+    for label, name in enumerate(names):
+        if names.count(name) == own.count(name) == 1 and own.index(name) != label:
+            raise UserError(
+                f"{images.info.name}: label {label} is {name!r}, of {path} it is label "
+                f"{own.index(name)}"
+            )
 
 
 def check_forward(model: nn.Module, info: DatasetInfo, path: Path) -> None:
@@ -185,6 +217,7 @@ def _check_size(path: Path, unet: UNet, pad: str, info: DatasetInfo) -> None:
     multiple = 2 ** (len(config.channel_mult) - 1)
     if height % multiple or width % multiple:
         raise ValueError(
-            f"{path} takes images whose sides are multiples of {multiple}, "
-            f"{info.name} has {height} x {width}"
+            f"{path} takes images whose sides are multiples of {multiple}, {info.name} has "
+            f"{height} x {width}: --pad reflect shows it padded ones (resized, their noise would "
+            "no longer be the one it was trained on)"
         )

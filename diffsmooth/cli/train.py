@@ -57,7 +57,8 @@ class TrainCLI(LightningCLI):
         )
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
-        parser.link_arguments("data.dataset", "model.init_args.dataset")
+        for name in ("dataset", "image_size", "exif"):
+            parser.link_arguments(f"data.{name}", f"model.init_args.{name}")
 
     def _parse_ckpt_path(self) -> None:
         """Not as LightningCLI does: stored hyper-parameters never beat what the user says."""

@@ -11,11 +11,16 @@ from tqdm import tqdm
 
 from diffsmooth.cli.device import pick_device
 from diffsmooth.cli.errors import OneLineParser, user_errors
-from diffsmooth.cli.networks import choose_classifier, load_purifier, show_input_layers
+from diffsmooth.cli.networks import (
+    choose_classifier,
+    load_purifier,
+    reading_for,
+    show_input_layers,
+)
 from diffsmooth.cli.output_checks import check_ending, check_folder
 from diffsmooth.cli.sanity import check_sanity, evenly_spaced
 from diffsmooth.cli.tune_options import TuneOptions, add_tune_options
-from diffsmooth.lit.data import ImageSet, load_images
+from diffsmooth.lit.data import ImageSet, Reading, load_images
 from diffsmooth.lit.data.module import hold_out
 from diffsmooth.lit.data.sources import KNOWN, has_test_split, has_train_split
 from diffsmooth.lit.progress import QUIET_INTERVAL
@@ -86,7 +91,7 @@ def check_outfile(outfile: Path, overwrite: bool) -> None:
             raise ValueError(f"{path} exists: give another name, or --overwrite to replace it")
 
 
-def training_images(options: TuneOptions, side: int | None) -> ImageSet:
+def training_images(options: TuneOptions, reading: Reading) -> ImageSet:
     """The training split.
 
     Raises:
@@ -99,9 +104,9 @@ def training_images(options: TuneOptions, side: int | None) -> ImageSet:
             "name fashion_mnist, cifar10 or imagenet, or a folder with train.npz and test.npz, or "
             "train/ and test/, in it"
         )
-    images = load_images(options.dataset, options.data_root, "train", side)
+    images = load_images(options.dataset, options.data_root, "train", reading)
     if options.dataset not in KNOWN and has_test_split(options.dataset):
-        test = load_images(options.dataset, options.data_root, "test", side)
+        test = load_images(options.dataset, options.data_root, "test", reading)
         if test.fingerprint() == images.fingerprint():
             raise ValueError(f"{options.dataset}: its training images are its test images")
     return images
@@ -119,7 +124,8 @@ def choose(options: TuneOptions) -> Chosen:
     checkpoint = read_checkpoint(options.classifier, options.unsafe_load)
     metadata = checkpoint.metadata
     settings = options.settings(metadata.sigma)
-    images = training_images(options, metadata.image_shape[-1] if metadata.image_shape else None)
+    images = training_images(options, reading_for(checkpoint, options.image_size, options.exif))
+    print(images.describe())
     held_out, _ = hold_out(len(images), options.validation_images, options.validation_seed)
     indices = [held_out[i] for i in evenly_spaced(len(held_out), options.images)]
     # For what is checked once. Unpurified, it sees the votes' own noise, and wants no more.

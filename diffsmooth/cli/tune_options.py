@@ -14,7 +14,7 @@ from diffsmooth.stats.bounds import votes_to_reach
 STEPS_FROM_TRAINED = (-0.05, 0.0, 0.01, 0.02, 0.05, 0.1)
 NUMBERS = (1, 3, 5)
 ROOM = 1.1  # the votes must be able to certify so many times the radius, for some will be lost
-CERTIFY_NAMES = ("convention", "steps", "runs", "arch")
+CERTIFY_NAMES = ("image_size", "exif", "convention", "steps", "runs", "arch")
 
 
 @dataclass(frozen=True)

@@ -9,10 +9,12 @@ from torch import Tensor
 from diffsmooth.cli.device import pick_device
 from diffsmooth.cli.errors import OneLineParser, user_errors
 from diffsmooth.cli.network_options import DATASETS, PurifierOptions, add_purifier_options
-from diffsmooth.cli.networks import load_purifier
+from diffsmooth.cli.networks import find_diffusion, load_purifier, reading_for
 from diffsmooth.cli.output_checks import check_ending, check_folder
 from diffsmooth.lit.data import ImageSet, load_images
+from diffsmooth.lit.data.sources import is_folder
 from diffsmooth.models import IdentityPurifier
+from diffsmooth.models.formats import read_checkpoint
 from diffsmooth.models.noise import NoiseKey, draw_noise
 from diffsmooth.models.precision import autocast, resolve_precision
 from diffsmooth.models.purifiers import Purifier
@@ -50,7 +52,8 @@ def main(args: list[str] | None = None, prog: str = "diffsmooth visualize") -> N
         check_folder("outfile", outfile.parent)
         device = pick_device(namespace.accelerator)
         precision = resolve_precision(namespace.precision, device.type)
-        images = load_images(options.dataset, options.data_root, namespace.split)
+        images = pictures(options, namespace.split)
+        print(images.describe())
         for index in namespace.images:
             if not 0 <= index < len(images):
                 raise ValueError(
@@ -66,6 +69,15 @@ def main(args: list[str] | None = None, prog: str = "diffsmooth visualize") -> N
             ]
         save_figure(image_grid(rows, sigmas), outfile)
     print(f"figure {outfile}")
+
+
+def pictures(options: PurifierOptions, split: str) -> ImageSet:
+    """The images; those of a folder in the channels that the diffusion model takes."""
+    path = find_diffusion(options.dataset, options.diffusion)
+    asked = path is not None and options.purifier != "none" and is_folder(options.dataset)
+    checkpoint = read_checkpoint(path, options.unsafe_load) if path and asked else None
+    reading = reading_for(checkpoint, options.image_size, options.exif)
+    return load_images(options.dataset, options.data_root, split, reading)
 
 
 def look_at(

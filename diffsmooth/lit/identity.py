@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 
 import numpy as np
@@ -33,6 +33,8 @@ class RunIdentity:
         noise_source: the generator of the votes' noise.
         hardware: kind of device that computed.
         diffsmooth, torch, numpy: versions.
+        image_shape: (C, H, W) at which the noise is added.
+        class_names: of a dataset that is none of the known ones, in the order of the labels.
     """
 
     command: Purpose
@@ -66,6 +68,8 @@ class RunIdentity:
     diffsmooth: str = __version__
     torch: str = torch.__version__
     numpy: str = np.__version__
+    image_shape: list[int] = field(default_factory=list)
+    class_names: list[str] = field(default_factory=list)
 
     @property
     def selection(self) -> list[int]:
@@ -83,9 +87,9 @@ class RunIdentity:
     def difference(self, other: dict[str, object]) -> str:
         """The first field in which a stored identity differs, in words; "" if none does."""
         mine = asdict(self)
-        for field in fields(self):
-            if other.get(field.name) != mine[field.name]:
-                return f"{field.name} was {other.get(field.name)!r}, is {mine[field.name]!r}"
+        for name in (of_mine.name for of_mine in fields(self)):
+            if other.get(name) != mine[name]:
+                return f"{name} was {other.get(name)!r}, is {mine[name]!r}"
         return ""
 
 

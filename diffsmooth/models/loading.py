@@ -8,6 +8,7 @@ from torch import nn
 from diffsmooth.models.classifiers import build_classifier
 from diffsmooth.models.dataset_info import DatasetInfo, get_dataset_info
 from diffsmooth.models.formats import read_checkpoint
+from diffsmooth.models.input_layers import Resized
 from diffsmooth.models.presets import build_unet
 from diffsmooth.models.unet import UNet
 from diffsmooth.models.weights import Checkpoint, load_weights
@@ -39,6 +40,7 @@ def classifier_of(
     info: DatasetInfo,
     arch: str | None = None,
     input_layer: str | nn.Module | None = None,
+    image_shape: tuple[int, int, int] | None = None,
 ) -> nn.Sequential:
     """The classifier that a checkpoint holds, in eval mode.
 
@@ -46,6 +48,8 @@ def classifier_of(
         checkpoint: of a classifier.
         info: facts of the dataset, for a file that does not say.
         arch, input_layer: instead of what the file says, or where it does not say.
+        image_shape: (C, H, W) of the images: of another size than the file says, they are resized
+            to that in front of the input layer (`Resized`).
 
     Raises:
         ValueError: not a classifier; no architecture or input layer known; weights that do not fit.
@@ -63,6 +67,9 @@ def classifier_of(
     info = metadata.dataset_info or info
     model = build_classifier(arch, info.num_classes, layer, info)
     load_weights(model, checkpoint)
+    size = info.image_shape[1:]
+    if metadata.dataset_info and image_shape and image_shape[1:] != size:
+        model = nn.Sequential(Resized(model[0], size), model[1])
     return model.eval()
 
 

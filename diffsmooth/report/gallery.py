@@ -1,14 +1,14 @@
 """The pixels of a few images on their way through the pipeline: `OUT.images.npz`."""
 
 import io
-import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from zipfile import BadZipFile
 
 import numpy as np
 
+from diffsmooth.npz_file import NpzError, read_npz
+from diffsmooth.stats.errors import UserError
 from diffsmooth.whole_file import write_whole
 
 FIELDS = ("index", "original", "noisy", "purified", "copies")
@@ -55,22 +55,21 @@ def read_gallery(path: Path) -> list[GalleryImage]:
     """The images of such a file.
 
     Raises:
-        ValueError: broken; the message names the file.
+        UserError: broken; the message names the file.
     """
     try:
-        with path.open("rb") as content, np.load(content) as file:
-            index, *pixels = [file[name] for name in FIELDS]
-        sides = [part.shape[-3:] for part in pixels]
-        sound = (
-            index.ndim == 1
-            and np.issubdtype(index.dtype, np.integer)
-            and [part.ndim for part in pixels] == [4, 4, 4, 5]
-            and all(part.dtype == np.uint8 and len(part) == len(index) for part in pixels)
-            and len(set(sides)) == 1
-            and sides[0][0] in (1, 3)
-        )
-    except (KeyError, OSError, ValueError, EOFError, TypeError, BadZipFile, zlib.error) as error:
-        raise ValueError(f"{path}: not the images of a run ({error})") from error
+        index, *pixels = read_npz(path, FIELDS)
+    except NpzError as error:
+        raise UserError(f"{path}: not the images of a run ({error})") from error
+    sides = [part.shape[-3:] for part in pixels]
+    sound = (
+        index.ndim == 1
+        and np.issubdtype(index.dtype, np.integer)
+        and [part.ndim for part in pixels] == [4, 4, 4, 5]
+        and all(part.dtype == np.uint8 and len(part) == len(index) for part in pixels)
+        and len(set(sides)) == 1
+        and sides[0][0] in (1, 3)
+    )
     if not sound:
-        raise ValueError(f"{path}: not the images of a run (other types or shapes)")
+        raise UserError(f"{path}: not the images of a run (other types or shapes)")
     return [GalleryImage(int(i), *parts) for i, *parts in zip(index, *pixels, strict=True)]

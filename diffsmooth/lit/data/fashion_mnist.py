@@ -1,6 +1,7 @@
 """Fashion-MNIST (Xiao et al. 2017, MIT licence), zero-padded to 1 x 32 x 32."""
 
 import gzip
+import math
 import zlib
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from diffsmooth.lit.data.download import find_or_download
 from diffsmooth.lit.data.images import ArrayImages, DataError
 from diffsmooth.lit.data.npz import load_npz
 from diffsmooth.models.dataset_info import FASHION_MNIST
+from diffsmooth.npz_file import DEFLATE_RATIO
 
 # Where Debian's package dataset-fashion-mnist puts the files.
 SYSTEM_FOLDER = Path("/usr/share/datasets/fashion-mnist")
@@ -45,12 +47,15 @@ def _read_idx(path: Path) -> np.ndarray:
     opener = gzip.open if path.suffix == ".gz" else open
     try:
         with opener(path, "rb") as file:
-            content = file.read()
-        if content[:3] != b"\x00\x00\x08":
-            raise ValueError("wrong magic number")
-        ndim = content[3]
-        shape = np.frombuffer(content, ">i4", ndim, offset=4)
-        return np.frombuffer(content, np.uint8, offset=4 + 4 * ndim).reshape(shape)
+            head = file.read(4)
+            if len(head) < 4 or head[:3] != b"\x00\x00\x08":
+                raise ValueError("wrong magic number")
+            shape = np.frombuffer(file.read(4 * head[3]), ">u4").tolist()
+            claimed = math.prod(shape)
+            if claimed > DEFLATE_RATIO * path.stat().st_size:
+                raise ValueError(f"claims {claimed:,} bytes, more than it can hold")
+            content = file.read(claimed + 1)
+        return np.frombuffer(content, np.uint8).reshape(shape)
     except (OSError, EOFError, ValueError, IndexError, zlib.error) as error:
         raise DataError(f"{path}: not a readable idx file ({error})") from error
 

@@ -1,59 +1,73 @@
 """Images in one folder a class: ImageNet, or any."""
 
 import hashlib
+import os
+from collections.abc import Callable
+from functools import partial
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
-from torchvision.datasets.folder import default_loader, make_dataset
+from torch import Tensor
+from torchvision.datasets.folder import default_loader
 from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional as F
 
+from diffsmooth.lit.data.classes import ALL_SPLITS, label_classes, split_folder, split_folders
 from diffsmooth.lit.data.images import DataError, ImageSet, Sample, short_digest
+from diffsmooth.lit.data.picture import UnreadableImage
+from diffsmooth.lit.data.reading import Reading, by, one_size, read_own
+from diffsmooth.lit.data.tree import EXTENSIONS, Notes, image_files, printable, subfolders
 from diffsmooth.models.dataset_info import DatasetInfo, get_dataset_info
-
-EXTENSIONS = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp")
 
 
 class FolderImages(ImageSet):
     """Images read from disk when asked for.
 
     Args:
-        folder: holds one folder a class.
+        paths: of the files.
+        labels: one a file.
         info: the dataset's facts.
-        class_index: label of each class folder.
-        resize: the shorter side is resized to so many pixels before the crop.
-
-    Raises:
-        DataError: no image in the folder.
+        read: gives the image of a file, (C, H, W) in [0, 1].
+        salt: what the images depend on beside the files.
+        notes: see `ImageSet`.
     """
 
     def __init__(
-        self, folder: Path, info: DatasetInfo, class_index: dict[str, int], resize: int = 1
+        self,
+        paths: list[Path],
+        labels: list[int],
+        info: DatasetInfo,
+        read: Callable[[Path], Tensor],
+        salt: str = "",
+        notes: tuple[str, ...] = (),
     ) -> None:
-        try:
-            files = make_dataset(folder, class_index, EXTENSIONS, allow_empty=True)
-        except OSError as error:
-            raise DataError(f"{folder}: not a readable folder ({error})") from error
-        if not files:
-            raise DataError(f"{folder}: no image in it (known endings: {' '.join(EXTENSIONS)})")
         self.info = info
-        self.paths = [Path(path) for path, _ in files]
-        self.labels = np.array([label for _, label in files], dtype=np.int64)
-        self._transform = v2.Compose([v2.Resize(resize), v2.CenterCrop(info.image_shape[1:])])
+        self.paths = paths
+        self.labels = np.array(labels, dtype=np.int64)
+        self.notes = notes
+        self._read = read
+        self._salt = salt
 
     def __getitem__(self, index: int) -> Sample:
-        picture = self._transform(_open(self.paths[index]))
-        image = F.to_dtype(F.to_image(picture), scale=True)
+        image = self._read(self.paths[index])
+        if tuple(image.shape) != self.info.image_shape:
+            raise DataError(
+                f"{printable(self.paths[index])}: {by(image.shape[1:])}, all others are "
+                f"{by(self.info.image_shape[1:])}"
+            )
         return Sample(image, int(self.labels[index]), index)
 
     def fingerprint(self) -> str:
         """Of the files' names, sizes and labels: reading all of ImageNet would take too long."""
-        digest = hashlib.sha256(str(self.info.image_shape).encode())
+        digest = hashlib.sha256((str(self.info.image_shape) + self._salt).encode())
         for path, label in zip(self.paths, self.labels, strict=True):
-            digest.update(
-                f"{path.parent.name}/{path.name} {path.stat().st_size} {label}\n".encode()
-            )
+            name = os.fsencode(f"{path.parent.name}/{path.name}")
+            try:
+                size = path.stat().st_size
+            except OSError as error:
+                raise DataError(f"{printable(path)}: {error.strerror}") from error
+            digest.update(name + f" {size} {label}\n".encode())
         return digest.hexdigest()
 
     def content_digest(self, index: int) -> str:
@@ -61,66 +75,89 @@ class FolderImages(ImageSet):
         try:
             return short_digest(path.read_bytes())
         except OSError as error:
-            raise DataError(f"{path}: not a readable image ({error.strerror})") from error
+            raise DataError(
+                f"{printable(path)}: not a readable image ({error.strerror})"
+            ) from error
 
 
 def load_imagenet(root: Path, split: str) -> FolderImages:
     """ImageNet-1k from `root`/train or `root`/val, one folder a class named by its WordNet id.
 
-    A folder with some of the classes only still gets the canonical labels 0 .. 999.
+    As in the field's evaluations the shorter side is resized to 256, and the middle 224 x 224 is
+    the image; an EXIF orientation is ignored. A folder with some of the classes only still gets
+    the canonical labels 0 .. 999.
 
     Raises:
         DataError: the folder is missing, or holds a class that is not ImageNet's.
     """
     from timm.data import ImageNetInfo
 
-    folder = root / {"train": "train", "test": "val"}[split]
-    found = _class_folders(folder)
+    folder, notes = root / {"train": "train", "test": "val"}[split], Notes()
+    found = subfolders(folder, notes)
     canonical = {wordnet_id: k for k, wordnet_id in enumerate(ImageNetInfo().label_names())}
     unknown = sorted(set(found) - set(canonical))
     if unknown:
-        raise DataError(f"{folder / unknown[0]}: not one of ImageNet's 1000 WordNet ids")
+        raise DataError(f"{printable(folder / unknown[0])}: not one of ImageNet's 1000 WordNet ids")
+    seen: dict[str, str] = {}
+    files = [(path, canonical[name]) for name in found
+             for path in image_files(found[name], notes, seen)]  # fmt: skip
+    paths, labels = _split_pairs(files, folder)
     info = get_dataset_info("imagenet")
-    # As in the field's evaluations: the shorter side to 256, then the middle 224 x 224.
-    return FolderImages(folder, info, {c: canonical[c] for c in found}, resize=256)
+    crop = v2.Compose([v2.Resize(256), v2.CenterCrop(info.image_shape[1:])])
+    return FolderImages(paths, labels, info, partial(_published, crop), notes=notes.lines())
 
 
-def load_folder(root: Path, split: str, side: int | None = None) -> FolderImages:
-    """Any images, one folder a class, in `root`/`split` or else in `root`.
+def load_folder(root: Path, split: str, reading: Reading = Reading()) -> FolderImages:
+    """Any images, one folder a class, in `root`/`split`, or else in `root`.
 
     Args:
-        root: the folder. Labels are by the sorted names of the class folders of all its splits.
+        root: the folder. The classes are those of all its splits; see `label_classes`.
         split: "train" or "test".
-        side: images are cropped to 3 x side x side; by default the shorter side of the first
-            image, at most 224.
+        reading: how the files become images.
 
     Raises:
-        DataError: no class folders or no images.
+        DataError: no class folders or no images; a class without an image; images of several sizes
+            without `image_size`; orientations without `exif`; pixels that have no one meaning.
     """
-    splits = [root / name for name in ("train", "test") if (root / name).is_dir()] or [root]
-    classes = sorted({name for folder in splits for name in _class_folders(folder)})
-    class_index = {name: k for k, name in enumerate(classes)}
-    folder = root / split if (root / split).is_dir() else root
-    info = DatasetInfo(root.resolve().name, (3, 1, 1), tuple(classes))
-    here = {name: class_index[name] for name in _class_folders(folder)}
-    if side is None:
-        first = FolderImages(folder, info, here).paths[0]
-        side = min(224, *_open(first).size)
-    return FolderImages(folder, info._replace(image_shape=(3, side, side)), here, resize=side)
+    folder, notes = split_folder(root, split), Notes()
+    splits = {path: Notes() for path in split_folders(root).values()} | {folder: notes}
+    found = {path: subfolders(path, told) for path, told in splits.items()}
+    names = set(chain(*found.values()))
+    if names <= set(ALL_SPLITS):
+        raise DataError(f"{printable(folder)}: no class folders in it")
+    seen: dict[str, str] = {}
+    files = {name: image_files(place, notes, seen) for name, place in found[folder].items()}
+    for name in sorted(names):
+        elsewhere = (places[name] for places in found.values() if name in places)
+        if not files.get(name) and not any(image_files(p, Notes(), {}) for p in elsewhere):
+            raise DataError(
+                f"{printable(folder / name)}: a folder without an image would count as a class: "
+                f"remove it (known endings: {' '.join(EXTENSIONS)})"
+            )
+    classes = label_classes(names, reading.class_names, folder)
+    pairs = [
+        (path, label) for name, label in classes.labels.items() for path in files.get(name, ())
+    ]
+    paths, labels = _split_pairs(pairs, folder)
+    size = one_size(paths, reading, folder)
+    info = DatasetInfo(
+        printable(root.resolve().name), (reading.channels, *size), classes.class_names
+    )
+    said = (classes.describe(), *notes.lines())
+    salt = "exif apply" if reading.exif == "apply" else ""
+    return FolderImages(paths, labels, info, partial(read_own, reading=reading), salt, said)
 
 
-def _open(path: Path) -> Image.Image:
+def _split_pairs(files: list[tuple[Path, int]], folder: Path) -> tuple[list[Path], list[int]]:
+    if not files:
+        endings = " ".join(EXTENSIONS)
+        raise DataError(f"{printable(folder)}: no image in it (known endings: {endings})")
+    return [path for path, _ in files], [label for _, label in files]
+
+
+def _published(crop: v2.Transform, path: Path) -> Tensor:
     try:
-        return default_loader(str(path))
+        picture = crop(default_loader(str(path)))
     except OSError as error:
-        raise DataError(f"{path}: not a readable image ({error})") from error
-
-
-def _class_folders(folder: Path) -> list[str]:
-    if not folder.is_dir():
-        raise DataError(f"{folder}: no such folder")
-    names = [entry.name for entry in folder.iterdir() if entry.is_dir()]
-    classes = sorted(name for name in names if not name.startswith("."))
-    if not classes:
-        raise DataError(f"{folder}: no class folders in it")
-    return classes
+        raise UnreadableImage(f"{printable(path)}: not a readable image ({error})") from error
+    return F.to_dtype(F.to_image(picture), scale=True)

@@ -43,10 +43,22 @@ class Batch(NamedTuple):
 
 
 class ImageSet(Dataset[Sample]):
-    """A labelled dataset with its facts."""
+    """A labelled dataset with its facts.
+
+    Attributes:
+        info: the facts.
+        labels: int64 (N,).
+        notes: lines that its user should read: how classes got their labels, what was skipped.
+    """
 
     info: DatasetInfo
-    labels: np.ndarray  # int64 (N,)
+    labels: np.ndarray
+    notes: tuple[str, ...] = ()
+
+    def describe(self) -> str:
+        """The size at which the noise is added, then the notes, one a line."""
+        shape = " x ".join(map(str, self.info.image_shape))
+        return "\n".join([f"images: {len(self):,} of {shape}, {self.info.name}", *self.notes])
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -85,13 +97,17 @@ def short_digest(*parts: bytes | memoryview) -> str:
     return digest.hexdigest()[:16]
 
 
+# Known datasets whose images are stored smaller, (height, width), and zero-padded evenly.
+STORED_SIZES = {"fashion_mnist": (28, 28), "fashion_mnist_sample": (28, 28)}
+
+
 class ArrayImages(ImageSet):
     """Images held in memory as bytes.
 
     Args:
-        images: uint8 (N, H, W) or (N, H, W, C).
+        images: uint8 (N, H, W) or (N, H, W, C), of the dataset's size, or of its `STORED_SIZES`.
         labels: integers (N,) in 0 .. num_classes - 1.
-        info: the dataset's facts; images smaller than its shape are zero-padded evenly.
+        info: the dataset's facts.
         source: the file's name, for error messages.
 
     Raises:
@@ -116,8 +132,10 @@ class ArrayImages(ImageSet):
                 f"{info.num_classes} classes of {info.name}"
             )
         channels, height, width = info.image_shape
-        rows, columns = height - images.shape[1], width - images.shape[2]
-        if images.shape[3] != channels or rows < 0 or columns < 0 or rows % 2 or columns % 2:
+        size = images.shape[1:3]
+        rows, columns = height - size[0], width - size[1]
+        padded = size == STORED_SIZES.get(info.name)
+        if images.shape[3] != channels or not (padded or size == (height, width)):
             raise DataError(
                 f"{source}: images of {images.shape[1:]} do not fit {info.name}'s "
                 f"{channels} x {height} x {width}"

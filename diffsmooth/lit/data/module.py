@@ -1,5 +1,6 @@
 """The data module for training: any dataset, sharded and shuffled reproducibly."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import lightning.pytorch as pl
@@ -8,8 +9,10 @@ from torch.utils.data import ConcatDataset, DataLoader, Dataset, Subset
 from torch.utils.data.distributed import DistributedSampler
 
 from diffsmooth.lit.data.images import DataError, ImageSet, Sample
+from diffsmooth.lit.data.picture import ExifChoice
 from diffsmooth.lit.data.purified import Purification, purify_images
-from diffsmooth.lit.data.sources import KNOWN, has_test_split, load_images
+from diffsmooth.lit.data.reading import Reading
+from diffsmooth.lit.data.sources import KNOWN, describe_dataset, has_test_split, load_images
 from diffsmooth.models.dataset_info import DatasetInfo
 
 
@@ -28,9 +31,13 @@ class ImageDataModule(pl.LightningDataModule):
             file or a folder. Source: self-training, Carmon et al. 2019.
         extra_weight: of their losses, >= 0.
         purified: train, validate and test on purified draws of the images.
+        image_size: of a folder's images, where the files have several sizes; see `Reading`. It is
+            that of `extra`, too.
+        exif: apply or ignore the orientation that a folder's files carry.
 
     Raises:
-        ValueError: batch_size < 1, workers < 0, validation_images < 0, extra_weight < 0.
+        ValueError: batch_size < 1, workers < 0, validation_images < 0, extra_weight < 0,
+            image_size < 1, another exif.
     """
 
     def __init__(
@@ -44,8 +51,11 @@ class ImageDataModule(pl.LightningDataModule):
         extra: str | None = None,
         extra_weight: float = 1.0,
         purified: Purification | None = None,
+        image_size: int | None = None,
+        exif: ExifChoice | None = None,
     ) -> None:
         super().__init__()
+        self.reading = Reading(image_size, exif)
         if not extra_weight >= 0:
             raise ValueError(f"extra_weight must be >= 0, got {extra_weight}")
         lowest = {"batch_size": 1, "workers": 0, "validation_images": 0, "seed": 0}
@@ -69,35 +79,48 @@ class ImageDataModule(pl.LightningDataModule):
 
     def prepare_data(self) -> None:
         """On one process a host: downloads what is missing before all of them look for it."""
-        load_images(self.dataset, self.root, "train")
+        load_images(self.dataset, self.root, "train", self.reading)
 
     def setup(self, stage: str) -> None:
         if stage in ("fit", "validate"):
-            train = self._views(load_images(self.dataset, self.root, "train"), "train")
+            images = load_images(self.dataset, self.root, "train", self.reading)
+            if self.trainer is not None and self.trainer.is_global_zero:
+                print(images.describe())
+            train = self._views(images, "train")
             held_out, rest = hold_out(len(train), self.validation_images, self.seed)
             self.train: Dataset[Sample] = Subset(train, rest)
             self.validation: Dataset[Sample] = (
-                Subset(train, held_out) if self.validation_images else self._test_images()
+                Subset(train, held_out) if self.validation_images else self._test_images(train.info)
             )
             if self.extra is not None and stage == "fit":
                 self.train = ConcatDataset([self.train, self._extra_images(train.info)])
         if stage == "test":
-            self.test: ImageSet = self._test_images()
+            self.test: ImageSet = self._test_images(describe_dataset(self.dataset, self.reading))
 
-    def _test_images(self) -> ImageSet:
+    def _test_images(self, info: DatasetInfo) -> ImageSet:
+        """The test images, of the training images' size and classes."""
         if not has_test_split(self.dataset):
             raise DataError(f"{self.dataset}: has no test images of its own (test.npz or test/)")
-        return self._views(load_images(self.dataset, self.root, "test"), "test")
+        images = load_images(self.dataset, self.root, "test", self.reading)
+        self._check_size(images, info, f"{self.dataset}'s test images")
+        return self._views(images, "test")
+
+    def _check_size(self, images: ImageSet, info: DatasetInfo, what: str) -> None:
+        given, wanted = images.info.image_shape, info.image_shape
+        if given != wanted:
+            raise DataError(
+                f"{what}: {' x '.join(map(str, given))}, the training images are "
+                f"{' x '.join(map(str, wanted))}"
+                + (": give data.image_size for folders" if given[0] == wanted[0] else "")
+            )
 
     def _extra_images(self, info: DatasetInfo) -> Dataset[Sample]:
         assert self.extra is not None
         if self.extra in KNOWN:
             raise DataError(f"extra must be an .npz file or a folder, got {self.extra!r}")
-        images = load_images(self.extra, split="train", side=info.image_shape[-1])
-        if images.info.image_shape != info.image_shape:
-            raise DataError(
-                f"{self.extra}: images of {images.info.image_shape}, not {info.image_shape}"
-            )
+        reading = replace(self.reading, channels=info.image_shape[0], class_names=info.class_names)
+        images = load_images(self.extra, split="train", reading=reading)
+        self._check_size(images, info, self.extra)
         names = images.info.class_names
         if not set(names) <= set(map(str, range(len(names)))) and names != info.class_names:
             raise DataError(f"{self.extra}: its classes are not those of {info.name}")

@@ -1,21 +1,22 @@
 """Any labelled images in an .npz file."""
 
-import zipfile
-import zlib
 from pathlib import Path
 
 import numpy as np
 
 from diffsmooth.lit.data.images import ArrayImages, DataError, check_labels
 from diffsmooth.models.dataset_info import DatasetInfo
+from diffsmooth.npz_file import NpzError, read_npz
+
+MOST_CLASSES = 1_000_000  # labels beyond are none
 
 
 def load_npz(path: Path, info: DatasetInfo | None = None, name: str = "") -> ArrayImages:
     """Reads an .npz file.
 
     Args:
-        path: holds `images`, uint8 (N, H, W) or (N, H, W, C), `labels`, integers (N,), and
-            optionally `class_names`, strings (K,).
+        path: holds `images`, uint8 (N, H, W) or (N, H, W, C) with C 1 or 3, `labels`, integers
+            (N,), and optionally `class_names`, strings (K,).
         info: the dataset's facts; without it they are read off the file, and there are as many
             classes as `class_names`, or as the largest label says.
         name: of the dataset, where it is not known; by default the file's.
@@ -24,21 +25,40 @@ def load_npz(path: Path, info: DatasetInfo | None = None, name: str = "") -> Arr
         DataError: a broken file, a missing array, or one of the wrong type, shape or range.
     """
     try:
-        with np.load(path, allow_pickle=False) as file:
-            missing = sorted({"images", "labels"} - set(file.files))
-            if missing:
-                raise DataError(f"{path}: array {missing[0]!r} is missing")
-            images, labels = file["images"], file["labels"]
-            names = tuple(map(str, file["class_names"])) if "class_names" in file.files else ()
-    except DataError:
-        raise
-    except (OSError, EOFError, ValueError, zlib.error, zipfile.BadZipFile) as error:
-        raise DataError(f"{path}: not a readable .npz file ({error})") from error
-    if info is None:
-        if images.ndim not in (3, 4) or not len(images):
-            raise DataError(f"{path}: images must be (N, H, W[, C]), N > 0, got {images.shape}")
-        check_labels(labels, len(images), path)
-        channels = images.shape[3] if images.ndim == 4 else 1
-        names = names or tuple(str(k) for k in range(int(labels.max()) + 1))
-        info = DatasetInfo(name or path.stem, (channels, *images.shape[1:3]), names)
+        images, labels, named = read_npz(path, ("images", "labels"), optional=("class_names",))
+    except NpzError as error:
+        raise DataError(f"{path}: {error}") from error
+    names = _class_names(named, path)
+    if info is not None:
+        if names and names != info.class_names:
+            raise DataError(
+                f"{path}: its class_names are not those of {info.name} in their order: a data set "
+                "of your own is given by the file's name, or its folder's"
+            )
+        return ArrayImages(images, labels, info, path)
+    if images.ndim not in (3, 4) or not len(images):
+        raise DataError(f"{path}: images must be (N, H, W[, C]), N > 0, got {images.shape}")
+    check_labels(labels, len(images), path)
+    channels = images.shape[3] if images.ndim == 4 else 1
+    if channels not in (1, 3):
+        raise DataError(
+            f"{path}: images must be (N, H, W) or (N, H, W, C) with 1 or 3 channels, the channels "
+            f"last, got {images.shape}"
+        )
+    largest = int(labels.max())
+    if largest >= MOST_CLASSES:
+        raise DataError(f"{path}: label {largest} of image {int(labels.argmax())} is no class")
+    names = names or tuple(str(k) for k in range(largest + 1))
+    info = DatasetInfo(name or path.stem, (channels, *images.shape[1:3]), names)
     return ArrayImages(images, labels, info, path)
+
+
+def _class_names(array: np.ndarray, path: Path) -> tuple[str, ...]:
+    """The names as words; empty where the file has none."""
+    if not array.size:
+        return ()
+    if array.ndim != 1 or array.dtype.kind != "U":
+        raise DataError(
+            f"{path}: class_names must be strings (K,), got {array.dtype} {array.shape}"
+        )
+    return tuple(map(str, array))

@@ -12,6 +12,8 @@ from torch.nn import functional as F
 from torchmetrics.classification import MulticlassAccuracy
 
 from diffsmooth.lit.data.images import Batch
+from diffsmooth.lit.data.picture import ExifChoice
+from diffsmooth.lit.data.reading import Reading
 from diffsmooth.lit.data.sources import describe_dataset
 from diffsmooth.lit.training.augment import random_crop, random_flip, shuffle_views
 from diffsmooth.lit.training.learning_rate import LearningRate
@@ -56,6 +58,7 @@ class ClassifierTraining(TrainingModule):
         optimizer: any torch optimiser.
         learning_rate: its schedule.
         seed: of the training noise and the augmentation.
+        image_size, exif: as in `ImageDataModule`; train.py takes them from there.
 
     Raises:
         ValueError: sigma < 0, crop_padding < 0, or an unknown architecture, dataset or input layer;
@@ -77,6 +80,8 @@ class ClassifierTraining(TrainingModule):
         optimizer: OptimizerCallable = default_sgd,
         learning_rate: LearningRate = LearningRate(),
         seed: int = 0,
+        image_size: int | None = None,
+        exif: ExifChoice | None = None,
     ) -> None:
         super().__init__(optimizer, learning_rate, seed)
         if not sigma >= 0:
@@ -84,7 +89,7 @@ class ClassifierTraining(TrainingModule):
         if crop_padding < 0:
             raise ValueError(f"crop_padding must be >= 0, got {crop_padding}")
         self._arch = arch
-        self._info = describe_dataset(dataset)
+        self._info = describe_dataset(dataset, Reading(image_size, exif))
         self._sigma = sigma
         self._input_layer = input_layer
         self._crop_padding = crop_padding

@@ -8,6 +8,8 @@ from lightning.pytorch.cli import OptimizerCallable
 from torch import Tensor, nn
 
 from diffsmooth.lit.data.images import Batch
+from diffsmooth.lit.data.picture import ExifChoice
+from diffsmooth.lit.data.reading import Reading
 from diffsmooth.lit.data.sources import describe_dataset
 from diffsmooth.lit.training.augment import random_flip
 from diffsmooth.lit.training.learning_rate import LearningRate
@@ -51,6 +53,7 @@ class DiffusionTraining(TrainingModule):
         seed: of the noise, the timesteps and the flips.
         psnr_sigmas: noise levels, <= max_sigma, at which validation measures one-shot denoising.
         sample_steps: of the reverse process for the generated images, at least 1.
+        image_size, exif: as in `ImageDataModule`; train.py takes them from there.
 
     Raises:
         ValueError: unknown preset or field; max_sigma <= 0 or beyond the schedule; a psnr_sigma
@@ -71,11 +74,14 @@ class DiffusionTraining(TrainingModule):
         seed: int = 0,
         psnr_sigmas: tuple[float, ...] = (0.25, 0.5, 1.0),
         sample_steps: int = 50,
+        image_size: int | None = None,
+        exif: ExifChoice | None = None,
     ) -> None:
         super().__init__(optimizer, learning_rate, seed)
         self._preset = preset
         self._overrides = overrides or {}
-        self._dataset = describe_dataset(dataset).name
+        info = describe_dataset(dataset, Reading(image_size, exif))
+        self._dataset = info.name
         self._max_sigma = max_sigma
         self._flip = flip
         self._psnr_sigmas = tuple(psnr_sigmas)
@@ -86,7 +92,7 @@ class DiffusionTraining(TrainingModule):
                 raise ValueError(f"psnr_sigmas: {sigma} is beyond max_sigma {max_sigma}")
         self.unet = build_unet(preset, **self._overrides)
         channels, outputs = self.unet.config.in_channels, self.unet.config.out_channels
-        given = describe_dataset(dataset).image_shape[0]
+        given = info.image_shape[0]
         if channels != given:
             raise ValueError(
                 f"{preset} takes images of {channels} channels, {self._dataset} has {given}"

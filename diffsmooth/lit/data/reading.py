@@ -1,0 +1,123 @@
+"""How images of one's own are read from their files, and the one size that they have."""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+from PIL import Image
+from torch import Tensor
+from torchvision.transforms.v2 import functional as F
+
+from diffsmooth.lit.data.images import DataError
+from diffsmooth.lit.data.picture import (
+    ExifChoice,
+    Header,
+    UnreadableImage,
+    read_header,
+    read_picture,
+)
+from diffsmooth.lit.data.tree import printable
+
+SIZES_SHOWN = 5
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How images of one's own are read from their files.
+
+    Attributes:
+        image_size: N: the shorter side is resized to N (bilinear, antialiased), then the middle
+            N x N is cut out. None: all files have one size, and stay as they are.
+        exif: whether the orientation that a file carries is applied or ignored; None: none does.
+        channels: 3, or 1 for grey.
+        class_names: the classifier's classes, where it names them; see `labels_of`.
+    """
+
+    image_size: int | None = None
+    exif: ExifChoice | None = None
+    channels: int = 3
+    class_names: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.image_size is not None and self.image_size < 1:
+            raise DataError(f"image_size must be at least 1, got {self.image_size}")
+        if self.exif not in (None, "apply", "ignore"):
+            raise DataError(f"exif must be apply or ignore, got {self.exif!r}")
+
+
+def read_own(path: Path, reading: Reading) -> Tensor:
+    """The image of a file, (C, H, W) in [0, 1].
+
+    Raises:
+        DataError: see `read_picture`; or it is so narrow that resizing would fill the memory.
+    """
+    image, side = read_picture(path, reading.channels, reading.exif), reading.image_size
+    if side is None:
+        return image
+    height, width = image.shape[1:]
+    if side**2 * max(height, width) > min(height, width) * (Image.MAX_IMAGE_PIXELS or 10**8):
+        raise DataError(f"{printable(path)}: {by((height, width))} is too narrow for {side}")
+    return F.center_crop(F.resize(image, [side], antialias=True).clamp(0, 1), [side, side])
+
+
+def one_size(paths: list[Path], reading: Reading, folder: Path) -> tuple[int, int]:
+    """(height, width) of the images, from the headers of their files as far as need be.
+
+    Raises:
+        DataError: several sizes, or an orientation, of which nobody has said what to do.
+    """
+    side, exif = reading.image_size, reading.exif
+    if side is not None and exif == "apply":
+        return side, side
+    sizes: Counter[tuple[int, int]] = Counter()
+    first: dict[tuple[int, int], Path] = {}
+    oriented = []
+    for path in paths:
+        try:
+            header = _header_of(str(path), path.stat().st_mtime_ns, path.stat().st_size)
+        except (UnreadableImage, FileNotFoundError):
+            continue  # it fails alone, when its turn comes
+        if header.orientation > 1 and (exif is None or (exif == "ignore" and header.turned)):
+            oriented.append(path)
+        sizes[header.size(exif)] += 1
+        first.setdefault(header.size(exif), path)
+    if oriented:
+        name = printable(oriented[0].relative_to(folder))
+        what = (
+            "say by --exif apply (turned, as viewers show them) or --exif ignore (as stored) what "
+            "to do"
+            if exif is None
+            else "a TIFF's own cannot be ignored: turn it when you save it, or give --exif apply"
+        )
+        raise DataError(
+            f"{printable(folder)}: {len(oriented)} of its {len(paths)} images carry an EXIF "
+            f"orientation, {name} the first: {what}"
+        )
+    if side is not None:
+        return side, side
+    if not sizes:
+        raise DataError(f"{printable(folder)}: none of its {len(paths)} images can be read")
+    if len(sizes) > 1:
+        said = [f"{by(size)} ({n})" for size, n in sizes.most_common(SIZES_SHOWN)]
+        more = f" and {len(sizes) - SIZES_SHOWN} more" if len(sizes) > SIZES_SHOWN else ""
+        rare = min(sizes, key=lambda size: sizes[size])
+        raise DataError(
+            f"{printable(folder)}: its {len(paths)} images have {len(sizes)} sizes: "
+            f"{', '.join(said)}{more} (height x width; "
+            f"{printable(first[rare].relative_to(folder))} is {by(rare)}); the noise is added at "
+            "one size: give --image_size N (the shorter side is resized to N, the middle N x N "
+            "cut out)"
+        )
+    return next(iter(sizes))
+
+
+@lru_cache(maxsize=2**17)  # a training asks for the same images several times
+def _header_of(path: str, changed: int, size: int) -> Header:
+    return read_header(Path(path))
+
+
+def by(size: Sequence[int]) -> str:
+    """Such as 224 x 224."""
+    return " x ".join(map(str, size))

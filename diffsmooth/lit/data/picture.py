@@ -13,7 +13,6 @@ import torch
 from PIL import Image, ImageFile
 from torch import Tensor
 from torchvision.io import decode_png
-from torchvision.transforms.v2 import functional as F
 
 from diffsmooth.lit.data.images import DataError
 from diffsmooth.lit.data.tree import printable
@@ -91,8 +90,10 @@ def read_picture(path: Path, channels: int, exif: ExifChoice | None) -> Tensor:
             )  # fmt: skip
         if depth == 8:
             _check_opaque(picture, path)
-            image = F.to_image(picture.convert("L" if channels == 1 else "RGB"))
-            image = F.to_dtype(image, scale=True).as_subclass(Tensor)
+            values = np.array(picture.convert("L" if channels == 1 else "RGB"))
+            # As an .npz file's, to the last bit.
+            image = torch.from_numpy(values.reshape(*values.shape[:2], channels)).float() / 255
+            image = image.permute(2, 0, 1).contiguous()
         else:
             image = _deep(picture, path, depth, channels)
     return _turned(image, header.orientation) if exif == "apply" and not header.turned else image

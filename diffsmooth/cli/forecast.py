@@ -6,7 +6,7 @@ import numpy as np
 
 from diffsmooth.cli.errors import OneLineParser, user_errors
 from diffsmooth.cli.plan_options import add_plan_options, build_plan
-from diffsmooth.lit.journal import read_journal
+from diffsmooth.runs.journal import read_journal
 from diffsmooth.stats import FixedSampleSize
 from diffsmooth.stats.forecast import forecast_votes, queue_load, striped_load
 
@@ -35,7 +35,7 @@ def main(args: list[str] | None = None, prog: str = "diffsmooth forecast") -> No
         path = Path(namespace.pilot)
         if not path.is_file():
             raise ValueError(f"{path}: no such file")
-        pilot = [record.certificate for record in read_journal(path)]
+        pilot = [record.certificate for record in read_journal(path).records]
         plan = build_plan(namespace)
         rng = np.random.default_rng(namespace.seed)
         votes = forecast_votes(pilot, plan, namespace.images, rng)

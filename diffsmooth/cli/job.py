@@ -2,9 +2,11 @@
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import lightning.pytorch as pl
+import numpy as np
+import torch
 
 from diffsmooth.cli.compiling import choose_compile
 from diffsmooth.cli.networks import (
@@ -20,13 +22,16 @@ from diffsmooth.cli.trainer import build_trainer, threads_a_process
 from diffsmooth.lit.certification import CertificationModule, Work
 from diffsmooth.lit.data import load_images
 from diffsmooth.lit.data.sources import KNOWN
-from diffsmooth.lit.identity import RunIdentity, file_sha256, hardware_name
-from diffsmooth.lit.outputs import OutputError, OutputFiles, Outputs, RunContext
+from diffsmooth.lit.identity import file_sha256, hardware_name
+from diffsmooth.lit.outputs import Outputs, RunContext
 from diffsmooth.models import LocalSmoothing, SmoothedClassifier
 from diffsmooth.models.formats import read_checkpoint
 from diffsmooth.models.inference import prepare
-from diffsmooth.models.noise import Purpose, noise_source
+from diffsmooth.models.noise import noise_source
 from diffsmooth.models.precision import fix_numerics, resolve_precision
+from diffsmooth.runs.identity import RunIdentity
+from diffsmooth.runs.manifest import ManifestError, read_manifest
+from diffsmooth.runs.names import OutputFiles
 from diffsmooth.stats import Plan
 
 
@@ -38,7 +43,7 @@ class Job(NamedTuple):
     files: OutputFiles
 
 
-def build_job(options: SmoothingOptions, command: Purpose, plan: Plan) -> Job:
+def build_job(options: SmoothingOptions, command: Literal["certify", "predict"], plan: Plan) -> Job:
     """Loads everything that a run needs, and writes nothing.
 
     Raises:
@@ -77,6 +82,7 @@ def build_job(options: SmoothingOptions, command: Purpose, plan: Plan) -> Job:
         split=options.split,
         data=images.fingerprint(),
         size=len(images),
+        content="",  # below, when the selection is known
         skip=options.skip,
         max=options.max,
         classifier=file_sha256(options.classifier),
@@ -100,8 +106,10 @@ def build_job(options: SmoothingOptions, command: Purpose, plan: Plan) -> Job:
         compile=False,
         noise_source=noise_source(options.noise, device).name,
         hardware=hardware_name(device),
-        image_shape=list(images.info.image_shape),
-        class_names=[] if options.dataset in KNOWN else list(images.info.class_names),
+        image_shape=images.info.image_shape,
+        class_names=() if options.dataset in KNOWN else images.info.class_names,
+        torch=torch.__version__,
+        numpy=np.__version__,
     )
     selection = identity.selection
     if not selection:
@@ -110,7 +118,7 @@ def build_job(options: SmoothingOptions, command: Purpose, plan: Plan) -> Job:
     compiled = choose_compile(
         options.compile, chosen.get("compile"), smoothed, device, votes // options.processes
     )
-    identity = replace(identity, compile=compiled)
+    identity = replace(identity, compile=compiled, content=images.content(selection))
     if options.part:
         selection = options.part.part_of(selection)
 
@@ -153,11 +161,12 @@ def _chosen_before(files: OutputFiles, options: SmoothingOptions, plan: Plan) ->
     Empty where there is none, or where --overwrite is about to replace another run.
     """
     try:
-        stored = files.stored_identity() or {}
-    except OutputError:
+        manifest = read_manifest(files.manifest)
+    except ManifestError:
         if not options.overwrite:
             raise
         return {}
+    stored = {} if manifest is None else dict(manifest.identity)
     asked = {
         "plan": str(plan),
         "split": options.split,

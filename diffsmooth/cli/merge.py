@@ -6,8 +6,10 @@ from diffsmooth.cli.errors import OneLineParser, user_errors
 from diffsmooth.cli.predict import prediction_text
 from diffsmooth.cli.publish import publish
 from diffsmooth.cli.run import report_failures
-from diffsmooth.lit.identity import RunIdentity
-from diffsmooth.lit.outputs import OutputError, OutputFiles, Outputs
+from diffsmooth.lit.outputs import OutputError, Outputs
+from diffsmooth.runs.identity import RunIdentity
+from diffsmooth.runs.manifest import read_manifest
+from diffsmooth.runs.names import OutputFiles
 from diffsmooth.stats import ImageRecord
 from diffsmooth.stats.results import CERTIFY_COLUMNS, PREDICT_COLUMNS
 
@@ -56,10 +58,7 @@ def merge(outputs: Outputs) -> list[ImageRecord]:
 
 
 def _stored_identity(files: OutputFiles) -> RunIdentity:
-    stored = files.stored_identity()
-    if stored is None:
+    manifest = read_manifest(files.manifest)
+    if manifest is None:
         raise OutputError(f"{files.manifest}: no such file: there is no run to merge")
-    try:
-        return RunIdentity(**stored)
-    except TypeError as error:
-        raise OutputError(f"{files.manifest}: not of this version of diffsmooth") from error
+    return RunIdentity.from_stored(manifest.identity)

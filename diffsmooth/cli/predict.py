@@ -4,7 +4,7 @@ from diffsmooth.cli.errors import OneLineParser, user_errors
 from diffsmooth.cli.job import build_job
 from diffsmooth.cli.options import SmoothingOptions, add_options
 from diffsmooth.cli.run import report_failures, run_job, shard_text
-from diffsmooth.lit.outputs import OutputFiles
+from diffsmooth.runs.names import OutputFiles
 from diffsmooth.stats import ImageRecord, MajorityVote
 from diffsmooth.stats.results import PREDICT_COLUMNS
 

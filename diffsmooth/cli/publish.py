@@ -3,12 +3,12 @@
 from pathlib import Path
 
 from diffsmooth.cli.errors import user_errors
-from diffsmooth.lit.outputs import OutputFiles
 from diffsmooth.report.figures import accuracy_figure, save_figure
 from diffsmooth.report.gallery import GalleryImage, write_gallery
 from diffsmooth.report.read import read_run
 from diffsmooth.report.summary import summary_text
 from diffsmooth.report.tensorboard import write_run
+from diffsmooth.runs.names import OutputFiles
 
 
 def publish(files: OutputFiles, gallery: list[GalleryImage], logdir: Path, command: str) -> None:

@@ -7,10 +7,10 @@ from diffsmooth.cli.job import Job
 from diffsmooth.lit.certification import CertificationError
 from diffsmooth.lit.data.images import DataError
 from diffsmooth.lit.gather import GatherError, LostRank
-from diffsmooth.lit.journal import JournalError
 from diffsmooth.lit.outputs import OutputError
 from diffsmooth.lit.stopping import TRY_AGAIN
 from diffsmooth.models.vote_function import NetworkError
+from diffsmooth.runs.journal import JournalError
 from diffsmooth.stats import ImageRecord
 
 FAILED = 1

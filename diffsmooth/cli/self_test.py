@@ -28,7 +28,8 @@ from diffsmooth.models.noise import NoiseKey
 from diffsmooth.models.precision import autocast
 from diffsmooth.models.presets import get_preset
 from diffsmooth.models.unet import UNet
-from diffsmooth.stats import FixedSampleSize, ImageRecord
+from diffsmooth.runs.line import from_line
+from diffsmooth.stats import FixedSampleSize
 
 # The small U-Nets of the golden vectors: preset, and what differs from it.
 SMALL_UNETS: dict[str, tuple[str, dict[str, Any]]] = {
@@ -160,7 +161,7 @@ def _check_certification(setting: Setting) -> Iterator[Agreement]:
     purifier = OneShotPurifier(unet, get_preset("small-gray32").schedule)
     local = LocalSmoothing(classifier, 5, 0.25, images.info.image_shape)
     for line in (FOLDER / "certification.jsonl").read_text().splitlines():
-        stored = ImageRecord.from_json(line)
+        stored = from_line(line)
         expected = stored.certificate
         smoothed = SmoothedClassifier(
             purifier, local, expected.sigma, images.info.num_classes, 50, setting.precision

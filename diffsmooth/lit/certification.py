@@ -1,6 +1,5 @@
 """The certification predict loop: images of many ranks through an engine that fills its batches."""
 
-import json
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -8,9 +7,8 @@ import lightning.pytorch as pl
 import torch
 from torch.utils.data import DataLoader, Dataset
 
-from diffsmooth.lit.data.images import ImageSet, Sample
+from diffsmooth.lit.data.images import ImageSet, Sample, image_digest
 from diffsmooth.lit.gather import from_all_ranks, gather_records
-from diffsmooth.lit.journal import JournalWriter
 from diffsmooth.lit.outputs import OutputError, Outputs, RunContext
 from diffsmooth.lit.progress import JobProgress
 from diffsmooth.lit.shared_work import SharedWork, Turns
@@ -18,12 +16,16 @@ from diffsmooth.lit.stopping import StopOnSigterm
 from diffsmooth.models.engine import IN_FLIGHT, Task, VoteEngine
 from diffsmooth.models.noise import NoiseKey, SourceName, noise_source
 from diffsmooth.models.smoothed_classifier import SmoothedClassifier
+from diffsmooth.runs.journal import JournalWriter
 from diffsmooth.stats import Certificate, ImageRecord, Plan
+from diffsmooth.stats.errors import UserError
+from diffsmooth.stats.results import Origin
 
 FAILURES_IN_A_ROW = 10  # then it is not the images
+READ_AGAIN = 100  # images of a resumed run, at most, that are decoded to see that they are the same
 
 
-class CertificationError(ValueError):
+class CertificationError(UserError):
     """Certification cannot go on."""
 
 
@@ -130,15 +132,42 @@ class CertificationModule(pl.LightningModule):
             try:
                 self.work.check()
                 self.outputs.claim(self._context, self._overwrite)
-            except ValueError as error:
+                self._check_data(self.outputs.read_records())
+            except UserError as error:
                 problem = str(error)
-        said = from_all_ranks((problem, self.outputs.identity.to_json()))
+        said = from_all_ranks((problem, self.outputs.digest, self.outputs.identity.stored()))
         if said[0][0]:
             raise OutputError(said[0][0])
-        for rank, (_, identity) in enumerate(said):
-            if identity != said[0][1]:
-                difference = self.outputs.identity.difference(json.loads(identity))
+        for rank, (_, _, identity) in enumerate(said):
+            if identity != said[0][2]:
+                difference = self.outputs.identity.difference(identity)
                 raise OutputError(f"rank {rank} is not the same run as rank 0: {difference}")
+        self.outputs.digest = said[0][1]
+
+    def _check_data(self, records: list[ImageRecord]) -> None:
+        """Raises OutputError for images or labels that are not those that the votes were of.
+
+        The files as such are compared by the identity; this is for what comes out of them.
+        """
+        images, journal = self.work.images, self.outputs.files.journal
+        for record in records:
+            label = int(images.labels[record.index])
+            if record.label != label:
+                raise OutputError(
+                    f"{journal}: image {record.index} has label {record.label}, but the data give "
+                    f"it {label}: choose another outfile, or --overwrite"
+                )
+        done = {record.index for record in records if not record.error}
+        known = [r for r in records if r.origin is not None and not r.error]
+        if done >= set(self.work.selection):
+            return
+        for record in known[:: max(1, len(known) // READ_AGAIN)]:
+            assert record.origin is not None
+            if image_digest(images[record.index].image) != record.origin.image:
+                raise OutputError(
+                    f"{journal}: image {record.index} is not the one that was certified: choose "
+                    "another outfile, or --overwrite"
+                )
 
     def noise_key(self, index: int) -> NoiseKey:
         """Whose noise the votes of image `index` use."""
@@ -166,7 +195,7 @@ class CertificationModule(pl.LightningModule):
     def predict_step(self, batch: Loaded, batch_idx: int) -> None:
         if batch.sample is None:
             label = int(self.work.images.labels[batch.index])
-            self._shared.report(0, [self._record(batch.index, label, None, batch.error, 0.0)])
+            self._shared.report(0, [self._record(batch.index, label, "", None, batch.error, 0.0)])
         else:
             key = self.noise_key(batch.index)
             self._engine.submit(Task(batch.sample.image, key, batch.sample.label))
@@ -184,7 +213,8 @@ class CertificationModule(pl.LightningModule):
         for task, certificate, error, seconds in self._engine.step():
             assert task.label is not None
             said = "" if error is None else f"{type(error).__name__}: {error}"
-            finished.append(self._record(task.key.image, task.label, certificate, said, seconds))
+            digest, index = image_digest(task.image), task.key.image
+            finished.append(self._record(index, task.label, digest, certificate, said, seconds))
         self._shared.report(self._engine.votes_cast - before, finished)
         self._show_progress()
         self._exit_if_stopped()
@@ -197,10 +227,24 @@ class CertificationModule(pl.LightningModule):
             self._stop.exit(self.global_rank)
 
     def _record(
-        self, index: int, label: int, certificate: Certificate | None, error: str, seconds: float
+        self,
+        index: int,
+        label: int,
+        digest: str,
+        certificate: Certificate | None,
+        error: str,
+        seconds: float,
     ) -> ImageRecord:
         certificate = certificate or self.work.plan.nothing(self.smoothed.sigma)
-        record = ImageRecord(index, label, seconds, certificate, error)
+        images, outputs = self.work.images, self.outputs
+        origin = Origin(
+            outputs.digest,
+            outputs.identity.noise_source,
+            digest,
+            images.info.image_shape,
+            images.file_name(index),
+        )
+        record = ImageRecord(index, label, seconds, certificate, error, origin)
         self._journal.append(record)
         self.records.append(record)
         self._failures = self._failures + 1 if error else 0

@@ -1,96 +1,9 @@
-"""What fixes the results of a run: two runs of the same identity give the same votes."""
+"""What a run's identity takes from files and from the hardware."""
 
 import hashlib
-import json
-from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 
-import numpy as np
 import torch
-
-from diffsmooth import __version__
-from diffsmooth.models.noise import Purpose
-
-
-@dataclass(frozen=True)
-class RunIdentity:
-    """Everything that a result depends on; a run is resumed under the same identity only.
-
-    Attributes:
-        command: "certify" or "predict", the purpose of the votes.
-        dataset, split, data, size: name, split, fingerprint and number of the images.
-        skip, max: every skip-th image, up to but without index max (-1: all).
-        classifier, diffusion: sha256 of the checkpoints; "" where there is none.
-        arch, input_layer: of the classifier.
-        purifier, convention, steps, runs, pad: name and options; steps and runs are 1 for oneshot.
-        sigma, m, sigma_local: the smoothing, [0, 1] pixel units.
-        seed, local_seed: of the votes' noise, and of the local noise.
-        plan: the plan and its parameters.
-        batch: votes a forward pass, the fixed shape.
-        threads: of a process, on the CPU.
-        precision: float32, tf32 (float32 by TF32 products, on CUDA) or bf16.
-        compile: whether the networks were compiled.
-        noise_source: the generator of the votes' noise.
-        hardware: kind of device that computed.
-        diffsmooth, torch, numpy: versions.
-        image_shape: (C, H, W) at which the noise is added.
-        class_names: of a dataset that is none of the known ones, in the order of the labels.
-    """
-
-    command: Purpose
-    dataset: str
-    split: str
-    data: str
-    size: int
-    skip: int
-    max: int
-    classifier: str
-    diffusion: str
-    arch: str
-    input_layer: str
-    purifier: str
-    convention: str
-    steps: int
-    runs: int
-    pad: str
-    sigma: float
-    m: int
-    sigma_local: float
-    seed: int
-    local_seed: int
-    plan: str
-    batch: int
-    threads: int
-    precision: str
-    compile: bool
-    noise_source: str
-    hardware: str
-    diffsmooth: str = __version__
-    torch: str = torch.__version__
-    numpy: str = np.__version__
-    image_shape: list[int] = field(default_factory=list)
-    class_names: list[str] = field(default_factory=list)
-
-    @property
-    def selection(self) -> list[int]:
-        """Indices of the images, ascending."""
-        stop = self.size if self.max < 0 else min(self.max, self.size)
-        return list(range(0, stop, self.skip))
-
-    def to_json(self) -> str:
-        return json.dumps(asdict(self), indent=2)
-
-    def digest(self) -> str:
-        """A short name of the identity."""
-        return hashlib.sha256(self.to_json().encode()).hexdigest()[:16]
-
-    def difference(self, other: dict[str, object]) -> str:
-        """The first field in which a stored identity differs, in words; "" if none does."""
-        mine = asdict(self)
-        for name in (of_mine.name for of_mine in fields(self)):
-            if other.get(name) != mine[name]:
-                return f"{name} was {other.get(name)!r}, is {mine[name]!r}"
-        return ""
 
 
 def file_sha256(path: Path | str) -> str:

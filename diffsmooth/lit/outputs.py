@@ -1,23 +1,36 @@
 """The files of a run: the table, the journal, the manifest, and the parts while it runs."""
 
 import fcntl
-import json
 import os
 import platform
 import re
-import shutil
 import time
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-from diffsmooth.lit.identity import RunIdentity
-from diffsmooth.lit.journal import merge_records, read_journal
+from diffsmooth import __version__
+from diffsmooth.runs.identity import RunIdentity
+from diffsmooth.runs.journal import JournalError, merge_records, read_journal
+from diffsmooth.runs.line import to_line
+from diffsmooth.runs.manifest import (
+    Manifest,
+    ManifestError,
+    check_same_run,
+    identity_digest,
+    read_manifest,
+    write_manifest,
+)
+from diffsmooth.runs.names import OutputFiles
 from diffsmooth.stats import ImageRecord
+from diffsmooth.stats.errors import UserError
 from diffsmooth.stats.results import to_tsv
 from diffsmooth.whole_file import whole_file
 
+ANEW = "--overwrite starts anew"
+LOCK = re.compile(r"lock(\.claim|\.\d+of\d+)?")
 
-class OutputError(ValueError):
+
+class OutputError(UserError):
     """The output cannot be written, or belongs to another run."""
 
 
@@ -32,6 +45,7 @@ class RunContext(NamedTuple):
     data_root: str
     shard: str = ""
     host: str = platform.node()
+    version: str = __version__
 
 
 class Shard(NamedTuple):
@@ -58,51 +72,6 @@ class Shard(NamedTuple):
         return selection[self.number - 1 :: self.total]
 
 
-class OutputFiles:
-    """The names of the files beside OUT.
-
-    Args:
-        table: OUT as the user named it. A final .txt or .tsv is not part of the others' names.
-
-    Raises:
-        OutputError: an empty name.
-    """
-
-    def __init__(self, table: Path | str) -> None:
-        self.table = Path(table)
-        if not self.table.name:
-            raise OutputError(f"outfile {str(table)!r} is not the name of a file")
-        stem = self.table.with_suffix("") if self.table.suffix in (".txt", ".tsv") else self.table
-        self.stem = stem
-        self.name = stem.name
-        self.journal = stem.with_name(f"{stem.name}.jsonl")
-        self.manifest = stem.with_name(f"{stem.name}.manifest.json")
-        self.figure = stem.with_name(f"{stem.name}.png")
-        self.images = stem.with_name(f"{stem.name}.images.npz")
-        self.parts = stem.with_name(f"{stem.name}.parts")
-
-    @property
-    def results(self) -> tuple[Path, ...]:
-        """What a finished run leaves, but for its manifest."""
-        return self.table, self.journal, self.figure, self.images
-
-    def stored_identity(self) -> dict[str, Any] | None:
-        """The identity in the manifest, None where there is no manifest.
-
-        Raises:
-            OutputError: a broken manifest.
-        """
-        if not self.manifest.is_file():
-            return None
-        try:
-            identity = json.loads(self.manifest.read_text())["identity"]
-        except (ValueError, KeyError, TypeError) as error:
-            raise OutputError(f"{self.manifest}: broken; --overwrite starts anew") from error
-        if not isinstance(identity, dict):
-            raise OutputError(f"{self.manifest}: broken; --overwrite starts anew")
-        return identity
-
-
 class Outputs:
     """The files of one run.
 
@@ -110,6 +79,10 @@ class Outputs:
         files: their names.
         identity: of the run. Parts and the final files are of this identity only.
         shard: of a process that does a part of the run only.
+
+    Attributes:
+        digest: short name of the identity as it stands in the manifest: a run keeps that of its
+            first start, by whatever version of diffsmooth. Rank zero's `claim` finds it.
     """
 
     def __init__(
@@ -118,6 +91,7 @@ class Outputs:
         self.files = files
         self.identity = identity
         self.shard = shard
+        self.digest = identity_digest(identity.stored())
         self._locks: dict[str, int] = {}
 
     def claim(self, context: RunContext, overwrite: bool) -> None:
@@ -127,7 +101,8 @@ class Outputs:
 
         Args:
             context: goes into the manifest.
-            overwrite: replace the files of a *different* run; the run's own are kept.
+            overwrite: replace the files of a *different* run, and those that are broken; the run's
+                own are kept.
 
         Raises:
             OutputError: they belong to another run or a running process, or cannot be written.
@@ -136,6 +111,7 @@ class Outputs:
         try:
             if files.table.is_dir():
                 raise OutputError(f"{files.table}: is a folder, a file is wanted")
+            self._refuse_links()
             self._refuse_stranger(overwrite)  # before anything is written
             files.parts.mkdir(parents=True, exist_ok=True)
             # Shards that start at once take their turn.
@@ -147,15 +123,13 @@ class Outputs:
             if self.shard:
                 self._lock(f"lock.{self.shard.number}of{self.shard.total}", fcntl.LOCK_EX)
             if stranger:
-                for path in (*files.results, files.manifest):
+                for path in (*files.results, files.manifest, *files.parts_of_journals()):
                     path.unlink(missing_ok=True)
-                for path in files.parts.glob("*.jsonl"):
-                    path.unlink()
-            manifest = {
-                "identity": json.loads(self.identity.to_json()),
-                "context": context._asdict(),
-            }
-            _write(files.manifest, json.dumps(manifest, indent=2) + "\n")
+            stored = read_manifest(files.manifest)
+            identity = self.identity.stored() if stored is None else stored.identity
+            manifest = Manifest(identity, context._asdict())
+            write_manifest(files.manifest, manifest)
+            self.digest = manifest.digest
             if self.shard and stranger:
                 self._lock("lock", fcntl.LOCK_SH)  # from now on, others may join
             self._unlock("lock.claim")
@@ -168,14 +142,19 @@ class Outputs:
         Raises:
             OutputError: a process is at work on them.
         """
+        manifest = read_manifest(self.files.manifest)
+        if manifest is not None:
+            self.digest = manifest.digest
         if self.files.parts.is_dir():
+            self._refuse_links()
             self._lock("lock", fcntl.LOCK_EX)
 
     def _lock(self, name: str, kind: int, wait: bool = False) -> None:
         path = self.files.parts / name
         handle = self._locks.get(name)
         if handle is None:
-            handle = self._locks[name] = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+            flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW
+            handle = self._locks[name] = os.open(path, flags, 0o644)
         try:
             fcntl.flock(handle, kind if wait else kind | fcntl.LOCK_NB)
             # A run that ended in between has removed the folder, and this file with it.
@@ -194,6 +173,16 @@ class Outputs:
         for name in list(self._locks):
             self._unlock(name)
 
+    def _refuse_links(self) -> None:
+        """What lies behind a link is not ours to write, to lock or to remove."""
+        parts = self.files.parts
+        if os.path.lexists(parts) and (parts.is_symlink() or not parts.is_dir()):
+            raise OutputError(f"{parts}: is no folder of ours; choose another outfile")
+        inside = sorted(parts.iterdir()) if parts.is_dir() else []
+        for path in (*self.files.results, self.files.manifest, *inside):
+            if path.is_symlink():
+                raise OutputError(f"{path}: is a link, a file of our own is wanted there")
+
     def _refuse_stranger(self, overwrite: bool) -> str:
         stranger = self._stranger()
         if stranger and not overwrite:
@@ -201,45 +190,58 @@ class Outputs:
         return stranger
 
     def _stranger(self) -> str:
-        """What among the files is of another run, in words; "" if nothing is."""
+        """What among the files is of another run, or broken, in words; "" if nothing is."""
         files = self.files
         try:
-            stored = files.stored_identity()
-        except OutputError as error:
-            return str(error).partition(";")[0]
-        if stored is not None:
-            difference = self.identity.difference(stored)
-            return f"{files.table} belongs to a different run ({difference})" if difference else ""
-        parts = sorted(files.parts.glob("*.jsonl"))
-        for path in (*files.results, *parts):
-            if path.exists():
-                return f"{path} exists and is not of a run of ours"
+            manifest = read_manifest(files.manifest)
+            if manifest is None:
+                others = sorted(files.parts.glob("*.jsonl")) if files.parts.is_dir() else []
+                for path in (*files.results, *others):
+                    if os.path.lexists(path):
+                        return f"{path} exists and is not of a run of ours"
+                return ""
+            difference = self.identity.difference(manifest.identity)
+            if difference:
+                return f"{files.table} belongs to a different run ({difference})"
+            self._records_of(manifest)
+        except (JournalError, ManifestError) as error:
+            return str(error)
         return ""
 
     def new_part(self, rank: int) -> Path:
         """The journal that this process writes while it runs; its name recurs never."""
         self.files.parts.mkdir(parents=True, exist_ok=True)  # a node may have a disk of its own
-        unique = f"rank{rank}-{platform.node()}-{os.getpid()}-{time.time_ns()}"
-        return self.files.parts / f"{self.identity.digest()}-{unique}.jsonl"
+        unique = f"rank{rank}-{platform.node()[:100]}-{os.getpid()}-{time.time_ns()}"
+        return self.files.parts / f"{self.digest}-{unique}.jsonl"
 
     def read_records(self) -> list[ImageRecord]:
         """What this run has written so far, finished or not.
 
         Raises:
-            OutputError: a broken journal.
+            OutputError: a broken journal, or one that is not of the manifest.
         """
-        journals = [self.files.journal] if self.files.journal.is_file() else []
-        if self.files.parts.is_dir():
-            journals += sorted(self.files.parts.glob(f"{self.identity.digest()}-*.jsonl"))
+        manifest = Manifest(self.identity.stored(), {})
         try:
-            return merge_records([record for path in journals for record in read_journal(path)])
-        except ValueError as error:
-            raise OutputError(f"{error}; --overwrite starts anew") from error
+            return self._records_of(read_manifest(self.files.manifest) or manifest)
+        except (JournalError, ManifestError) as error:
+            raise OutputError(f"{error}; {ANEW}") from error
+
+    def _records_of(self, manifest: Manifest) -> list[ImageRecord]:
+        """The records of the run that a manifest describes."""
+        whole, records = self.files.journal, list[ImageRecord]()
+        for path in [*([whole] if whole.is_file() else []), *self._parts(manifest)]:
+            journal = read_journal(path)
+            check_same_run(manifest, self.files.manifest, journal.records, path)
+            records += journal.records
+        return merge_records(records)
+
+    def _parts(self, manifest: Manifest) -> list[Path]:
+        return self.files.parts_of_journals(manifest.digest)
 
     def strangers(self) -> list[Path]:
         """Parts of another identity, which shards with other threads, say, have left here."""
-        own = f"{self.identity.digest()}-"
-        return [p for p in sorted(self.files.parts.glob("*.jsonl")) if not p.name.startswith(own)]
+        own = set(self.files.parts_of_journals(self.digest))
+        return [path for path in self.files.parts_of_journals() if path not in own]
 
     def finish(self, records: list[ImageRecord], columns: tuple[str, ...]) -> None:
         """Writes the merged journal and the table, each whole or not at all; removes the parts.
@@ -248,17 +250,27 @@ class Outputs:
             OutputError: another run has taken the files meanwhile, or they cannot be written.
         """
         files = self.files
-        stored = files.stored_identity()
-        if stored is None or self.identity.difference(stored):
+        stored = read_manifest(files.manifest)
+        if stored is None or stored.digest != self.digest:
             raise OutputError(f"{files.table}: another run has taken the files")
         try:
-            _write(files.journal, "".join(record.to_json() + "\n" for record in records))
+            _write(files.journal, "".join(to_line(record) + "\n" for record in records))
             _write(files.table, to_tsv(records, columns))
-            if files.parts.is_dir():
-                shutil.rmtree(files.parts)
+            self._remove_parts()
             self.release()
         except OSError as error:
             raise OutputError(f"{files.table}: cannot be written ({error.strerror})") from error
+
+    def _remove_parts(self) -> None:
+        """Removes what is ours, and the folder if nothing else is in it."""
+        parts = self.files.parts
+        if not parts.is_dir():
+            return
+        for path in (*self.files.parts_of_journals(), *parts.glob("lock*")):
+            if LOCK.fullmatch(path.name) or path.suffix == ".jsonl":
+                path.unlink(missing_ok=True)
+        if not any(parts.iterdir()):
+            parts.rmdir()
 
 
 def _write(path: Path, text: str) -> None:

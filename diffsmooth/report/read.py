@@ -1,17 +1,17 @@
 """A run from a file: a journal, or a table of ours or of the field's, with what lies beside it."""
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
 
 import numpy as np
 
 from diffsmooth.report.field_tables import read_table
 from diffsmooth.report.gallery import read_gallery
 from diffsmooth.report.runs import Run
+from diffsmooth.runs.journal import Journal, JournalError, read_journal
+from diffsmooth.runs.manifest import Manifest, check_same_run, read_manifest
 from diffsmooth.stats import ImageRecord, Results
-from diffsmooth.stats.results import parse_journal
+from diffsmooth.stats.errors import UserError
 
 
 def read_results(path: Path | str) -> Results:
@@ -32,10 +32,10 @@ def read_run(path: Path | str, name: str | None = None) -> Run:
     path = Path(path)
     if not path.is_file():
         problem = "is a folder, a file is wanted" if path.is_dir() else "no such file"
-        raise ValueError(f"{path}: {problem}")
+        raise UserError(f"{path}: {problem}")
     stem = run_name(path)
     _, journal, manifest_file, images = files_of(path)
-    manifest = _read_manifest(manifest_file)
+    manifest = read_manifest(manifest_file) or Manifest({}, {})
     gallery = tuple(read_gallery(images)) if images.is_file() else ()
     if path == journal:
         records, lines, remarks = _read_journal(path)
@@ -46,6 +46,8 @@ def read_run(path: Path | str, name: str | None = None) -> Run:
         if journal.is_file():  # our own tables have theirs, which knows the plan
             records, _, said = _read_journal(journal)
             results, remarks = _check_same(results, path, records, journal), remarks + said
+    if manifest.identity:
+        check_same_run(manifest, manifest_file, records, journal)
     return Run(
         name=stem if name is None else name,
         path=path,
@@ -53,8 +55,8 @@ def read_run(path: Path | str, name: str | None = None) -> Run:
         lines=lines,
         remarks=remarks,
         records=records,
-        identity=manifest.get("identity", {}),
-        context=manifest.get("context", {}),
+        identity=manifest.identity,
+        context=manifest.context,
         gallery=gallery,
     )
 
@@ -72,50 +74,11 @@ def run_name(path: Path) -> str:
     return path.stem if path.suffix in (".jsonl", ".txt", ".tsv") else path.name
 
 
-def _read_manifest(path: Path) -> dict[str, Any]:
-    if not path.is_file():
-        return {}
-    try:
-        manifest = json.loads(path.read_text())
-        parts = [manifest["identity"], manifest["context"]]
-    except (ValueError, KeyError, TypeError) as error:
-        raise ValueError(f"{path}: not a manifest ({error})") from error
-    if not all(isinstance(part, dict) for part in parts):
-        raise ValueError(f"{path}: not a manifest")
-    return manifest
-
-
-class _Journal(NamedTuple):
-    """By ascending index; see `Run`."""
-
-    records: tuple[ImageRecord, ...]
-    lines: np.ndarray
-    remarks: tuple[str, ...]
-
-
-def _read_journal(path: Path) -> _Journal:
-    try:
-        *whole, rest = path.read_bytes().decode().split("\n")
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{path}: not a journal, not even text") from error
-    records = parse_journal(whole, path)
-    remarks: tuple[str, ...] = ()
-    if rest:
-        try:
-            records.append(ImageRecord.from_json(rest))
-        except ValueError:
-            remarks = (f"line {len(whole) + 1}, the last, is cut off and left out",)
-    if not records:
-        raise ValueError(f"{path}, line 1: there is no image in it")
-    index = np.array([record.index for record in records])
-    order = np.argsort(index, kind="stable")
-    again = np.flatnonzero(np.diff(index[order]) == 0)
-    if again.size:
-        before, line = order[again[0] : again[0] + 2]
-        raise ValueError(
-            f"{path}, line {line + 1}: image {index[line]} stands on line {before + 1}, too"
-        )
-    return _Journal(tuple(records[i] for i in order), order + 1, remarks)
+def _read_journal(path: Path) -> Journal:
+    journal = read_journal(path)
+    if not journal.records:
+        raise JournalError(f"{path}, line 1: there is no image in it")
+    return journal
 
 
 def results_of(records: Sequence[ImageRecord], path: Path) -> Results:
@@ -123,7 +86,7 @@ def results_of(records: Sequence[ImageRecord], path: Path) -> Results:
     try:
         return Results.from_records(records)
     except ValueError as error:
-        raise ValueError(f"{path}: {error}") from error
+        raise UserError(f"{path}: {error}") from error
 
 
 def _check_same(
@@ -136,5 +99,5 @@ def _check_same(
     )
     same = same and np.allclose(known.radius, table.radius, rtol=0.0, atol=2e-6)  # 6 decimals
     if not same:
-        raise ValueError(f"{path}: is not of the same run as {journal}")
+        raise UserError(f"{path}: is not of the same run as {journal}")
     return known

@@ -43,6 +43,7 @@ class Certificate:
         max_n: the most estimation votes that the plan could take.
         max_radius: the largest radius that the plan could give at this sigma, as `radius`.
         grid: the radii that the plan decides, ascending; empty where it decides all.
+        first_look: votes at a sequential plan's first look; 0 for other plans, and where not known.
         tolerance: share of the radius that the plan may give away to stop early; None if none.
         selection_counts, estimation_counts: votes a class, sparse.
         looks: at the estimation votes, rising to n.
@@ -62,6 +63,7 @@ class Certificate:
     max_n: int
     max_radius: float
     grid: tuple[float, ...] = ()
+    first_look: int = 0
     tolerance: float | None = None
     selection_counts: SparseCounts = ()
     estimation_counts: SparseCounts = ()

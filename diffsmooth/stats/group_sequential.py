@@ -123,6 +123,7 @@ class GroupSequential:
             # The last look has the most votes and the highest level.
             max_radius=largest_radius(sigma, self.n, self.levels[-1]),
             grid=self.radii if self.tolerance is None else (),
+            first_look=self.first_look,
             tolerance=self.tolerance,
         )
 

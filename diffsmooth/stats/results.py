@@ -1,29 +1,40 @@
 """Results of many images: one record an image, and arrays of all."""
 
-import json
-import math
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
-from typing import Any, get_args
+from dataclasses import dataclass
 
 import numpy as np
 
 from diffsmooth.stats.bounds import floor_decimals
-from diffsmooth.stats.certificate import ABSTAIN, Certificate, Look, Status
+from diffsmooth.stats.certificate import ABSTAIN, Certificate, Status
 from diffsmooth.stats.plans import MajorityVote
 
-LOWEST_COUNTS = {
-    "index": 0, "label": 0, "prediction": ABSTAIN, "selected": ABSTAIN,
-    "n0": 0, "n": 0, "votes": 0, "max_n": 1,
-}  # fmt: skip
-LARGEST_COUNT = 2**53  # below, float64 holds every one
 CERTIFY_COLUMNS = ("idx", "label", "predict", "radius", "correct", "time")
 PREDICT_COLUMNS = ("idx", "label", "predict", "correct", "time")
 
 
 @dataclass(frozen=True)
+class Origin:
+    """Which run a record is of, and which image.
+
+    Attributes:
+        identity: short name of the run's identity.
+        noise_source: of the votes' noise.
+        image: digest of the image that got the noise; "" where it could not be read.
+        image_shape: (C, H, W), at which it got the noise.
+        file: its name below the dataset's folder; "" where images are not files.
+    """
+
+    identity: str
+    noise_source: str
+    image: str
+    image_shape: tuple[int, ...]
+    file: str = ""
+
+
+@dataclass(frozen=True)
 class ImageRecord:
-    """One line of the journal.
+    """What is known of one image: a line of the journal.
 
     Attributes:
         index: of the image in its dataset.
@@ -31,6 +42,7 @@ class ImageRecord:
         seconds: wall-clock time that the image took.
         certificate: the result; `plan.nothing(sigma)` where there was an error.
         error: what went wrong, or "".
+        origin: where it comes from; None where that is not known (journals of format 1).
     """
 
     index: int
@@ -38,46 +50,11 @@ class ImageRecord:
     seconds: float
     certificate: Certificate
     error: str = ""
+    origin: Origin | None = None
 
     @property
     def correct(self) -> bool:
         return self.certificate.prediction == self.label
-
-    def to_json(self) -> str:
-        """One line, without its end."""
-        fields = asdict(self.certificate)
-        return json.dumps(
-            {
-                "index": self.index,
-                "label": self.label,
-                "correct": self.correct,
-                "seconds": round(self.seconds, 4),
-                **fields,
-                "error": self.error,
-            },
-            separators=(",", ":"),
-        )
-
-    @classmethod
-    def from_json(cls, line: str) -> "ImageRecord":
-        """The record of a line.
-
-        Raises:
-            ValueError: not such a line.
-        """
-        try:
-            fields: dict[str, Any] = json.loads(line)
-            index, label = fields.pop("index"), fields.pop("label")
-            seconds, error = fields.pop("seconds"), str(fields.pop("error"))
-            fields.pop("correct")
-            _check_numbers({"index": index, "label": label, "seconds": seconds, **fields})
-            fields["grid"] = tuple(float(radius) for radius in fields["grid"])
-            for name in ("selection_counts", "estimation_counts"):
-                fields[name] = tuple((int(k), int(v)) for k, v in fields[name])
-            fields["looks"] = tuple(Look(*look) for look in fields["looks"])
-            return cls(index, label, seconds, Certificate(**fields), error)
-        except (KeyError, TypeError, AttributeError) as problem:
-            raise ValueError(f"not a journal line: {problem}") from problem
 
     def tsv_row(self, columns: tuple[str, ...]) -> str:
         """The row of the field's table, without its end; the radius is rounded down."""
@@ -90,46 +67,6 @@ class ImageRecord:
             "time": f"{self.seconds:.4f}",
         }
         return "\t".join(cells[column] for column in columns)
-
-
-def _check_numbers(fields: dict[str, Any]) -> None:
-    """Raises ValueError for fields of a journal's line that no run can have written."""
-    for name, least in LOWEST_COUNTS.items():
-        value = fields[name]
-        if type(value) is not int or not least <= value < LARGEST_COUNT:
-            raise ValueError(f"{name} is {value!r}, not a whole number from {least} on")
-    ranges = [
-        *((name, fields[name], 0.0, math.inf) for name in ("seconds", "sigma", "max_radius")),
-        *((name, fields[name], 0.0, 1.0) for name in ("alpha", "p_lower")),
-        ("radius", fields["radius"], 0.0, fields["max_radius"]),
-        *(("grid", radius, 0.0, math.inf) for radius in fields["grid"]),
-    ]
-    for name, value, lowest, highest in ranges:
-        known = type(value) in (int, float) and math.isfinite(value)
-        if not known or not lowest <= value <= highest:
-            raise ValueError(f"{name} is {value!r}, not a number in {lowest:g} .. {highest:g}")
-    status, prediction, radius = fields["status"], fields["prediction"], fields["radius"]
-    if status not in get_args(Status):
-        raise ValueError(f"status is {status!r}, not of {', '.join(get_args(Status))}")
-    if (prediction == ABSTAIN) != (status not in ("certified", "answered")):
-        raise ValueError(f"prediction is {prediction}, but status {status}")
-    if radius and status != "certified":
-        raise ValueError(f"radius is {radius}, but status {status}")
-
-
-def parse_journal(lines: Iterable[str], source: object) -> list[ImageRecord]:
-    """The records of a journal's lines.
-
-    Raises:
-        ValueError: a broken line; the message names `source` and the line's number.
-    """
-    records = []
-    for number, line in enumerate(lines, start=1):
-        try:
-            records.append(ImageRecord.from_json(line))
-        except ValueError as error:
-            raise ValueError(f"{source}, line {number}: {error}") from error
-    return records
 
 
 def to_tsv(records: Iterable[ImageRecord], columns: tuple[str, ...]) -> str:

@@ -17,10 +17,10 @@ import torch
 from diffsmooth.cli import certify, merge, predict
 from diffsmooth.lit.data import load_images
 from diffsmooth.lit.data.images import ArrayImages, Sample
-from diffsmooth.lit.journal import read_journal
 from diffsmooth.models.noise import NoiseKey, draw_noise
 from diffsmooth.report import read_results
 from diffsmooth.report.gallery import read_gallery, to_bytes
+from diffsmooth.runs.journal import read_journal
 from diffsmooth.stats import Certificate, ImageRecord, average_certified_radius
 
 REPOSITORY = Path(__file__).parents[2]
@@ -87,7 +87,7 @@ def test_a_run_writes_its_files_and_its_table(
     assert [(row[0], row[1]) for row in table[1:]] == [
         ("0", "0"), ("200", "2"), ("400", "4"), ("600", "6"), ("800", "8"),
     ]  # fmt: skip
-    records = read_journal(tmp_path / "o.jsonl")
+    records = read_journal(tmp_path / "o.jsonl").records
     assert all(sum(v for _, v in r.certificate.selection_counts) == 8 for r in records)
     assert all(sum(v for _, v in r.certificate.estimation_counts) == 30 for r in records)
     assert len({r.certificate.estimation_counts for r in records}) > 1
@@ -172,14 +172,14 @@ def test_two_processes_give_the_same_table_as_one(
     _, errors = two.communicate(timeout=300)
     assert two.returncode == 0, errors
     assert rows(tmp_path / "two.txt") == rows(tmp_path / "one.txt")
-    one, both = (read_journal(tmp_path / f"{name}.jsonl") for name in ("one", "two"))
+    one, both = (read_journal(tmp_path / f"{name}.jsonl").records for name in ("one", "two"))
     assert [r.certificate for r in one] == [r.certificate for r in both]
     assert not (tmp_path / "two.parts").exists()
 
 
 def journaled(parts: Path) -> dict[int, ImageRecord]:
     """What the processes of a running job have written."""
-    return {r.index: r for path in parts.glob("*.jsonl") for r in read_journal(path)}
+    return {r.index: r for path in parts.glob("*.jsonl") for r in read_journal(path).records}
 
 
 @pytest.mark.parametrize("end", [signal.SIGTERM, signal.SIGKILL])
@@ -203,7 +203,7 @@ def test_a_stopped_run_goes_on_where_it_stopped(
     run(words("o.txt", *many))
     run(words("whole.txt", *many))
     assert rows(tmp_path / "o.txt") == rows(tmp_path / "whole.txt")
-    after = {r.index: r for r in read_journal(tmp_path / "o.jsonl")}
+    after = {r.index: r for r in read_journal(tmp_path / "o.jsonl").records}
     assert all(after[index] == record for index, record in before.items())  # not done again
 
 
@@ -251,12 +251,12 @@ def test_killing_either_of_two_processes_ends_both_and_loses_nothing(
     run(words("o.txt", *sequential))
     run(words("whole.txt", *sequential))
     assert certificates(tmp_path / "o.jsonl") == certificates(tmp_path / "whole.jsonl")
-    after = {r.index: r for r in read_journal(tmp_path / "o.jsonl")}
+    after = {r.index: r for r in read_journal(tmp_path / "o.jsonl").records}
     assert all(after[index] == record for index, record in before.items())  # not done again
 
 
 def certificates(path: Path) -> list[Certificate]:
-    return [record.certificate for record in read_journal(path)]
+    return [record.certificate for record in read_journal(path).records]
 
 
 def test_shards_give_the_table_of_the_whole(
@@ -470,7 +470,8 @@ def test_the_methods_take_one_path(
     names = ("diffsmooth", "denoised", "cohen")
     tables = [(tmp_path / f"{name}.jsonl") for name in names]
     counts = {
-        tuple(r.certificate.estimation_counts for r in read_journal(table)) for table in tables
+        tuple(r.certificate.estimation_counts for r in read_journal(table).records)
+        for table in tables
     }
     assert len(counts) == 3
     manifest = json.loads((tmp_path / "cohen.manifest.json").read_text())

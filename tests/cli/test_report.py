@@ -9,7 +9,8 @@ import pandas as pd
 import pytest
 
 from diffsmooth.cli.report import main
-from diffsmooth.stats import FixedSampleSize, ImageRecord
+from diffsmooth.runs.line import from_line
+from diffsmooth.stats import FixedSampleSize
 
 HEADER = "idx\tlabel\tpredict\tradius\tcorrect\ttime\n"
 STUDY = "docs/studies/fashion_mnist"
@@ -91,10 +92,7 @@ def test_another_alpha_from_the_votes(capsys: pytest.CaptureFixture[str]) -> Non
     main([f"{STUDY}/cohen.txt", "--radii", "0.5", "1.0"])
     own = capsys.readouterr().out
     accuracy = [float(out.splitlines()[2].split()[1]) for out in (own, looser)]
-    records = [
-        ImageRecord.from_json(line)
-        for line in Path(f"{STUDY}/cohen.jsonl").read_text().splitlines()
-    ]
+    records = [from_line(line) for line in Path(f"{STUDY}/cohen.jsonl").read_text().splitlines()]
     for alpha, found in zip((0.001, 0.05), accuracy, strict=True):
         held = []
         for record in records:

@@ -8,6 +8,7 @@ import torch
 
 from diffsmooth.cli import doctor, self_test
 from diffsmooth.cli.self_test import Agreement
+from diffsmooth.runs.line import from_line
 from diffsmooth.stats import ImageRecord
 
 
@@ -38,18 +39,13 @@ def test_what_differs_is_said(
             for key, value in fill(state_dict).items()
         }
 
-    from_json = ImageRecord.from_json
-
     def of_other_votes(line: str) -> ImageRecord:
-        record = from_json(line)
+        record = from_line(line)
         counts = ((0, 90), (1, 10))
         return replace(record, certificate=replace(record.certificate, selection_counts=counts))
 
-    class Records:
-        from_json = staticmethod(of_other_votes)
-
     monkeypatch.setattr(self_test, "fill", scaled)
-    monkeypatch.setattr(self_test, "ImageRecord", Records)
+    monkeypatch.setattr(self_test, "from_line", of_other_votes)
     with pytest.raises(SystemExit) as stopped:
         doctor.main(["--self-test", "--accelerator", "cpu", "--precision", "float32"])
     assert stopped.value.code == 1

@@ -1,14 +1,20 @@
 import dataclasses
 import json
+import os
 from pathlib import Path
 
 import pytest
 from test_journal import make_record
 
-from diffsmooth.lit.identity import RunIdentity
-from diffsmooth.lit.journal import JournalWriter
-from diffsmooth.lit.outputs import OutputError, OutputFiles, Outputs, RunContext, Shard
-from diffsmooth.stats.results import CERTIFY_COLUMNS
+from diffsmooth.lit.outputs import OutputError, Outputs, RunContext, Shard
+from diffsmooth.report.read import read_run
+from diffsmooth.runs.identity import RunIdentity
+from diffsmooth.runs.journal import JournalWriter
+from diffsmooth.runs.line import to_line
+from diffsmooth.runs.manifest import read_manifest
+from diffsmooth.runs.names import OutputFiles
+from diffsmooth.stats.errors import UserError
+from diffsmooth.stats.results import CERTIFY_COLUMNS, Origin
 
 IDENTITY = RunIdentity(
     command="certify", dataset="d", split="test", data="0", size=9, skip=1, max=-1, classifier="a",
@@ -16,7 +22,7 @@ IDENTITY = RunIdentity(
     steps=1, runs=1, pad="none", sigma=0.5, m=5,
     sigma_local=0.25, seed=0, local_seed=42,
     plan="p", batch=50, threads=1, precision="float32", compile=False, noise_source="n",
-    hardware="cpu",
+    hardware="cpu", content="0", image_shape=(3, 32, 32), class_names=(), torch="1", numpy="2",
 )  # fmt: skip
 CONTEXT = RunContext(1, 1, "cpu", "a.pt", "b.pt", "data")
 
@@ -54,7 +60,7 @@ def test_a_run_resumes_under_its_own_identity_only(tmp_path: Path) -> None:
     other = make_outputs(table, OTHER)
     other.claim(CONTEXT, overwrite=True)
     assert other.read_records() == []
-    assert OutputFiles(table).stored_identity() == json.loads(OTHER.to_json())
+    assert read_manifest(OutputFiles(table).manifest).identity == OTHER.stored()  # type: ignore[union-attr]
     other.release()
 
 
@@ -120,6 +126,103 @@ def test_shards_are_disjoint_and_complete() -> None:
             Shard.parse(wrong)
 
 
+def test_files_of_the_users_in_the_parts_survive(tmp_path: Path) -> None:
+    outputs = make_outputs(tmp_path / "o.txt")
+    outputs.claim(CONTEXT, overwrite=False)
+    for name in ("notes.md", "x.jsonl", "lockpick.txt"):
+        (outputs.files.parts / name).write_text("precious")
+    part = outputs.new_part(0)
+    JournalWriter(part).append(make_record(7))
+    outputs.finish(outputs.read_records(), CERTIFY_COLUMNS)
+    left = sorted(path.name for path in outputs.files.parts.iterdir())
+    assert left == ["lockpick.txt", "notes.md", "x.jsonl"]
+    again = make_outputs(tmp_path / "o.txt", OTHER)
+    again.claim(CONTEXT, overwrite=True)
+    again.finish([make_record(8)], CERTIFY_COLUMNS)
+    assert sorted(path.name for path in outputs.files.parts.iterdir()) == left
+
+
+@pytest.mark.parametrize("name", ["o.txt", "o.jsonl", "o.parts", "o.parts/lock", "o.parts/x.jsonl"])
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_links_are_refused_before_any_vote(tmp_path: Path, name: str, overwrite: bool) -> None:
+    target = tmp_path / "elsewhere"
+    target.mkdir()
+    (target / "file").write_text("precious")
+    link = tmp_path / name
+    link.parent.mkdir(exist_ok=True)
+    link.symlink_to(target if name == "o.parts" else target / "file")
+    with pytest.raises(OutputError, match=r"is a link|no folder of ours"):
+        make_outputs(tmp_path / "o.txt").claim(CONTEXT, overwrite)
+    assert (target / "file").read_text() == "precious"
+    link.unlink()
+    link.symlink_to(tmp_path / "nowhere")
+    with pytest.raises(OutputError, match=r"is a link|no folder of ours"):
+        make_outputs(tmp_path / "o.txt").claim(CONTEXT, overwrite)
+    assert not (tmp_path / "nowhere").exists()
+
+
+@pytest.mark.parametrize("broken", ["journal", "part", "manifest", "digest", "sigma"])
+def test_overwrite_starts_anew_whatever_state_the_files_are_in(tmp_path: Path, broken: str) -> None:
+    first = make_outputs(tmp_path / "o.txt")
+    first.claim(CONTEXT, overwrite=False)
+    part = first.new_part(0)
+    origin = Origin(first.digest, "n", "0", (3, 32, 32))
+    JournalWriter(part).append(make_record(4, origin=origin))
+    files = first.files
+    manifest = files.manifest.read_text()
+    match broken:
+        case "journal":
+            files.journal.write_text("{}\n")
+        case "part":
+            part.write_text('{"index": 1}\n')
+        case "manifest":
+            files.manifest.write_text(manifest[:-20])
+        case "digest":  # edited; the line says that it was another
+            files.manifest.write_text(manifest.replace('"threads": 1', '"threads": 2'))
+            part.rename(files.journal)
+        case "sigma":  # of a journal of format 1
+            part.write_text(to_line(make_record(4)).replace('"sigma":0.5', '"sigma":0.6') + "\n")
+    first.release()
+    identity = dataclasses.replace(IDENTITY, threads=2) if broken == "digest" else IDENTITY
+    again = make_outputs(tmp_path / "o.txt", identity)
+    with pytest.raises(OutputError, match="choose another outfile, or --overwrite"):
+        again.claim(CONTEXT, overwrite=False)
+    anew = make_outputs(tmp_path / "o.txt", identity)
+    anew.claim(CONTEXT, overwrite=True)
+    assert anew.read_records() == []
+    anew.release()
+
+
+def test_an_edited_manifest_of_a_finished_run_is_noticed(tmp_path: Path) -> None:
+    outputs = make_outputs(tmp_path / "o.txt")
+    outputs.claim(CONTEXT, overwrite=False)
+    origin = Origin(outputs.digest, "n", "0", (3, 32, 32))
+    outputs.finish([make_record(4, origin=origin)], CERTIFY_COLUMNS)
+    manifest = outputs.files.manifest
+    whole = json.loads(manifest.read_text())
+    whole["context"]["devices"] = 8  # may change
+    manifest.write_text(json.dumps(whole))
+    assert make_outputs(tmp_path / "o.txt").read_records() == [make_record(4, origin=origin)]
+    whole["identity"]["sigma_local"] = 0.3
+    manifest.write_text(json.dumps(whole))
+    with pytest.raises(OutputError, match=r"o\.manifest\.json is not the manifest of .*o\.jsonl"):
+        make_outputs(tmp_path / "o.txt").read_records()
+    with pytest.raises(UserError, match="is not the manifest of"):
+        read_run(outputs.files.table)
+
+
+def test_what_a_later_version_adds_is_not_mixed_up(tmp_path: Path) -> None:
+    stored = IDENTITY.stored()
+    assert IDENTITY.difference(stored) == ""
+    del stored["numerics"], stored["content"]  # before there were any
+    assert IDENTITY.difference(stored) == ""
+    assert dataclasses.replace(IDENTITY, numerics=2).difference(stored) == "numerics was 1, is 2"
+    later = IDENTITY.stored() | {"quantised": True}
+    assert "quantised is not known" in IDENTITY.difference(later)
+    with pytest.raises(UserError, match="quantised is not known"):
+        RunIdentity.from_stored(later)
+
+
 def test_a_run_of_others_parts_is_never_joined(tmp_path: Path) -> None:
     (tmp_path / "o.parts").mkdir()
     (tmp_path / "o.parts" / "x.jsonl").write_text("precious")
@@ -160,13 +263,22 @@ def test_names_that_cannot_be_written(tmp_path: Path) -> None:
     file.write_text("precious")
     with pytest.raises(OutputError, match="cannot be written"):
         make_outputs(file / "o.txt").claim(CONTEXT, overwrite=False)
-    with pytest.raises(OutputError, match="outfile '' is not the name of a file"):
+    with pytest.raises(UserError, match="outfile '' is not the name of a file"):
         OutputFiles("")
+    for name, message in (
+        ("a" * 250, "is too long a name: with its endings it has 264 bytes"),
+        ("\u00e9" * 125 + ".txt", "is too long a name"),
+        (os.fsdecode(b"caf\xe9.txt"), "has bytes that are no UTF-8"),
+        ("a\0b", "null byte"),
+    ):
+        with pytest.raises(UserError, match=message):
+            OutputFiles(name)
+    OutputFiles("a" * 241)
 
 
 def test_a_broken_manifest_can_be_overwritten_only(tmp_path: Path) -> None:
     (tmp_path / "o.manifest.json").write_text("{}")
-    with pytest.raises(OutputError, match="broken: choose another outfile, or --overwrite"):
+    with pytest.raises(OutputError, match=r"not a manifest .*: choose another outfile"):
         make_outputs(tmp_path / "o.txt").claim(CONTEXT, overwrite=False)
     outputs = make_outputs(tmp_path / "o.txt")
     outputs.claim(CONTEXT, overwrite=True)

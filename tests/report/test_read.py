@@ -2,6 +2,7 @@
 
 import io
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from hypothesis import strategies as st
 from diffsmooth.report import read_results
 from diffsmooth.report.gallery import GalleryImage, read_gallery, write_gallery
 from diffsmooth.report.read import read_run, run_name
+from diffsmooth.runs.line import to_line
 from diffsmooth.stats import FixedSampleSize, ImageRecord, MajorityVote
 from diffsmooth.stats.results import CERTIFY_COLUMNS, PREDICT_COLUMNS, to_tsv
 
@@ -182,11 +184,12 @@ def records() -> list[ImageRecord]:
     run = plan.start(0.5, 2)
     run.update(np.array([1, 0]))
     run.update(np.array([99, 1]))
-    return [ImageRecord(3, 0, 1.0, run.certificate), ImageRecord(5, 1, 1.0, plan.nothing(0.5))]
+    failed = ImageRecord(5, 1, 1.0, plan.nothing(0.5), "no pixels")
+    return [ImageRecord(3, 0, 1.0, run.certificate), failed]
 
 
 def journal(lines: list[ImageRecord]) -> str:
-    return "".join(record.to_json() + "\n" for record in lines)
+    return "".join(to_line(record) + "\n" for record in lines)
 
 
 def test_a_table_knows_the_plan_by_the_journal_beside_it(tmp_path: Path) -> None:
@@ -218,10 +221,13 @@ def test_a_journal_of_a_running_job(tmp_path: Path) -> None:
         ("{}\n", "line 1: not a journal line"),
         ("", "line 1: there is no image in it"),
         (journal(records()) + "\n", "line 3"),
-        (journal(records() * 2), "line 3: image 3 stands on line 1, too"),
+        (
+            journal([*records(), replace(records()[0], label=1)]),
+            "line 3: image 3 has other votes on line 1",
+        ),
         (
             "".join(
-                ImageRecord(i, 0, 1.0, FixedSampleSize(n=i).nothing(0.5)).to_json() + "\n"
+                to_line(ImageRecord(i, 0, 1.0, FixedSampleSize(n=i).nothing(0.5), "broken")) + "\n"
                 for i in (50, 60)
             ),
             "records of different plans",

@@ -1,6 +1,7 @@
 """Re-analysis at another alpha, against running the plan itself at that alpha."""
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,6 +18,7 @@ from diffsmooth.stats import (
     lower_confidence_bound,
     reanalyse,
 )
+from diffsmooth.stats.reanalysis import recompute
 
 ALPHAS = st.sampled_from([1e-5, 1e-3, 0.01, 0.05, 0.3])
 
@@ -77,19 +79,76 @@ def test_skipped_images_stay_skipped(n: int, first_look: int) -> None:
     assert again.max_radius == replace(plan, alpha=0.05).nothing(0.5).max_radius
 
 
-def test_votes_that_do_not_give_the_certificates_bound_are_refused() -> None:
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"p_lower": 0.95}, r"p_lower is 0\.95, but the votes give 0\.8"),
+        ({"radius": 0.9}, r"radius is 0\.9, but the votes give 0\.5"),
+        ({"max_radius": 9.9}, r"max_radius is 9\.9, but"),
+        ({"prediction": 0}, "prediction is 0, but the votes give 1"),
+        ({"selected": 0}, "selected is 0, but"),
+        ({"status": "abstained"}, "status is 'abstained', but"),
+        ({"status": "failed"}, r"radius is|p_lower is|status is|prediction is"),
+        ({"n0": 11}, "n0 is 11, but"),
+        ({"n": 101}, "n is 101, but"),
+        ({"votes": 111}, "votes is 111, but"),
+        ({"looks": (Look(100, 99),)}, "not those that were counted"),
+        ({"looks": (Look(99, 90),)}, "looks at other votes"),
+        ({"looks": ()}, "there are no votes, but no error either"),
+        ({"plan": "new"}, "plan 'new' is not known"),
+        ({"selection_counts": ((1, 5), (1, 5))}, "counts must be"),
+        ({"selection_counts": ()}, "there are no votes, but no error either"),
+        ({"sigma": 0.6}, r"max_radius is|radius is"),
+        ({"alpha": 0.01}, r"radius is|p_lower is"),
+    ],
+)
+def test_a_certificate_that_its_votes_do_not_give_is_refused(
+    changes: dict[str, Any], message: str
+) -> None:
     certificate = play(FixedSampleSize(10, 100), 0.9)
-    with pytest.raises(ValueError, match="they are not of the plan fixed"):
-        reanalyse(replace(certificate, p_lower=0.95), 0.01)
-    with pytest.raises(ValueError, match="not those that were counted"):
-        reanalyse(replace(certificate, looks=(Look(100, 99),)), 0.01)
-    successes = certificate.looks[0].successes
-    with pytest.raises(ValueError, match="looks at other votes"):
-        reanalyse(replace(certificate, looks=(Look(99, successes),)), 0.01)
-    with pytest.raises(ValueError, match="plan 'new' is not known"):
-        reanalyse(replace(certificate, plan="new"), 0.01)
+    assert recompute(certificate) == certificate
+    with pytest.raises(ValueError, match=message):
+        recompute(replace(certificate, **changes))
+    with pytest.raises(ValueError, match=message):
+        reanalyse(replace(certificate, **changes), 0.02)
+
+
+@pytest.mark.parametrize(
+    "looks",
+    [
+        (Look(100, 90), Look(125, 89), Look(157, 120)),  # successes fall
+        (Look(100, 70), Look(125, 100), Look(157, 120)),  # more successes than votes
+        (Look(100, 90), Look(157, 120)),  # a look is missing
+    ],
+)
+def test_looks_that_cannot_follow_each_other_are_refused(looks: tuple[Look, ...]) -> None:
+    plan = GroupSequential(10, 1000, radii=(0.0, 3.0))
+    certificate = replace(
+        play(plan, 0.8), looks=looks, estimation_counts=((0, 37), (1, 120)), n=157, votes=167
+    )
+    with pytest.raises(ValueError, match="looks"):
+        recompute(certificate)
+
+
+def test_alpha_must_be_a_probability() -> None:
     with pytest.raises(ValueError, match="alpha must be in"):
-        reanalyse(certificate, 1.0)
+        reanalyse(play(FixedSampleSize(10, 100), 0.9), 1.0)
+
+
+@given(share=st.floats(0.0, 1.0), n=st.integers(1, 3000), first=st.integers(1, 200))
+def test_what_a_plan_concludes_follows_from_what_is_kept(share: float, n: int, first: int) -> None:
+    for plan in (
+        FixedSampleSize(10, n),
+        GroupSequential(10, n, first_look=first),
+        GroupSequential(10, n, first_look=first, tolerance=0.05),
+        MajorityVote(n),
+    ):
+        known = play(plan, share)
+        assert recompute(known) == known
+        assert recompute(plan.nothing(0.5)) == plan.nothing(0.5)
+        # Format 1 of the journal has no first look.
+        if plan.name == GroupSequential.name and known.looks:
+            assert recompute(replace(known, first_look=0)) == replace(known, first_look=0)
 
 
 def test_a_label_aware_run_says_which_votes() -> None:

@@ -70,6 +70,10 @@ class FolderImages(ImageSet):
             digest.update(name + f" {size} {label}\n".encode())
         return digest.hexdigest()
 
+    def file_name(self, index: int) -> str:
+        path = self.paths[index]
+        return printable(Path(path.parent.name, path.name))
+
     def content_digest(self, index: int) -> str:
         path = self.paths[index]
         try:

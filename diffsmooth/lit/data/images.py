@@ -1,6 +1,7 @@
 """Datasets of labelled images; every item carries the index that it has in the whole dataset."""
 
 import hashlib
+from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -69,6 +70,18 @@ class ImageSet(Dataset[Sample]):
     def fingerprint(self) -> str:
         """Hex digest that tells whether two datasets hold the same images and labels."""
         raise NotImplementedError
+
+    def file_name(self, index: int) -> str:
+        """Where an image lies below the dataset's folder; "" where images are not files."""
+        return ""
+
+    def content(self, indices: Iterable[int]) -> str:
+        """Hex digest of some images as they are stored, not decoded, and of their labels."""
+        digest = hashlib.sha256()
+        for index in indices:
+            row = f"{index} {self.labels[index]} {self.content_digest(index)}\n"
+            digest.update(row.encode())
+        return digest.hexdigest()
 
     def content_digest(self, index: int) -> str:
         """16 hex digits of an image's stored bytes, without decoding them: of its file, or its row.

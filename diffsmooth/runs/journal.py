@@ -1,0 +1,136 @@
+"""The journal: one line an image, safe on disk before the next image begins."""
+
+import errno
+import os
+from collections.abc import Iterable
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from diffsmooth.runs.line import from_line, to_line
+from diffsmooth.stats import ImageRecord
+from diffsmooth.stats.errors import UserError
+
+
+class JournalError(UserError):
+    """A journal cannot be written, or is broken."""
+
+
+class JournalWriter:
+    """Appends records to a file of its own.
+
+    Args:
+        path: the file; no other process writes to it, and none after an error.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def append(self, record: ImageRecord) -> None:
+        """Writes one line, in one call, through to the disk.
+
+        Raises:
+            JournalError: it did not all get there, as on a full disk.
+        """
+        line = (to_line(record) + "\n").encode()
+        flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW
+        try:
+            handle = os.open(self.path, flags, 0o644)
+            try:
+                if os.write(handle, line) != len(line):
+                    raise OSError(errno.ENOSPC, "the disk took only a part of a line")
+                os.fsync(handle)
+            finally:
+                os.close(handle)
+        except OSError as error:
+            raise JournalError(f"{self.path}: cannot be written ({error.strerror})") from error
+
+
+class Journal(NamedTuple):
+    """What a journal holds, one record an image, by ascending index.
+
+    Attributes:
+        records: of the images.
+        lines: int64 (M,), the line that each stands on, from 1.
+        remarks: what was left out, one line each.
+    """
+
+    records: tuple[ImageRecord, ...]
+    lines: np.ndarray
+    remarks: tuple[str, ...]
+
+
+def read_journal(path: Path) -> Journal:
+    """Reads a journal, whoever wants it.
+
+    A last line without an end counts if it is whole, and is left out, with a remark, if a crash has
+    cut it off. An image that stands there twice, with the same votes, counts once.
+
+    Raises:
+        JournalError: a line that is broken or that says what its votes do not, with its number;
+            records of an image whose votes differ.
+    """
+    try:
+        *whole, rest = path.read_bytes().decode().split("\n")
+    except UnicodeDecodeError as error:
+        raise JournalError(f"{path}: not a journal, not even text") from error
+    except OSError as error:
+        raise JournalError(f"{path}: cannot be read ({error.strerror})") from error
+    records, remarks = [], []
+    for number, line in enumerate(whole, start=1):
+        try:
+            records.append(from_line(line))
+        except ValueError as error:
+            raise JournalError(f"{path}, line {number}: {error}") from error
+    if rest:
+        try:
+            records.append(from_line(rest))
+        except ValueError:
+            remarks.append(f"line {len(whole) + 1}, the last, is cut off and left out")
+    kept: dict[int, int] = {}  # the image's index to its record's place
+    for place, record in enumerate(records):
+        known = kept.setdefault(record.index, place)
+        if known == place:
+            continue
+        better = _better(records[known], record)
+        if better is None:
+            raise JournalError(
+                f"{path}, line {place + 1}: image {record.index} has other votes on line "
+                f"{known + 1}"
+            )
+        if better is record:
+            kept[record.index] = place
+        if not (record.error or records[known].error):
+            remarks.append(
+                f"line {place + 1} says of image {record.index} what line {known + 1} says, too"
+            )
+    places = [kept[index] for index in sorted(kept)]
+    lines = np.array(places, dtype=np.int64) + 1
+    return Journal(tuple(records[place] for place in places), lines, tuple(remarks))
+
+
+def merge_records(records: Iterable[ImageRecord]) -> list[ImageRecord]:
+    """One record an image, by ascending index; one that failed counts only where none is better.
+
+    Raises:
+        JournalError: two records of an image whose votes differ.
+    """
+    merged: dict[int, ImageRecord] = {}
+    for record in records:
+        better = _better(merged.get(record.index, record), record)
+        if better is None:
+            raise JournalError(
+                f"two records of image {record.index} differ: the votes are not the same"
+            )
+        merged[record.index] = better
+    return [merged[index] for index in sorted(merged)]
+
+
+def _better(first: ImageRecord, second: ImageRecord) -> ImageRecord | None:
+    """Which of two records of an image counts; None where they contradict each other."""
+    if first.error or second.error:
+        return second if first.error else first
+    images = {r.origin.image for r in (first, second) if r.origin is not None}
+    same = first.certificate == second.certificate and first.label == second.label
+    return first if same and len(images) < 2 else None

@@ -1,0 +1,85 @@
+"""The manifest: what a run's result depends on, and where and how the run was made."""
+
+import hashlib
+import json
+import os
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from diffsmooth.stats import ImageRecord
+from diffsmooth.stats.errors import UserError
+from diffsmooth.whole_file import whole_file
+
+
+class ManifestError(UserError):
+    """A manifest is broken, or not of its journal."""
+
+
+class Manifest(NamedTuple):
+    """What stands in the file.
+
+    Attributes:
+        identity: what the result depends on, as it was first written: see `RunIdentity`.
+        context: what may change between starts: devices, paths, host, versions.
+    """
+
+    identity: Mapping[str, Any]
+    context: Mapping[str, Any]
+
+    @property
+    def digest(self) -> str:
+        """A short name of the identity: 16 hex digits, as the journal's lines bear them."""
+        return identity_digest(self.identity)
+
+
+def identity_digest(identity: Mapping[str, Any]) -> str:
+    """16 hex digits of an identity, whatever version of diffsmooth wrote it."""
+    return hashlib.sha256(json.dumps(identity, indent=2).encode()).hexdigest()[:16]
+
+
+def read_manifest(path: Path) -> Manifest | None:
+    """The manifest in a file, None where there is no file.
+
+    Raises:
+        ManifestError: broken.
+    """
+    if not path.is_file():
+        return None
+    try:
+        content = json.loads(path.read_bytes())
+        manifest = Manifest(content["identity"], content["context"])
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise ManifestError(f"{path}: not a manifest ({error})") from error
+    except OSError as error:
+        raise ManifestError(f"{path}: cannot be read ({error.strerror})") from error
+    if not all(isinstance(part, dict) for part in manifest):
+        raise ManifestError(f"{path}: not a manifest (identity and context are wanted)")
+    return manifest
+
+
+def write_manifest(path: Path, manifest: Manifest) -> None:
+    """Writes a manifest, whole or not at all."""
+    text = json.dumps({"identity": manifest.identity, "context": manifest.context}, indent=2)
+    with whole_file(path) as partial, open(partial, "w") as file:
+        file.write(text + "\n")
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def check_same_run(
+    manifest: Manifest, path: Path, records: Iterable[ImageRecord], journal: Path
+) -> None:
+    """Raises ManifestError unless a journal's records are of the run that a manifest describes."""
+    for record in records:
+        origin, sigma = record.origin, manifest.identity.get("sigma")
+        if origin is not None and origin.identity != manifest.digest:
+            raise ManifestError(
+                f"{path} is not the manifest of {journal}: image {record.index} is of the run "
+                f"{origin.identity}, the manifest of {manifest.digest}"
+            )
+        if sigma is not None and sigma != record.certificate.sigma:
+            raise ManifestError(
+                f"{path} is not the manifest of {journal}: sigma is {sigma!r}, but "
+                f"{record.certificate.sigma!r} of image {record.index}"
+            )

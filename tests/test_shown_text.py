@@ -35,7 +35,8 @@ def test_the_result_is_one_printable_line_that_can_be_encoded(text: str) -> None
 
 def test_both_ends_of_a_long_text_are_left() -> None:
     result = shown("begin" + "x" * 10**6 + "end")
-    assert result.startswith("begin") and result.endswith("end")
+    assert result.startswith("begin")
+    assert result.endswith("end")
     assert len(result) == MOST + 3
 
 

@@ -38,6 +38,7 @@ from diffsmooth.models.presets import PRESETS, build_unet, get_preset
 from diffsmooth.models.purifiers import Purifier
 from diffsmooth.models.weights import Checkpoint, check_weights, misfits
 from diffsmooth.stats import MajorityVote
+from diffsmooth.stats.printed import rounded_down, rounded_up
 
 NOISE_LEVELS = (0.0, 0.12, 0.25, 0.5, 1.0)
 LAYER_SIGMA = 0.25  # at which input layers are compared
@@ -195,7 +196,9 @@ def _noise_levels(
     for sigma in NOISE_LEVELS:
         accuracy = noisy_accuracy(classify, images, MOST_IMAGES, sigma, "doctor", 0, device)
         shares.append(accuracy.correct / accuracy.total)
-    cells = ", ".join(f"{a:.2f} at {s:g}" for s, a in zip(NOISE_LEVELS, shares, strict=True))
+    cells = ", ".join(
+        f"{rounded_down(a, 2)} at {s:g}" for s, a in zip(NOISE_LEVELS, shares, strict=True)
+    )
     # Trained at a level, a network holds up to it and drops beyond.
     held = [s for s, a in zip(NOISE_LEVELS, shares, strict=True) if a >= 0.93 * max(shares)]
     yield f"  accuracy     {cells} (sigma; {accuracy.total} images of {images.info.name})"
@@ -239,6 +242,6 @@ def _cost(
     hours = options.n * options.images * seconds / 3600
     return (
         f"  cost         {1 / seconds:.3g} votes/s on this {device.type} ({precision}, m = "
-        f"{options.m}; {what}): {hours:.1f} hours for {options.images} images of "
+        f"{options.m}; {what}): {rounded_up(hours, 1)} hours for {options.images} images of "
         f"{options.n:,} votes"
     )

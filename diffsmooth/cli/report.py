@@ -12,7 +12,7 @@ from diffsmooth.cli.output_checks import check_ending, check_folder
 from diffsmooth.report.at_alpha import at_alpha
 from diffsmooth.report.figures import ENDINGS, accuracy_figure, figure_bytes
 from diffsmooth.report.page import html_page
-from diffsmooth.report.radii import usual_radii
+from diffsmooth.report.radii import distinct, usual_radii
 from diffsmooth.report.read import files_of, read_run, run_name
 from diffsmooth.report.runs import Run, check_same_data, check_same_images
 from diffsmooth.report.tables import (
@@ -74,7 +74,7 @@ def main(args: list[str] | None = None, prog: str = "diffsmooth report") -> None
             runs = [at_alpha(run, namespace.alpha) for run in runs]
         radii = usual_radii(runs)
         if namespace.radii is not None:
-            radii = np.unique(np.array(namespace.radii).round(9))
+            radii = distinct(namespace.radii)
         sections, remarks = _sections(runs, radii, namespace), comparison_remarks(runs)
         # All is made before anything is written.
         contents = _contents(runs, radii, sections, remarks, namespace)

@@ -31,6 +31,7 @@ from diffsmooth.report.figures import save_figure
 from diffsmooth.report.sweep_figure import sweep_figure
 from diffsmooth.report.sweep_table import SweepOutcome, judge, sweep_frame, sweep_text
 from diffsmooth.stats import Certificate, ImageRecord, Results
+from diffsmooth.stats.printed import exact, rounded_down, rounded_up
 from diffsmooth.whole_file import write_whole
 
 DESCRIPTION = """Chooses the local smoothing (sigma_local and m) by certified accuracy at a radius,
@@ -195,7 +196,7 @@ def write(outfile: Path, options: TuneOptions, chosen: Chosen, command: str) -> 
     text = (
         f"# By {command}\n"
         f"# On {outcome.images} held-out training images: certified accuracy "
-        f"{best.accuracy:.3f} ({best.low:.3f} .. {best.high:.3f}) at radius "
-        f"{outcome.radius:g}.\n" + yaml.safe_dump(config, sort_keys=False)
+        f"{rounded_down(best.accuracy)} ({rounded_down(best.low)} .. {rounded_up(best.high)}) at "
+        f"radius {exact(outcome.radius)}.\n" + yaml.safe_dump(config, sort_keys=False)
     )
     write_whole(outfile, text.encode())

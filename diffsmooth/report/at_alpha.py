@@ -5,6 +5,7 @@ from dataclasses import replace
 from diffsmooth.report.read import results_of
 from diffsmooth.report.runs import Run
 from diffsmooth.stats import reanalyse
+from diffsmooth.stats.printed import exact
 
 
 def at_alpha(run: Run, alpha: float) -> Run:
@@ -29,10 +30,10 @@ def at_alpha(run: Run, alpha: float) -> Run:
             )
         except ValueError as error:
             raise ValueError(f"{run.path}: image {record.index}: {error}") from error
-    made_for = run.results.alpha
+    made_for = run.records[0].certificate.alpha
     remark = (
-        f"at alpha {alpha:g}, from the votes that were cast for alpha {made_for:g}; what more "
-        "votes would give cannot be told from these"
+        f"at alpha {exact(alpha)}, from the votes that were cast for alpha {exact(made_for)}; what "
+        "more votes would give cannot be told from these"
     )
     results = results_of(records, run.path)
     if results.understates and alpha != made_for:

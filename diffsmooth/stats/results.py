@@ -8,9 +8,9 @@ from typing import Any, get_args
 
 import numpy as np
 
-from diffsmooth.stats.bounds import floor_decimals
 from diffsmooth.stats.certificate import ABSTAIN, Certificate, Look, Status
 from diffsmooth.stats.plans import MajorityVote
+from diffsmooth.stats.printed import rounded_down
 
 LOWEST_COUNTS = {
     "index": 0, "label": 0, "prediction": ABSTAIN, "selected": ABSTAIN,
@@ -85,7 +85,7 @@ class ImageRecord:
             "idx": str(self.index),
             "label": str(self.label),
             "predict": str(self.certificate.prediction),
-            "radius": f"{floor_decimals(self.certificate.radius):.6f}",
+            "radius": rounded_down(self.certificate.radius, 6),
             "correct": str(int(self.correct)),
             "time": f"{self.seconds:.4f}",
         }

@@ -52,7 +52,7 @@ def test_several_runs_paired_and_enveloped(
     assert ["certified", "accuracy", "1.000", "0.750"] in rows
     assert ["best", "run", "a", "b"] in rows
     assert ["0.25", "+0.250", "2", "0", "0.5"] in rows
-    assert ["0.50", "-0.750", "0", "6", "0.031"] in rows
+    assert ["0.50", "-0.750", "0", "6", "0.032"] in rows
     assert "appendix B" in out
 
 

@@ -13,7 +13,7 @@ from diffsmooth.report.page.classes import class_names
 from diffsmooth.report.page.text import short_radius
 from diffsmooth.report.runs import Run
 from diffsmooth.stats import ABSTAIN
-from diffsmooth.stats.bounds import floor_decimals
+from diffsmooth.stats.printed import rounded_down
 
 
 class Picture(NamedTuple):
@@ -79,7 +79,7 @@ def _card(run: Run, image: GalleryImage, row: int, names: dict[int, str]) -> Car
     if radius is not None:
         facts.append(("radius", short_radius(radius)))
         if results.p_lower is not None:
-            facts.append(("p_lower", f"{floor_decimals(float(results.p_lower[row]), 4):.4f}"))
+            facts.append(("p_lower", rounded_down(results.p_lower[row], 4)))
     if results.votes is not None:
         facts.append(("votes", str(results.votes[row])))
     facts.append(("status", status or "n/a"))

@@ -16,7 +16,7 @@ EXACT = Context(prec=DIGITS, rounding=ROUND_FLOOR)
 
 def decimal(value: float) -> Decimal:
     """The shortest decimal that gives a float, exactly."""
-    return Decimal(repr(float(value)))
+    return Decimal(repr(float(value) + 0.0))  # -0.0 is 0.0
 
 
 def rounded_down(value: float, decimals: int = 3) -> str:

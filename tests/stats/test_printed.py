@@ -49,6 +49,10 @@ def test_what_has_so_many_decimals_is_printed_as_it_is(k: int, decimals: int, mo
     assert rounded_up(value, decimals + more) == expected
 
 
+def test_zero_has_no_sign() -> None:
+    assert rounded_down(-0.0, 3) == rounded_up(-0.0, 3) == "0.000"
+
+
 @given(st.integers(1, 10**5), st.data(), st.integers(0, 6))
 def test_a_share_is_rounded_as_the_fraction_that_it_is(
     total: int, data: st.DataObject, decimals: int

@@ -1,9 +1,12 @@
 """Text of others (names, paths, what files hold) made harmless to show; of no floor."""
 
-MOST = 2000  # letters of a text that is shown
+import sys
+from io import TextIOWrapper
+
+MOST = 2000
 
 
-def shown(text: object) -> str:
+def shown(text: object, most: int = MOST) -> str:
     """A text as one line that does no more than stand where it is written.
 
     What cannot be printed is written as Python writes it in strings: terminal escapes, ends of
@@ -13,11 +16,19 @@ def shown(text: object) -> str:
 
     Args:
         text: a string, or what is to be written as str() does.
+        most: letters that are left, before what cannot be printed is spelled out.
     """
     whole = str(text)
-    if len(whole) > MOST:
-        whole = f"{whole[: MOST // 2]}...{whole[-(MOST // 2) :]}"
+    if len(whole) > most:
+        whole = f"{whole[: most // 2]}...{whole[-(most // 2) :]}"
     return "".join(c if c.isprintable() else _escaped(c) for c in whole)
+
+
+def escape_output() -> None:
+    """Lets printing escape the letters that the terminal's encoding lacks, rather than fail."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 def _escaped(letter: str) -> str:

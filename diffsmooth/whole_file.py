@@ -9,7 +9,8 @@ from pathlib import Path
 
 from diffsmooth.stats.errors import UserError
 
-LONGEST_NAME = 255  # bytes of a file's or folder's name, on all file systems that are in use
+# Bytes of a file's or folder's name, on all file systems that are in use, and of a whole path.
+LONGEST_NAME, LONGEST_PATH = 255, 4095
 
 
 @contextmanager
@@ -47,13 +48,22 @@ def write_whole(path: Path, content: bytes) -> None:
     Raises:
         UserError: it cannot be written; the message names it.
     """
-    check_target(path)  # before a folder is made
+    make_folder(path)
+    with whole_file(path) as partial:
+        partial.write_bytes(content)
+
+
+def make_folder(path: Path) -> None:
+    """Makes the folder that a file is to be written in.
+
+    Raises:
+        UserError: the file could not be written; the message names it.
+    """
+    check_target(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UserError(f"{path}: cannot be written ({error.strerror})") from error
-    with whole_file(path) as partial:
-        partial.write_bytes(content)
 
 
 def check_target(path: Path) -> None:
@@ -61,16 +71,24 @@ def check_target(path: Path) -> None:
 
     Where the folder is missing, it may still be made.
     """
-    if any(len(os.fsencode(name)) > LONGEST_NAME for name in path.parts):
-        raise UserError(f"{path}: a name in it is longer than {LONGEST_NAME} bytes")
+    check_names(path)
     try:
         kind = os.stat(path).st_mode
     except FileNotFoundError:
         return
-    except (OSError, ValueError) as error:  # ValueError: a null byte
-        reason = error.strerror if isinstance(error, OSError) else error
-        raise UserError(f"{path}: cannot be written ({reason})") from error
+    except OSError as error:
+        raise UserError(f"{path}: cannot be written ({error.strerror})") from error
     if stat.S_ISDIR(kind):
         raise UserError(f"{path}: is a folder, a file is to be written")
     if not stat.S_ISREG(kind):
         raise UserError(f"{path}: is a device or a pipe; a file is to be written")
+
+
+def check_names(path: Path) -> None:
+    """Raises UserError where no file system takes the names in `path`."""
+    if "\0" in str(path):
+        raise UserError(f"{path}: has a null byte in its name")
+    if any(len(os.fsencode(name)) > LONGEST_NAME for name in path.parts):
+        raise UserError(f"{path}: a name in it is longer than {LONGEST_NAME} bytes")
+    if len(os.fsencode(path.absolute())) > LONGEST_PATH:
+        raise UserError(f"{path}: is longer than {LONGEST_PATH} bytes")

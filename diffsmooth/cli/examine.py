@@ -38,7 +38,7 @@ from diffsmooth.models.presets import PRESETS, build_unet, get_preset
 from diffsmooth.models.purifiers import Purifier
 from diffsmooth.models.weights import Checkpoint, check_weights, misfits
 from diffsmooth.stats import MajorityVote
-from diffsmooth.stats.printed import rounded_down, rounded_up
+from diffsmooth.stats.printed import digits_down, exact, rounded_down, rounded_up
 
 NOISE_LEVELS = (0.0, 0.12, 0.25, 0.5, 1.0)
 LAYER_SIGMA = 0.25  # at which input layers are compared
@@ -118,12 +118,12 @@ def describe(checkpoint: Checkpoint) -> list[str]:
     network = metadata.arch or metadata.preset or "of unknown architecture"
     said = {
         "dataset": metadata.dataset,
-        "sigma'": "" if metadata.sigma is None else f"{metadata.sigma:g}",
+        "sigma'": "" if metadata.sigma is None else exact(metadata.sigma),
         "purified at sigma": (
-            "" if metadata.purified_sigma is None else f"{metadata.purified_sigma:g}"
+            "" if metadata.purified_sigma is None else exact(metadata.purified_sigma)
         ),
         "input layer": metadata.input_layer,
-        "largest sigma": "" if metadata.max_sigma is None else f"{metadata.max_sigma:g}",
+        "largest sigma": "" if metadata.max_sigma is None else exact(metadata.max_sigma),
         "epoch": "" if checkpoint.epoch < 0 else str(checkpoint.epoch),
     }
     return [
@@ -148,7 +148,8 @@ def _unet_keys(checkpoint: Checkpoint) -> str:
             unet = build_unet(metadata.preset, **metadata.overrides)
             check_weights(unet, checkpoint)
             largest = get_preset(metadata.preset).schedule.max_sigma
-            return f"all fit, {_parameters(unet)}; the schedule reaches sigma {largest:.3g}"
+            reach = digits_down(largest, 3)
+            return f"all fit, {_parameters(unet)}; the schedule reaches sigma {reach}"
         known = {name: misfits(build_unet(name), checkpoint.state_dict) for name in PRESETS}
     nearest = min(known, key=lambda name: len(known[name]))
     raise ValueError(

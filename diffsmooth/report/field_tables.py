@@ -105,7 +105,10 @@ def read_table(path: Path) -> FieldTable:
 
 def _lines(path: Path) -> list[str]:
     """The lines; the last is empty unless it has no end of line."""
-    content = path.read_bytes()
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror})") from error
     try:  # a table that was redirected on Windows is UTF-16, and says so
         text = content.decode("utf-16" if content.startswith(UTF_16) else "utf-8-sig")
     except UnicodeDecodeError as error:

@@ -1,6 +1,7 @@
 """A run from a file: a journal, or a table of ours or of the field's, with what lies beside it."""
 
 import json
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -10,7 +11,9 @@ import numpy as np
 from diffsmooth.report.field_tables import read_table
 from diffsmooth.report.gallery import read_gallery
 from diffsmooth.report.runs import Run
+from diffsmooth.shown_text import shown
 from diffsmooth.stats import ImageRecord, Results
+from diffsmooth.stats.errors import UserError
 from diffsmooth.stats.results import parse_journal
 
 
@@ -27,27 +30,27 @@ def read_run(path: Path | str, name: str | None = None) -> Run:
         name: of the run; by default `run_name(path)`.
 
     Raises:
-        ValueError: missing, empty or broken; the message names the file, and the line.
+        UserError: missing, empty or broken; the message names the file, and the line.
     """
     path = Path(path)
-    if not path.is_file():
-        problem = "is a folder, a file is wanted" if path.is_dir() else "no such file"
-        raise ValueError(f"{path}: {problem}")
+    if not _is_there(path):
+        folder = os.path.isdir(path)  # False for names that are too long, too
+        raise UserError(f"{path}: {'is a folder, a file is wanted' if folder else 'no such file'}")
     stem = run_name(path)
     _, journal, manifest_file, images = files_of(path)
     manifest = _read_manifest(manifest_file)
-    gallery = tuple(read_gallery(images)) if images.is_file() else ()
+    gallery = tuple(read_gallery(images)) if _is_there(images) else ()
     if path == journal:
         records, lines, remarks = _read_journal(path)
         results = results_of(records, path)
     else:
         records = ()
         results, lines, remarks = read_table(path)
-        if journal.is_file():  # our own tables have theirs, which knows the plan
+        if _is_there(journal):  # our own tables have theirs, which knows the plan
             records, _, said = _read_journal(journal)
             results, remarks = _check_same(results, path, records, journal), remarks + said
     return Run(
-        name=stem if name is None else name,
+        name=shown(stem) if name is None else name,
         path=path,
         results=results,
         lines=lines,
@@ -72,16 +75,23 @@ def run_name(path: Path) -> str:
     return path.stem if path.suffix in (".jsonl", ".txt", ".tsv") else path.name
 
 
+def _is_there(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except OSError:  # a name that is too long with its ending
+        return False
+
+
 def _read_manifest(path: Path) -> dict[str, Any]:
-    if not path.is_file():
+    if not _is_there(path):
         return {}
     try:
         manifest = json.loads(path.read_text())
         parts = [manifest["identity"], manifest["context"]]
     except (ValueError, KeyError, TypeError) as error:
-        raise ValueError(f"{path}: not a manifest ({error})") from error
+        raise UserError(f"{path}: not a manifest ({error})") from error
     if not all(isinstance(part, dict) for part in parts):
-        raise ValueError(f"{path}: not a manifest")
+        raise UserError(f"{path}: not a manifest")
     return manifest
 
 
@@ -97,7 +107,7 @@ def _read_journal(path: Path) -> _Journal:
     try:
         *whole, rest = path.read_bytes().decode().split("\n")
     except UnicodeDecodeError as error:
-        raise ValueError(f"{path}: not a journal, not even text") from error
+        raise UserError(f"{path}: not a journal, not even text") from error
     records = parse_journal(whole, path)
     remarks: tuple[str, ...] = ()
     if rest:
@@ -106,13 +116,13 @@ def _read_journal(path: Path) -> _Journal:
         except ValueError:
             remarks = (f"line {len(whole) + 1}, the last, is cut off and left out",)
     if not records:
-        raise ValueError(f"{path}, line 1: there is no image in it")
+        raise UserError(f"{path}, line 1: there is no image in it")
     index = np.array([record.index for record in records])
     order = np.argsort(index, kind="stable")
     again = np.flatnonzero(np.diff(index[order]) == 0)
     if again.size:
         before, line = order[again[0] : again[0] + 2]
-        raise ValueError(
+        raise UserError(
             f"{path}, line {line + 1}: image {index[line]} stands on line {before + 1}, too"
         )
     return _Journal(tuple(records[i] for i in order), order + 1, remarks)
@@ -123,7 +133,7 @@ def results_of(records: Sequence[ImageRecord], path: Path) -> Results:
     try:
         return Results.from_records(records)
     except ValueError as error:
-        raise ValueError(f"{path}: {error}") from error
+        raise UserError(f"{path}: {error}") from error
 
 
 def _check_same(
@@ -136,5 +146,5 @@ def _check_same(
     )
     same = same and np.allclose(known.radius, table.radius, rtol=0.0, atol=2e-6)  # 6 decimals
     if not same:
-        raise ValueError(f"{path}: is not of the same run as {journal}")
+        raise UserError(f"{path}: is not of the same run as {journal}")
     return known

@@ -29,6 +29,7 @@ from diffsmooth.stats import (
     paired_difference,
     upper_envelope,
 )
+from diffsmooth.stats.errors import UserError
 from diffsmooth.stats.printed import digits_up, exact, radius_label, signed
 
 RHO = 1e-3  # of the high-probability bound, as in Cohen et al. 2019
@@ -90,12 +91,12 @@ def envelope_table(runs: Sequence[Run], radii: np.ndarray, decimals: int = 3) ->
     """The best certified accuracy at each radius and the run that has it, as text.
 
     Raises:
-        ValueError: no run that can be compared with the others.
+        UserError: no run that can be compared with the others.
     """
     all_results = [run.results for run in runs]
     able = [run for run in runs if is_comparable(run.results, all_results)]
     if not able:
-        raise ValueError("envelope: no run can be compared with the others")
+        raise UserError("envelope: no run can be compared with the others")
     found = upper_envelope([run.results for run in able], radii)
     names = [
         able[winner].name if accuracy > 0 else MISSING
@@ -146,7 +147,7 @@ def paired_table(first: Run, second: Run, radii: np.ndarray, decimals: int = 3) 
     """How the certified accuracy of two runs on the same images differs at each radius, as text.
 
     Raises:
-        ValueError: other images.
+        UserError: other images.
     """
     both = first.results, second.results
     able = all(is_comparable(results, both) for results in both)

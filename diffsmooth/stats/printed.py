@@ -42,8 +42,12 @@ def digits_up(value: float, digits: int) -> str:
     """
     if value >= 10**digits:
         return rounded_up(value, 0)
-    context = Context(prec=digits, rounding=ROUND_CEILING)
-    return f"{float(context.plus(decimal(value))):.{digits}g}"
+    return _significant(value, digits, ROUND_CEILING)
+
+
+def digits_down(value: float, digits: int) -> str:
+    """A finite number > 0 with so many significant digits, at most it; for limits."""
+    return _significant(value, digits, ROUND_FLOOR)
 
 
 def exact(value: float) -> str:
@@ -60,6 +64,11 @@ def radius_label(radius: float, least: int = 2, most: int = 9) -> str:
     text = rounded_down(radius, most)
     whole, _, decimals = text.partition(".")
     return f"{whole}.{decimals.rstrip('0').ljust(least, '0')}".rstrip(".")
+
+
+def _significant(value: float, digits: int, rounding: str) -> str:
+    context = Context(prec=digits, rounding=rounding)
+    return f"{float(context.plus(decimal(value))):.{digits}g}"
 
 
 def _rounded(value: float, decimals: int, rounding: str) -> str:

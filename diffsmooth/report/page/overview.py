@@ -20,6 +20,7 @@ from diffsmooth.report.text import (
     remarks_on,
     shows_average,
 )
+from diffsmooth.shown_text import shown
 from diffsmooth.stats import (
     Results,
     average_certified_radius,
@@ -53,10 +54,10 @@ def run_facts(run: Run) -> RunFacts:
     dataset = f"{run.dataset} {run.identity.get('split', '')}".strip()
     facts = [
         ("images", str(len(results))),
-        ("dataset", dataset or MISSING),
+        ("dataset", shown(dataset) or MISSING),
         ("sigma", MISSING if results.sigma is None else exact(results.sigma)),
         ("alpha", MISSING if results.alpha is None else exact(results.alpha)),
-        ("plan", results.plan or MISSING),
+        ("plan", shown(results.plan or MISSING)),
         (
             "votes an image",
             MISSING if results.votes is None else rounded_up(results.votes.mean(), 0),
@@ -67,7 +68,7 @@ def run_facts(run: Run) -> RunFacts:
             short_radius(results.max_radius) if results.max_radius else MISSING,
         ),
     ]
-    return RunFacts(run.name, str(run.path), facts, [*run.remarks, *remarks_on(results)])
+    return RunFacts(run.name, shown(run.path), facts, [*run.remarks, *remarks_on(results)])
 
 
 @dataclass

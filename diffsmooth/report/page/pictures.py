@@ -13,6 +13,7 @@ from diffsmooth.report.page.classes import class_names
 from diffsmooth.report.page.text import short_radius
 from diffsmooth.report.runs import Run
 from diffsmooth.stats import ABSTAIN
+from diffsmooth.stats.errors import UserError
 from diffsmooth.stats.printed import rounded_down
 
 
@@ -59,12 +60,12 @@ def gallery(run: Run) -> Gallery:
     """The gallery of a run.
 
     Raises:
-        ValueError: an image that is not among the results.
+        UserError: an image that is not among the results.
     """
     rows = {int(index): row for row, index in enumerate(run.results.index)}
     for image in run.gallery:
         if image.index not in rows:
-            raise ValueError(f"{run.name}: image {image.index} of the gallery has no result")
+            raise UserError(f"{run.name}: image {image.index} of the gallery has no result")
     names = class_names(run)
     cards = [_card(run, image, rows[image.index], names) for image in run.gallery]
     return Gallery(run.name, cards)

@@ -73,7 +73,7 @@ def as_csv(table: pd.DataFrame) -> str:
 
 def markdown(text: str) -> str:
     """Text that Markdown shows as it is: no markup, no HTML, no cell's or formula's end."""
-    escaped = re.sub(r"([\\`*|<\[\]&#~$])", r"\\\1", text)
+    escaped = re.sub(r"([\\`*|<&#~$]|\](?=[(\[:]))", r"\\\1", text)
     return re.sub(r"(?<![^\W_])_|_(?![^\W_])", r"\\_", escaped)  # within words it is no markup
 
 

@@ -69,8 +69,9 @@ def test_latex(section: Section) -> None:
     [
         ("sigma_0.25", "sigma_0.25"),
         ("_emphasis_", r"\_emphasis\_"),
+        ("[0, 1] [a]: b", r"[0, 1] [a\]: b"),
         ("a__b__c", r"a\_\_b\_\_c"),
-        ("*a* `b` [c](d) <e> a|b", r"\*a\* \`b\` \[c\](d) \<e> a\|b"),
+        ("*a* `b` [c](d) <e> a|b", r"\*a\* \`b\` [c\](d) \<e> a\|b"),
         ("&amp; ~f~ $g$ # \\", r"\&amp; \~f\~ \$g\$ \# \\"),
     ],
 )  # fmt: skip

@@ -16,10 +16,10 @@ def check_folder(option: str, folder: Path) -> None:
         raise UserError(f"{option} {folder}: {there} is not a folder that can be written to")
 
 
-def check_file(option: str, path: Path) -> None:
+def check_file(path: Path) -> None:
     """Raises UserError unless a file can be written at `path`, in a folder that may be made."""
     check_names(path)
-    check_folder(f"the folder of {option}", path.absolute().parent)
+    check_folder("the folder", path.absolute().parent)
     check_target(path)
 
 

@@ -1,5 +1,6 @@
 """`diffsmooth report`: tables, figures, TensorBoard and a page from the results of runs."""
 
+import math
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -109,8 +110,8 @@ def _check(namespace: Any) -> None:
             if not name.isprintable() or not name.strip():
                 raise UserError(f"names must be printable, got {name!r}")
     for radius in namespace.radii or ():
-        if radius < 0:
-            raise UserError(f"radii must be >= 0, got {radius}")
+        if not 0 <= radius < math.inf:
+            raise UserError(f"radii must be >= 0 and finite, got {radius}")
     if not 0 <= namespace.decimals <= 9:
         raise UserError(f"decimals must be in 0 .. 9, got {namespace.decimals}")
     for name in ("alpha", "table_alpha"):
@@ -126,7 +127,7 @@ def _check(namespace: Any) -> None:
     ):  # fmt: skip
         for path in map(Path, paths):
             check_ending(path, endings)
-            check_file("a file to write", path)
+            check_file(path)
             if path.resolve() in inputs:
                 raise UserError(f"{path}: is of a run, and would be overwritten")
     _check_names(names or _names_of(runs), namespace.tensorboard)

@@ -84,7 +84,7 @@ def check_outfile(outfile: Path, overwrite: bool) -> None:
     """Raises ValueError for a file that cannot be written, or is there already."""
     check_ending(outfile, (".yaml", ".yml"))
     for path in (outfile, outfile.with_suffix(".sweep.csv"), outfile.with_suffix(".sweep.png")):
-        check_file("outfile", path)
+        check_file(path)
         if path.exists() and not overwrite:
             raise ValueError(f"{path} exists: give another name, or --overwrite to replace it")
 

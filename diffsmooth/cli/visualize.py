@@ -48,7 +48,7 @@ def main(args: list[str] | None = None, prog: str = "diffsmooth visualize") -> N
             if not 0 < sigma < math.inf:
                 raise ValueError(f"sigma must be > 0 and finite, got {sigma}")
         check_ending(outfile, ENDINGS)
-        check_file("outfile", outfile)
+        check_file(outfile)
         device = pick_device(namespace.accelerator)
         precision = resolve_precision(namespace.precision, device.type)
         images = load_images(options.dataset, options.data_root, namespace.split)

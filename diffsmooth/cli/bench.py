@@ -27,6 +27,7 @@ from diffsmooth.models.inference import can_compile
 from diffsmooth.models.noise import NoiseKey, NumpyNoise, Votes, noise_source
 from diffsmooth.models.presets import get_preset
 from diffsmooth.stats import GroupSequential, MajorityVote, Plan
+from diffsmooth.stats.printed import rounded_down
 
 SETTINGS = {
     setting.name: setting
@@ -250,7 +251,7 @@ def _agreements(
             for i, model in enumerate(models):
                 answers = model.answer(noisy, lambda run: None)[:count]
                 same[i] += int((answers == expected).sum())
-    return [f"{100 * count / total:.2f} % of {total}" for count in same]
+    return [f"{rounded_down(100 * count / total, 2)} % of {total}" for count in same]
 
 
 def _in_processes(name: str, setting: str, batch: int, votes: int, processes: int) -> list[Any]:
@@ -351,5 +352,5 @@ def _print_sequential(namespace: Any, device: torch.device) -> None:
         f"\nsequential plan (Cohen's method, {len(used)} shipped images, radii "
         f"{' '.join(f'{radius:g}' for radius in plan.radii)}): {mean:,.0f} votes an image on "
         f"average, {min(used):,} to {max(used):,}; fixed: {plan.max_votes:,}; "
-        f"{plan.max_votes / mean:.1f} times fewer"
+        f"{rounded_down(plan.max_votes / mean, 1)} times fewer"
     )

@@ -15,6 +15,7 @@ from diffsmooth.cli.network_options import add_image_options
 from diffsmooth.cli.self_test import Setting, run_self_test
 from diffsmooth.models.formats import read_checkpoint
 from diffsmooth.models.precision import resolve_precision
+from diffsmooth.shown_text import shown
 
 
 def main(args: list[str] | None = None, prog: str = "diffsmooth doctor") -> None:
@@ -58,7 +59,7 @@ def main(args: list[str] | None = None, prog: str = "diffsmooth doctor") -> None
         try:
             checkpoint = read_checkpoint(path, options.unsafe_load)
             for line in examine(checkpoint, options, device, precision):
-                print(line, flush=True)
+                print(shown(line), flush=True)
         except ValueError as error:  # one bad file does not keep us from the others
             well = False
             message = str(error)

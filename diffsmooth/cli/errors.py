@@ -10,13 +10,15 @@ from typing import Any, NoReturn
 
 from jsonargparse import ArgumentParser
 
+from diffsmooth.shown_text import shown
+
 USER_ERROR = 2
 PACKAGE = Path(__file__).parents[1]
 
 
 def show_error(command: str, message: str) -> None:
     """Prints one line."""
-    print(f"{command}: error: {' '.join(message.split())}", file=sys.stderr)
+    print(f"{command}: error: {shown(' '.join(message.split()))}", file=sys.stderr)
 
 
 def fail(command: str, message: str) -> NoReturn:

@@ -40,6 +40,7 @@ from diffsmooth.models.presets import PRESETS, build_unet, get_preset
 from diffsmooth.models.purifiers import Purifier
 from diffsmooth.models.weights import Checkpoint, check_weights, misfits
 from diffsmooth.stats import MajorityVote
+from diffsmooth.stats.printed import digits_down, exact, rounded_down, rounded_up
 
 NOISE_LEVELS = (0.0, 0.12, 0.25, 0.5, 1.0)
 LAYER_SIGMA = 0.25  # at which input layers are compared
@@ -123,12 +124,12 @@ def describe(checkpoint: Checkpoint) -> list[str]:
     network = metadata.arch or metadata.preset or "of unknown architecture"
     said = {
         "dataset": metadata.dataset,
-        "sigma'": "" if metadata.sigma is None else f"{metadata.sigma:g}",
+        "sigma'": "" if metadata.sigma is None else exact(metadata.sigma),
         "purified at sigma": (
-            "" if metadata.purified_sigma is None else f"{metadata.purified_sigma:g}"
+            "" if metadata.purified_sigma is None else exact(metadata.purified_sigma)
         ),
         "input layer": metadata.input_layer,
-        "largest sigma": "" if metadata.max_sigma is None else f"{metadata.max_sigma:g}",
+        "largest sigma": "" if metadata.max_sigma is None else exact(metadata.max_sigma),
         "epoch": "" if checkpoint.epoch < 0 else str(checkpoint.epoch),
     }
     return [
@@ -153,7 +154,8 @@ def _unet_keys(checkpoint: Checkpoint) -> str:
             unet = build_unet(metadata.preset, **metadata.overrides)
             check_weights(unet, checkpoint)
             largest = get_preset(metadata.preset).schedule.max_sigma
-            return f"all fit, {_parameters(unet)}; the schedule reaches sigma {largest:.3g}"
+            reach = digits_down(largest, 3)
+            return f"all fit, {_parameters(unet)}; the schedule reaches sigma {reach}"
         known = {name: misfits(build_unet(name), checkpoint.state_dict) for name in PRESETS}
     nearest = min(known, key=lambda name: len(known[name]))
     raise ValueError(
@@ -201,7 +203,9 @@ def _noise_levels(
     for sigma in NOISE_LEVELS:
         accuracy = noisy_accuracy(classify, images, MOST_IMAGES, sigma, "doctor", 0, device)
         shares.append(accuracy.correct / accuracy.total)
-    cells = ", ".join(f"{a:.2f} at {s:g}" for s, a in zip(NOISE_LEVELS, shares, strict=True))
+    cells = ", ".join(
+        f"{rounded_down(a, 2)} at {s:g}" for s, a in zip(NOISE_LEVELS, shares, strict=True)
+    )
     # Trained at a level, a network holds up to it and drops beyond.
     held = [s for s, a in zip(NOISE_LEVELS, shares, strict=True) if a >= 0.93 * max(shares)]
     yield f"  accuracy     {cells} (sigma; {accuracy.total} images of {images.info.name})"
@@ -245,6 +249,6 @@ def _cost(
     hours = options.n * options.images * seconds / 3600
     return (
         f"  cost         {1 / seconds:.3g} votes/s on this {device.type} ({precision}, m = "
-        f"{options.m}; {what}): {hours:.1f} hours for {options.images} images of "
+        f"{options.m}; {what}): {rounded_up(hours, 1)} hours for {options.images} images of "
         f"{options.n:,} votes"
     )

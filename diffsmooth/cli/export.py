@@ -6,6 +6,7 @@ from pathlib import Path
 from diffsmooth.cli.errors import OneLineParser, user_errors
 from diffsmooth.models.formats import read_checkpoint
 from diffsmooth.models.weights import Checkpoint, write_checkpoint, write_plain
+from diffsmooth.shown_text import shown
 
 PLAIN = """write the file as the field does, for other code: of a U-Net the bare state dict, with
 OpenAI's keys; of a classifier {epoch, arch, state_dict}, as Cohen's. It does not say what the
@@ -29,7 +30,7 @@ def main(args: list[str] | None = None, prog: str = "diffsmooth export") -> None
         if namespace.plain:
             _tell_loss(prog, checkpoint, read_checkpoint(outfile))
     numbers = sum(value.numel() for value in checkpoint.state_dict.values())
-    print(f"{outfile}: {checkpoint.metadata.kind}, {numbers:,} numbers")
+    print(f"{shown(outfile)}: {checkpoint.metadata.kind}, {numbers:,} numbers")
 
 
 def _tell_loss(prog: str, checkpoint: Checkpoint, plain: Checkpoint) -> None:

@@ -1,5 +1,6 @@
 """`diffsmooth forecast`: votes, hours and load of a run to come, from a small one."""
 
+import math
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,7 @@ from diffsmooth.cli.plan_options import add_plan_options, build_plan
 from diffsmooth.runs.journal import read_journal
 from diffsmooth.stats import FixedSampleSize
 from diffsmooth.stats.forecast import forecast_votes, queue_load, striped_load
+from diffsmooth.stats.printed import digits_up, rounded_down, rounded_up
 
 
 def main(args: list[str] | None = None, prog: str = "diffsmooth forecast") -> None:
@@ -40,11 +42,11 @@ def main(args: list[str] | None = None, prog: str = "diffsmooth forecast") -> No
         rng = np.random.default_rng(namespace.seed)
         votes = forecast_votes(pilot, plan, namespace.images, rng)
     fixed = FixedSampleSize(namespace.n0, namespace.n, namespace.alpha).max_votes
-    low, middle, high = np.percentile(votes, [10, 50, 90])
+    low, middle, high = np.ceil(np.percentile(votes, [10, 50, 90]))
     print(
-        f"{plan.name}: {votes.mean():,.0f} votes an image on average (10 % take up to {low:,.0f}, "
-        f"half {middle:,.0f}, 90 % {high:,.0f}); fixed: {fixed:,}, "
-        f"{fixed / votes.mean():.1f} times as many"
+        f"{plan.name}: {math.ceil(votes.mean()):,} votes an image on average (10 % take up to "
+        f"{low:,.0f}, half {middle:,.0f}, 90 % {high:,.0f}); fixed: {fixed:,}, "
+        f"{rounded_down(fixed / votes.mean(), 1)} times as many"
     )
     print(
         "devices   hours   longest / mean load   (as shards: hours, longest / mean)   fixed: hours"
@@ -55,6 +57,7 @@ def main(args: list[str] | None = None, prog: str = "diffsmooth forecast") -> No
         whole = -(-namespace.images // devices) * fixed
         second = 3600 * namespace.rate
         print(
-            f"{devices:7}   {queue / second:5.3g}   {queue / mean:19.3f}   "
-            f"{striped / second:19.3g}, {striped / mean:14.3f}   {whole / second:12.3g}"
+            f"{devices:7}   {digits_up(queue / second, 3):>5}   {rounded_up(queue / mean):>19}   "
+            f"{digits_up(striped / second, 3):>19}, {rounded_up(striped / mean):>14}   "
+            f"{digits_up(whole / second, 3):>12}"
         )

@@ -7,6 +7,7 @@ from importlib import import_module
 
 from diffsmooth import __version__
 from diffsmooth.cli.errors import fail
+from diffsmooth.shown_text import escape_output
 
 COMMANDS = {
     "train": "train base classifiers and diffusion models (also: python train.py)",
@@ -25,6 +26,7 @@ COMMANDS = {
 
 def main() -> None:
     """Runs the command that the first argument names."""
+    escape_output()
     words = sys.argv[1:]
     if not words or words[0] in ("-h", "--help"):
         lines = [f"  {name:9} {text}" for name, text in COMMANDS.items()]

@@ -5,7 +5,9 @@ from diffsmooth.cli.job import build_job
 from diffsmooth.cli.options import SmoothingOptions, add_options
 from diffsmooth.cli.run import report_failures, run_job, shard_text
 from diffsmooth.runs.names import OutputFiles
+from diffsmooth.shown_text import shown
 from diffsmooth.stats import ImageRecord, MajorityVote
+from diffsmooth.stats.printed import rounded_down, rounded_up
 from diffsmooth.stats.results import PREDICT_COLUMNS
 
 DESCRIPTION = """Predicts images by the smoothed classifier (Cohen et al.'s PREDICT): the answer is
@@ -30,8 +32,8 @@ def main(args: list[str] | None = None, prog: str = "diffsmooth predict") -> Non
 def prediction_text(files: OutputFiles, records: list[ImageRecord]) -> str:
     """Accuracy and abstention of a finished run, and where its files are."""
     accuracy = sum(record.correct for record in records) / len(records)
-    answered = sum(record.certificate.status == "answered" for record in records) / len(records)
+    abstained = sum(record.certificate.status != "answered" for record in records) / len(records)
     return (
-        f"accuracy {accuracy:.3f}, abstained {1 - answered:.3f}, {len(records)} images\n"
-        f"table {files.table}, journal {files.journal}"
+        f"accuracy {rounded_down(accuracy)}, abstained {rounded_up(abstained)}, "
+        f"{len(records)} images\ntable {shown(files.table)}, journal {shown(files.journal)}"
     )

@@ -9,6 +9,8 @@ from diffsmooth.report.read import read_run
 from diffsmooth.report.summary import summary_text
 from diffsmooth.report.tensorboard import write_run
 from diffsmooth.runs.names import OutputFiles
+from diffsmooth.shown_text import shown
+from diffsmooth.stats.errors import UserError
 
 
 def publish(files: OutputFiles, gallery: list[GalleryImage], logdir: Path, command: str) -> None:
@@ -20,7 +22,7 @@ def publish(files: OutputFiles, gallery: list[GalleryImage], logdir: Path, comma
         logdir: of the events; the run's folder in it is named like its table.
         command: for error messages.
     """
-    with user_errors(command, OSError):
+    with user_errors(command, UserError, OSError):
         if gallery:
             write_gallery(files.images, gallery)
         run = read_run(files.table)
@@ -29,9 +31,9 @@ def publish(files: OutputFiles, gallery: list[GalleryImage], logdir: Path, comma
         save_figure(accuracy_figure({run.name: run.results}), files.figure)
         write_run(logdir / "certify" / relative_name(files.stem), run, text)
     print(
-        f"table {files.table}, figure {files.figure}, journal {files.journal}\n"
-        f"curves and images: tensorboard --logdir {logdir}\n"
-        f"a page of all: diffsmooth report {files.table} --html {files.stem}.html"
+        f"table {shown(files.table)}, figure {shown(files.figure)}, journal "
+        f"{shown(files.journal)}\ncurves and images: tensorboard --logdir {shown(logdir)}\n"
+        f"a page of all: diffsmooth report {shown(files.table)} --html {shown(files.stem)}.html"
     )
 
 

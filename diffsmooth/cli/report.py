@@ -1,5 +1,6 @@
 """`diffsmooth report`: tables, figures, TensorBoard and a page from the results of runs."""
 
+import math
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -8,11 +9,11 @@ from typing import Any
 import numpy as np
 
 from diffsmooth.cli.errors import OneLineParser, user_errors
-from diffsmooth.cli.output_checks import check_ending, check_folder
+from diffsmooth.cli.output_checks import check_ending, check_file, check_folder
 from diffsmooth.report.at_alpha import at_alpha
 from diffsmooth.report.figures import ENDINGS, accuracy_figure, figure_bytes
 from diffsmooth.report.page import html_page
-from diffsmooth.report.radii import usual_radii
+from diffsmooth.report.radii import distinct, usual_radii
 from diffsmooth.report.read import files_of, read_run, run_name
 from diffsmooth.report.runs import Run, check_same_data, check_same_images
 from diffsmooth.report.tables import (
@@ -26,9 +27,10 @@ from diffsmooth.report.tables import (
     paired_table,
 )
 from diffsmooth.report.tensorboard import folder_name, write_run
-from diffsmooth.report.writers import Section, as_latex, as_markdown, as_text
-from diffsmooth.stats.bounds import check_alpha
-from diffsmooth.whole_file import write_whole
+from diffsmooth.report.writers import Section, as_csv, as_latex, as_markdown, as_text
+from diffsmooth.shown_text import shown
+from diffsmooth.stats.errors import UserError
+from diffsmooth.whole_file import make_folder, write_whole
 
 WRITERS = {".txt": as_text, ".md": as_markdown, ".tex": as_latex}
 NUMBERS = ".csv"
@@ -74,12 +76,12 @@ def main(args: list[str] | None = None, prog: str = "diffsmooth report") -> None
             runs = [at_alpha(run, namespace.alpha) for run in runs]
         radii = usual_radii(runs)
         if namespace.radii is not None:
-            radii = np.unique(np.array(namespace.radii).round(9))
+            radii = distinct(namespace.radii)
         sections, remarks = _sections(runs, radii, namespace), comparison_remarks(runs)
         # All is made before anything is written.
         contents = _contents(runs, radii, sections, remarks, namespace)
         for path in contents:
-            path.parent.mkdir(parents=True, exist_ok=True)
+            make_folder(path)
         for path, content in contents.items():
             write_whole(path, content)
         if namespace.tensorboard:
@@ -89,37 +91,35 @@ def main(args: list[str] | None = None, prog: str = "diffsmooth report") -> None
                 write_run(Path(namespace.tensorboard, folder_name(run.name)), run, own)
     # Last: who reads a few lines only, and closes the pipe, has the files all the same.
     print(as_text(sections, remarks), end="")
-    written = [*map(str, contents), *([namespace.tensorboard] if namespace.tensorboard else [])]
+    written = [*map(shown, contents), *map(shown, filter(None, [namespace.tensorboard]))]
     if written:
         print(f"\nwritten: {', '.join(written)}")
 
 
 def _check(namespace: Any) -> None:
-    """Raises ValueError for what can be known to be wrong before a file is read."""
+    """Raises UserError for what can be known to be wrong before a file is read."""
     runs, names = namespace.runs, namespace.names
     stems = [Path(run).resolve().with_name(run_name(Path(run).resolve())) for run in runs]
     twice = next((run for run, stem in zip(runs, stems, strict=True) if stems.count(stem) > 1), "")
     if twice:
-        raise ValueError(f"{twice} is named twice")
+        raise UserError(f"{twice} is named twice")
     if names is not None:
         if len(names) != len(runs):
-            raise ValueError(f"names must be {len(runs)}, got {len(names)}")
-        folders = Counter(map(folder_name, names))
+            raise UserError(f"names must be {len(runs)}, got {len(names)}")
         for name in names:
             if not name.isprintable() or not name.strip():
-                raise ValueError(f"names must be printable, got {name!r}")
-            if folders[folder_name(name)] > 1:
-                raise ValueError(f"names must differ in letters and digits, got {name!r}")
+                raise UserError(f"names must be printable, got {name!r}")
     for radius in namespace.radii or ():
-        if radius < 0:
-            raise ValueError(f"radii must be >= 0, got {radius}")
+        if not 0 <= radius < math.inf:
+            raise UserError(f"radii must be >= 0 and finite, got {radius}")
     if not 0 <= namespace.decimals <= 9:
-        raise ValueError(f"decimals must be in 0 .. 9, got {namespace.decimals}")
+        raise UserError(f"decimals must be in 0 .. 9, got {namespace.decimals}")
     for name in ("alpha", "table_alpha"):
-        if getattr(namespace, name) is not None:
-            check_alpha(getattr(namespace, name))
+        alpha = getattr(namespace, name)
+        if alpha is not None and not 0 < alpha < 1:
+            raise UserError(f"{name} must be in (0, 1), got {alpha}")
     if namespace.paired and len(runs) < 2:
-        raise ValueError("paired needs two runs or more")
+        raise UserError("paired needs two runs or more")
     pages = [namespace.html] if namespace.html else []
     inputs = {path.resolve() for run in runs for path in files_of(Path(run))}
     for paths, endings in (
@@ -127,23 +127,31 @@ def _check(namespace: Any) -> None:
     ):  # fmt: skip
         for path in map(Path, paths):
             check_ending(path, endings)
-            check_folder("the folder", path.absolute().parent)
-            if path.is_dir():
-                raise ValueError(f"{path}: is a folder, a file is to be written")
+            check_file(path)
             if path.resolve() in inputs:
-                raise ValueError(f"{path}: is of a run, and would be overwritten")
-    if namespace.tensorboard:
-        check_folder("tensorboard", Path(namespace.tensorboard))
+                raise UserError(f"{path}: is of a run, and would be overwritten")
+    _check_names(names or _names_of(runs), namespace.tensorboard)
+
+
+def _check_names(names: Sequence[str], tensorboard: str | None) -> None:
+    """Raises UserError for runs that are not told apart, or whose folder cannot be made."""
+    folders = Counter(map(folder_name, names))
+    for name in names:
+        if folders[folder_name(name)] > 1:
+            raise UserError(f"names must differ in letters and digits, got {name!r}: give --names")
+        if tensorboard is not None:
+            check_folder("tensorboard", Path(tensorboard, folder_name(name)))
 
 
 def _names_of(paths: Sequence[str]) -> Sequence[str]:
     """The files' names, with as many of their folders as it takes to tell them apart."""
     parts = [(*path.parent.parts, run_name(path)) for path in map(Path, paths)]
+    names: list[str] = []
     for depth in range(1, 1 + max(map(len, parts))):
-        names = ["/".join(some[-depth:]) for some in parts]
-        if len(set(names)) == len(names):
-            return names
-    return paths
+        names = [shown("/".join(some[-depth:])) for some in parts]
+        if len({folder_name(name) for name in names}) == len(names):
+            break
+    return names
 
 
 def _contents(
@@ -158,7 +166,7 @@ def _contents(
     for path in map(Path, namespace.table):
         ending = path.suffix.lower()
         if ending == NUMBERS:
-            table = long_table(runs, radii, namespace.table_alpha).to_csv(index=False)
+            table = as_csv(long_table(runs, radii, namespace.table_alpha))
         else:
             table = WRITERS[ending](sections, remarks)
         contents[path] = table.encode()

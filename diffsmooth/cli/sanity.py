@@ -14,6 +14,7 @@ from diffsmooth.models.dataset_info import CIFAR10, DatasetInfo, get_dataset_inf
 from diffsmooth.models.input_layers import Resized, build_input_layer
 from diffsmooth.models.noise import NoiseKey, Purpose, draw_noise
 from diffsmooth.models.vote_function import DrawsOfRun, VoteFunction
+from diffsmooth.stats.printed import rounded_down
 
 MOST_IMAGES = 100
 FEWEST_IMAGES = 20
@@ -26,7 +27,7 @@ class Accuracy(NamedTuple):
     total: int
 
     def __str__(self) -> str:
-        return f"{self.correct / self.total:.2f} ({self.correct} of {self.total})"
+        return f"{rounded_down(self.correct / self.total, 2)} ({self.correct} of {self.total})"
 
 
 def evenly_spaced(total: int, count: int) -> list[int]:

@@ -30,6 +30,7 @@ from diffsmooth.models.presets import get_preset
 from diffsmooth.models.unet import UNet
 from diffsmooth.runs.line import from_line
 from diffsmooth.stats import FixedSampleSize
+from diffsmooth.stats.printed import rounded_down
 
 # The small U-Nets of the golden vectors: preset, and what differs from it.
 SMALL_UNETS: dict[str, tuple[str, dict[str, Any]]] = {
@@ -174,8 +175,8 @@ def _check_certification(setting: Setting) -> Iterator[Agreement]:
             mine, theirs = dict(getattr(certificate, name)), dict(getattr(expected, name))
             moved += sum(abs(mine.get(k, 0) - theirs.get(k, 0)) for k in mine | theirs) // 2
         yield Agreement(
-            f"votes of image {stored.index} (radius {certificate.radius:.4f}, stored "
-            f"{expected.radius:.4f})",
+            f"votes of image {stored.index} (radius {rounded_down(certificate.radius, 4)}, "
+            f"stored {rounded_down(expected.radius, 4)})",
             moved / expected.votes,
             VOTES_TOLERANCE[setting.precision],
         )

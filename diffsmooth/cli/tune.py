@@ -17,7 +17,7 @@ from diffsmooth.cli.networks import (
     reading_for,
     show_input_layers,
 )
-from diffsmooth.cli.output_checks import check_ending, check_folder
+from diffsmooth.cli.output_checks import check_ending, check_file
 from diffsmooth.cli.sanity import check_sanity, evenly_spaced
 from diffsmooth.cli.tune_options import TuneOptions, add_tune_options
 from diffsmooth.lit.data import ImageSet, Reading, load_images
@@ -35,7 +35,9 @@ from diffsmooth.models.vote_function import VoteFunction
 from diffsmooth.report.figures import save_figure
 from diffsmooth.report.sweep_figure import sweep_figure
 from diffsmooth.report.sweep_table import SweepOutcome, judge, sweep_frame, sweep_text
+from diffsmooth.shown_text import shown
 from diffsmooth.stats import Certificate, ImageRecord, Results
+from diffsmooth.stats.printed import exact, rounded_down, rounded_up
 from diffsmooth.whole_file import write_whole
 
 DESCRIPTION = """Chooses the local smoothing (sigma_local and m) by certified accuracy at a radius,
@@ -72,21 +74,22 @@ def main(args: list[str] | None = None, prog: str = "diffsmooth tune") -> None:
             chosen = choose(options)
             write(outfile, options, chosen, shlex.join([*prog.split(), *args]))
         except KeyboardInterrupt:
-            print(f"\n{prog}: stopped before {outfile} was written", file=sys.stderr)
+            print(f"\n{prog}: stopped before {shown(outfile)} was written", file=sys.stderr)
             raise SystemExit(INTERRUPTED) from None
     print(sweep_text(chosen.outcome))
+    quoted = shown(shlex.quote(str(outfile)))
     print(
-        f"sweep {outfile.with_suffix('.sweep.csv')}, figure {outfile.with_suffix('.sweep.png')}\n"
-        f"to certify the test images: python certify.py --config {shlex.quote(str(outfile))} "
-        "--outfile OUT.txt"
+        f"sweep {shown(outfile.with_suffix('.sweep.csv'))}, figure "
+        f"{shown(outfile.with_suffix('.sweep.png'))}\n"
+        f"to certify the test images: python certify.py --config {quoted} --outfile OUT.txt"
     )
 
 
 def check_outfile(outfile: Path, overwrite: bool) -> None:
     """Raises ValueError for a file that cannot be written, or is there already."""
     check_ending(outfile, (".yaml", ".yml"))
-    check_folder("outfile", outfile.parent)
     for path in (outfile, outfile.with_suffix(".sweep.csv"), outfile.with_suffix(".sweep.png")):
+        check_file(path)
         if path.exists() and not overwrite:
             raise ValueError(f"{path} exists: give another name, or --overwrite to replace it")
 
@@ -147,7 +150,8 @@ def choose(options: TuneOptions) -> Chosen:
         if found is not None:
             print(f"sanity check: accuracy of single votes {found}")
     print(
-        f"{len(settings)} settings on {len(indices)} training images of {images.info.name}, "
+        f"{len(settings)} settings on {len(indices)} training images of "
+        f"{shown(images.info.name)}, "
         f"{plan.max_votes} votes each; sigma' "
         f"{'unknown' if metadata.sigma is None else metadata.sigma}\n"
         f"these are new to the classifier if its training held out {len(held_out)} images by seed "
@@ -199,9 +203,9 @@ def write(outfile: Path, options: TuneOptions, chosen: Chosen, command: str) -> 
     best = outcome.best
     config = options.for_certify(best.setting, chosen.diffusion, chosen.input_layer)
     text = (
-        f"# By {command}\n"
+        f"# By {shown(command)}\n"
         f"# On {outcome.images} held-out training images: certified accuracy "
-        f"{best.accuracy:.3f} ({best.low:.3f} .. {best.high:.3f}) at radius "
-        f"{outcome.radius:g}.\n" + yaml.safe_dump(config, sort_keys=False)
+        f"{rounded_down(best.accuracy)} ({rounded_down(best.low)} .. {rounded_up(best.high)}) at "
+        f"radius {exact(outcome.radius)}.\n" + yaml.safe_dump(config, sort_keys=False)
     )
     write_whole(outfile, text.encode())

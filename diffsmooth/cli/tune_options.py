@@ -10,6 +10,7 @@ from diffsmooth.cli.network_options import VotingOptions, add_voting_options
 from diffsmooth.models.sweep import Setting
 from diffsmooth.stats import FixedSampleSize, largest_radius
 from diffsmooth.stats.bounds import votes_to_reach
+from diffsmooth.stats.printed import exact, rounded_down
 
 STEPS_FROM_TRAINED = (-0.05, 0.0, 0.01, 0.02, 0.05, 0.1)
 NUMBERS = (1, 3, 5)
@@ -52,8 +53,9 @@ class TuneOptions(VotingOptions):
             needed = votes_to_reach(ROOM * self.target, self.sigma, self.alpha)
             how = f"give --N {needed}" if needed < math.inf else "no number of votes will do"
             raise ValueError(
-                f"radius {self.target:g}: {self.n} votes certify at most {largest:.3f} at sigma "
-                f"{self.sigma:g}, and too few votes may then be lost: {how}, or a smaller --radius"
+                f"radius {exact(self.target)}: {self.n} votes certify at most "
+                f"{rounded_down(largest)} at sigma {exact(self.sigma)}, and too few votes may then "
+                f"be lost: {how}, or a smaller --radius"
             )
 
     @property

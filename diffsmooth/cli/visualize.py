@@ -10,7 +10,7 @@ from diffsmooth.cli.device import pick_device
 from diffsmooth.cli.errors import OneLineParser, user_errors
 from diffsmooth.cli.network_options import DATASETS, PurifierOptions, add_purifier_options
 from diffsmooth.cli.networks import find_diffusion, load_purifier, reading_for
-from diffsmooth.cli.output_checks import check_ending, check_folder
+from diffsmooth.cli.output_checks import check_ending, check_file
 from diffsmooth.lit.data import ImageSet, load_images
 from diffsmooth.lit.data.sources import is_folder
 from diffsmooth.models import IdentityPurifier
@@ -20,6 +20,7 @@ from diffsmooth.models.precision import autocast, resolve_precision
 from diffsmooth.models.purifiers import Purifier
 from diffsmooth.report.figures import ENDINGS, save_figure
 from diffsmooth.report.image_grid import GridRow, NoisyPair, image_grid
+from diffsmooth.shown_text import shown
 
 DESCRIPTION = """Draws a grid: one row an image with its index and class, then for each noise level
 the noisy image, and the purified one with its PSNR. The noise is that of no certificate."""
@@ -49,7 +50,7 @@ def main(args: list[str] | None = None, prog: str = "diffsmooth visualize") -> N
             if not 0 < sigma < math.inf:
                 raise ValueError(f"sigma must be > 0 and finite, got {sigma}")
         check_ending(outfile, ENDINGS)
-        check_folder("outfile", outfile.parent)
+        check_file(outfile)
         device = pick_device(namespace.accelerator)
         precision = resolve_precision(namespace.precision, device.type)
         images = pictures(options, namespace.split)
@@ -68,7 +69,7 @@ def main(args: list[str] | None = None, prog: str = "diffsmooth visualize") -> N
                 for index in namespace.images
             ]
         save_figure(image_grid(rows, sigmas), outfile)
-    print(f"figure {outfile}")
+    print(f"figure {shown(outfile)}")
 
 
 def pictures(options: PurifierOptions, split: str) -> ImageSet:
@@ -103,6 +104,6 @@ def look_at(
         purified = purifier(
             noisy.to(device), sigma, torch.stack(draws).to(device) if draws else None
         )
-        shown = None if type(purifier) is IdentityPurifier else purified[0].float().cpu().numpy()
-        pairs.append(NoisyPair(noisy[0].numpy(), shown))
+        after = None if type(purifier) is IdentityPurifier else purified[0].float().cpu().numpy()
+        pairs.append(NoisyPair(noisy[0].numpy(), after))
     return GridRow(index, info.class_names[sample.label], sample.image.numpy(), tuple(pairs))

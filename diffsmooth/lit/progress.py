@@ -8,6 +8,7 @@ from tqdm import tqdm
 
 from diffsmooth.lit.shared_work import Totals
 from diffsmooth.stats import FixedSampleSize, ImageRecord, Plan
+from diffsmooth.stats.printed import rounded_down
 
 QUIET_INTERVAL = 30.0  # seconds between lines where the output is not a terminal
 WINDOW = 60.0  # seconds over which votes a second are measured
@@ -64,7 +65,7 @@ class JobProgress:
         if images:
             accuracy = (self._before.correct + totals.correct) / images
             radius = (self._before.radius + totals.radius) / images
-            parts.append(f"certified {accuracy:.3f}, mean radius {radius:.3f}")
+            parts.append(f"certified {rounded_down(accuracy)}, mean radius {rounded_down(radius)}")
         left = self._seconds_left(totals, rate)
         parts.append("ETA ?" if left is None else f"ETA {tqdm.format_interval(left)}")
         if self._terminal:

@@ -92,7 +92,7 @@ class SharedWork:
         """Reports at once."""
         for name, value in self._unreported._asdict().items():
             if value:
-                self._add(name, round(value / RADIUS_UNIT) if name == "radius" else value)
+                self._add(name, int(value / RADIUS_UNIT) if name == "radius" else value)
         self._unreported = Totals()
         self._reported_at = time.monotonic()
         self.is_stopped = self._add("stopped", 0) > 0

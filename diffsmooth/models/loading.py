@@ -12,6 +12,7 @@ from diffsmooth.models.input_layers import Resized
 from diffsmooth.models.presets import build_unet
 from diffsmooth.models.unet import UNet
 from diffsmooth.models.weights import Checkpoint, load_weights
+from diffsmooth.stats.printed import exact
 
 
 def load_classifier(
@@ -113,7 +114,7 @@ def check_unet(checkpoint: Checkpoint, unet: UNet, sigma: float, info: DatasetIn
     if largest is not None and sigma > largest:
         raise ValueError(
             f"sigma {sigma} is beyond what {path} was trained for: "
-            f"the largest possible is {largest:g}"
+            f"the largest possible is {exact(largest)}"
         )
     if unet.config.in_channels != info.image_shape[0]:
         raise ValueError(

@@ -6,6 +6,8 @@ from typing import Literal
 
 import numpy as np
 
+from diffsmooth.stats.printed import digits_down
+
 ScheduleKind = Literal["cosine", "linear"]
 
 
@@ -65,7 +67,7 @@ class DiffusionSchedule:
         if reached.size == 0:
             raise ValueError(
                 f"sigma {sigma} is beyond the {self.kind} schedule of {self.steps} steps: "
-                f"the largest possible is {self.max_sigma:.4g}"
+                f"the largest possible is {digits_down(self.max_sigma, 4)}"
             )
         return int(reached[0])
 

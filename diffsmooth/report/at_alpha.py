@@ -5,17 +5,19 @@ from dataclasses import replace
 from diffsmooth.report.read import results_of
 from diffsmooth.report.runs import Run
 from diffsmooth.stats import reanalyse
+from diffsmooth.stats.errors import UserError
+from diffsmooth.stats.printed import exact
 
 
 def at_alpha(run: Run, alpha: float) -> Run:
     """The run that the same votes give at failure probability `alpha`.
 
     Raises:
-        ValueError: alpha out of range, no journal, or a journal whose votes do not give what it
+        UserError: alpha out of range, no journal, or a journal whose votes do not give what it
             says; the message names the file.
     """
     if not run.records:
-        raise ValueError(
+        raise UserError(
             f"{run.path}: has no journal (.jsonl) beside it, and without its votes a run cannot be "
             "analysed at another alpha"
         )
@@ -28,11 +30,11 @@ def at_alpha(run: Run, alpha: float) -> Run:
                 replace(record, certificate=reanalyse(record.certificate, alpha, first_look))
             )
         except ValueError as error:
-            raise ValueError(f"{run.path}: image {record.index}: {error}") from error
-    made_for = run.results.alpha
+            raise UserError(f"{run.path}: image {record.index}: {error}") from error
+    made_for = run.records[0].certificate.alpha
     remark = (
-        f"at alpha {alpha:g}, from the votes that were cast for alpha {made_for:g}; what more "
-        "votes would give cannot be told from these"
+        f"at alpha {exact(alpha)}, from the votes that were cast for alpha {exact(made_for)}; what "
+        "more votes would give cannot be told from these"
     )
     results = results_of(records, run.path)
     if results.understates and alpha != made_for:

@@ -1,7 +1,9 @@
 """The figure of certified accuracy against radius."""
 
 import io
-from collections.abc import Mapping
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +15,14 @@ from matplotlib.figure import Figure
 
 from diffsmooth.report.radii import top_radius
 from diffsmooth.report.text import is_comparable
+from diffsmooth.shown_text import shown
 from diffsmooth.stats import (
     Results,
     certified_accuracy,
     certified_accuracy_interval,
     upper_envelope,
 )
+from diffsmooth.stats.errors import UserError
 from diffsmooth.whole_file import write_whole
 
 DPI = 150
@@ -26,6 +30,7 @@ STYLES = ("-", "--", "-.", ":")  # so that the lines differ in grey, too
 # Colours that the colour-blind tell apart. Source: Okabe & Ito 2008.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
 ENDINGS = (".png", ".pdf", ".svg")
+LINE_LETTERS, NAME_LETTERS, KEY_LETTERS = 90, 72, 8  # of a legend's line, a name, and a line's key
 
 
 def accuracy_figure(runs: Mapping[str, Results], envelope: bool = False) -> Figure:
@@ -38,7 +43,7 @@ def accuracy_figure(runs: Mapping[str, Results], envelope: bool = False) -> Figu
         envelope: adds the best accuracy at each radius, as a broad grey line behind the others.
 
     Raises:
-        ValueError: an envelope of runs of which none can be compared with the others.
+        UserError: an envelope of runs of which none can be compared with the others.
     """
     figure = Figure(figsize=(7.0, 4.2), layout="constrained")
     FigureCanvasAgg(figure)
@@ -46,7 +51,7 @@ def accuracy_figure(runs: Mapping[str, Results], envelope: bool = False) -> Figu
     axes.set_prop_cycle(color=COLOURS)
     right = 0.0
     handles: list[Any] = []  # of lines and of error bars
-    names = list(runs)
+    names = [shown(name, NAME_LETTERS) for name in runs]
     for i, results in enumerate(runs.values()):
         if results.grid:
             right = max(right, results.grid[-1])
@@ -84,8 +89,13 @@ def accuracy_figure(runs: Mapping[str, Results], envelope: bool = False) -> Figu
     axes.set_ylabel("certified accuracy")
     axes.grid(alpha=0.3)
     if len(runs) > 1 or envelope:
+        longest = max(map(len, names))
         legend = figure.legend(
-            handles, names, loc="outside lower center", ncols=min(len(runs), 3), frameon=False
+            handles,
+            names,
+            loc="outside lower center",
+            ncols=max(1, min(len(runs), 3, LINE_LETTERS // (longest + KEY_LETTERS))),
+            frameon=False,
         )
         for text in legend.get_texts():
             text.set_parse_math(False)  # a name's dollars are dollars
@@ -113,19 +123,28 @@ def figure_bytes(figure: Figure, ending: str) -> bytes:
     """The figure as a PNG, PDF or SVG, by the ending of its file's name.
 
     Raises:
-        ValueError: another ending.
+        UserError: another ending.
     """
     if ending.lower() not in ENDINGS:
-        raise ValueError(f"a figure's name must end in {' or '.join(ENDINGS)}, not {ending!r}")
+        raise UserError(f"a figure's name must end in {' or '.join(ENDINGS)}, not {ending!r}")
     content = io.BytesIO()
-    figure.savefig(content, format=ending.lower()[1:], dpi=DPI)
+    with any_letters():
+        figure.savefig(content, format=ending.lower()[1:], dpi=DPI)
     return content.getvalue()
+
+
+@contextmanager
+def any_letters() -> Iterator[None]:
+    """While a figure is drawn: letters that its font lacks are boxes, and nothing more is said."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", r"Glyph \d+ .* missing from font", UserWarning)
+        yield
 
 
 def save_figure(figure: Figure, path: Path) -> None:
     """Writes a PNG, PDF or SVG, by the ending of `path`, whole or not at all.
 
     Raises:
-        ValueError: another ending.
+        UserError: another ending.
     """
     write_whole(path, figure_bytes(figure, path.suffix))

@@ -3,7 +3,6 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from textwrap import shorten
 from typing import NamedTuple
 
 import numpy as np
@@ -12,6 +11,8 @@ from matplotlib.figure import Figure
 
 from diffsmooth.report.figures import DPI
 from diffsmooth.report.gallery import to_bytes
+from diffsmooth.shown_text import shown
+from diffsmooth.stats.printed import exact, rounded_down
 
 PANEL = 1.3  # inches, about: a pixel of the image is a whole number of the figure's dots
 LETTERS = 22  # of a class name: as many as fit under a panel
@@ -62,7 +63,7 @@ def image_grid(rows: Sequence[GridRow], sigmas: Sequence[float]) -> Figure:
     panel_width, panel_height = scale * width / DPI, scale * height / DPI
     titles = ["original"]
     for sigma in sigmas:
-        titles.append(f"sigma {sigma:g}")
+        titles.append(f"sigma {exact(sigma)}")
         titles += ["purified"] if rows[0].pairs[0].purified is not None else []
     below = 2 * LINE  # the first column's text has two lines
     total_width = 2 * MARGIN + len(titles) * (panel_width + GAP) - GAP
@@ -84,13 +85,11 @@ def image_grid(rows: Sequence[GridRow], sigmas: Sequence[float]) -> Figure:
         )
 
     for number, row in enumerate(rows):
-        panels = [
-            (row.original, f"{row.index}\n{shorten(row.class_name, LETTERS, placeholder='...')}")
-        ]
+        panels = [(row.original, f"{row.index}\n{_short(shown(row.class_name))}")]
         for pair in row.pairs:
             panels.append((pair.noisy, ""))
             if pair.purified is not None:
-                panels.append((pair.purified, f"{psnr(pair.purified, row.original):.1f} dB"))
+                panels.append((pair.purified, _decibels(psnr(pair.purified, row.original))))
         for column, (pixels, text) in enumerate(panels):
             axes = figure.add_axes(place(column, number))
             picture = to_bytes(pixels).transpose(1, 2, 0)
@@ -101,7 +100,15 @@ def image_grid(rows: Sequence[GridRow], sigmas: Sequence[float]) -> Figure:
             axes.set_yticks([])
             for spine in axes.spines.values():
                 spine.set_visible(False)
-            axes.set_xlabel(text, fontsize=7.5, labelpad=2)
+            axes.set_xlabel(text, fontsize=7.5, labelpad=2, parse_math=False)
             if number == 0:
                 axes.set_title(titles[column], fontsize=8, pad=3)
     return figure
+
+
+def _short(name: str) -> str:
+    return name if len(name) <= LETTERS else f"{name[: LETTERS - 3].rstrip()}..."
+
+
+def _decibels(ratio: float) -> str:
+    return f"{rounded_down(ratio, 1) if math.isfinite(ratio) else ratio} dB"

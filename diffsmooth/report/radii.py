@@ -10,6 +10,7 @@ from diffsmooth.stats import Results
 STEP, TOP = 0.25, 1.5  # of the radii that the field's tables have for images of 32 x 32
 LARGE_STEP, LARGE_TOP = 0.5, 3.0  # and for ImageNet
 LARGE_CLASSES = 100  # above which an unknown dataset counts as such a one
+SAME = 1e-9  # radii that differ by no more are one, see `Results.measures`
 
 
 def usual_radii(runs: Sequence[Run]) -> np.ndarray:
@@ -24,8 +25,21 @@ def usual_radii(runs: Sequence[Run]) -> np.ndarray:
     large = any(run.dataset == "imagenet" for run in runs) or classes > LARGE_CLASSES
     step, top = (LARGE_STEP, LARGE_TOP) if large else (STEP, TOP)
     largest = max((top_radius(run.results) for run in runs if not run.results.grid), default=-1.0)
-    usual = np.arange(0.0, min(top, largest) + 1e-9, step)
-    return np.unique(np.concatenate([usual, *(run.results.grid for run in runs)]).round(9))
+    usual = np.arange(0.0, min(top, largest) + SAME, step)
+    return distinct(np.concatenate([usual, *(run.results.grid for run in runs)]))
+
+
+def distinct(radii: Sequence[float] | np.ndarray) -> np.ndarray:
+    """Radii >= 0, ascending; of those that differ by no more than SAME the smallest.
+
+    It is measured where the others are.
+    """
+    ordered = np.unique(np.asarray(radii, dtype=np.float64))
+    kept: list[float] = []
+    for radius in ordered.tolist():
+        if not kept or radius - kept[-1] > SAME:
+            kept.append(radius)
+    return np.array(kept)
 
 
 def default_radii(results: Results) -> np.ndarray:
@@ -34,7 +48,7 @@ def default_radii(results: Results) -> np.ndarray:
     Returns:
         float64 (R,), l2, in [0, 1] pixel units.
     """
-    return np.array(results.grid or np.arange(0.0, top_radius(results) + 1e-9, STEP))
+    return np.array(results.grid or np.arange(0.0, top_radius(results) + SAME, STEP))
 
 
 def top_radius(results: Results) -> float:

@@ -1,5 +1,6 @@
 """A run from a file: a journal, or a table of ours or of the field's, with what lies beside it."""
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -10,6 +11,8 @@ from diffsmooth.report.gallery import read_gallery
 from diffsmooth.report.runs import Run
 from diffsmooth.runs.journal import Journal, JournalError, read_journal
 from diffsmooth.runs.manifest import Manifest, check_same_run, read_manifest
+from diffsmooth.runs.names import is_file
+from diffsmooth.shown_text import shown
 from diffsmooth.stats import ImageRecord, Results
 from diffsmooth.stats.errors import UserError
 
@@ -27,29 +30,29 @@ def read_run(path: Path | str, name: str | None = None) -> Run:
         name: of the run; by default `run_name(path)`.
 
     Raises:
-        ValueError: missing, empty or broken; the message names the file, and the line.
+        UserError: missing, empty or broken; the message names the file, and the line.
     """
     path = Path(path)
-    if not path.is_file():
-        problem = "is a folder, a file is wanted" if path.is_dir() else "no such file"
-        raise UserError(f"{path}: {problem}")
+    if not is_file(path):
+        folder = os.path.isdir(path)  # False for names that are too long, too
+        raise UserError(f"{path}: {'is a folder, a file is wanted' if folder else 'no such file'}")
     stem = run_name(path)
     _, journal, manifest_file, images = files_of(path)
     manifest = read_manifest(manifest_file) or Manifest({}, {})
-    gallery = tuple(read_gallery(images)) if images.is_file() else ()
+    gallery = tuple(read_gallery(images)) if is_file(images) else ()
     if path == journal:
         records, lines, remarks = _read_journal(path)
         results = results_of(records, path)
     else:
         records = ()
         results, lines, remarks = read_table(path)
-        if journal.is_file():  # our own tables have theirs, which knows the plan
+        if is_file(journal):  # our own tables have theirs, which knows the plan
             records, _, said = _read_journal(journal)
             results, remarks = _check_same(results, path, records, journal), remarks + said
     if manifest.identity:
         check_same_run(manifest, manifest_file, records, journal)
     return Run(
-        name=stem if name is None else name,
+        name=shown(stem) if name is None else name,
         path=path,
         results=results,
         lines=lines,

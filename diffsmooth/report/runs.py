@@ -9,6 +9,7 @@ import numpy as np
 
 from diffsmooth.report.gallery import GalleryImage
 from diffsmooth.stats import ImageRecord, Results
+from diffsmooth.stats.errors import UserError
 
 
 @dataclass(frozen=True)
@@ -43,14 +44,14 @@ class Run:
 
 
 def check_same_data(runs: Sequence[Run]) -> None:
-    """Raises ValueError for runs that cannot be on images of one dataset; it names the files."""
+    """Raises UserError for runs that cannot be on images of one dataset; it names the files."""
     for run, other in combinations(runs, 2):
         if run.dataset and other.dataset:
             data, others = (
                 f"{r.dataset} {r.identity.get('split', '')}".strip() for r in (run, other)
             )
             if data != others:
-                raise ValueError(
+                raise UserError(
                     f"{other.path} is of {others}, but {run.path} is of {data}: a report takes one "
                     "dataset"
                 )
@@ -58,7 +59,7 @@ def check_same_data(runs: Sequence[Run]) -> None:
         differs = np.flatnonzero(run.results.label[mine] != other.results.label[theirs])
         if differs.size:
             i, j = mine[differs[0]], theirs[differs[0]]
-            raise ValueError(
+            raise UserError(
                 f"{other.path}, line {other.lines[j]}: image {other.results.index[j]} has label "
                 f"{other.results.label[j]}, but on line {run.lines[i]} of {run.path} it has "
                 f"{run.results.label[i]}: they are of different datasets"
@@ -66,11 +67,11 @@ def check_same_data(runs: Sequence[Run]) -> None:
 
 
 def check_same_images(first: Run, second: Run) -> None:
-    """Raises ValueError unless both runs are on the same images; it names file and line."""
+    """Raises UserError unless both runs are on the same images; it names file and line."""
     for run, other in ((first, second), (second, first)):
         missing = np.flatnonzero(~np.isin(run.results.index, other.results.index))
         if missing.size:
-            raise ValueError(
+            raise UserError(
                 f"{run.path}, line {run.lines[missing[0]]}: image {run.results.index[missing[0]]} "
                 f"is not in {other.path}: only runs on the same images can be paired"
             )

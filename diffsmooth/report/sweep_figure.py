@@ -8,6 +8,7 @@ from matplotlib.lines import Line2D
 
 from diffsmooth.report.figures import COLOURS, STYLES
 from diffsmooth.report.sweep_table import SweepOutcome
+from diffsmooth.stats.printed import exact
 
 MARKERS = ("o", "s", "^", "D", "v", "P")  # so that the lines differ in grey, too
 # A level's points are spread over this share of the narrowest gap, or of the range if that is less.
@@ -53,7 +54,7 @@ def sweep_figure(outcome: SweepOutcome) -> Figure:
             color="0.8",
             linewidth=4.0,
             zorder=0,
-            label=f"sigma' = {outcome.trained:g}",
+            label=f"sigma' = {exact(outcome.trained)}",
         )
         shown.append(mark)
     best = outcome.best
@@ -68,9 +69,9 @@ def sweep_figure(outcome: SweepOutcome) -> Figure:
         zorder=5,
     )
     axes.set_xlabel("sigma_local (standard deviation, in [0, 1] pixel units)")
-    axes.set_ylabel(f"certified accuracy at l2 radius {outcome.radius:g}")
+    axes.set_ylabel(f"certified accuracy at l2 radius {exact(outcome.radius)}")
     axes.set_title(
-        f"sigma {outcome.sigma:g}, {outcome.images} held-out training images, 95 % intervals",
+        f"sigma {exact(outcome.sigma)}, {outcome.images} held-out training images, 95 % intervals",
         fontsize="medium",
     )
     axes.grid(alpha=0.3)

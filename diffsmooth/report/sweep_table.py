@@ -13,6 +13,7 @@ from diffsmooth.stats import (
     certified_accuracy_interval,
     paired_difference,
 )
+from diffsmooth.stats.printed import digits_up, exact, rounded_down, rounded_up
 
 LEVEL = 0.05  # of the test against the best setting
 
@@ -124,23 +125,22 @@ def sweep_frame(outcome: SweepOutcome) -> pd.DataFrame:
 
 def sweep_text(outcome: SweepOutcome) -> str:
     """The table, what is taken, and what the table does not say."""
-    lines = [
-        f"sigma_local    m   certified accuracy at {outcome.radius:g}   95 % interval    "
-        "average radius   beside the best"
-    ]
+    judged = f"certified accuracy at {exact(outcome.radius)}"
+    lines = [f"sigma_local    m   {judged}   95 % interval    average radius   beside the best"]
     for row in outcome.rows:
         told = "differs" if row.p_value <= LEVEL else "not told apart"
-        mark = "<- taken" if row is outcome.best else f"{told} (p {row.p_value:.2g})"
+        mark = "<- taken" if row is outcome.best else f"{told} (p {digits_up(row.p_value, 2)})"
         lines.append(
-            f"{row.setting.sigma_local:11g}   {row.setting.m:2}   "
-            f"{row.accuracy:{len('certified accuracy at ') + len(f'{outcome.radius:g}')}.3f}   "
-            f"{row.low:.3f} .. {row.high:.3f}   {row.average_radius:14.3f}   {mark}"
+            f"{exact(row.setting.sigma_local):>11}   {row.setting.m:2}   "
+            f"{rounded_down(row.accuracy):>{len(judged)}}   "
+            f"{rounded_down(row.low)} .. {rounded_up(row.high)}   "
+            f"{rounded_down(row.average_radius):>14}   {mark}"
         )
     best, others, alike = outcome.best, len(outcome.rows) - 1, len(outcome.alike)
     lines += [
-        f"taken: sigma_local {best.setting.sigma_local:g}, m {best.setting.m}; "
+        f"taken: sigma_local {exact(best.setting.sigma_local)}, m {best.setting.m}; "
         f"{outcome.images} images, of which {outcome.images * best.accuracy:.0f} are certified at "
-        f"radius {outcome.radius:g}",
+        f"radius {exact(outcome.radius)}",
     ]
     if not best.accuracy:
         lines.append(

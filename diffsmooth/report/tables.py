@@ -12,12 +12,10 @@ from diffsmooth.report.text import (
     abstained_text,
     abstention_rate,
     accuracy_text,
+    at_least_text,
     average_text,
-    floor_text,
     interval_text,
     is_comparable,
-    number_text,
-    radius_text,
     remarks_on,
     shows_average,
 )
@@ -31,6 +29,8 @@ from diffsmooth.stats import (
     paired_difference,
     upper_envelope,
 )
+from diffsmooth.stats.errors import UserError
+from diffsmooth.stats.printed import digits_up, exact, radius_label, signed
 
 RHO = 1e-3  # of the high-probability bound, as in Cohen et al. 2019
 AVERAGE = "ACR"
@@ -62,7 +62,7 @@ def accuracy_table(runs: Sequence[Run], radii: np.ndarray, decimals: int = 3) ->
         rows[run.name] = [
             *cells, average, abstained_text(results, decimals), str(len(results))
         ]  # fmt: skip
-    columns = [*map(radius_text, radii), AVERAGE, "abstained", "images"]
+    columns = [*map(radius_label, radii), AVERAGE, "abstained", "images"]
     text = pd.DataFrame.from_dict(rows, "index", columns=columns)
     best = pd.DataFrame(False, text.index, text.columns)
     best.iloc[:, : len(radii) + 1] = best_cells(runs, radii)
@@ -91,22 +91,22 @@ def envelope_table(runs: Sequence[Run], radii: np.ndarray, decimals: int = 3) ->
     """The best certified accuracy at each radius and the run that has it, as text.
 
     Raises:
-        ValueError: no run that can be compared with the others.
+        UserError: no run that can be compared with the others.
     """
     all_results = [run.results for run in runs]
     able = [run for run in runs if is_comparable(run.results, all_results)]
     if not able:
-        raise ValueError("envelope: no run can be compared with the others")
+        raise UserError("envelope: no run can be compared with the others")
     found = upper_envelope([run.results for run in able], radii)
     names = [
         able[winner].name if accuracy > 0 else MISSING
         for accuracy, winner in zip(found.accuracy, found.winner, strict=True)
     ]
     rows = {
-        "certified accuracy": [number_text(value, decimals) for value in found.accuracy],
+        "certified accuracy": [at_least_text(value, decimals) for value in found.accuracy],
         "best run": names,
     }
-    return pd.DataFrame.from_dict(rows, "index", columns=[radius_text(r) for r in radii])
+    return pd.DataFrame.from_dict(rows, "index", columns=[radius_label(r) for r in radii])
 
 
 def interval_table(runs: Sequence[Run], radii: np.ndarray, decimals: int = 3) -> pd.DataFrame:
@@ -121,7 +121,7 @@ def interval_table(runs: Sequence[Run], radii: np.ndarray, decimals: int = 3) ->
         if shows_average(run, runs) and not run.results.understates:
             average = interval_text(*average_radius_interval(run.results), decimals)
         rows[run.name] = [*cells, average]
-    return pd.DataFrame.from_dict(rows, "index", columns=[*map(radius_text, radii), AVERAGE])
+    return pd.DataFrame.from_dict(rows, "index", columns=[*map(radius_label, radii), AVERAGE])
 
 
 def bound_table(
@@ -135,19 +135,19 @@ def bound_table(
     """
     rows = {
         run.name: [
-            floor_text(value, decimals)
+            at_least_text(value, decimals)
             for value in _bound(run.results, radii, run.results.alpha or alpha)
         ]
         for run in runs
     }
-    return pd.DataFrame.from_dict(rows, "index", columns=[radius_text(r) for r in radii])
+    return pd.DataFrame.from_dict(rows, "index", columns=[radius_label(r) for r in radii])
 
 
 def paired_table(first: Run, second: Run, radii: np.ndarray, decimals: int = 3) -> pd.DataFrame:
     """How the certified accuracy of two runs on the same images differs at each radius, as text.
 
     Raises:
-        ValueError: other images.
+        UserError: other images.
     """
     both = first.results, second.results
     able = all(is_comparable(results, both) for results in both)
@@ -155,13 +155,13 @@ def paired_table(first: Run, second: Run, radii: np.ndarray, decimals: int = 3) 
     for radius in radii:
         found = paired_difference(first.results, second.results, float(radius))
         cells = [
-            f"{found.difference:+.{decimals}f}",
+            signed(found.difference, decimals),
             str(found.first_only),
             str(found.second_only),
-            f"{found.p_value:.2g}",
+            digits_up(found.p_value, 2),
         ]
         measured = able and not np.isnan(found.p_value)
-        rows[radius_text(radius)] = cells if measured else [MISSING] * 4
+        rows[radius_label(radius)] = cells if measured else [MISSING] * 4
     columns = ["difference", f"only {first.name}", f"only {second.name}", "p (McNemar)"]
     table = pd.DataFrame.from_dict(rows, "index", columns=columns)
     return table.rename_axis("radius")
@@ -223,6 +223,6 @@ def comparison_remarks(runs: Sequence[Run]) -> list[str]:
         remarks.append("the runs are not on the same images")
     alphas = {run.name: run.results.alpha for run in runs if run.results.alpha is not None}
     if len(set(alphas.values())) > 1:
-        each = ", ".join(f"{name} {alpha:g}" for name, alpha in alphas.items())
+        each = ", ".join(f"{name} {exact(alpha)}" for name, alpha in alphas.items())
         remarks.append(f"the runs are of different alpha: {each}")
     return remarks

@@ -1,29 +1,26 @@
 """A run in TensorBoard: certified accuracy against radius, its settings, and a few images."""
 
+import math
 import re
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
-from diffsmooth.report.figures import accuracy_figure
-from diffsmooth.report.radii import top_radius, usual_radii
+from diffsmooth.report.figures import accuracy_figure, any_letters
+from diffsmooth.report.radii import distinct, top_radius, usual_radii
 from diffsmooth.report.runs import Run
+from diffsmooth.shown_text import shown
 from diffsmooth.stats import (
     Results,
     average_certified_radius,
     certified_accuracy,
     certified_accuracy_interval,
 )
+from diffsmooth.stats.printed import radius_label, rounded_down
 
-STEPS_A_UNIT = 1000  # TensorBoard's steps are integers: step = round(1000 * radius)
-CURVE = "certified accuracy (step = 1000 x l2 radius)"
-LOW, HIGH = (f"{CURVE}/{end} end of the 95 % interval" for end in ("lower", "upper"))
-LAYOUT = {
-    "certification": {
-        "certified accuracy of all runs": ["Multiline", [re.escape(CURVE) + "$"]],
-        "certified accuracy with its interval": ["Margin", [CURVE, LOW, HIGH]],
-    }
-}
+# TensorBoard's steps are integers: step = 1000 x radius, rounded down, or more for a finer grid.
+DECIMALS, MOST_DECIMALS = 3, 9
 SHOWN_IMAGES = 8
 SUFFIX = ".diffsmooth"  # of our files of events
 SETTINGS = ("dataset", "purifier", "sigma", "m", "sigma_local")
@@ -44,20 +41,24 @@ def write_run(folder: Path, run: Run, text: str) -> None:
         old.unlink()  # of an earlier showing of the same run; others' stay
     results = run.results
     radii = _radii(results)
+    decimals = _decimals(radii)
+    tags = curve_tags(decimals)
     accuracy = certified_accuracy(results, radii)
     low, high = certified_accuracy_interval(results, radii).T
     with SummaryWriter(str(folder), filename_suffix=SUFFIX) as writer:
-        for tag, values in ((CURVE, accuracy), (LOW, low), (HIGH, high)):
+        for tag, values, end in zip(tags, (accuracy, low, high), (0.0, 0.0, 1.0), strict=True):
             for radius, value in zip(radii, values, strict=True):
-                writer.add_scalar(tag, value, round(STEPS_A_UNIT * radius))
-        writer.add_custom_scalars(LAYOUT)
+                writer.add_scalar(tag, _float32(value, end), _step(radius, decimals))
+        writer.add_custom_scalars(_layout(tags))
         metrics = _metrics(run)
         for tag, value in metrics.items():
-            writer.add_scalar(tag, value, 0)
+            writer.add_scalar(tag, _float32(value, 0.0), 0)
         # Not by add_hparams, which would make another run of them.
         for summary in hparams(_settings(run), metrics):
             writer.file_writer.add_summary(summary)
-        writer.add_figure("certified accuracy against radius", accuracy_figure({run.name: results}))
+        with any_letters():
+            figure = accuracy_figure({run.name: results})
+            writer.add_figure("certified accuracy against radius", figure)
         writer.add_text("summary", f"```\n{text}\n```")
         for image in run.gallery[:SHOWN_IMAGES]:
             strip = np.concatenate(
@@ -75,9 +76,53 @@ def folder_name(name: str) -> str:
 def _radii(results: Results) -> np.ndarray:
     """The radii of the curve: what the grid decides, or steps of 0.01."""
     if results.grid:
-        grid = np.array(results.grid)
+        grid = distinct(results.grid)
         return grid[results.measures(grid)]
-    return np.arange(0.0, top_radius(results) + 1e-9, 0.01)
+    steps = math.floor(100 * top_radius(results)) + 1
+    return np.arange(steps) / 100
+
+
+class CurveTags(NamedTuple):
+    """Of the certified accuracy and the ends of its interval; they lie over those of other runs."""
+
+    accuracy: str
+    low: str
+    high: str
+
+
+def curve_tags(decimals: int = DECIMALS) -> CurveTags:
+    """The tags of a curve with so many decimals of the radius in its steps."""
+    curve = f"certified accuracy (step = {10**decimals} x l2 radius)"
+    ends = (f"{curve}/{end} end of the 95 % interval" for end in ("lower", "upper"))
+    return CurveTags(curve, *ends)
+
+
+def _step(radius: float, decimals: int) -> int:
+    return int(rounded_down(radius, decimals).replace(".", ""))
+
+
+def _decimals(radii: np.ndarray) -> int:
+    """As many as tell the radii apart, at least DECIMALS."""
+    decimals = DECIMALS
+    while decimals < MOST_DECIMALS and len({_step(r, decimals) for r in radii}) < len(radii):
+        decimals += 1
+    return decimals
+
+
+def _float32(value: float, towards: float) -> np.float32:
+    """What TensorBoard keeps of a number, rounded in one direction."""
+    kept = np.float32(value)
+    overstates = float(kept) < value if towards > 0 else float(kept) > value
+    return np.nextafter(kept, np.float32(towards)) if overstates else kept
+
+
+def _layout(tags: CurveTags) -> dict[str, dict[str, list[object]]]:
+    return {
+        "certification": {
+            "certified accuracy of all runs": ["Multiline", [re.escape(tags.accuracy) + "$"]],
+            "certified accuracy with its interval": ["Margin", [*tags]],
+        }
+    }
 
 
 def _metrics(run: Run) -> dict[str, float]:
@@ -85,7 +130,7 @@ def _metrics(run: Run) -> dict[str, float]:
     results, radii = run.results, usual_radii([run])
     at_least = " (a lower bound)" if results.understates else ""
     metrics = {
-        f"certified accuracy at {radius:.4g}": float(value)
+        f"certified accuracy at {radius_label(radius, least=0)}": float(value)
         for radius, value in zip(radii, certified_accuracy(results, radii), strict=True)
         if not np.isnan(value)
     }
@@ -104,7 +149,7 @@ def _settings(run: Run) -> dict[str, str | float]:
         known["n"] = run.records[0].certificate.max_n
     known["classifier"] = run.context.get("classifier")
     return {
-        name: float(value) if isinstance(value, int | float) else str(value)
+        name: float(value) if isinstance(value, int | float) else shown(value)
         for name, value in known.items()
         if value not in (None, "")
     }

@@ -6,42 +6,29 @@ import numpy as np
 
 from diffsmooth.report.runs import Run
 from diffsmooth.stats import ABSTAIN, Results, average_certified_radius
-from diffsmooth.stats.bounds import floor_decimals
+from diffsmooth.stats.printed import exact, rounded_down, rounded_up
 
 MISSING = "n/a"
 
 
-def radius_text(radius: float) -> str:
-    """Two decimals, or as many as it takes to tell the grid's radii apart."""
-    text = f"{radius:.2f}"
-    return text if abs(float(text) - radius) < 1e-9 else f"{radius:.9g}"
+def at_least_text(value: float, decimals: int = 3) -> str:
+    """An accuracy or a bound of one, rounded down; not below 0, "n/a" for NaN."""
+    return MISSING if np.isnan(value) else rounded_down(max(0.0, value), decimals)
 
 
-def number_text(value: float, decimals: int = 3) -> str:
-    """A number, "n/a" for NaN."""
-    return MISSING if np.isnan(value) else f"{value:.{decimals}f}"
-
-
-def floor_text(value: float, decimals: int = 3) -> str:
-    """A bound of a share, rounded down; not below 0, "n/a" for NaN."""
-    if np.isnan(value):
+def interval_text(low: float, high: float, decimals: int = 3, between: str = "-") -> str:
+    """Both ends, rounded outwards; "n/a" for NaN."""
+    if np.isnan(low):
         return MISSING
-    return f"{floor_decimals(max(0.0, value), decimals):.{decimals}f}"
-
-
-def interval_text(low: float, high: float, decimals: int = 3) -> str:
-    """Both ends, "n/a" for NaN."""
-    return MISSING if np.isnan(low) else f"{low:.{decimals}f}-{high:.{decimals}f}"
+    return f"{rounded_down(low, decimals)}{between}{rounded_up(high, decimals)}"
 
 
 def average_text(results: Results, decimals: int = 3) -> str:
     """The average certified radius, ">=" where it is a lower bound, "n/a" where there are none."""
     if not results.certifies:
         return MISSING
-    average = average_certified_radius(results)
-    if results.understates:
-        return f">= {floor_decimals(average, decimals):.{decimals}f}"
-    return f"{average:.{decimals}f}"
+    average = rounded_down(average_certified_radius(results), decimals)
+    return f">= {average}" if results.understates else average
 
 
 def abstention_rate(results: Results) -> float:
@@ -57,7 +44,7 @@ def abstained_text(results: Results, decimals: int = 3) -> str:
     rate = abstention_rate(results)
     if np.isnan(rate):
         return "n/a: label-aware"
-    return f"{'<= ' if results.understates_accuracy else ''}{rate:.{decimals}f}"
+    return f"{'<= ' if results.understates_accuracy else ''}{rounded_up(rate, decimals)}"
 
 
 def shows_average(run: Run, runs: Sequence[Run]) -> bool:
@@ -82,9 +69,8 @@ def _alike(runs: Sequence[Results]) -> bool:
 
 def accuracy_text(results: Results, accuracy: float, decimals: int = 3) -> str:
     """A certified accuracy, ">=" where it is a lower bound, "n/a" where it is not measured."""
-    if np.isnan(accuracy) or not results.understates_accuracy:
-        return number_text(accuracy, decimals)
-    return f">= {floor_decimals(accuracy, decimals):.{decimals}f}"
+    text = at_least_text(accuracy, decimals)
+    return f">= {text}" if results.understates_accuracy and text != MISSING else text
 
 
 def remarks_on(results: Results) -> list[str]:
@@ -107,8 +93,8 @@ def remarks_on(results: Results) -> list[str]:
         )
     if results.stopped_for is not None:
         remarks.append(
-            f"votes stopped early for alpha {results.stopped_for:g}, and more could certify more "
-            "at this one: accuracies are lower bounds, not compared with other plans"
+            f"votes stopped early for alpha {exact(results.stopped_for)}, and more could certify "
+            "more at this one: accuracies are lower bounds, not compared with other plans"
         )
     if skipped := results.count("skipped"):
         remarks.append(f"{skipped} images skipped, whose selected class is not the label")

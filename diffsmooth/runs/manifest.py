@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from diffsmooth.runs.names import is_file
 from diffsmooth.stats import ImageRecord
 from diffsmooth.stats.errors import UserError
 from diffsmooth.whole_file import whole_file
@@ -44,7 +45,7 @@ def read_manifest(path: Path) -> Manifest | None:
     Raises:
         ManifestError: broken.
     """
-    if not path.is_file():
+    if not is_file(path):
         return None
     try:
         content = json.loads(path.read_bytes())

@@ -1,14 +1,21 @@
 """The names of a run's files."""
 
-import os
 import re
 from pathlib import Path
 
 from diffsmooth.stats.errors import UserError
+from diffsmooth.whole_file import check_names
 
-LONGEST_NAME = 255  # bytes, of the file systems in use
 # Parts of journals are ours by their names: the identity's digest, then what makes them unique.
 PART = re.compile(r"[0-9a-f]{16}-rank\d+-.*\.jsonl")
+
+
+def is_file(path: Path) -> bool:
+    """Whether a file is there; no file has a name that is too long."""
+    try:
+        return path.is_file()
+    except OSError:
+        return False
 
 
 class OutputFiles:
@@ -18,7 +25,7 @@ class OutputFiles:
         table: OUT as the user named it. A final .txt or .tsv is not part of the others' names.
 
     Raises:
-        UserError: a name that is empty, too long, no UTF-8, or holds a null byte.
+        UserError: a name that is empty, no UTF-8, or that no file system takes.
     """
 
     def __init__(self, table: Path | str) -> None:
@@ -36,18 +43,12 @@ class OutputFiles:
         self._check()
 
     def _check(self) -> None:
-        longest = max(len(os.fsencode(path.name)) for path in (self.manifest, self.images))
-        if longest > LONGEST_NAME:
-            raise UserError(
-                f"outfile {self.table.name[:20]}... is too long a name: with its endings it has "
-                f"{longest} bytes, {LONGEST_NAME} are possible"
-            )
+        for path in (self.manifest, self.images):
+            check_names(path)
         try:
-            text = str(self.table.absolute()).encode()
+            str(self.table.absolute()).encode()
         except UnicodeEncodeError as error:
             raise UserError(f"outfile {str(self.table)!r} has bytes that are no UTF-8") from error
-        if b"\0" in text:
-            raise UserError(f"outfile {str(self.table)!r} holds a null byte")
 
     @property
     def results(self) -> tuple[Path, ...]:

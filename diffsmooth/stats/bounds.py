@@ -89,13 +89,6 @@ def votes_to_reach(radius: float, sigma: float, alpha: float) -> float:
     return votes
 
 
-def floor_decimals(radius: float, decimals: int = 6) -> float:
-    """`radius` >= 0 rounded *down* to so many decimals: a printed radius must not overstate."""
-    scale = 10**decimals
-    floored = math.floor(radius * scale) / scale
-    return floored if floored <= radius else (math.floor(radius * scale) - 1) / scale
-
-
 def check_alpha(alpha: float) -> None:
     """Raises ValueError unless 0 < alpha < 1."""
     if not 0 < alpha < 1:

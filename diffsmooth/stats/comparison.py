@@ -1,11 +1,12 @@
 """Two runs on the same images, and the best of several."""
 
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
-from scipy.stats import binomtest, bootstrap
+from scipy.stats import bootstrap
 
 from diffsmooth.stats.bounds import check_alpha
 from diffsmooth.stats.curves import certified_accuracy, certified_at
@@ -24,7 +25,7 @@ class PairedDifference:
         total: images.
         first_only, second_only: images that one run certifies correctly and the other does not.
         p_value: of the exact two-sided McNemar test that neither run is better; 1 where no image
-            tells them apart, NaN where a run does not measure this radius.
+            tells them apart, NaN where a run does not measure this radius; never 0.
     """
 
     radius: float
@@ -59,11 +60,17 @@ def paired_difference(first: Results, second: Results, radius: float) -> PairedD
     measured = bool(first.measures(radii)[0] and second.measures(radii)[0])
     a, b = certified_at(first, radii)[0], certified_at(second, radii)[0]
     first_only, second_only = int(np.sum(a & ~b)), int(np.sum(b & ~a))
-    differing = first_only + second_only
-    p_value = binomtest(first_only, differing).pvalue if differing else 1.0
-    return PairedDifference(
-        radius, len(first), first_only, second_only, float(p_value) if measured else float("nan")
-    )
+    p_value = _mcnemar(first_only, second_only) if measured else float("nan")
+    return PairedDifference(radius, len(first), first_only, second_only, p_value)
+
+
+def _mcnemar(first_only: int, second_only: int) -> float:
+    """Twice the probability of at most the smaller count by fair coins, in whole numbers."""
+    total, tail, ways = first_only + second_only, 0, 1
+    for k in range(min(first_only, second_only) + 1):
+        tail += ways
+        ways = ways * (total - k) // (k + 1)
+    return min(1.0, max(2 * tail / 2**total, sys.float_info.min))  # 0.0 would be none at all
 
 
 class Interval(NamedTuple):

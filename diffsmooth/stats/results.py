@@ -5,9 +5,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from diffsmooth.stats.bounds import floor_decimals
 from diffsmooth.stats.certificate import ABSTAIN, Certificate, Status
 from diffsmooth.stats.plans import MajorityVote
+from diffsmooth.stats.printed import rounded_down
 
 CERTIFY_COLUMNS = ("idx", "label", "predict", "radius", "correct", "time")
 PREDICT_COLUMNS = ("idx", "label", "predict", "correct", "time")
@@ -62,7 +62,7 @@ class ImageRecord:
             "idx": str(self.index),
             "label": str(self.label),
             "predict": str(self.certificate.prediction),
-            "radius": f"{floor_decimals(self.certificate.radius):.6f}",
+            "radius": rounded_down(self.certificate.radius, 6),
             "correct": str(int(self.correct)),
             "time": f"{self.seconds:.4f}",
         }

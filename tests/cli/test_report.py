@@ -1,8 +1,11 @@
 """`diffsmooth report`, as its users call it."""
 
 import json
+import os
+import re
 from collections.abc import Callable
 from pathlib import Path
+from xml.etree import ElementTree
 
 import numpy as np
 import pandas as pd
@@ -53,7 +56,7 @@ def test_several_runs_paired_and_enveloped(
     assert ["certified", "accuracy", "1.000", "0.750"] in rows
     assert ["best", "run", "a", "b"] in rows
     assert ["0.25", "+0.250", "2", "0", "0.5"] in rows
-    assert ["0.50", "-0.750", "0", "6", "0.031"] in rows
+    assert ["0.50", "-0.750", "0", "6", "0.032"] in rows
     assert "appendix B" in out
 
 
@@ -135,10 +138,19 @@ def test_equal_names_are_told_apart_by_their_folders(
         (["{a}", "--names", "a\nb"], "names must be printable, got 'a\\nb'"),
         (["{a}", "--table", "{a}"], "a.txt: is of a run, and would be overwritten"),
         (["{a}", "--table", "{a}/../a.txt"], "is not a folder that can be written to"),
-        (["{a}", "{b}", "--html", "/proc/nowhere/r.html"], "'/proc/nowhere'"),
+        (
+            ["{a}", "{b}", "--html", "/proc/nowhere/r.html"],
+            "/proc/nowhere/r.html: cannot be written",
+        ),
+        (["{a}", "--html", "x" * 300 + ".html"], "a name in it is longer than 255 bytes"),
+        (["{a}", "--table", "x" * 300 + "/t.md"], "a name in it is longer than 255 bytes"),
+        (["{a}", "--figure", "x/" * 2100 + "f.png"], "is longer than 4095 bytes"),
+        (["{a}", "--names", "x" * 300], "a name in it is longer than 255 bytes"),
+        (["{a}", "--table", "{pipe}"], "pipe.csv: is a device or a pipe"),
         (["{a}", "--html", "r.pdf"], "r.pdf: its name must end in .html or .htm"),
         (["{a}", "--figure", "{a}/"], "a.txt: its name must end in .png"),
-        (["{a}", "--radii", "-1"], "radii must be >= 0, got -1.0"),
+        (["{a}", "--radii", "-1"], "radii must be >= 0 and finite, got -1.0"),
+        (["{a}", "--radii", "1e400"], "radii must be >= 0 and finite, got inf"),
         (["{a}", "--radii", "nan"], '"radii" element 1: Expected a'),
         (["{a}", "--decimals", "-1"], "decimals must be in 0 .. 9, got -1"),
         (["{a}", "--alpha", "1"], "alpha must be in (0, 1), got 1.0"),
@@ -161,7 +173,9 @@ def test_mistakes_are_one_line_and_exit_code_2_and_nothing_is_written(
         "b": table("b.txt", [0.3, 0.6]),
         "fewer": table("fewer.txt", [0.3]),
         "other": table("other.txt", [0.3, 0.3], label=5),
+        "pipe": str(tmp_path / "pipe.csv"),
     }
+    os.mkfifo(paths["pipe"])
     out = tmp_path / "out"
     words = [word.format(**paths) for word in words]
     if "--html" not in words:
@@ -173,6 +187,80 @@ def test_mistakes_are_one_line_and_exit_code_2_and_nothing_is_written(
     assert line.startswith("diffsmooth report: error: ")
     assert message in line
     assert not out.exists()
+
+
+NASTY = b"\x1b[2J\r\xff\xe2\x80\xae$x_y$ *b* `c` [d](e) & %#~^{}|<script>alert(1)<\x5cscript>"
+
+
+def test_whatever_a_name_contains_it_is_shown_harmlessly(
+    table: Table, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    names = [os.fsdecode(start + NASTY) for start in (b"", b"=1+", b"-2")]
+    paths = [table(f"{name}.txt", [0.3] * 8) for name in names]
+    out = tmp_path / "out"
+    files = {e: out / f"t.{e}" for e in ("txt", "md", "tex", "csv", "png", "pdf", "svg", "html")}
+    tables = [str(files[ending]) for ending in ("txt", "md", "tex", "csv")]
+    figures = [str(files[ending]) for ending in ("png", "pdf", "svg")]
+    manifest = {"identity": {"dataset": "\ud800\x1b[2J"}, "context": {"\x1b": "\udcff", "host": 1}}
+    Path(paths[0]).with_suffix(".manifest.json").write_text(json.dumps(manifest))
+    main([*paths, "--paired", "--envelope", "--table", *tables, "--figure", *figures,
+          "--html", str(files["html"]), "--tensorboard", str(tmp_path / "events")])  # fmt: skip
+    printed = capsys.readouterr().out
+    for text in (printed, *(files[e].read_text() for e in ("txt", "md", "tex", "csv", "html"))):
+        assert all(line.isprintable() for line in text.split("\n"))
+        assert r"\x1b[2J\r\xff\u202e$x" in text.replace("\\[", "[").replace(r"\$", "$").replace(
+            r"\textbackslash{}", "\\").replace("\\\\", "\\")  # fmt: skip
+    assert len(list((tmp_path / "events").iterdir())) == 3
+
+    runs = pd.read_csv(files["csv"])["run"]
+    assert {name[:3] for name in runs} == {r"\x1", "'=1", "'-2"}
+    lines = [line for line in files["md"].read_text().splitlines() if line.startswith("|")]
+    unescaped = re.compile(r"(?<!\\)(?:\\\\)*[|]")
+    assert {len(unescaped.findall(line)) for line in lines[:5]} == {7}
+    assert "<script>" not in re.sub(r"\\<", "", files["md"].read_text())
+    page = files["html"].read_text()
+    assert page.count("<script") == 2  # the page's own
+    assert "&lt;script&gt;" in page
+    ElementTree.parse(files["svg"])
+
+
+def test_a_figure_of_long_names_and_of_letters_that_its_font_lacks(
+    table: Table, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    names = ["x" * 240, "y" * 240, "\u65e5\u672c"]
+    paths = [table(f"{name}.txt", [0.3] * 8) for name in names]
+    assert main([*paths, "--figure", str(tmp_path / "f.svg")]) is None  # type: ignore[func-returns-value]
+    root = ElementTree.parse(tmp_path / "f.svg").getroot()
+    axes = next(group for group in root.iter() if group.get("id") == "patch_2")
+    path = next(part for part in axes.iter() if part.tag.endswith("path"))
+    corners = np.array(re.findall(r"[ML] ([\d.]+) ([\d.]+)", path.get("d", "")), dtype=float)
+    width, height = np.ptp(corners, axis=0)
+    assert width > 300
+    assert height > 150
+
+
+def test_names_that_look_alike_are_told_apart_or_refused(
+    table: Table, capsys: pytest.CaptureFixture[str]
+) -> None:
+    paths = [table("a\x1b.txt", [0.3]), table("a\\x1b.txt", [0.3])]
+    with pytest.raises(SystemExit):
+        main(paths)
+    assert "give --names" in capsys.readouterr().err
+    main([*paths, "--names", "one", "two"])
+
+
+def test_the_longest_name_of_a_file_can_be_read(table: Table) -> None:
+    main([table("x" * 251 + ".txt", [0.3])])  # that of its journal would be too long
+
+
+def test_radii_that_are_near_each_other_are_told_apart(
+    table: Table, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = table("a.txt", [0.24996, 0.25, 0.9996])
+    main([path, "--radii", "0.24996", "0.25", "0.9996", "0.99960001"])
+    rows = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert rows[1][:4] == ["0.24996", "0.25", "0.9996", "0.99960001"]
+    assert rows[2][:5] == ["a", "1.000", "0.666", "0.333", "0.000"]
 
 
 def test_a_run_under_two_names_is_one(

@@ -251,7 +251,7 @@ def test_the_votes_that_a_refused_radius_takes_do_suffice(
     with pytest.raises(SystemExit):
         tune.main(words("--radius", "0.6"))
     error = capsys.readouterr().err
-    assert "30 votes certify at most 0.411 at sigma 0.5" in error
+    assert "30 votes certify at most 0.410 at sigma 0.5" in error
     needed = error.split("--N ")[1].split(",")[0]
     with pytest.raises(SystemExit):
         tune.main(words("--radius", "0.6", "--N", str(int(needed) - 1)))

@@ -108,7 +108,7 @@ def test_the_keyboard_reads_all_runs(page: Chromium) -> None:
     assert page.js(outline) == "solid"
     page.press("Home")
     assert page.js("document.getElementById('at').textContent") == "0.00"
-    assert page.js(READINGS)[2] == "0.700 [0.348, 0.933]"  # predictions are at radius 0
+    assert page.js(READINGS)[2] == "0.700 [0.347, 0.934]"  # predictions are at radius 0
     page.press("ArrowRight")
     assert page.js("document.getElementById('at').textContent") == "0.01"
     assert page.js(READINGS)[2] == "n/a"

@@ -15,7 +15,13 @@ from diffsmooth.report import read_results
 from diffsmooth.report.gallery import GalleryImage, read_gallery, write_gallery
 from diffsmooth.report.read import read_run, run_name
 from diffsmooth.runs.line import to_line
-from diffsmooth.stats import FixedSampleSize, ImageRecord, MajorityVote
+from diffsmooth.stats import (
+    FixedSampleSize,
+    ImageRecord,
+    MajorityVote,
+    average_certified_radius,
+    certified_accuracy,
+)
 from diffsmooth.stats.results import CERTIFY_COLUMNS, PREDICT_COLUMNS, to_tsv
 
 HEADER = "idx\tlabel\tpredict\tradius\tcorrect\ttime\n"
@@ -148,16 +154,26 @@ def test_what_else_stands_in_the_column_correct_is_said(tmp_path: Path) -> None:
         ("idx\tlabel\n1\t2\n", "line 1: column 'predict' is missing"),
         (ROW, "line 1: column 'idx' is missing"),
         ("idx\tidx\tlabel\tpredict\tcorrect\ttime\n", "line 1: column 'idx' stands twice"),
-        (HEADER + "1\t2\t3\tx\t0\t1\n", "line 2: radius is 'x', not a radius, finite and >= 0"),
-        (HEADER + "1\t2\t3\tnan\t0\t1\n", "line 2: radius is 'nan', not a radius"),
-        (HEADER + "1\t2\t3\tinf\t0\t1\n", "line 2: radius is 'inf', not a radius"),
-        (HEADER + "1\t2\t3\t-0.5\t0\t1\n", "line 2: radius is '-0.5', not a radius"),
+        (HEADER + "1\t2\t3\tx\t0\t1\n", "line 2: radius is 'x', not a finite radius"),
+        (HEADER + "1\t2\t3\tnan\t0\t1\n", "line 2: radius is 'nan', not a finite radius"),
+        (HEADER + "1\t2\t3\tinf\t0\t1\n", "line 2: radius is 'inf', not a finite radius"),
+        (HEADER + "1\t2\t3\t-inf\t0\t1\n", "line 2: radius is '-inf', not a finite radius"),
         (HEADER + ROW + "1\t2\tnan\t0.1\t0\t1\n", "line 3: predict is 'nan', not a class, or -1"),
         (HEADER + ROW + "1\t2\t-2\t0.1\t0\t1\n", "line 3: predict is '-2', not a class, or -1"),
         (HEADER + ROW + "1\t2.5\t1\t0.1\t0\t1\n", "line 3: label is '2.5', not a class"),
         (HEADER + ROW + "1\t2\t1\t0.1\t0\tlong\n", "line 3: time is 'long', not seconds or"),
         (HEADER + ROW + "1\t2\t1\t0.1\t\t1\n", "line 3: correct is '', not a count"),
         (HEADER + ROW + "1\t2\t1\n" + ROW, "line 3: 3 columns, but the header has 6"),
+        (HEADER + ROW + "500\n", "line 3: 1 columns, but the header has 6"),
+        (HEADER + ROW + "x1\t2\t1\t0.5\t0\t1\n" + ROW, "line 3: idx is 'x1', not a count"),
+        (HEADER + ROW + f"{'9' * 400}\t2\t1\t0.5\t0\t1\n", "line 3: idx is '99"),
+        (HEADER + ROW + "1\t2\t1\t0.5\t0\t-1\n", "line 3: time is '-1', not seconds"),
+        (
+            HEADER.replace("\t", " "),
+            "line 1: column 'idx' is missing: the columns are separated by",
+        ),
+        (HEADER.replace("time", "radius\ttime"), "line 1: column 'radius' stands twice"),
+        ("# by certify\nlabel\tpredict\n", "line 2: column 'idx' is missing"),
         (HEADER + ROW + ROW, "line 3: image 0 stands on line 2, too"),
     ],
 )
@@ -166,6 +182,75 @@ def test_broken_tables_are_named_by_file_and_line(
 ) -> None:
     with pytest.raises(ValueError, match=rf"r\.txt, {message}"):
         read_results(write(tmp_path, content))
+
+
+CLOSING = "CleanACC = 395/500 = 0.79\n"
+
+
+@pytest.mark.parametrize(
+    ("content", "remark"),
+    [
+        (HEADER + ROW + CLOSING, f"line 3 is no row and left out: {CLOSING.strip()}"),
+        (HEADER + ROW + CLOSING.strip(), f"line 3 is no row and left out: {CLOSING.strip()}"),
+        (HEADER + ROW + "mean\t\t\t0.5\t1\t1.5\n", "line 3 is no row and left out: mean\\t"),
+        (HEADER + ROW + "\n" + CLOSING + "\n", "line 4 is no row and left out: CleanACC"),
+        (
+            "# sigma 0.5\n" + HEADER + "# more\n" + ROW,
+            "2 lines are no rows and left out, the first",
+        ),
+        (HEADER + "\x1b[2Jpwned\n" + ROW, r"line 2 is no row and left out: \x1b[2Jpwned"),
+    ],
+)
+def test_lines_that_are_no_rows_are_left_out_and_said(
+    tmp_path: Path, content: str, remark: str
+) -> None:
+    run = read_run(write(tmp_path, content))
+    assert run.results.radius.tolist() == [0.5]
+    assert len(run.remarks) == 1
+    assert run.remarks[0].startswith(remark)
+
+
+def test_each_of_joined_parts_may_have_a_closing_line(tmp_path: Path) -> None:
+    other = ROW.replace("0\t3", "1\t3", 1)
+    summary = CLOSING.replace(" = ", "\t")
+    run = read_run(write(tmp_path, HEADER + ROW + summary + HEADER + other + summary))
+    assert run.results.index.tolist() == [0, 1]
+    assert run.lines.tolist() == [2, 5]
+    assert run.remarks[0].startswith("2 lines are no rows and left out, the first is line 3: Clean")
+
+
+def test_a_negative_radius_certifies_nothing_not_even_at_0(tmp_path: Path) -> None:
+    rows = "1\t3\t3\t-1.0\t1\t1\n2\t3\t5\t-1.0\t0\t1\n3\t3\t-1\t-1.0\t0\t1\n"
+    run = read_run(write(tmp_path, HEADER + ROW + rows))
+    results = run.results
+    assert results.radius.tolist() == [0.5, 0.0, 0.0, 0.0]
+    assert results.prediction.tolist() == [3, -1, 5, -1]
+    assert certified_accuracy(results, [0.0]).tolist() == [0.25]
+    assert average_certified_radius(results) == 0.125
+    assert run.remarks == (
+        "the radius is negative on 3 lines, the first is line 3: not certified; 1 of them, "
+        "predicted rightly, count as abstained",
+    )
+
+
+def test_who_abstains_has_no_radius(tmp_path: Path) -> None:
+    run = read_run(write(tmp_path, HEADER + ROW + "1\t3\t-1\t0.7\t0\t1\n"))
+    assert run.results.radius.tolist() == [0.5, 0.0]
+    assert run.remarks[0].startswith("1 lines abstain with a radius, the first is line 3")
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-8-sig"])
+def test_tables_that_windows_redirected(tmp_path: Path, encoding: str) -> None:
+    path = tmp_path / "r.txt"
+    path.write_bytes((HEADER + ROW).replace("\n", "\r\n").encode(encoding))
+    assert read_results(path).radius.tolist() == [0.5]
+
+
+def test_numbers_as_other_tools_write_them(tmp_path: Path) -> None:
+    run = read_run(write(tmp_path, HEADER + "0.0\t3.0\t-1.0\t-0.0\tfalse\t1e1\n"))
+    results = run.results
+    assert (results.index[0], results.label[0], results.prediction[0]) == (0, 3, -1)
+    assert (results.radius[0], results.seconds[0], run.remarks) == (0.0, 10.0, ())
 
 
 def test_what_is_not_text_is_no_table(tmp_path: Path) -> None:

@@ -74,9 +74,9 @@ def test_the_table_and_the_frame() -> None:
     header, *rows = text.splitlines()
     assert "certified accuracy at 0.5" in header
     assert rows[0].split() == (
-        ["0.2", "1", "0.450", "0.231", "..", "0.685", "0.325", "differs", "(p", "0.031)"]
+        ["0.2", "1", "0.450", "0.230", "..", "0.685", "0.325", "differs", "(p", "0.032)"]
     )
-    assert rows[1].endswith("not told apart (p 0.062)")
+    assert rows[1].endswith("not told apart (p 0.063)")
     assert rows[2].endswith("<- taken")
     assert "taken: sigma_local 0.2, m 5; 20 images, of which 15 are certified" in text
     assert "1 of the 2 others cannot be told from it" in text

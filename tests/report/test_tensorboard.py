@@ -4,14 +4,22 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pytest
 from naming import named
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.plugins.custom_scalar import layout_pb2
 from tensorboard.plugins.hparams import plugin_data_pb2
 
 from diffsmooth.report.gallery import GalleryImage
-from diffsmooth.report.tensorboard import CURVE, HIGH, LOW, folder_name, write_run
-from diffsmooth.stats import Results
+from diffsmooth.report.tensorboard import curve_tags, folder_name, write_run
+from diffsmooth.stats import (
+    Results,
+    average_certified_radius,
+    certified_accuracy,
+    certified_accuracy_interval,
+)
+
+CURVE, LOW, HIGH = curve_tags()
 
 
 def events_of(folder: Path) -> EventAccumulator:
@@ -71,6 +79,35 @@ def test_a_grid_at_its_points(on_grid: Results, tmp_path: Path) -> None:
     curve = events.Scalars(CURVE)
     assert [(e.step, round(e.value, 6)) for e in curve] == [(200, 0.8), (625, 0.3)]
     assert "average certified radius (a lower bound)" in events.Tags()["scalars"]
+
+
+def test_steps_and_tags_round_radii_down_and_tell_them_apart(
+    results: Results, tmp_path: Path
+) -> None:
+    grid = (0.24996, 0.9996)
+    write_run(tmp_path / "a", named("a", replace(results, grid=grid, max_radius=2.0)), "text")
+    events = events_of(tmp_path / "a")
+    assert [event.step for event in events.Scalars(CURVE)] == [249, 999]
+    scalars = events.Tags()["scalars"]
+    assert {"certified accuracy at 0.24996", "certified accuracy at 0.9996"} < set(scalars)
+    grid = (0.25, 0.25004, 0.2501)
+    write_run(tmp_path / "b", named("b", replace(results, grid=grid, max_radius=2.0)), "text")
+    events = events_of(tmp_path / "b")
+    assert [event.step for event in events.Scalars(curve_tags(5)[0])] == [25000, 25004, 25010]
+
+
+def test_what_is_kept_as_float32_does_not_overstate(results: Results, tmp_path: Path) -> None:
+    write_run(tmp_path, named("run", results), "text")
+    events = events_of(tmp_path)
+    radii = np.arange(96) / 100
+    low, high = certified_accuracy_interval(results, radii).T
+    kept = [np.array([event.value for event in events.Scalars(tag)]) for tag in (CURVE, LOW, HIGH)]
+    assert np.all(kept[0] <= certified_accuracy(results, radii))
+    assert np.all(kept[1] <= low)
+    assert np.all(kept[2] >= high)
+    average = events.Scalars("average certified radius")[0].value
+    assert average <= average_certified_radius(results)
+    assert average == pytest.approx(average_certified_radius(results))
 
 
 def test_folders_have_names_of_letters_and_digits() -> None:

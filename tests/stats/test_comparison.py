@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy.stats import binomtest
 
 from diffsmooth.stats import (
     Results,
@@ -40,6 +41,16 @@ def test_mcnemar_by_hand() -> None:
     assert found.p_value == pytest.approx(2 * 8 / 128)
     assert paired_difference(second, first, 0.5).p_value == pytest.approx(found.p_value)
     assert paired_difference(second, first, 0.5).difference == pytest.approx(-5 / 9)
+
+
+@given(st.integers(1, 300), st.integers(0, 300))
+def test_mcnemar_is_the_exact_binomial_test(a: int, b: int) -> None:
+    found = paired_difference(of([1.0] * a + [0.0] * b), of([0.0] * a + [1.0] * b), 0.5)
+    assert found.p_value == pytest.approx(binomtest(a, a + b).pvalue, rel=1e-9)
+
+
+def test_a_p_value_is_never_nothing() -> None:
+    assert 0.0 < paired_difference(of([1.0] * 2000), of([0.0] * 2000), 0.5).p_value < 1e-300
 
 
 def test_runs_that_no_image_tells_apart_do_not_differ() -> None:

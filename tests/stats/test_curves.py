@@ -1,8 +1,11 @@
 import math
 from dataclasses import replace
+from fractions import Fraction
 
 import numpy as np
 import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
 from scipy.stats import beta
 
 from diffsmooth.stats import (
@@ -12,6 +15,7 @@ from diffsmooth.stats import (
     certified_accuracy_interval,
     high_probability_accuracy,
 )
+from diffsmooth.stats.printed import rounded_down
 
 
 @pytest.fixture
@@ -46,6 +50,21 @@ def test_nothing_is_measured_between_the_points_of_a_grid(results: Results) -> N
 
 def test_average_certified_radius_by_hand(results: Results) -> None:
     assert average_certified_radius(results) == pytest.approx(1.3 / 4)
+
+
+@given(st.lists(st.floats(0.0, 4.0), min_size=1, max_size=30))
+@example([0.29] * 3)
+@example([i / 10 for i in range(10)])
+def test_the_average_is_the_decimals_own_rounded_down(radii: list[float]) -> None:
+    zeros = np.zeros(len(radii), dtype=np.int64)
+    run = Results(np.arange(len(radii)), zeros, zeros, np.array(radii), np.ones(len(radii)))
+    truth = sum(Fraction(repr(radius)) for radius in radii) / len(radii)
+    average = average_certified_radius(run)
+    assert Fraction(repr(average)) <= truth
+    assert truth - Fraction(repr(average)) < 2 * Fraction(math.ulp(average))
+    decimals = Fraction(rounded_down(average, 3))
+    assert decimals <= truth
+    assert truth < decimals + Fraction(1, 1000) + Fraction(1, 10**15)
 
 
 def test_intervals_are_clopper_pearson(results: Results) -> None:

@@ -8,6 +8,7 @@ from diffsmooth.report.page.classes import class_names
 from diffsmooth.report.page.text import listed
 from diffsmooth.report.runs import Run
 from diffsmooth.stats import ABSTAIN
+from diffsmooth.stats.printed import rounded_up
 
 MOST_CLASSES = 20  # that a matrix can show
 PAIRS = 20
@@ -113,7 +114,7 @@ def _pairs(run: Run, names: dict[int, str]) -> list[Pair]:
     for i in np.argsort(-counts, kind="stable")[:PAIRS]:
         true, predicted = (int(number) for number in pairs[:, i])
         share = counts[i] / np.sum(results.label == true)
-        found.append(Pair(names[true], names[predicted], int(counts[i]), f"{share:.3f}"))
+        found.append(Pair(names[true], names[predicted], int(counts[i]), rounded_up(share)))
     return found
 
 

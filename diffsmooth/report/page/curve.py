@@ -7,11 +7,12 @@ import numpy as np
 from matplotlib.ticker import MaxNLocator
 
 from diffsmooth.report.page.axis import Axis
-from diffsmooth.report.page.text import listed, short_radius
-from diffsmooth.report.radii import top_radius
+from diffsmooth.report.page.text import listed, radius_labels
+from diffsmooth.report.radii import distinct, top_radius
 from diffsmooth.report.runs import Run
-from diffsmooth.report.text import number_text
+from diffsmooth.report.text import MISSING, at_least_text, interval_text
 from diffsmooth.stats import Results, certified_accuracy, certified_accuracy_interval
+from diffsmooth.stats.printed import radius_label
 
 STEPS = 160
 
@@ -79,7 +80,7 @@ def accuracy_curve(runs: Sequence[Run], radii: np.ndarray) -> Curve:
         x,
         y,
         x.places(points).tolist(),
-        [short_radius(radius) for radius in points],
+        radius_labels(points),
         int(np.abs(points - radii[len(radii) // 2]).argmin()),
         [_line(run, points, x, y) for run in runs],
         _finding(runs, radii),
@@ -96,10 +97,8 @@ def _points(results: list[Results], radii: np.ndarray, right: float) -> np.ndarr
     """Where the curves are computed: even steps, and each radius that a plan or table names."""
     even = MaxNLocator(STEPS, steps=[1, 2, 5, 10]).tick_values(0.0, right)
     named = [np.array([*one.grid, _top(one)]) for one in results]
-    points = np.sort(np.concatenate([even, radii, *named]))
-    points = points[(points >= 0.0) & (points <= right)]
-    # Of two that differ by rounding the smaller stays: it is still measured.
-    return points[np.diff(points, prepend=-1.0) > 1e-9]
+    points = np.concatenate([even, radii, *named])
+    return distinct(points[(points >= 0.0) & (points <= right)])
 
 
 def _line(run: Run, points: np.ndarray, x: Axis, y: Axis) -> Line:
@@ -136,7 +135,9 @@ def _steps(places: np.ndarray, heights: np.ndarray) -> str:
 
 
 def _reading(accuracy: float, low: float, high: float) -> str:
-    return number_text(accuracy) + ("" if np.isnan(accuracy) else f" [{low:.3f}, {high:.3f}]")
+    if np.isnan(accuracy):
+        return MISSING
+    return f"{at_least_text(accuracy)} [{interval_text(low, high, between=', ')}]"
 
 
 def _finding(runs: Sequence[Run], radii: np.ndarray) -> str:
@@ -148,8 +149,8 @@ def _finding(runs: Sequence[Run], radii: np.ndarray) -> str:
         known = sorted(
             ((-table[k, i], run.name) for k, run in enumerate(runs) if not np.isnan(table[k, i]))
         )
-        values = [number_text(-value) + f" ({name})" * (len(runs) > 1) for value, name in known]
+        values = [at_least_text(-value) + f" ({name})" * (len(runs) > 1) for value, name in known]
         if len(values) > 4:
             values = [f"from {values[0]} down to {values[-1]}"]
-        sentences.append(f"at radius {short_radius(radii[i])} it is {listed(values)}")
+        sentences.append(f"at radius {radius_label(radii[i])} it is {listed(values)}")
     return "Certified accuracy: " + ("; ".join(sentences) or "not measured at these radii") + "."

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from diffsmooth.report.runs import Run
+from diffsmooth.shown_text import shown
 
 
 class Field(NamedTuple):
@@ -37,12 +38,12 @@ def _table(title: str, parts: list[tuple[str, Mapping[str, object]]]) -> Manifes
     fields = []
     for field in dict.fromkeys(key for _, part in known for key in part):
         values = [_text(part[field]) if field in part else "" for _, part in known]
-        fields.append(Field(field, values, len(set(values)) > 1))
+        fields.append(Field(shown(field), values, len(set(values)) > 1))
     missing = [name for name, part in parts if not part]
     return ManifestTable(title, [name for name, _ in known], fields, missing)
 
 
 def _text(value: object) -> str:
     if isinstance(value, str):
-        return value or '""'
-    return json.dumps(value)
+        return shown(value) or '""'
+    return shown(json.dumps(value))

@@ -12,19 +12,23 @@ from diffsmooth.report.runs import Run
 from diffsmooth.report.tables import best_cells
 from diffsmooth.report.text import (
     MISSING,
+    abstained_text,
     abstention_rate,
     accuracy_text,
     average_text,
-    number_text,
+    interval_text,
     remarks_on,
     shows_average,
 )
+from diffsmooth.shown_text import shown
 from diffsmooth.stats import (
+    Results,
     average_certified_radius,
     average_radius_interval,
     certified_accuracy,
     certified_accuracy_interval,
 )
+from diffsmooth.stats.printed import exact, radius_label, rounded_up
 
 
 class RunFacts(NamedTuple):
@@ -50,18 +54,21 @@ def run_facts(run: Run) -> RunFacts:
     dataset = f"{run.dataset} {run.identity.get('split', '')}".strip()
     facts = [
         ("images", str(len(results))),
-        ("dataset", dataset or MISSING),
-        ("sigma", MISSING if results.sigma is None else f"{results.sigma:g}"),
-        ("alpha", MISSING if results.alpha is None else f"{results.alpha:g}"),
-        ("plan", results.plan or MISSING),
-        ("votes an image", MISSING if results.votes is None else f"{results.votes.mean():.0f}"),
+        ("dataset", shown(dataset) or MISSING),
+        ("sigma", MISSING if results.sigma is None else exact(results.sigma)),
+        ("alpha", MISSING if results.alpha is None else exact(results.alpha)),
+        ("plan", shown(results.plan or MISSING)),
+        (
+            "votes an image",
+            MISSING if results.votes is None else rounded_up(results.votes.mean(), 0),
+        ),
         ("seconds an image", short_number(float(seconds.mean())) if len(seconds) else MISSING),
         (
             "largest possible radius",
             short_radius(results.max_radius) if results.max_radius else MISSING,
         ),
     ]
-    return RunFacts(run.name, str(run.path), facts, [*run.remarks, *remarks_on(results)])
+    return RunFacts(run.name, shown(run.path), facts, [*run.remarks, *remarks_on(results)])
 
 
 @dataclass
@@ -107,31 +114,38 @@ def accuracy_table(runs: Sequence[Run], radii: np.ndarray) -> Table:
         accuracy = certified_accuracy(results, radii)
         interval = certified_accuracy_interval(results, radii)
         row = [
-            _share(value, f"[{low:.3f}, {high:.3f}]", accuracy_text(results, value))
+            _accuracy(results, value, low, high)
             for value, (low, high) in zip(accuracy, interval, strict=True)
         ]
         row.append(_average(run) if shows_average(run, runs) else Cell(MISSING))
-        rows.append(
-            [*row, _share(abstention_rate(results)), Cell(f"{len(results)}", "", len(results))]
-        )
+        rows.append([*row, _abstained(results), Cell(f"{len(results)}", "", len(results))])
     for row, best in zip(rows, best_cells(runs, radii), strict=True):
         for cell, is_best in zip(row, best, strict=False):
             cell.best = bool(is_best)
     remarks = []
     if len({run.results.index.tobytes() for run in runs}) > 1:
         remarks.append("the runs are not on the same images")
-    return Table([short_radius(radius) for radius in radii], rows, remarks)
+    return Table([radius_label(radius) for radius in radii], rows, remarks)
 
 
 def _average(run: Run) -> Cell:
     results, interval = run.results, ""
     if not results.understates and len(results) > 1:
         low, high = average_radius_interval(results)
-        interval = f"[{low:.3f}, {high:.3f}]"
+        interval = _brackets(low, high)
     return Cell(average_text(results), interval, average_certified_radius(results))
 
 
-def _share(share: float, interval: str = "", text: str = "") -> Cell:
-    if math.isnan(share):
+def _accuracy(results: Results, accuracy: float, low: float, high: float) -> Cell:
+    if math.isnan(accuracy):
         return Cell(MISSING)
-    return Cell(text or number_text(share), interval, share)
+    return Cell(accuracy_text(results, accuracy), _brackets(low, high), accuracy)
+
+
+def _abstained(results: Results) -> Cell:
+    rate = abstention_rate(results)
+    return Cell(MISSING) if math.isnan(rate) else Cell(abstained_text(results), "", rate)
+
+
+def _brackets(low: float, high: float) -> str:
+    return f"[{interval_text(low, high, between=', ')}]"

@@ -13,7 +13,8 @@ from diffsmooth.report.page.classes import class_names
 from diffsmooth.report.page.text import short_radius
 from diffsmooth.report.runs import Run
 from diffsmooth.stats import ABSTAIN
-from diffsmooth.stats.bounds import floor_decimals
+from diffsmooth.stats.errors import UserError
+from diffsmooth.stats.printed import rounded_down
 
 
 class Picture(NamedTuple):
@@ -59,12 +60,12 @@ def gallery(run: Run) -> Gallery:
     """The gallery of a run.
 
     Raises:
-        ValueError: an image that is not among the results.
+        UserError: an image that is not among the results.
     """
     rows = {int(index): row for row, index in enumerate(run.results.index)}
     for image in run.gallery:
         if image.index not in rows:
-            raise ValueError(f"{run.name}: image {image.index} of the gallery has no result")
+            raise UserError(f"{run.name}: image {image.index} of the gallery has no result")
     names = class_names(run)
     cards = [_card(run, image, rows[image.index], names) for image in run.gallery]
     return Gallery(run.name, cards)
@@ -79,7 +80,7 @@ def _card(run: Run, image: GalleryImage, row: int, names: dict[int, str]) -> Car
     if radius is not None:
         facts.append(("radius", short_radius(radius)))
         if results.p_lower is not None:
-            facts.append(("p_lower", f"{floor_decimals(float(results.p_lower[row]), 4):.4f}"))
+            facts.append(("p_lower", rounded_down(results.p_lower[row], 4)))
     if results.votes is not None:
         facts.append(("votes", str(results.votes[row])))
     facts.append(("status", status or "n/a"))

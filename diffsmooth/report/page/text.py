@@ -1,20 +1,26 @@
 """Numbers as text where there is little room."""
 
-from diffsmooth.stats.bounds import floor_decimals
+from collections.abc import Sequence
+
+import numpy as np
+
+from diffsmooth.stats.printed import digits_up, radius_label
 
 
 def short_radius(radius: float) -> str:
-    """Two decimals, or as many as it takes up to four; other radii are rounded down to three."""
-    for decimals in (2, 3, 4):
-        text = f"{radius:.{decimals}f}"
-        if abs(float(text) - radius) < 1e-9:
-            return text
-    return f"{floor_decimals(radius, 3):.3f}"
+    """Two to four decimals, rounded down."""
+    return radius_label(radius, most=4)
+
+
+def radius_labels(radii: Sequence[float] | np.ndarray) -> list[str]:
+    """Radii that something is measured at: four decimals at most, or as many as tell them apart."""
+    short = [short_radius(radius) for radius in radii]
+    return short if len(set(short)) == len(short) else [radius_label(radius) for radius in radii]
 
 
 def short_number(value: float) -> str:
-    """Three significant digits, or all that stand before the point."""
-    return f"{value:.0f}" if value >= 100 else f"{value:.3g}"
+    """A cost: three significant digits, or all that stand before the point, rounded up."""
+    return digits_up(value, 3)
 
 
 def listed(parts: list[str]) -> str:

@@ -157,15 +157,19 @@ def choose_classifier(
 
 def show_input_layers(classifier: LoadedClassifier) -> None:
     """Prints what the input layer was chosen by, where it was measured, and if it resizes."""
-    first = classifier.model[0]
-    if isinstance(first, Resized):
-        size = " x ".join(map(str, first.size))
-        print(
-            f"the classifier takes {size}: what it is shown is resized, behind noise and purifier"
-        )
+    if said := resizing(classifier.model):
+        print(said)
     for name, accuracy in classifier.measured.items():
         taken = " <- taken" if name == classifier.input_layer else ""
         print(f"input layer {name}: accuracy {accuracy} under noise{taken}")
+
+
+def resizing(model: nn.Sequential) -> str:
+    """That a classifier resizes what it is shown, in words; "" if it does not."""
+    if not isinstance(model[0], Resized):
+        return ""
+    size = " x ".join(map(str, model[0].size))
+    return f"classifier: takes {size}; what it is shown, noise and all, is resized to that"
 
 
 def check_classifier(checkpoint: Checkpoint, info: DatasetInfo, images: ImageSet) -> None:

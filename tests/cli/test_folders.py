@@ -164,8 +164,8 @@ def test_what_is_no_image_neither_hangs_nor_counts(
     os.symlink("..", root / "dog" / "up")
     assert len(run(root, classifier)) == 4
     out = capsys.readouterr().out
-    assert "skipped 1 that are no regular files: " in out
-    assert "skipped 1 links to a folder that holds them: " in out
+    assert "skipped 1 (no regular files): " in out
+    assert "skipped 1 (links to a folder that holds them): " in out
     os.symlink("gone.png", root / "dog" / "x.png")
     assert "dog/x.png: a link to nothing" in refused(
         capsys, lambda: run(root, classifier, out="p.txt")
@@ -212,8 +212,8 @@ def mixed(tmp_path: Path) -> Path:
     for k, split in enumerate(("train", "test")):
         root = write_classes(tmp_path / "pets" / split, each=4, size=(18, 18))
         coloured(20, 24).save(root / "cat" / "x.png")
-        pixels = np.full((18, 18, 3), k, np.uint8)  # files of one size
-        (root / "dog" / "0.png").write_bytes(png(pixels, RGB))
+        (root / "dog" / "0.png").unlink()
+        coloured(18, 18, seed=k).save(root / "dog" / "0.bmp")  # files of one size
     return tmp_path / "pets"
 
 

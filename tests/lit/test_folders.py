@@ -130,11 +130,11 @@ def test_only_regular_files_count_and_the_rest_is_said(
     assert names == ["cat/0.png", "cat/1.png", "dog/0.png", "dog/1.png", "folder.png/x.png"]
     said = images.describe()
     for words in (
-        "3 that are no regular files",
-        "3 links to a folder that holds them",
-        "6 hidden",
-        "2 files that are no images by their ending",
-        "1 images that are in no class folder",
+        "3 (no regular files): ",
+        "3 (links to a folder that holds them): ",
+        "6 (hidden): ",
+        "2 (no images by their ending): ",
+        "1 (in no class folder): ",
     ):
         assert f"skipped {words}" in said
 

@@ -222,6 +222,7 @@ def _check_size(path: Path, unet: UNet, pad: str, info: DatasetInfo) -> None:
     if height % multiple or width % multiple:
         raise ValueError(
             f"{path} takes images whose sides are multiples of {multiple}, {info.name} has "
-            f"{height} x {width}: --pad reflect shows it padded ones (resized, their noise would "
-            "no longer be the one it was trained on)"
+            f"{height} x {width}: --pad reflect pads smaller images than the {config.image_size} x "
+            f"{config.image_size} it was made for; or choose a size (resized, the noise would not "
+            "be the noise that it was trained on)"
         )

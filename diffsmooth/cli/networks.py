@@ -183,9 +183,12 @@ def check_classifier(checkpoint: Checkpoint, info: DatasetInfo, images: ImageSet
         raise UserError(
             f"{images.info.name}: label {largest} is beyond the {classes} classes of {path}"
         )
-    wanted, given = info.image_shape[0], images.info.image_shape[0]
-    if wanted != given:
-        raise UserError(f"{path} takes images of {wanted} channels, {images.info.name} has {given}")
+    wanted, given = info.image_shape, images.info.image_shape
+    if wanted[0] != given[0]:
+        raise UserError(
+            f"{path} takes images of {' x '.join(map(str, wanted))}, "
+            f"{images.info.name} has {' x '.join(map(str, given))}"
+        )
     names, own = images.info.class_names, info.class_names
     for label, name in enumerate(names):
         if names.count(name) == own.count(name) == 1 and own.index(name) != label:

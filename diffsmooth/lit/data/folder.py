@@ -124,7 +124,9 @@ def load_folder(root: Path, split: str, reading: Reading = Reading()) -> FolderI
     found = {path: subfolders(path, told) for path, told in splits.items()}
     names = set(chain(*found.values()))
     if names <= set(ALL_SPLITS):
-        raise DataError(f"{printable(folder)}: no class folders in it")
+        raise DataError(
+            f"{printable(folder)}: no class folders in it: images lie in one folder a class"
+        )
     seen: dict[str, str] = {}
     files = {name: image_files(place, notes, seen) for name, place in found[folder].items()}
     for name in sorted(names):

@@ -14,6 +14,7 @@ from diffsmooth.cli.networks import (
     find_diffusion,
     load_diffusion,
     reading_for,
+    resizing,
 )
 from diffsmooth.cli.sanity import (
     MOST_IMAGES,
@@ -97,13 +98,15 @@ def examine(
         return
     reading = reading_for(checkpoint, options.image_size, options.exif)
     images = load_images(dataset, options.data_root, reading=reading)
-    yield from (f"  {line}" for line in images.describe().split("\n"))
+    yield from (f"  {line}" for line in images.describe().splitlines())
     info = metadata.dataset_info or images.info
     check_classifier(checkpoint, info, images)
     layer = metadata.input_layer if options.normalize == "auto" else options.normalize
     shape = images.info.image_shape
     model = classifier_of(checkpoint, info, arch, layer or "none", shape).to(device)
     check_forward(model, images.info, checkpoint.path)
+    if said := resizing(model):
+        yield f"  {said}"
     if not layer:
         measured = measure_input_layers(model, arch, images, LAYER_SIGMA, "doctor", 0, device)
         layer = max(measured, key=lambda name: measured[name].correct)

@@ -157,15 +157,19 @@ def choose_classifier(
 
 def show_input_layers(classifier: LoadedClassifier) -> None:
     """Prints what the input layer was chosen by, where it was measured, and if it resizes."""
-    first = classifier.model[0]
-    if isinstance(first, Resized):
-        size = " x ".join(map(str, first.size))
-        print(
-            f"the classifier takes {size}: what it is shown is resized, behind noise and purifier"
-        )
+    if said := resizing(classifier.model):
+        print(said)
     for name, accuracy in classifier.measured.items():
         taken = " <- taken" if name == classifier.input_layer else ""
         print(f"input layer {name}: accuracy {accuracy} under noise{taken}")
+
+
+def resizing(model: nn.Sequential) -> str:
+    """That a classifier resizes what it is shown, in words; "" if it does not."""
+    if not isinstance(model[0], Resized):
+        return ""
+    size = " x ".join(map(str, model[0].size))
+    return f"classifier: takes {size}; what it is shown, noise and all, is resized to that"
 
 
 def check_classifier(checkpoint: Checkpoint, info: DatasetInfo, images: ImageSet) -> None:
@@ -179,9 +183,12 @@ def check_classifier(checkpoint: Checkpoint, info: DatasetInfo, images: ImageSet
         raise UserError(
             f"{images.info.name}: label {largest} is beyond the {classes} classes of {path}"
         )
-    wanted, given = info.image_shape[0], images.info.image_shape[0]
-    if wanted != given:
-        raise UserError(f"{path} takes images of {wanted} channels, {images.info.name} has {given}")
+    wanted, given = info.image_shape, images.info.image_shape
+    if wanted[0] != given[0]:
+        raise UserError(
+            f"{path} takes images of {' x '.join(map(str, wanted))}, "
+            f"{images.info.name} has {' x '.join(map(str, given))}"
+        )
     names, own = images.info.class_names, info.class_names
     for label, name in enumerate(names):
         if names.count(name) == own.count(name) == 1 and own.index(name) != label:
@@ -218,6 +225,7 @@ def _check_size(path: Path, unet: UNet, pad: str, info: DatasetInfo) -> None:
     if height % multiple or width % multiple:
         raise ValueError(
             f"{path} takes images whose sides are multiples of {multiple}, {info.name} has "
-            f"{height} x {width}: --pad reflect shows it padded ones (resized, their noise would "
-            "no longer be the one it was trained on)"
+            f"{height} x {width}: --pad reflect pads smaller images than the {config.image_size} x "
+            f"{config.image_size} it was made for; or choose a size (resized, the noise would not "
+            "be the noise that it was trained on)"
         )

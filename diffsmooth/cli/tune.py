@@ -37,6 +37,7 @@ from diffsmooth.report.sweep_figure import sweep_figure
 from diffsmooth.report.sweep_table import SweepOutcome, judge, sweep_frame, sweep_text
 from diffsmooth.shown_text import shown
 from diffsmooth.stats import Certificate, ImageRecord, Results
+from diffsmooth.stats.errors import UserError
 from diffsmooth.stats.printed import exact, rounded_down, rounded_up
 from diffsmooth.whole_file import write_whole
 
@@ -98,11 +99,11 @@ def training_images(options: TuneOptions, reading: Reading) -> ImageSet:
     """The training split.
 
     Raises:
-        ValueError: there is none of its own: `certify` would certify the images of the choice.
+        UserError: there is none of its own: `certify` would certify the images of the choice.
     """
     there = options.dataset in KNOWN or Path(options.dataset).expanduser().exists()
     if there and not has_train_split(options.dataset):
-        raise ValueError(
+        raise UserError(
             f"{options.dataset} has no training images apart from those that certify.py takes: "
             "name fashion_mnist, cifar10 or imagenet, or a folder with train.npz and test.npz, or "
             "train/ and test/, in it"
@@ -110,9 +111,16 @@ def training_images(options: TuneOptions, reading: Reading) -> ImageSet:
     images = load_images(options.dataset, options.data_root, "train", reading)
     if options.dataset not in KNOWN and has_test_split(options.dataset):
         test = load_images(options.dataset, options.data_root, "test", reading)
-        if test.fingerprint() == images.fingerprint():
-            raise ValueError(f"{options.dataset}: its training images are its test images")
+        if _same(test, images):
+            raise UserError(f"{options.dataset}: its training images are its test images")
     return images
+
+
+def _same(images: ImageSet, others: ImageSet) -> bool:
+    # A folder's fingerprint is of names and sizes, and uncompressed files may share both.
+    return images.fingerprint() == others.fingerprint() and all(
+        images.content_digest(i) == others.content_digest(i) for i in range(len(images))
+    )
 
 
 def choose(options: TuneOptions) -> Chosen:

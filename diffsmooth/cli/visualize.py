@@ -21,6 +21,7 @@ from diffsmooth.models.purifiers import Purifier
 from diffsmooth.report.figures import ENDINGS, save_figure
 from diffsmooth.report.image_grid import GridRow, NoisyPair, image_grid
 from diffsmooth.shown_text import shown
+from diffsmooth.stats.errors import UserError
 
 DESCRIPTION = """Draws a grid: one row an image with its index and class, then for each noise level
 the noisy image, and the purified one with its PSNR. The noise is that of no certificate."""
@@ -48,7 +49,7 @@ def main(args: list[str] | None = None, prog: str = "diffsmooth visualize") -> N
         outfile, sigmas = Path(namespace.outfile), namespace.sigma
         for sigma in sigmas:
             if not 0 < sigma < math.inf:
-                raise ValueError(f"sigma must be > 0 and finite, got {sigma}")
+                raise UserError(f"sigma must be > 0 and finite, got {sigma}")
         check_ending(outfile, ENDINGS)
         check_file(outfile)
         device = pick_device(namespace.accelerator)
@@ -57,7 +58,7 @@ def main(args: list[str] | None = None, prog: str = "diffsmooth visualize") -> N
         print(images.describe())
         for index in namespace.images:
             if not 0 <= index < len(images):
-                raise ValueError(
+                raise UserError(
                     f"image {index} is beyond {options.dataset}: its {namespace.split} images are "
                     f"0 to {len(images) - 1}"
                 )

@@ -8,13 +8,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from pictures import coloured, exif, png, write_classes
+from pictures import RGB, coloured, exif, png, write_classes
 from PIL import Image
+from torch.utils.data import DataLoader
 from torchvision.transforms import v2
 
 from diffsmooth.lit.data import ImageDataModule, ImageSet, Reading, load_images
 from diffsmooth.lit.data import reading as reading_module
 from diffsmooth.lit.data.images import DataError
+from diffsmooth.lit.data.picture import UnreadableImage
 from diffsmooth.lit.data.sources import describe_dataset, has_test_split, has_train_split
 
 
@@ -53,6 +55,29 @@ def test_several_sizes_are_refused_until_one_is_said(tmp_path: Path) -> None:
         )
         # Pillow's bilinear filter rounds to 8 bits in each direction.
         torch.testing.assert_close(images[k].image, expected, atol=1.1 / 255, rtol=0)
+
+
+def test_resized_images_have_eight_bits(tmp_path: Path) -> None:
+    deep = np.random.default_rng(0).integers(0, 65536, (30, 20, 3)).astype(np.uint16)
+    (tmp_path / "cat").mkdir()
+    (tmp_path / "cat" / "x.png").write_bytes(png(deep, RGB))
+    coloured(20, 24).save(tmp_path / "cat" / "y.png")
+    for sample in (load(tmp_path, image_size=16)[k] for k in range(2)):
+        levels = (255 * sample.image).round()
+        assert torch.equal(sample.image, levels / 255)
+        assert len(levels.unique()) > 50
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_an_error_of_a_loaders_process_is_the_error_alone(tmp_path: Path, workers: int) -> None:
+    write_classes(tmp_path)
+    (tmp_path / "cat" / "0.png").write_bytes(b"broken")
+    loader = DataLoader(
+        load(tmp_path), num_workers=workers, multiprocessing_context="fork" if workers else None
+    )
+    with pytest.raises(UnreadableImage) as caught:
+        next(iter(loader))
+    assert str(caught.value) == f"{tmp_path}/cat/0.png: not a readable image"
 
 
 def test_a_file_that_changes_its_size_is_no_image_of_the_set(tmp_path: Path) -> None:
@@ -130,11 +155,11 @@ def test_only_regular_files_count_and_the_rest_is_said(
     assert names == ["cat/0.png", "cat/1.png", "dog/0.png", "dog/1.png", "folder.png/x.png"]
     said = images.describe()
     for words in (
-        "3 that are no regular files",
-        "3 links to a folder that holds them",
-        "6 hidden",
-        "2 files that are no images by their ending",
-        "1 images that are in no class folder",
+        "3 (no regular files): ",
+        "3 (links to a folder that holds them): ",
+        "6 (hidden): ",
+        "2 (no images by their ending): ",
+        "1 (in no class folder): ",
     ):
         assert f"skipped {words}" in said
 

@@ -1,4 +1,5 @@
 import csv
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -7,7 +8,10 @@ from conftest import GOLDEN
 from golden.fill import fill
 
 from diffsmooth.models import InputCenter, Normalize, build_classifier
-from diffsmooth.models.dataset_info import CIFAR10
+from diffsmooth.models.dataset_info import CIFAR10, FASHION_MNIST
+from diffsmooth.models.formats import read_checkpoint
+from diffsmooth.models.input_layers import Resized
+from diffsmooth.models.loading import classifier_of
 
 
 @pytest.mark.parametrize("depth", [20, 110])
@@ -60,6 +64,23 @@ def test_networks_of_one_image_size_get_others_resized_inside() -> None:
         torch.testing.assert_close(model(x), by_hand)
     whole = build_classifier("vit_tiny_patch16_224", 10, dataset="imagenet")
     assert isinstance(whole[0], Normalize)
+
+
+@pytest.mark.parametrize("size", [(48, 40), (16, 16), (32, 32)])
+def test_images_of_another_size_are_resized_to_what_a_classifier_was_trained_on(
+    classifier_file: Path, size: tuple[int, int]
+) -> None:
+    checkpoint = read_checkpoint(classifier_file)
+    trained = classifier_of(checkpoint, FASHION_MNIST)
+    model = classifier_of(checkpoint, FASHION_MNIST, image_shape=(1, *size))
+    assert not model.training
+    x = torch.rand(2, 1, *size)
+    seen = x
+    if size != (32, 32):
+        seen = torch.nn.functional.interpolate(x, (32, 32), mode="bicubic", antialias=True)
+    with torch.inference_mode():
+        torch.testing.assert_close(model(x), trained(seen))
+    assert isinstance(model[0], Resized) == (size != (32, 32))
 
 
 def test_unknown_words_are_named() -> None:

@@ -80,8 +80,8 @@ def label_classes(names: set[str], known: tuple[str, ...], folder: Path) -> Clas
     if known and len(strange) < len(ordered):
         same = next(name for name in ordered if name not in strange)
         raise DataError(
-            f"{printable(folder)}: class folder {printable(strange[0])!r} is none of the "
-            f"classifier's classes, and {printable(same)!r} is one of them"
+            f"{printable(folder)}: class folder '{printable(strange[0])}' is none of the "
+            f"classifier's classes, and '{printable(same)}' is one of them"
         )
     if len(known) > len(ordered) and all(WORDNET_ID.fullmatch(name) for name in ordered):
         raise DataError(

@@ -15,7 +15,7 @@ from torchvision.transforms.v2 import functional as F
 
 from diffsmooth.lit.data.classes import ALL_SPLITS, label_classes, split_folder, split_folders
 from diffsmooth.lit.data.images import DataError, ImageSet, Sample, short_digest
-from diffsmooth.lit.data.picture import UnreadableImage
+from diffsmooth.lit.data.picture import BROKEN, UnreadableImage
 from diffsmooth.lit.data.reading import Reading, by, one_size, read_own
 from diffsmooth.lit.data.tree import EXTENSIONS, Notes, image_files, printable, subfolders
 from diffsmooth.models.dataset_info import DatasetInfo, get_dataset_info
@@ -128,7 +128,9 @@ def load_folder(root: Path, split: str, reading: Reading = Reading()) -> FolderI
     found = {path: subfolders(path, told) for path, told in splits.items()}
     names = set(chain(*found.values()))
     if names <= set(ALL_SPLITS):
-        raise DataError(f"{printable(folder)}: no class folders in it")
+        raise DataError(
+            f"{printable(folder)}: no class folders in it: images lie in one folder a class"
+        )
     seen: dict[str, str] = {}
     files = {name: image_files(place, notes, seen) for name, place in found[folder].items()}
     for name in sorted(names):
@@ -162,6 +164,7 @@ def _split_pairs(files: list[tuple[Path, int]], folder: Path) -> tuple[list[Path
 def _published(crop: v2.Transform, path: Path) -> Tensor:
     try:
         picture = crop(default_loader(str(path)))
-    except OSError as error:
-        raise UnreadableImage(f"{printable(path)}: not a readable image ({error})") from error
+    except BROKEN as error:
+        said = printable(error)
+        raise UnreadableImage(f"{printable(path)}: not a readable image ({said})") from error
     return F.to_dtype(F.to_image(picture), scale=True)

@@ -17,6 +17,11 @@ from diffsmooth.stats.errors import UserError
 class DataError(UserError):
     """The data are missing, broken, or not what was asked for."""
 
+    def __init__(self, message: str) -> None:
+        if "Original Traceback" in message:  # of a loader's process, by PyTorch: once is enough
+            message = message.strip().splitlines()[-1].partition(": ")[2]
+        super().__init__(message)
+
 
 class Sample(NamedTuple):
     """One item.

@@ -36,7 +36,7 @@ class ImageDataModule(pl.LightningDataModule):
         exif: apply or ignore the orientation that a folder's files carry.
 
     Raises:
-        ValueError: batch_size < 1, workers < 0, validation_images < 0, extra_weight < 0,
+        DataError: batch_size < 1, workers < 0, validation_images < 0, extra_weight < 0,
             image_size < 1, another exif.
     """
 
@@ -57,7 +57,7 @@ class ImageDataModule(pl.LightningDataModule):
         super().__init__()
         self.reading = Reading(image_size, exif)
         if not extra_weight >= 0:
-            raise ValueError(f"extra_weight must be >= 0, got {extra_weight}")
+            raise DataError(f"extra_weight must be >= 0, got {extra_weight}")
         lowest = {"batch_size": 1, "workers": 0, "validation_images": 0, "seed": 0}
         for name, value in (
             ("batch_size", batch_size),
@@ -66,7 +66,7 @@ class ImageDataModule(pl.LightningDataModule):
             ("seed", seed),
         ):
             if value < lowest[name]:
-                raise ValueError(f"{name} must be at least {lowest[name]}, got {value}")
+                raise DataError(f"{name} must be at least {lowest[name]}, got {value}")
         self.dataset = dataset
         self.root = Path(root)
         self.batch_size = batch_size
@@ -193,7 +193,7 @@ def hold_out(total: int, count: int, seed: int) -> tuple[list[int], list[int]]:
     """Splits indices 0 .. total - 1 into `count` held-out ones and the rest, both sorted.
 
     Raises:
-        ValueError: count >= total.
+        DataError: count >= total.
     """
     if count >= total:
         raise DataError(f"validation_images must be below the {total} training images")

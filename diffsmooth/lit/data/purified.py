@@ -40,7 +40,7 @@ class Purification:
         seed: of the noise.
 
     Raises:
-        ValueError: sigma <= 0, draws < 1 or no such checkpoint.
+        DataError: sigma <= 0, draws < 1 or no such checkpoint.
     """
 
     diffusion: str
@@ -51,11 +51,11 @@ class Purification:
 
     def __post_init__(self) -> None:
         if not 0 < self.sigma < math.inf:
-            raise ValueError(f"purified sigma must be > 0 and finite, got {self.sigma}")
+            raise DataError(f"purified sigma must be > 0 and finite, got {self.sigma}")
         if self.draws < 1:
-            raise ValueError(f"purified draws must be at least 1, got {self.draws}")
+            raise DataError(f"purified draws must be at least 1, got {self.draws}")
         if not Path(self.diffusion).is_file():
-            raise ValueError(f"purified diffusion {self.diffusion}: no such checkpoint")
+            raise DataError(f"purified diffusion {self.diffusion}: no such checkpoint")
 
 
 class PurifiedImages(ImageSet):

@@ -28,8 +28,8 @@ class Reading:
     """How images of one's own are read from their files.
 
     Attributes:
-        image_size: N: the shorter side is resized to N (bilinear, antialiased), then the middle
-            N x N is cut out. None: all files have one size, and stay as they are.
+        image_size: N: the shorter side is resized to N (bilinear, antialiased, rounded to 8 bits),
+            then the middle N x N is cut out. None: all files have one size, and stay as they are.
         exif: whether the orientation that a file carries is applied or ignored; None: none does.
         channels: 3, or 1 for grey.
         class_names: the classifier's classes, where it names them; see `labels_of`.
@@ -59,7 +59,8 @@ def read_own(path: Path, reading: Reading) -> Tensor:
     height, width = image.shape[1:]
     if side**2 * max(height, width) > min(height, width) * (Image.MAX_IMAGE_PIXELS or 10**8):
         raise DataError(f"{printable(path)}: {by((height, width))} is too narrow for {side}")
-    return F.center_crop(F.resize(image, [side], antialias=True).clamp(0, 1), [side, side])
+    image = F.center_crop(F.resize(image, [side], antialias=True), [side, side])
+    return (255 * image).round().clamp(0, 255) / 255  # ImageNet's pixels, too, have 8 bits
 
 
 def one_size(paths: list[Path], reading: Reading, folder: Path) -> tuple[int, int]:
@@ -77,7 +78,7 @@ def one_size(paths: list[Path], reading: Reading, folder: Path) -> tuple[int, in
     for path in paths:
         try:
             header = _header_of(str(path), path.stat().st_mtime_ns, path.stat().st_size)
-        except (UnreadableImage, FileNotFoundError):
+        except (UnreadableImage, OSError):
             continue  # it fails alone, when its turn comes
         if header.orientation > 1 and (exif is None or (exif == "ignore" and header.turned)):
             oriented.append(path)

@@ -80,7 +80,7 @@ def _load_arrays(dataset: str, root: Path, split: str) -> ImageSet:
     if path.is_file() and path.suffix == ".npz":
         return load_npz(path, name=printable(path.stem))
     raise DataError(
-        f"unknown dataset {printable(dataset)!r}: known are {', '.join(KNOWN)}, an .npz file, "
+        f"unknown dataset '{printable(dataset)}': known are {', '.join(KNOWN)}, an .npz file, "
         "or a folder with one folder a class"
     )
 

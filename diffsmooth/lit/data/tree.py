@@ -34,7 +34,7 @@ class Notes:
     def lines(self) -> tuple[str, ...]:
         """One line a kind, with its first names."""
         return tuple(
-            f"skipped {len(names)} {kind}: {', '.join([*names][:SHOWN])}"
+            f"skipped {len(names)} ({kind}): {', '.join([*names][:SHOWN])}"
             + (", ..." if len(names) > SHOWN else "")
             for kind, names in self._found.items()
         )
@@ -65,7 +65,7 @@ def subfolders(folder: Path, notes: Notes) -> dict[str, Place]:
             if place is not None:
                 found[entry.name] = place
         elif stat.S_ISREG(mode) and _is_image(entry):
-            notes.add("images that are in no class folder", entry.path)
+            notes.add("in no class folder", entry.path)
     return found
 
 
@@ -96,10 +96,10 @@ def image_files(folder: Place, notes: Notes, seen: dict[str, str]) -> list[Path]
                 place = _below(here, entry, notes)
                 waiting += [] if place is None else [place]
             elif not _is_image(entry):
-                notes.add(f"files that are no images by their ending ({' '.join(EXTENSIONS)})",
+                notes.add("no images by their ending",
                           entry.path)  # fmt: skip
             elif not stat.S_ISREG(mode):
-                notes.add("that are no regular files", entry.path)
+                notes.add("no regular files", entry.path)
             else:
                 found.append((here.path, entry.name))
     return [Path(parent, name) for parent, name in sorted(found)]

@@ -1,6 +1,8 @@
 """Confidence bounds of a probability from votes, and the radius that a bound certifies."""
 
 import math
+import operator
+from typing import SupportsIndex
 
 import numpy as np
 from scipy.special import betaincinv, log_ndtr, ndtri
@@ -110,3 +112,18 @@ def check_alpha(alpha: float) -> None:
     """Raises ValueError unless 0 < alpha < 1."""
     if not 0 < alpha < 1:
         raise ValueError(f"alpha must be in (0, 1), got {alpha}")
+
+
+def count_of(name: str, value: SupportsIndex) -> int:
+    """A whole number of at least 1, of Python's or NumPy's, as Python's.
+
+    Raises:
+        ValueError: it is none; `name` says of what.
+    """
+    try:
+        count = operator.index(value)
+    except TypeError:
+        raise ValueError(f"{name} must be a whole number, got {value!r}") from None
+    if count < 1:
+        raise ValueError(f"{name} must be at least 1, got {count}")
+    return count

@@ -10,12 +10,13 @@ from diffsmooth.lit.gather import GatherError, LostRank
 from diffsmooth.lit.journal import JournalError
 from diffsmooth.lit.outputs import OutputError
 from diffsmooth.lit.stopping import TRY_AGAIN
-from diffsmooth.models.vote_function import NetworkError
+from diffsmooth.models.memory import memory_for
 from diffsmooth.stats import ImageRecord
+from diffsmooth.stats.errors import UserError
 
 FAILED = 1
 ERRORS = (
-    CertificationError, DataError, GatherError, JournalError, NetworkError, OutputError, OSError,
+    CertificationError, DataError, GatherError, JournalError, OutputError, OSError, UserError,
 )  # fmt: skip
 
 
@@ -27,7 +28,8 @@ def run_job(job: Job, command: str, columns: tuple[str, ...]) -> list[ImageRecor
     """
     module, trainer = job.module, job.trainer
     try:
-        trainer.predict(module, return_predictions=False)
+        with memory_for(module.smoothed.batch):  # networks go to their device here
+            trainer.predict(module, return_predictions=False)
         records = module.gather()
         if records is not None:
             if module.outputs.shard is None:

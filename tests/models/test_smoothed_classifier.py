@@ -156,7 +156,7 @@ def test_arguments_out_of_range() -> None:
     purifier = OneShotPurifier(unet, get_preset("small-gray32").schedule)
     with pytest.raises(ValueError, match="sigma must be > 0"):
         SmoothedClassifier(purifier, local, 0.0, 2)
-    with pytest.raises(ValueError, match="sigma must be > 0 and finite, got inf"):
+    with pytest.raises(ValueError, match="sigma must be > 0 and finite in float32, got inf"):
         SmoothedClassifier(purifier, local, math.inf, 2)
     with pytest.raises(ValueError, match="the largest possible is"):
         SmoothedClassifier(purifier, local, 1e9, 2)

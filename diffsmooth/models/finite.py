@@ -44,12 +44,12 @@ def check_finite_weights(network: nn.Module, what: str) -> None:
 
 
 def check_finite(weights: Tensor, name: str) -> None:
-    """Raises UserError unless all of some numbers are finite."""
-    broken = ~weights.isfinite()
+    """Raises UserError unless all of some numbers are finite, in bf16, too."""
+    broken = ~weights.detach().to(torch.bfloat16).isfinite()
     if broken.any():
         raise UserError(
-            f"{name} has {int(broken.sum())} of {weights.numel()} numbers that are not finite, "
-            f"such as {float(weights[broken][0])}"
+            f"{name} has {int(broken.sum())} of {weights.numel()} numbers that are not finite, or "
+            f"are not in bf16, such as {float(weights.detach()[broken][0]):.6g}"
         )
 
 

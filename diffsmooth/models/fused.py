@@ -37,8 +37,7 @@ class FusedConv(nn.Module):
         folded = fuse_conv_bn_eval(conv.eval(), norm.eval())
         assert folded.bias is not None
         for key, weights in (("weight", folded.weight), ("bias", folded.bias)):
-            # In bf16, too, which is a little smaller.
-            check_finite(weights.to(torch.bfloat16), f"{name}.{key}, with its batch norm folded in,")
+            check_finite(weights, f"{name}.{key}, with its batch norm folded in,")
         self.weight = nn.Parameter(folded.weight.detach(), requires_grad=False)
         self.bias = nn.Parameter(folded.bias.detach(), requires_grad=False)
         self.window: tuple[Any, ...] = (conv.padding, conv.stride, conv.dilation, conv.groups)

@@ -45,11 +45,12 @@ def prepare(f: VoteFunction, compiled: bool = False) -> None:
             takes a minute or two then, or seconds if torch's cache on disk has the code.
 
     Raises:
-        UserError: weights, or what layers make of a noisy image, that are not finite, or will not
-            be in bf16, or nearly so.
+        UserError: weights, folded or not, or what layers make of a noisy image, that are not
+            finite, or nearly so.
     """
     smoothing, purifier = f.local_smoothing, f.purifier
-    _check_weights(f)
+    for what, network in _networks(f).items():
+        check_finite_weights(network, what)
     _try_out(f)
     if f.device.type == "cpu":
         _keep_memory()
@@ -63,7 +64,6 @@ def prepare(f: VoteFunction, compiled: bool = False) -> None:
         for module in f.modules():
             if type(module) in CAST:
                 module.to(torch.bfloat16)
-        _check_weights(f, " in bf16")
     if isinstance(purifier, OneShotPurifier):
         with autocast(f.precision, f.device.type):
             purifier.precompute_times(f.sigma)
@@ -81,11 +81,6 @@ def prepare(f: VoteFunction, compiled: bool = False) -> None:
 
 def _networks(f: VoteFunction) -> dict[str, nn.Module]:
     return {PURIFIER: f.purifier, CLASSIFIER: f.local_smoothing.classifier}
-
-
-def _check_weights(f: VoteFunction, cast: str = "") -> None:
-    for what, network in _networks(f).items():
-        check_finite_weights(network, what + cast)
 
 
 def _try_out(f: VoteFunction) -> None:

@@ -163,7 +163,12 @@ def _check_certification(setting: Setting) -> Iterator[Agreement]:
         stored = ImageRecord.from_json(line)
         expected = stored.certificate
         smoothed = SmoothedClassifier(
-            purifier, local, expected.sigma, images.info.num_classes, 50, setting.precision,
+            purifier,
+            local,
+            expected.sigma,
+            images.info.num_classes,
+            50,
+            setting.precision,
             copy=False,
         ).to(setting.device)
         key = NoiseKey(0, "certify", images.info.name, "test", stored.index)

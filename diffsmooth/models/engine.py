@@ -15,9 +15,9 @@ import torch
 from torch import Tensor
 
 from diffsmooth.models.draws import draws_of_runs
-from diffsmooth.models.noise import NoiseKey, NoiseSource, Votes, noise_source, rows_of
 from diffsmooth.models.local_smoothing import NetworkError
 from diffsmooth.models.memory import memory_for
+from diffsmooth.models.noise import NoiseKey, NoiseSource, Votes, noise_source, rows_of
 from diffsmooth.models.vote_function import VoteFunction
 from diffsmooth.stats import Certificate, Plan, PlanRun
 from diffsmooth.stats.errors import UserError

@@ -30,9 +30,7 @@ class FusedConv(nn.Module):
         UserError: weights that are not finite once the norm is folded into them.
     """
 
-    def __init__(
-        self, conv: nn.Conv2d, norm: nn.BatchNorm2d, name: str, relu: bool = True
-    ) -> None:
+    def __init__(self, conv: nn.Conv2d, norm: nn.BatchNorm2d, name: str, relu: bool = True) -> None:
         super().__init__()
         folded = fuse_conv_bn_eval(conv.eval(), norm.eval())
         assert folded.bias is not None

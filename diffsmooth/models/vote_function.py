@@ -15,7 +15,6 @@ from diffsmooth.models.precision import Precision, autocast
 from diffsmooth.models.purifiers import Purifier
 from diffsmooth.stats.bounds import count_of
 
-
 FLOAT32 = np.finfo(np.float32)
 
 DrawsOfRun = Callable[[int], Tensor | None]

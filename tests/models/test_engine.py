@@ -10,8 +10,8 @@ from torch import Tensor, nn
 
 from diffsmooth.models import IdentityPurifier, LocalSmoothing, SmoothedClassifier
 from diffsmooth.models.engine import Finished, Task, VoteEngine
-from diffsmooth.models.noise import DeviceNoise, NoiseKey
 from diffsmooth.models.local_smoothing import NetworkError
+from diffsmooth.models.noise import DeviceNoise, NoiseKey
 from diffsmooth.stats import Certificate, FixedSampleSize, MajorityVote, Plan
 from diffsmooth.stats.group_sequential import GroupSequential
 

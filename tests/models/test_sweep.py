@@ -16,12 +16,11 @@ from diffsmooth.models import (
 )
 from diffsmooth.models.draws import draws_of_runs
 from diffsmooth.models.engine import Task
-from diffsmooth.models.local_smoothing import draw_local_noise
+from diffsmooth.models.local_smoothing import NetworkError, draw_local_noise
 from diffsmooth.models.noise import NoiseKey, NumpyNoise, Votes, draw_noise
 from diffsmooth.models.presets import get_preset
 from diffsmooth.models.purifiers import Purifier
 from diffsmooth.models.sweep import Setting, Sweep, certify_settings, share_copies
-from diffsmooth.models.local_smoothing import NetworkError
 from diffsmooth.models.vote_function import DrawsOfRun
 from diffsmooth.stats import Certificate, FixedSampleSize
 

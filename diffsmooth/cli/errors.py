@@ -44,6 +44,11 @@ def user_errors(command: str, *kinds: type[Exception]) -> Iterator[None]:
     try:
         yield
     except Exception as error:
+        if isinstance(error, RuntimeError | MemoryError):
+            from diffsmooth.models.memory import in_short, is_out_of_memory  # torch takes seconds
+
+            if is_out_of_memory(error):
+                fail(command, f"out of memory: a smaller --batch may help ({in_short(error)})")
         if not isinstance(error, kinds or (ValueError,)):
             raise
         fail(command, str(error))

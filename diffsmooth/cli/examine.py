@@ -238,7 +238,7 @@ def _cost(
 
     def seconds_a_vote(batch: int, batches: int) -> float:
         smoothed = SmoothedClassifier(
-            purifier, local, options.sigma, images.info.num_classes, batch, precision
+            purifier, local, options.sigma, images.info.num_classes, batch, precision, copy=False
         ).to(device)
         key = NoiseKey(0, "doctor", "", "", 0)
         smoothed.run_plan(image, key, MajorityVote(batch))  # warms up

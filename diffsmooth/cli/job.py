@@ -74,7 +74,7 @@ def build_job(options: SmoothingOptions, command: Literal["certify", "predict"],
     )
     batch = min(options.batch, plan.max_votes)
     smoothed = SmoothedClassifier(
-        purifier, local, options.sigma, classifier.num_classes, batch, precision
+        purifier, local, options.sigma, classifier.num_classes, batch, precision, copy=False
     )
     identity = RunIdentity(
         command=command,

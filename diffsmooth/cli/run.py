@@ -4,20 +4,15 @@ import sys
 
 from diffsmooth.cli.errors import USER_ERROR, show_error
 from diffsmooth.cli.job import Job
-from diffsmooth.lit.certification import CertificationError
-from diffsmooth.lit.data.images import DataError
-from diffsmooth.lit.gather import GatherError, LostRank
-from diffsmooth.lit.outputs import OutputError
+from diffsmooth.lit.gather import LostRank
 from diffsmooth.lit.stopping import TRY_AGAIN
-from diffsmooth.models.vote_function import NetworkError
-from diffsmooth.runs.journal import JournalError
+from diffsmooth.models.memory import memory_for
 from diffsmooth.stats import ImageRecord
 from diffsmooth.stats.errors import UserError
 
 FAILED = 1
 ERRORS = (
-    CertificationError, DataError, GatherError, JournalError, NetworkError, OutputError, OSError,
-    UserError,
+    OSError, UserError,
 )  # fmt: skip
 
 
@@ -29,7 +24,8 @@ def run_job(job: Job, command: str, columns: tuple[str, ...]) -> list[ImageRecor
     """
     module, trainer = job.module, job.trainer
     try:
-        trainer.predict(module, return_predictions=False)
+        with memory_for(module.smoothed.batch):  # networks go to their device here
+            trainer.predict(module, return_predictions=False)
         records = module.gather()
         if records is not None:
             if module.outputs.shard is None:

@@ -165,7 +165,13 @@ def _check_certification(setting: Setting) -> Iterator[Agreement]:
         stored = from_line(line)
         expected = stored.certificate
         smoothed = SmoothedClassifier(
-            purifier, local, expected.sigma, images.info.num_classes, 50, setting.precision
+            purifier,
+            local,
+            expected.sigma,
+            images.info.num_classes,
+            50,
+            setting.precision,
+            copy=False,
         ).to(setting.device)
         key = NoiseKey(0, "certify", images.info.name, "test", stored.index)
         plan = FixedSampleSize(expected.n0, expected.n, expected.alpha)

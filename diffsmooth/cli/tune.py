@@ -150,7 +150,9 @@ def choose(options: TuneOptions) -> Chosen:
     )
     plan = options.plan
     batch = min(options.batch, plan.max_votes)
-    f = VoteFunction(purifier, local, options.sigma, classifier.num_classes, batch, precision)
+    f = VoteFunction(
+        purifier, local, options.sigma, classifier.num_classes, batch, precision, copy=False
+    )
     f.to(device)
     if options.sanity_check:
         votes = plan.max_votes * len(indices)

@@ -80,7 +80,7 @@ class Workload:
         if self.unet is not None:
             purifier = OneShotPurifier(self.unet(), get_preset(self.preset).schedule)
         model = SmoothedClassifier(
-            purifier, local, SIGMA, self.info.num_classes, batch, setting.precision
+            purifier, local, SIGMA, self.info.num_classes, batch, setting.precision, copy=False
         ).to(device)
         if setting.prepared:
             prepare(model, setting.compiled)

@@ -15,9 +15,12 @@ import torch
 from torch import Tensor
 
 from diffsmooth.models.draws import draws_of_runs
+from diffsmooth.models.local_smoothing import NetworkError
+from diffsmooth.models.memory import memory_for
 from diffsmooth.models.noise import NoiseKey, NoiseSource, Votes, noise_source, rows_of
-from diffsmooth.models.vote_function import NetworkError, VoteFunction
+from diffsmooth.models.vote_function import VoteFunction
 from diffsmooth.stats import Certificate, Plan, PlanRun
+from diffsmooth.stats.errors import UserError
 
 AHEAD = 2  # batches packed before they run: one's noise is made while another computes
 IN_FLIGHT = 256  # images, at most; how many there really are follows from the votes they want
@@ -131,7 +134,7 @@ class VoteEngine:
     ) -> None:
         if in_flight < 1:
             raise ValueError(f"in_flight must be at least 1, got {in_flight}")
-        self._f = f
+        self._f = f.eval()  # somebody may have put its networks into train mode
         self._plan = plan
         self._device = f.device
         self._shape = tuple(f.local_smoothing.noise.shape[1:])
@@ -198,6 +201,7 @@ class VoteEngine:
 
         Raises:
             NetworkError: the networks do not fit: no image can be certified.
+            OutOfMemory: nor can it where the batch does not fit.
         """
         while self._on_their_way and self._on_their_way[0].is_here:
             self._take_in(self._on_their_way.popleft())
@@ -237,10 +241,11 @@ class VoteEngine:
         # A GPU takes orders faster than it carries them out.
         while len(self._running) > AHEAD:
             self._running.popleft().synchronize()
-        noisy = batch.noisy.result().to(self._device, non_blocking=True)
+        with memory_for(self._f.batch):
+            noisy = batch.noisy.result().to(self._device, non_blocking=True)
         try:
             answers = self._answer(noisy, batch)
-        except NetworkError:
+        except UserError:
             raise
         except Exception as error:
             self._isolate(noisy, batch, error)
@@ -305,6 +310,8 @@ class VoteEngine:
                 try:
                     self._count(self._answer(alone, batch), batch, {flight})
                     continue
+                except UserError:
+                    raise
                 except Exception as its_own:
                     error = its_own
             self._finish(flight, None, error)

@@ -1,5 +1,6 @@
 """What makes the networks of a vote function fast, without a choice that depends on a timing."""
 
+import contextlib
 import ctypes
 import math
 import sys
@@ -10,7 +11,9 @@ import torch
 from torch import nn
 
 from diffsmooth.models.cifar_resnet import CifarResNet
+from diffsmooth.models.finite import check_finite_weights, watched_layers
 from diffsmooth.models.fused import FusedConv, FusedResNet
+from diffsmooth.models.memory import memory_for
 from diffsmooth.models.precision import autocast
 from diffsmooth.models.purifiers import OneShotPurifier
 from diffsmooth.models.unet import Pointwise
@@ -19,6 +22,8 @@ from diffsmooth.models.vote_function import VoteFunction
 # Layers that autocast runs in bf16, and that use their weights for nothing else. Exact types: a
 # subclass may standardise its weights first, say, which autocast would leave to float32.
 CAST = (nn.Conv1d, nn.Conv2d, nn.Linear, Pointwise, FusedConv)
+
+PURIFIER, CLASSIFIER = "the purifier", "the classifier"  # in errors, before a weight's name
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of malloc.h
 
@@ -38,14 +43,23 @@ def prepare(f: VoteFunction, compiled: bool = False) -> None:
         f: its U-Net and its classifier are changed.
         compiled: whether torch.compile fuses what lies between the convolutions; the first batch
             takes a minute or two then, or seconds if torch's cache on disk has the code.
+
+    Raises:
+        UserError: weights, folded or not, or what layers make of a noisy image, that are not
+            finite, or nearly so.
     """
     smoothing, purifier = f.local_smoothing, f.purifier
+    for what, network in _networks(f).items():
+        check_finite_weights(network, what)
+    _try_out(f)
     if f.device.type == "cpu":
         _keep_memory()
-    for parent in list(smoothing.modules()):
+    for place, parent in list(smoothing.named_modules()):
         for name, child in parent.named_children():
             if type(child) is CifarResNet:
-                setattr(parent, name, FusedResNet(child).to(memory_format=torch.channels_last))
+                path = f"{place}.{name}.".lstrip(".").removeprefix("classifier.")
+                fused = FusedResNet(child, f"{CLASSIFIER}: {path}")
+                setattr(parent, name, fused.to(memory_format=torch.channels_last))
     if f.precision == "bf16":
         for module in f.modules():
             if type(module) in CAST:
@@ -55,14 +69,32 @@ def prepare(f: VoteFunction, compiled: bool = False) -> None:
             purifier.precompute_times(f.sigma)
     if compiled:
         # Tensor code only: the schedule's NumPy scalars would be compiled in, one by one.
-        networks: list[nn.Module] = []
+        parts: list[nn.Module] = []
         if isinstance(purifier, OneShotPurifier):
-            networks.append(purifier.unet)
+            parts.append(purifier.unet)
         if not any(isinstance(module, FusedConv) and module.onednn for module in f.modules()):
-            networks.append(smoothing)  # in the others, nothing is left to fuse
+            parts.append(smoothing)  # in the others, nothing is left to fuse
         mode = "reduce-overhead" if f.device.type == "cuda" else None
-        for network in networks:
-            network.compile(dynamic=False, mode=mode)
+        for part in parts:
+            part.compile(dynamic=False, mode=mode)
+
+
+def _networks(f: VoteFunction) -> dict[str, nn.Module]:
+    return {PURIFIER: f.purifier, CLASSIFIER: f.local_smoothing.classifier}
+
+
+def _try_out(f: VoteFunction) -> None:
+    """Raises UserError where a layer of the networks gives what is not finite, or nearly so."""
+    generator = torch.Generator().manual_seed(0)
+    shape = (min(f.batch, 2), *f.local_smoothing.noise.shape[1:])
+    noisy = torch.rand(shape, generator=generator)
+    noisy += f.noise_level * torch.randn(shape, generator=generator)
+    draws = torch.randn(f.purifier.draws, *shape, generator=generator) if f.purifier.draws else None
+    with contextlib.ExitStack() as stack:
+        for what, network in _networks(f).items():
+            stack.enter_context(watched_layers(network, what))
+        stack.enter_context(memory_for(f.batch))
+        f.confidence(noisy.to(f.device), None if draws is None else draws.to(f.device))
 
 
 def _keep_memory() -> None:

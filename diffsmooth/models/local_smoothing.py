@@ -1,7 +1,17 @@
 """Local smoothing: a base classifier's mean confidence over m fixed noisy copies."""
 
+import math
+import operator
+
 import torch
 from torch import Tensor, nn
+
+from diffsmooth.stats.bounds import count_of
+from diffsmooth.stats.errors import UserError
+
+
+class NetworkError(UserError):
+    """The networks' output cannot be votes."""
 
 
 class LocalSmoothing(nn.Module):
@@ -36,10 +46,9 @@ class LocalSmoothing(nn.Module):
         noise: Tensor | None = None,
     ) -> None:
         super().__init__()
-        if m < 1:
-            raise ValueError(f"m must be at least 1, got {m}")
-        if not sigma_local >= 0:
-            raise ValueError(f"sigma_local must be >= 0, got {sigma_local}")
+        m = count_of("m", m)
+        if not 0 <= sigma_local < math.inf:
+            raise ValueError(f"sigma_local must be >= 0 and finite, got {sigma_local}")
         shape = (m, *image_shape)
         if noise is None:
             noise = draw_local_noise(m, image_shape, seed)
@@ -48,8 +57,8 @@ class LocalSmoothing(nn.Module):
         # Twice as fast in bf16. But threads of the CPU's channels-last group norm share the pixels
         # of all rows, so that a row's low bits would depend on its place (see `unet.py`).
         has_group_norm = any(isinstance(module, nn.GroupNorm) for module in classifier.modules())
-        self._layout = torch.contiguous_format if has_group_norm else torch.channels_last
-        self.classifier = classifier.to(memory_format=self._layout)
+        self.layout = torch.contiguous_format if has_group_norm else torch.channels_last
+        self.classifier = classifier
         self.m = m
         self.sigma_local = sigma_local
         self.register_buffer("noise", noise.float(), persistent=False)
@@ -59,12 +68,29 @@ class LocalSmoothing(nn.Module):
         return self.softmax(images).mean(dim=1)
 
     def softmax(self, images: Tensor) -> Tensor:
-        """Softmax (B, m, K), float32, of each local copy of images (B, C, H, W) in [0, 1]."""
+        """Softmax (B, m, K), float32, of each local copy of images (B, C, H, W) in [0, 1].
+
+        NaN throughout a copy whose logits are no answer: with a NaN, a +infinity, or nothing but
+        -infinity, which alone is a class that is masked.
+
+        Raises:
+            NetworkError: the classifier's output is not (B m, K).
+        """
         copies = images[:, None] + self.sigma_local * self.noise  # (B, m, C, H, W)
-        logits = self.classifier(copies.flatten(0, 1).contiguous(memory_format=self._layout))
-        return logits.float().softmax(dim=1).unflatten(0, (-1, self.m))
+        logits = self.classifier(copies.flatten(0, 1).contiguous(memory_format=self.layout))
+        rows = len(images) * self.m
+        if not isinstance(logits, Tensor) or logits.shape[:-1] != (rows,):
+            what = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
+            raise NetworkError(
+                f"the classifier's output must be logits ({rows}, classes), it is {what}"
+            )
+        logits = logits.float()
+        is_answer = logits.amax(dim=1, keepdim=True).isfinite()
+        confidence = torch.where(is_answer, logits.softmax(dim=1), torch.nan)
+        return confidence.unflatten(0, (-1, self.m))
 
 
 def draw_local_noise(m: int, image_shape: tuple[int, int, int], seed: int) -> Tensor:
     """The fixed noise of m copies: standard normal (m, C, H, W), drawn on the CPU."""
-    return torch.randn((m, *image_shape), generator=torch.Generator().manual_seed(seed))
+    generator = torch.Generator().manual_seed(operator.index(seed))
+    return torch.randn((m, *image_shape), generator=generator)

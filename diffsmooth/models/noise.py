@@ -6,6 +6,7 @@ never depends on a rank, a batch or the order of work.
 
 import hashlib
 import json
+import operator
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple, Protocol, get_args
@@ -25,7 +26,10 @@ SourceName = Literal["numpy", "device"]
 
 
 class NoiseKey(NamedTuple):
-    """Whose noise it is: everything but the stage and the vote's number."""
+    """Whose noise it is: everything but the stage and the vote's number.
+
+    `seed` and `image` may be NumPy's integers: they are the noise of Python's.
+    """
 
     seed: int
     purpose: Purpose
@@ -34,8 +38,14 @@ class NoiseKey(NamedTuple):
     image: int
 
     def digest(self, size: int) -> bytes:
-        """So many bytes that stand for the key in a generator."""
-        return hashlib.blake2b(json.dumps(self).encode(), digest_size=size).digest()
+        """So many bytes that stand for the key in a generator.
+
+        Raises:
+            TypeError: a seed or an image that is no integer.
+        """
+        seed, image = operator.index(self.seed), operator.index(self.image)
+        key = self._replace(seed=seed, image=image)
+        return hashlib.blake2b(json.dumps(key).encode(), digest_size=size).digest()
 
 
 @dataclass(frozen=True)
@@ -143,13 +153,16 @@ class DeviceNoise:
     """A generator in torch's operations, on the device that computes: no core can keep up with a
     fast GPU. Its logarithms and cosines may differ in the last bit between kinds of device.
 
+    Eight draws come from three counters: four words of each give four lengths, of two words, and
+    four angles.
+
     Args:
         device: where the noise is made.
 
     Source: Philox4x32-10, Salmon et al. 2011; Box & Muller 1958.
     """
 
-    name = "torch-philox4x32"
+    name = "torch-philox4x32, lengths of 64 bits"
 
     def __init__(self, device: torch.device) -> None:
         self._device = device
@@ -164,10 +177,11 @@ class DeviceNoise:
             host[2, own, 0] = torch.arange(some.first, some.first + some.count)
             host[3, own] = some.stage
         key_low, key_high, vote, stage = host.to(self._device, non_blocking=True)
-        element = torch.arange(-(-size // 4), device=self._device)
+        element = torch.arange(3 * -(-size // 8), device=self._device)
         lanes = torch.full_like(vote, lane)
-        words = philox4x32((element, vote, stage, lanes), (key_low, key_high))
-        noise = normals(words).flatten(1)[:, :size].reshape(rows, *shape)
+        words = torch.stack(philox4x32((element, vote, stage, lanes), (key_low, key_high)), dim=-1)
+        high, low, angle = words.unflatten(1, (-1, 3)).unbind(dim=2)
+        noise = normals(high, low, angle).flatten(1)[:, :size].reshape(rows, *shape)
         noise[sum(some.count for some in votes) :] = 0.0
         return noise
 

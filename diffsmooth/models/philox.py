@@ -41,17 +41,19 @@ def _multiply(word: Tensor, multiplier: int) -> tuple[Tensor, Tensor]:
     return (product >> 32) & MASK, product & MASK
 
 
-def normals(words: Words) -> Tensor:
-    """Standard normal draws, float32 (..., 4), from four random words (...).
+def normals(high: Tensor, low: Tensor, angle: Tensor) -> Tensor:
+    """Standard normal draws, float32 (..., 2), from three random words (...) each.
 
-    A word w stands for the uniform number (w + 1/2) / 2^32; the largest draw is 6.8.
+    Two words are the uniform number (2^32 high + low + 1/2) / 2^64 that the length of a pair comes
+    from: the longest is 9.49, which one pair in 2^65 should exceed. With one word none would exceed
+    6.76, which one draw in 7e10 should.
+
+    Args:
+        high, low, angle: int64, each in 0 .. 2^32 - 1.
 
     Source: Box & Muller 1958.
     """
-    uniform = [(word.float() + 0.5) * 2.0**-32 for word in words]
-    draws = []
-    for first, second in (uniform[:2], uniform[2:]):
-        length = torch.sqrt(-2.0 * torch.log(first))
-        angle = 2.0 * math.pi * second
-        draws += [length * torch.cos(angle), length * torch.sin(angle)]
-    return torch.stack(draws, dim=-1)
+    uniform = high.float() * 2.0**-32 + (low.float() + 0.5) * 2.0**-64
+    length = torch.sqrt(-2.0 * torch.log(uniform))
+    turn = 2.0 * math.pi * 2.0**-32 * (angle.float() + 0.5)
+    return torch.stack([length * torch.cos(turn), length * torch.sin(turn)], dim=-1)

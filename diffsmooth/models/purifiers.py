@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from diffsmooth.models.ancestral_step import ancestral_step
+from diffsmooth.models.finite import nan_where_infinite
 from diffsmooth.models.schedule import DiffusionSchedule
 from diffsmooth.models.unet import UNet
 
@@ -162,12 +163,12 @@ class OneShotPurifier(Purifier):
             output = output[:, :, top : top + height, left : left + width]
         else:
             output = self.unet(x_t, times, *known)
-        output = output.float()
+        output = nan_where_infinite(output.float())
         abar = float(self.schedule.alphas_cumprod[t])
         epsilon = output[:, :channels]
         x_0 = x_t / math.sqrt(abar) - math.sqrt(1 / abar - 1) * epsilon
         learned = output[:, channels:] if output.shape[1] > channels else None
-        return x_0.clamp(-1, 1), learned
+        return nan_where_infinite(x_0).clamp(-1, 1), learned
 
     def _time(self, t: int, device: torch.device) -> Tensor:
         # Of length 1: the time is embedded once, not for each vote.

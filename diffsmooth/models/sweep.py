@@ -9,9 +9,10 @@ from torch import Tensor
 
 from diffsmooth.models.draws import draws_of_runs
 from diffsmooth.models.engine import AHEAD, Task, check_image
-from diffsmooth.models.local_smoothing import LocalSmoothing, draw_local_noise
+from diffsmooth.models.local_smoothing import LocalSmoothing, NetworkError, draw_local_noise
+from diffsmooth.models.memory import memory_for
 from diffsmooth.models.noise import NoiseKey, NoiseSource, Votes, rows_of
-from diffsmooth.models.vote_function import DrawsOfRun, NetworkError, VoteFunction
+from diffsmooth.models.vote_function import DrawsOfRun, VoteFunction
 from diffsmooth.stats import Certificate, FixedSampleSize
 
 
@@ -130,8 +131,9 @@ def certify_settings(
     Raises:
         ValueError: an image that is not finite, leaves [0, 1] or is of another shape.
         NetworkError: outputs that cannot be votes.
+        OutOfMemory: the batch does not fit.
     """
-    f = sweep.f
+    f = sweep.f.eval()
     shape = tuple(f.local_smoothing.noise.shape[1:])
     with ThreadPoolExecutor(1, thread_name_prefix="noise") as background:
         for task in tasks:
@@ -144,7 +146,8 @@ def certify_settings(
                 draws_of = draws_of_runs(
                     f.purifier, noise, batch.votes, f.batch, shape, f.device, background
                 )
-                noisy = batch.noisy.result().to(f.device, non_blocking=True)
+                with memory_for(f.batch):
+                    noisy = batch.noisy.result().to(f.device, non_blocking=True)
                 answers = sweep.answers(noisy, draws_of)
                 for some, own in zip(batch.votes, rows_of(batch.votes), strict=True):
                     counts[some.stage].scatter_add_(

@@ -1,21 +1,21 @@
 """What votes: one code path for Cohen, diffusion denoised smoothing and DiffSmooth."""
 
-import math
 from collections.abc import Callable
-from typing import get_args
+from copy import deepcopy
+from typing import Self, get_args
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from diffsmooth.models.local_smoothing import LocalSmoothing
+from diffsmooth.models.local_smoothing import LocalSmoothing, NetworkError
+from diffsmooth.models.memory import memory_for
 from diffsmooth.models.precision import Precision, autocast
 from diffsmooth.models.purifiers import Purifier
+from diffsmooth.stats.bounds import count_of
 
-
-class NetworkError(ValueError):
-    """The networks' output cannot be votes."""
-
+FLOAT32 = np.finfo(np.float32)
 
 DrawsOfRun = Callable[[int], Tensor | None]
 """From the number of a run to its draws (draws, B, C, H, W), or None."""
@@ -28,6 +28,8 @@ class VoteFunction(nn.Module):
     takes the argmax: one noisy image is one vote, whatever m is. With `IdentityPurifier`, m = 1
     and sigma_local = 0, f is the classifier alone (Cohen et al. 2019).
 
+    It is in eval mode, whatever becomes of the modules that hold it.
+
     Args:
         purifier: see `purifiers.py`.
         local_smoothing: holds the classifier.
@@ -37,10 +39,12 @@ class VoteFunction(nn.Module):
             kernels round differently at other shapes, and f must be one fixed function.
         precision: "float32", or "bf16" to autocast the layers; "tf32" is float32 here, see
             `fix_numerics`.
+        copy: whether the networks are copied, so that their owner's stay as they are. Otherwise
+            they are put into eval mode and another memory format.
 
     Raises:
-        ValueError: sigma <= 0 or beyond the purifier's schedule; num_classes < 2; batch < 1;
-            unknown precision.
+        ValueError: sigma that is not > 0 and finite in float32, or is beyond the purifier's
+            schedule; num_classes < 2; batch < 1; unknown precision.
     """
 
     def __init__(
@@ -51,24 +55,30 @@ class VoteFunction(nn.Module):
         num_classes: int,
         batch: int = 50,
         precision: str = "float32",
+        copy: bool = True,
     ) -> None:
         super().__init__()
-        if not 0 < sigma < math.inf:
-            raise ValueError(f"sigma must be > 0 and finite, got {sigma}")
+        smallest, largest = (float(limit) for limit in (FLOAT32.tiny, FLOAT32.max))
+        if not smallest <= sigma <= largest:
+            raise ValueError(f"sigma must be > 0 and finite in float32, got {sigma}")
+        num_classes, batch = count_of("num_classes", num_classes), count_of("batch", batch)
         if num_classes < 2:
             raise ValueError(f"num_classes must be at least 2, got {num_classes}")
-        if batch < 1:
-            raise ValueError(f"batch must be at least 1, got {batch}")
         if precision not in get_args(Precision):
             raise ValueError(f"precision must be float32, tf32 or bf16, got {precision!r}")
         self.noise_level = purifier.noise_level(sigma)
-        self.purifier = purifier
-        self.local_smoothing = local_smoothing
-        self.sigma = sigma
+        self.purifier = deepcopy(purifier) if copy else purifier
+        self.local_smoothing = deepcopy(local_smoothing) if copy else local_smoothing
+        self.local_smoothing.classifier.to(memory_format=local_smoothing.layout)
+        self.sigma = float(sigma)
         self.num_classes = num_classes
         self.batch = batch
         self.precision = precision
         self.eval()
+
+    def train(self, mode: bool = True) -> Self:
+        """Stays in eval mode: f is one fixed function of its input."""
+        return super().train(False)
 
     @property
     def device(self) -> torch.device:
@@ -104,6 +114,7 @@ class VoteFunction(nn.Module):
 
         Raises:
             NetworkError: outputs for another number of classes.
+            OutOfMemory: the batch does not fit.
         """
         return self.vote(lambda run: self.confidence(noisy, draws_of(run)))
 
@@ -115,7 +126,12 @@ class VoteFunction(nn.Module):
 
         Raises:
             NetworkError: outputs for another number of classes.
+            OutOfMemory: the batch does not fit.
         """
+        with memory_for(self.batch):
+            return self._vote(confidence_of)
+
+    def _vote(self, confidence_of: Callable[[int], Tensor]) -> Tensor:
         answers = []
         for run in range(self.purifier.runs):
             confidence = confidence_of(run)

@@ -16,6 +16,7 @@ from scipy.special import betaincinv
 from diffsmooth.stats.bounds import (
     certified_radius,
     check_alpha,
+    count_of,
     largest_radius,
     lower_confidence_bound,
 )
@@ -68,8 +69,7 @@ class GroupSequential:
 
     def __post_init__(self) -> None:
         for name in ("n0", "n", "first_look"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+            object.__setattr__(self, name, count_of(name, getattr(self, name)))
         check_alpha(self.alpha)
         if not self.radii or not all(0 <= radius < math.inf for radius in self.radii):
             raise ValueError(f"radii must be some numbers >= 0, got {self.radii}")

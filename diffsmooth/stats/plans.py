@@ -17,6 +17,7 @@ import numpy as np
 from diffsmooth.stats.bounds import (
     certified_radius,
     check_alpha,
+    count_of,
     largest_radius,
     lower_confidence_bound,
 )
@@ -89,8 +90,7 @@ class FixedSampleSize:
 
     def __post_init__(self) -> None:
         for name in ("n0", "n"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+            object.__setattr__(self, name, count_of(name, getattr(self, name)))
         check_alpha(self.alpha)
 
     @property
@@ -129,8 +129,7 @@ class MajorityVote:
     alpha: float = 1e-3
 
     def __post_init__(self) -> None:
-        if self.n < 1:
-            raise ValueError(f"n must be at least 1, got {self.n}")
+        object.__setattr__(self, "n", count_of("n", self.n))
         check_alpha(self.alpha)
 
     @property
@@ -155,7 +154,7 @@ class VotesInStages:
         if num_classes < 2:
             raise ValueError(f"num_classes must be at least 2, got {num_classes}")
         self._sizes = sizes
-        self._sigma = sigma
+        self._sigma = float(sigma)
         self._num_classes = num_classes
         self._counts: list[np.ndarray] = []
 
@@ -175,7 +174,7 @@ class VotesInStages:
             )
         if counts.min() < 0 or counts.sum() != self.wanted:
             raise ValueError(f"counts must be {self.wanted} votes, got {counts.sum()}")
-        self._counts.append(counts.copy())
+        self._counts.append(counts.astype(np.int64))  # sums of narrow ones would wrap around
 
     def _finished_counts(self) -> list[np.ndarray]:
         if self.wanted:

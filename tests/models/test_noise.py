@@ -3,7 +3,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from scipy.stats import kstest
+from scipy.stats import chisquare, kstest, norm, rayleigh
 
 from diffsmooth.models.noise import (
     BLOCK,
@@ -15,7 +15,7 @@ from diffsmooth.models.noise import (
     draw_noise,
     noise_source,
 )
-from diffsmooth.models.philox import philox4x32
+from diffsmooth.models.philox import normals, philox4x32
 
 KEY = NoiseKey(0, "certify", "fashion_mnist", "test", 7)
 SHAPE = (1, 2, 3)  # not a multiple of the words of a counter
@@ -44,6 +44,29 @@ def test_pinned_values() -> None:
 
 PINNED_FIRST = [[0.9367949366569519, -0.314436674118042], [0.7843387722969055, 1.0798449516296387]]
 PINNED_SECOND_BLOCK = [-1.5479751825332642, -1.0327178239822388]
+
+
+def test_pinned_values_of_the_device_source() -> None:
+    """But for the last bits of logarithms and cosines, on every device."""
+    drawn = SOURCES[1].draw([Votes(KEY, 1, 5, 1)], 2, 1, (1, 3, 3))
+    torch.testing.assert_close(drawn.flatten(), torch.tensor(PINNED_DEVICE), rtol=1e-5, atol=1e-6)
+    # Whoever changes the values changes the name: manifests tell runs apart by it.
+    assert SOURCES[1].name == "torch-philox4x32, lengths of 64 bits"
+
+
+PINNED_DEVICE = [
+    -0.41123608, -0.10974411, -0.15027092, -0.22020383, -0.96114153, -0.07103751, 0.01124922,
+    0.94556916, -0.75162673,
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", [np.int64, np.int32, np.uint8])
+def test_numpys_integers_are_the_noise_of_pythons(kind: type) -> None:
+    key = KEY._replace(seed=kind(KEY.seed), image=kind(KEY.image))
+    for source in SOURCES:
+        np.testing.assert_array_equal(draw(source, key), draw(source))
+    with pytest.raises(TypeError):
+        draw(SOURCES[0], KEY._replace(image=7.0))  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
@@ -115,6 +138,33 @@ def test_draws_are_standard_normal_and_neighbours_uncorrelated(source: NoiseSour
     # Each entry has a standard deviation of at most 1 / sqrt(128000) = 0.0028.
     lags = np.concatenate([correlation[: BLOCK + 8], correlation[-BLOCK - 8 :]])
     assert np.abs(lags).max() < 6 * 0.0028
+
+
+@every_source
+def test_the_bulk_is_normal_cell_by_cell(source: NoiseSource) -> None:
+    draws = draw(source, count=2000, shape=(3, 16, 16)).ravel()
+    borders = norm.ppf(np.arange(1, 400) / 400)
+    counts = np.bincount(np.searchsorted(borders, draws), minlength=400)
+    assert chisquare(counts).pvalue > 1e-4
+
+
+def test_the_device_sources_tail_is_that_of_the_normal() -> None:
+    """Planted: the words that give lengths of a probability p, from 1/2 to 2^-65."""
+    p = np.array([2.0**-k for k in range(1, 65)] + [2.0**-65])
+    words = [int(np.ceil(q * 2.0**64 - 0.5)) for q in p]
+    high, low = (
+        torch.tensor([part(word) for word in words])
+        for part in (lambda word: word >> 32, lambda word: word & 0xFFFFFFFF)
+    )
+    along, across = normals(high, low, torch.zeros_like(low)).double().numpy().T
+    exact = rayleigh.isf((np.array(words, dtype=object) + 0.5).astype(float) / 2.0**64)
+    np.testing.assert_allclose(along, exact, rtol=1e-6)
+    np.testing.assert_allclose(across, 0.0, atol=1e-6)
+    assert along.max() > 9
+    quarter = normals(high, low, torch.full_like(low, 2**30)).double().numpy()[:, 1]
+    np.testing.assert_allclose(quarter, exact, rtol=1e-6)
+    longest = normals(*torch.full((3, 1), 0xFFFFFFFF))
+    assert (longest == 0).all()
 
 
 def test_the_correlation_test_catches_shifted_copies() -> None:

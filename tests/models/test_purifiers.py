@@ -1,8 +1,12 @@
+from typing import get_args
+
 import numpy as np
 import pytest
 import torch
 from conftest import GOLDEN
 from golden.fill import fill
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from diffsmooth.cli.self_test import SMALL_UNETS
@@ -15,7 +19,8 @@ from diffsmooth.models import (
 )
 from diffsmooth.models.ancestral_step import ancestral_step
 from diffsmooth.models.presets import get_preset
-from diffsmooth.models.purifiers import match_noise
+from diffsmooth.models.purifiers import Convention, match_noise
+from diffsmooth.stats.bounds import least_sigma
 
 
 @pytest.mark.parametrize("family", SMALL_UNETS)
@@ -202,3 +207,16 @@ def test_generated_images_have_the_distribution_that_the_network_knows() -> None
     generated = purifier.generate(torch.randn(shape, generator=generator), draws)
     assert generated.mean().item() == pytest.approx(0.5, abs=0.01)
     assert generated.std().item() == pytest.approx(0.1, rel=0.05)
+
+
+@settings(max_examples=2000, deadline=None)
+@given(st.floats(1e-3, 5.0), st.sampled_from(get_args(Convention)))
+def test_the_noise_is_drawn_at_no_less_than_the_sigma_of_the_radius(
+    sigma: float, convention: Convention
+) -> None:
+    level = match_noise(DiffusionSchedule("cosine", 400), sigma, convention).noise_level
+    drawn = float(torch.full((1,), level))
+    assert level >= sigma
+    assert drawn >= least_sigma(sigma)
+    if convention != "carlini":
+        assert min(drawn, sigma) == least_sigma(sigma)

@@ -1,4 +1,7 @@
+import json
 import math
+from collections.abc import Callable
+from dataclasses import asdict
 
 import numpy as np
 import pytest
@@ -16,6 +19,7 @@ from diffsmooth.models import (
     SmoothedClassifier,
     build_unet,
 )
+from diffsmooth.models.inference import prepare
 from diffsmooth.models.noise import NoiseKey, draw_noise
 from diffsmooth.models.presets import get_preset
 from diffsmooth.stats import ABSTAIN, FixedSampleSize, largest_radius
@@ -156,8 +160,11 @@ def test_arguments_out_of_range() -> None:
     purifier = OneShotPurifier(unet, get_preset("small-gray32").schedule)
     with pytest.raises(ValueError, match="sigma must be > 0"):
         SmoothedClassifier(purifier, local, 0.0, 2)
-    with pytest.raises(ValueError, match="sigma must be > 0 and finite, got inf"):
+    with pytest.raises(ValueError, match="sigma must be > 0 and finite in float32, got inf"):
         SmoothedClassifier(purifier, local, math.inf, 2)
+    for sigma in (1e300, 1e-40, math.nan):  # float32 has none of them
+        with pytest.raises(ValueError, match="sigma must be > 0 and finite in float32"):
+            SmoothedClassifier(purifier, local, sigma, 2)
     with pytest.raises(ValueError, match="the largest possible is"):
         SmoothedClassifier(purifier, local, 1e9, 2)
     with pytest.raises(ValueError, match="num_classes must be at least 2"):
@@ -166,3 +173,76 @@ def test_arguments_out_of_range() -> None:
         SmoothedClassifier(purifier, local, 0.5, 2, batch=0)
     with pytest.raises(ValueError, match="precision must be"):
         SmoothedClassifier(purifier, local, 0.5, 2, precision="16-true")
+
+
+def unsettled() -> nn.Sequential:
+    """A network whose answers, and statistics, are others in train mode."""
+    torch.manual_seed(0)
+    network = nn.Sequential(
+        nn.Conv2d(1, 8, 3, padding=1), nn.BatchNorm2d(8), nn.ReLU(), nn.Dropout(0.5), nn.Flatten(),
+        nn.Linear(128, 2),
+    )  # fmt: skip
+    network.train()
+    return network
+
+
+def through_a_parent(g: SmoothedClassifier) -> None:
+    nn.ModuleDict({"g": nn.Sequential(g)}).train()
+
+
+def through_its_networks(g: SmoothedClassifier) -> None:
+    g.local_smoothing.classifier.train()
+
+
+@pytest.mark.parametrize(
+    "train", [SmoothedClassifier.train, through_a_parent, through_its_networks]
+)
+@pytest.mark.parametrize("copy", [True, False])
+def test_it_votes_in_eval_mode_whatever_is_trained(
+    train: Callable[[SmoothedClassifier], object], copy: bool
+) -> None:
+    local = LocalSmoothing(unsettled(), m=2, sigma_local=0.1, image_shape=SHAPE)
+    g = SmoothedClassifier(IdentityPurifier(), local, 0.5, 2, batch=16, copy=copy)
+    image, plan = torch.rand(SHAPE), FixedSampleSize(16, 100, 0.01)
+    before = {key: value.clone() for key, value in g.state_dict().items()}
+    expected = g.certify(image, 0, plan)
+    train(g)
+    assert g.certify(image, 0, plan) == expected
+    assert g.certify(image, 0, plan) == expected
+    assert not any(module.training for module in g.modules())
+    assert all(torch.equal(value, before[key]) for key, value in g.state_dict().items())
+
+
+def test_the_owners_networks_stay_as_they_are() -> None:
+    unet = build_unet("small-gray32", channel_mult=(1,), attention_resolutions=()).train()
+    purifier = OneShotPurifier(unet, get_preset("small-gray32").schedule)
+    network = unsettled()
+    network[0].weight.requires_grad_(False)  # type: ignore[union-attr]
+    before = [(key, value.clone(), value.stride()) for key, value in network.state_dict().items()]
+    local = LocalSmoothing(network, m=2, sigma_local=0.1, image_shape=SHAPE)
+    g = SmoothedClassifier(purifier, local, 0.5, 2, batch=16, precision="bf16")
+    prepare(g)
+    g.certify(torch.rand(SHAPE), 0, FixedSampleSize(16, 100, 0.01))
+    assert all(module.training for module in (*network.modules(), *unet.modules()))
+    assert [parameter.requires_grad for parameter in network.parameters()] == [False] + 5 * [True]
+    assert all(p.dtype == torch.float32 for p in (*network.parameters(), *unet.parameters()))
+    for (key, value, stride), (name, now) in zip(before, network.state_dict().items(), strict=True):
+        assert (key, stride) == (name, now.stride())
+        assert torch.equal(value, now)
+    assert local.classifier is network
+    assert g.local_smoothing.classifier is not network
+
+
+@pytest.mark.parametrize("kind", [np.int64, np.int32, np.uint8])
+def test_numpys_integers_are_as_good_as_pythons(kind: type) -> None:
+    image, network = torch.full(SHAPE, 0.5), Linear(torch.ones(16), -8.0)
+    local = LocalSmoothing(network, kind(2), 0.1, SHAPE, seed=kind(7))
+    same = LocalSmoothing(network, 2, 0.1, SHAPE, seed=7)
+    assert torch.equal(local.noise, same.noise)
+    g = SmoothedClassifier(IdentityPurifier(), local, np.float32(0.25), kind(2), kind(50))
+    h = SmoothedClassifier(IdentityPurifier(), same, 0.25, 2, 50)
+    numpys = g.certify(image, kind(3), FixedSampleSize(kind(10), kind(100)), seed=kind(1))
+    pythons = h.certify(image, 3, FixedSampleSize(10, 100), seed=1)
+    assert repr(numpys) == repr(pythons)
+    assert json.dumps(asdict(numpys)) == json.dumps(asdict(pythons))
+    assert g.predict(image, kind(3), kind(50), 0.9, kind(1)) == h.predict(image, 3, 50, 0.9, 1)

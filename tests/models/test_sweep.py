@@ -16,12 +16,12 @@ from diffsmooth.models import (
 )
 from diffsmooth.models.draws import draws_of_runs
 from diffsmooth.models.engine import Task
-from diffsmooth.models.local_smoothing import draw_local_noise
+from diffsmooth.models.local_smoothing import NetworkError, draw_local_noise
 from diffsmooth.models.noise import NoiseKey, NumpyNoise, Votes, draw_noise
 from diffsmooth.models.presets import get_preset
 from diffsmooth.models.purifiers import Purifier
 from diffsmooth.models.sweep import Setting, Sweep, certify_settings, share_copies
-from diffsmooth.models.vote_function import DrawsOfRun, NetworkError
+from diffsmooth.models.vote_function import DrawsOfRun
 from diffsmooth.stats import Certificate, FixedSampleSize
 
 SIGMA, SEED = 0.5, 42
@@ -74,7 +74,7 @@ def smooth(
 ) -> SmoothedClassifier:
     classifier = Wavy(shape[0] * shape[1] * shape[2])
     local = LocalSmoothing(classifier, setting.m, setting.sigma_local, shape, SEED)
-    return SmoothedClassifier(purifier, local, SIGMA, 3, batch)
+    return SmoothedClassifier(purifier, local, SIGMA, 3, batch, copy=False)
 
 
 def tasks(shape: tuple[int, int, int], count: int = 3) -> list[Task]:

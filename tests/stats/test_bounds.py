@@ -1,13 +1,23 @@
 import math
+from dataclasses import replace
+from fractions import Fraction
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import binom, norm
 
-from diffsmooth.stats import certified_radius, largest_radius, lower_confidence_bound
+from diffsmooth.stats import (
+    FixedSampleSize,
+    certified_radius,
+    largest_radius,
+    lower_confidence_bound,
+)
 from diffsmooth.stats.bounds import votes_to_reach
+from diffsmooth.stats.group_sequential import GroupSequential
+from diffsmooth.stats.reanalysis import reanalyse
 
 alphas = st.floats(1e-6, 0.5)
 
@@ -65,7 +75,41 @@ def test_arguments_out_of_range(successes: int, n: int, alpha: float, name: str)
 def test_radius_is_the_normal_quantile_rounded_down(p_lower: float, sigma: float) -> None:
     radius = certified_radius(p_lower, sigma)
     exact = sigma * norm.ppf(p_lower)
-    assert exact * (1 - 1e-13) <= radius <= exact
+    assert exact * (1 - 2**-23) <= radius <= exact
+
+
+@given(st.floats(0.5, 1.0, exclude_min=True, exclude_max=True), st.floats(1e-4, 1e4))
+def test_radius_is_of_the_noise_that_is_drawn_which_may_be_less(
+    p_lower: float, sigma: float
+) -> None:
+    drawn = float(torch.full((1,), sigma, dtype=torch.float32))
+    exact = min(Fraction(drawn), Fraction(sigma)) * Fraction(float(norm.ppf(p_lower)))
+    radius = Fraction(certified_radius(p_lower, sigma))
+    assert exact * (1 - Fraction(1, 10**13)) <= radius <= exact
+
+
+def test_sigmas_that_float32_rounds_down_certify_less() -> None:
+    """0.12 is drawn at 0.11999999731, 0.25 at itself."""
+    for sigma, loss in ((0.12, 2.2e-8), (0.25, 0.0), (0.1, 0.0)):
+        lost = 1 - certified_radius(0.9, sigma) / (sigma * norm.ppf(0.9))
+        assert lost == pytest.approx(loss, abs=1e-9)
+
+
+@pytest.mark.parametrize("sigma", [0.12, 0.25, 1e-50, 1e300])
+def test_every_plan_takes_the_smaller_sigma(sigma: float) -> None:
+    fixed, sequential = FixedSampleSize(10, 1000), GroupSequential(10, 1000, tolerance=0.01)
+    for plan in (fixed, sequential):
+        run = plan.start(sigma, 2)
+        while run.wanted:
+            run.update(np.array([run.wanted, 0]))
+        certificate = run.certificate
+        assert certificate.sigma == sigma
+        assert certificate.radius == certified_radius(certificate.p_lower, sigma)
+        assert certificate.radius <= certificate.max_radius
+        again = reanalyse(certificate, certificate.alpha)
+        assert (again.radius, again.max_radius) == (certificate.radius, certificate.max_radius)
+        old = replace(certificate, radius=certificate.radius * (1 + 1e-7))
+        assert reanalyse(old, old.alpha).radius == certificate.radius
 
 
 def test_half_certifies_nothing() -> None:

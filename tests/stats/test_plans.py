@@ -78,6 +78,8 @@ def test_arguments_out_of_range() -> None:
         FixedSampleSize(n0=0)
     with pytest.raises(ValueError, match="n must be at least 1, got 0"):
         FixedSampleSize(n=0)
+    with pytest.raises(ValueError, match=r"n must be a whole number, got 100\.0"):
+        FixedSampleSize(n=100.0)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match=r"alpha must be in \(0, 1\), got 1"):
         MajorityVote(alpha=1)
     with pytest.raises(ValueError, match="sigma must be > 0"):
@@ -102,3 +104,22 @@ def test_no_votes_certify_nothing(plan: Plan) -> None:
     nothing = plan.nothing(0.5)
     assert (nothing.status, nothing.prediction, nothing.radius) == ("failed", ABSTAIN, 0.0)
     assert (nothing.votes, nothing.looks, nothing.plan) == (0, (), plan.name)
+
+
+@pytest.mark.parametrize("kind", [np.int64, np.int32, np.uint16])
+@pytest.mark.parametrize("plan", [FixedSampleSize, MajorityVote, GroupSequential])
+def test_plans_of_numpys_integers_are_those_of_pythons(plan: type, kind: type) -> None:
+    assert repr(plan(n=kind(1000))) == repr(plan(n=1000))
+    if plan is not MajorityVote:
+        assert repr(plan(n=kind(1000), n0=kind(7))) == repr(plan(n=1000, n0=7))
+
+
+@pytest.mark.parametrize("plan", [FixedSampleSize(10, 900), GroupSequential(10, 900)])
+def test_counts_of_narrow_integers_do_not_wrap_around(plan: Plan) -> None:
+    """900 votes in pieces that uint8 and int16 hold, which their sums need not."""
+    wide, narrow = plan.start(0.5, 2), plan.start(0.5, 2)
+    while wide.wanted:
+        counts = np.array([wide.wanted - wide.wanted // 3, wide.wanted // 3])
+        wide.update(counts)
+        narrow.update(counts.astype(np.uint8 if counts.max() < 256 else np.uint16))
+    assert narrow.certificate == wide.certificate

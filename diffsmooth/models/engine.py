@@ -15,8 +15,10 @@ import torch
 from torch import Tensor
 
 from diffsmooth.models.draws import draws_of_runs
+from diffsmooth.models.fixed_function import SPOT_CHECK, check_again, ensure_fixed
 from diffsmooth.models.noise import NoiseKey, NoiseSource, Votes, noise_source, rows_of
-from diffsmooth.models.vote_function import NetworkError, VoteFunction
+from diffsmooth.models.probe_batch import Rows
+from diffsmooth.models.vote_function import DrawsOfRun, NetworkError, VoteFunction
 from diffsmooth.stats import Certificate, Plan, PlanRun
 
 AHEAD = 2  # batches packed before they run: one's noise is made while another computes
@@ -120,6 +122,7 @@ class VoteEngine:
 
     Raises:
         ValueError: in_flight < 1.
+        UserError: f is not one fixed function of each image, see `ensure_fixed`.
     """
 
     def __init__(
@@ -131,6 +134,7 @@ class VoteEngine:
     ) -> None:
         if in_flight < 1:
             raise ValueError(f"in_flight must be at least 1, got {in_flight}")
+        self._fixed = ensure_fixed(f)
         self._f = f
         self._plan = plan
         self._device = f.device
@@ -149,6 +153,7 @@ class VoteEngine:
         self._running: deque[torch.cuda.Event] = deque()
         self._finished: list[Finished] = []
         self._clock = time.perf_counter()
+        self._batches = 0
         self.votes_cast = 0
 
     def __enter__(self) -> Self:
@@ -198,6 +203,7 @@ class VoteEngine:
 
         Raises:
             NetworkError: the networks do not fit: no image can be certified.
+            UserError: a spot check finds that f is not what it was.
         """
         while self._on_their_way and self._on_their_way[0].is_here:
             self._take_in(self._on_their_way.popleft())
@@ -245,6 +251,9 @@ class VoteEngine:
         except Exception as error:
             self._isolate(noisy, batch, error)
         else:
+            self._batches += 1
+            if self._batches % SPOT_CHECK == 0:
+                check_again(self._f, self._fixed, Rows(noisy, self._draws_of(batch)(0)))
             self._count(answers, batch, set(batch.flights))
         mark = self._mark()
         if mark is not None:
@@ -261,16 +270,18 @@ class VoteEngine:
             self._send_counts(through)
 
     def _answer(self, noisy: Tensor, batch: Batch) -> Tensor:
-        draws_of = draws_of_runs(
+        return self._f.answer(noisy, self._draws_of(batch))
+
+    def _draws_of(self, batch: Batch) -> DrawsOfRun:
+        return draws_of_runs(
             self._f.purifier,
             self._noise,
             batch.votes,
-            len(noisy),
+            self._f.batch,
             self._shape,
             self._device,
             self._background,
         )
-        return self._f.answer(noisy, draws_of)
 
     def _count(self, answers: Tensor, batch: Batch, counted: set[Flight]) -> None:
         """Adds the answers (B,) of the rows of some flights to their counts."""

@@ -48,8 +48,8 @@ class LocalSmoothing(nn.Module):
         # Twice as fast in bf16. But threads of the CPU's channels-last group norm share the pixels
         # of all rows, so that a row's low bits would depend on its place (see `unet.py`).
         has_group_norm = any(isinstance(module, nn.GroupNorm) for module in classifier.modules())
-        self._layout = torch.contiguous_format if has_group_norm else torch.channels_last
-        self.classifier = classifier.to(memory_format=self._layout)
+        self.layout = torch.contiguous_format if has_group_norm else torch.channels_last
+        self.classifier = classifier.to(memory_format=self.layout)
         self.m = m
         self.sigma_local = sigma_local
         self.register_buffer("noise", noise.float(), persistent=False)
@@ -60,9 +60,13 @@ class LocalSmoothing(nn.Module):
 
     def softmax(self, images: Tensor) -> Tensor:
         """Softmax (B, m, K), float32, of each local copy of images (B, C, H, W) in [0, 1]."""
+        return self.logits(images).float().softmax(dim=-1)
+
+    def logits(self, images: Tensor) -> Tensor:
+        """The classifier's output (B, m, K) for each local copy of images (B, C, H, W)."""
         copies = images[:, None] + self.sigma_local * self.noise  # (B, m, C, H, W)
-        logits = self.classifier(copies.flatten(0, 1).contiguous(memory_format=self._layout))
-        return logits.float().softmax(dim=1).unflatten(0, (-1, self.m))
+        logits = self.classifier(copies.flatten(0, 1).contiguous(memory_format=self.layout))
+        return logits.unflatten(0, (-1, self.m))
 
 
 def draw_local_noise(m: int, image_shape: tuple[int, int, int], seed: int) -> Tensor:

@@ -12,10 +12,12 @@ from diffsmooth.lit.outputs import OutputError
 from diffsmooth.lit.stopping import TRY_AGAIN
 from diffsmooth.models.vote_function import NetworkError
 from diffsmooth.stats import ImageRecord
+from diffsmooth.stats.errors import UserError
 
 FAILED = 1
 ERRORS = (
     CertificationError, DataError, GatherError, JournalError, NetworkError, OutputError, OSError,
+    UserError,
 )  # fmt: skip
 
 

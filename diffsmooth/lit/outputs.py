@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 from diffsmooth.lit.identity import RunIdentity
 from diffsmooth.lit.journal import merge_records, read_journal
+from diffsmooth.lit.probes import Probe, distinct, read_probes
 from diffsmooth.stats import ImageRecord
 from diffsmooth.stats.results import to_tsv
 from diffsmooth.whole_file import whole_file
@@ -22,7 +23,11 @@ class OutputError(ValueError):
 
 
 class RunContext(NamedTuple):
-    """Where and how a run was made; free to change on resume."""
+    """Where and how a run was made; free to change on resume.
+
+    Attributes:
+        probes: of all starts so far; one hardware must give one digest.
+    """
 
     devices: int
     nodes: int
@@ -32,6 +37,11 @@ class RunContext(NamedTuple):
     data_root: str
     shard: str = ""
     host: str = platform.node()
+    probes: tuple[Probe, ...] = ()
+
+    def to_dict(self) -> dict[str, Any]:
+        """For the manifest."""
+        return self._asdict() | {"probes": [probe._asdict() for probe in self.probes]}
 
 
 class Shard(NamedTuple):
@@ -102,6 +112,19 @@ class OutputFiles:
             raise OutputError(f"{self.manifest}: broken; --overwrite starts anew")
         return identity
 
+    def stored_probes(self) -> list[Probe]:
+        """Those in the manifest; none where there is none.
+
+        Raises:
+            OutputError: a broken manifest.
+        """
+        if not self.manifest.is_file():
+            return []
+        try:
+            return read_probes(json.loads(self.manifest.read_text()).get("context"))
+        except (ValueError, AttributeError, TypeError) as error:
+            raise OutputError(f"{self.manifest}: broken; --overwrite starts anew") from error
+
 
 class Outputs:
     """The files of one run.
@@ -136,11 +159,11 @@ class Outputs:
         try:
             if files.table.is_dir():
                 raise OutputError(f"{files.table}: is a folder, a file is wanted")
-            self._refuse_stranger(overwrite)  # before anything is written
+            self._refuse_stranger(context, overwrite)  # before anything is written
             files.parts.mkdir(parents=True, exist_ok=True)
             # Shards that start at once take their turn.
             self._lock("lock.claim", fcntl.LOCK_EX, wait=True)
-            stranger = self._refuse_stranger(overwrite)
+            stranger = self._refuse_stranger(context, overwrite)
             # Shards work side by side; the whole, and what replaces files, wants them all.
             together = self.shard is not None and not stranger
             self._lock("lock", fcntl.LOCK_SH if together else fcntl.LOCK_EX)
@@ -151,9 +174,11 @@ class Outputs:
                     path.unlink(missing_ok=True)
                 for path in files.parts.glob("*.jsonl"):
                     path.unlink()
+            earlier = [] if stranger else files.stored_probes()
+            context = context._replace(probes=distinct([*earlier, *context.probes]))
             manifest = {
                 "identity": json.loads(self.identity.to_json()),
-                "context": context._asdict(),
+                "context": context.to_dict(),
             }
             _write(files.manifest, json.dumps(manifest, indent=2) + "\n")
             if self.shard and stranger:
@@ -194,22 +219,31 @@ class Outputs:
         for name in list(self._locks):
             self._unlock(name)
 
-    def _refuse_stranger(self, overwrite: bool) -> str:
-        stranger = self._stranger()
+    def _refuse_stranger(self, context: RunContext, overwrite: bool) -> str:
+        stranger = self._stranger(context.probes)
         if stranger and not overwrite:
             raise OutputError(f"{stranger}: choose another outfile, or --overwrite")
         return stranger
 
-    def _stranger(self) -> str:
+    def _stranger(self, probes: tuple[Probe, ...]) -> str:
         """What among the files is of another run, in words; "" if nothing is."""
         files = self.files
         try:
-            stored = files.stored_identity()
+            stored, earlier = files.stored_identity(), files.stored_probes()
         except OutputError as error:
             return str(error).partition(";")[0]
         if stored is not None:
             difference = self.identity.difference(stored)
-            return f"{files.table} belongs to a different run ({difference})" if difference else ""
+            if difference:
+                return f"{files.table} belongs to a different run ({difference})"
+            for probe in probes:
+                if any(probe.contradicts(other) for other in earlier):
+                    return (
+                        f"{files.table}: the networks computed other numbers from the same batch "
+                        f"when the run was begun, also on {probe.device} (libraries, drivers, "
+                        "environment?)"
+                    )
+            return ""
         parts = sorted(files.parts.glob("*.jsonl"))
         for path in (*files.results, *parts):
             if path.exists():
@@ -221,6 +255,17 @@ class Outputs:
         self.files.parts.mkdir(parents=True, exist_ok=True)  # a node may have a disk of its own
         unique = f"rank{rank}-{platform.node()}-{os.getpid()}-{time.time_ns()}"
         return self.files.parts / f"{self.identity.digest()}-{unique}.jsonl"
+
+    def holds(self, selection: list[int]) -> bool:
+        """Whether all these images are done: there is nothing to vote on."""
+        try:
+            stored = self.files.stored_identity()
+            if stored is None or self.identity.difference(stored):
+                return False
+            done = {record.index for record in self.read_records() if not record.error}
+        except OutputError:
+            return False  # whoever claims the files says what is wrong with them
+        return done.issuperset(selection)
 
     def read_records(self) -> list[ImageRecord]:
         """What this run has written so far, finished or not.

@@ -110,7 +110,9 @@ def _state(f: VoteFunction) -> object:
         (id(t), t.data_ptr(), 0 if t.is_inference() else t._version)
         for t in chain(f.parameters(), f.buffers())
     )
-    modes = tuple(module.training for module in f.modules())
+    modes = tuple(
+        (module.training, module._compiled_call_impl is not None) for module in f.modules()
+    )
     return f.batch, f.sigma, f.precision, f.device, torch.get_num_threads(), tensors, modes
 
 
@@ -120,15 +122,7 @@ def _check(
 ) -> FixedFunction:
     rows, strangers = probe_rows(f, images)
     start = time.monotonic()
-    try:
-        base = _outputs(f, rows)
-    except torch.OutOfMemoryError as error:
-        raise UserError(
-            f"the networks do not fit into the memory of {f.device} with a batch of {f.batch}: "
-            "lower --batch"
-        ) from error
-    except RuntimeError as error:
-        raise NetworkError(f"the networks do not run on noisy images: {error}") from error
+    base = _first_outputs(f, rows)
     took = time.monotonic() - start
     if took > LONG:
         say(
@@ -152,6 +146,18 @@ def _check(
         if gap.any():
             _refuse_unless_rounding(f, part, base, rows, strangers, gap)
     return FixedFunction(exact, rounding, _sha256(rows), _sha256(base))
+
+
+def _first_outputs(f: VoteFunction, rows: Rows) -> Outputs:
+    try:
+        return _outputs(f, rows)
+    except torch.OutOfMemoryError as error:
+        raise UserError(
+            f"the networks do not fit into the memory of {f.device} with a batch of {f.batch}: "
+            "lower --batch"
+        ) from error
+    except RuntimeError as error:
+        raise NetworkError(f"the networks do not run on noisy images: {error}") from error
 
 
 def _refuse_random(one: Outputs, other: Outputs) -> None:

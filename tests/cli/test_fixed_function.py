@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -50,16 +51,7 @@ def words(tmp_path: Path, classifier_file: Path) -> list[str]:
         "fashion_mnist_sample", str(classifier_file), "0.5", str(tmp_path / "o.txt"),
         "--purifier", "none", "--local_noise_sd", "0.25", "--m", "2", "--N", "30",
         "--batch", "16", "--skip", "400", "--logdir", str(tmp_path / "logs"),
-        "--accelerator", "cpu", "--threads", "1", "--no_sanity_check",
-    ]  # fmt: skip
-
-
-def tune_words(words: list[str], tmp_path: Path) -> list[str]:
-    data, classifier, sigma, _ = words[:4]
-    return [
-        "--dataset", data, "--classifier", classifier, "--sigma", sigma,
-        "--outfile", str(tmp_path / "o.yaml"), "--purifier", "none", "--images", "2", "--n", "20",
-        "--accelerator", "cpu", "--no_sanity_check",
+        "--accelerator", "cpu", "--threads", "1", "--no_sanity_check", "--precision", "float32",
     ]  # fmt: skip
 
 
@@ -92,17 +84,22 @@ def test_it_is_refused_and_nothing_is_written(
 
 
 def test_tune_refuses_it(
-    root: Path,
-    words: list[str],
+    classifier_file: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     spoil(monkeypatch, "tune", lambda x: x - x.mean(dim=0))
-    words = tune_words(words, tmp_path)
-    words[1] = str(root)
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 256, (40, 32, 32), dtype=np.uint8)
+    np.savez(tmp_path / "train.npz", images=images, labels=np.arange(40) % 10)
     with pytest.raises(SystemExit) as stopped:
-        tune.main(words)
+        tune.main([
+            "fashion_mnist", str(classifier_file), "0.5", str(tmp_path / "o.yaml"),
+            "--data_root", str(tmp_path), "--purifier", "none", "--validation_images", "20",
+            "--images", "2", "--N", "20", "--radius", "0.2", "--m", "1", "2", "--sigma_local",
+            "0.1", "--accelerator", "cpu", "--no_sanity_check",
+        ])  # fmt: skip
     assert stopped.value.code == 2
     assert "depends on the other rows" in capsys.readouterr().err
     assert not list(tmp_path.glob("o*"))
@@ -115,7 +112,8 @@ def test_rounding_is_said_and_stands_in_the_manifest(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     def rounding(x: Tensor) -> Tensor:
-        odd = (torch.arange(len(x)) % 2 == 1).view(-1, 1, 1, 1)
+        row = torch.arange(len(x)) // 2  # of two local copies
+        odd = (row % 2 == 1).view(-1, 1, 1, 1)
         return torch.where(odd, (x + 0.1) + 0.3, x + (0.1 + 0.3))
 
     spoil(monkeypatch, "job", rounding)

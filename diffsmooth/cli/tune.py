@@ -23,9 +23,11 @@ from diffsmooth.cli.tune_options import TuneOptions, add_tune_options
 from diffsmooth.lit.data import ImageSet, Reading, load_images
 from diffsmooth.lit.data.module import hold_out
 from diffsmooth.lit.data.sources import KNOWN, has_test_split, has_train_split
+from diffsmooth.lit.probes import probe_images
 from diffsmooth.lit.progress import QUIET_INTERVAL
 from diffsmooth.models import LocalSmoothing
 from diffsmooth.models.engine import Task
+from diffsmooth.models.fixed_function import ensure_fixed
 from diffsmooth.models.formats import read_checkpoint
 from diffsmooth.models.inference import prepare
 from diffsmooth.models.noise import NoiseKey, noise_source
@@ -169,6 +171,10 @@ def choose(options: TuneOptions) -> Chosen:
     )
     sweep = Sweep(f, settings, options.local_seed)
     prepare(f)
+    probed = probe_images(images, indices, images.info.image_shape)
+    fixed = ensure_fixed(f, probed, lambda line: print(line, file=sys.stderr))
+    if not fixed.exact:
+        print(fixed)
     runs = run(sweep, options, images, indices)
     outcome = judge(settings, runs, options.target, options.sigma, metadata.sigma)
     told = metadata.input_layer and options.normalize == "auto"

@@ -1,5 +1,6 @@
 """The certification predict loop: images of many ranks through an engine that fills its batches."""
 
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -10,10 +11,18 @@ from torch.utils.data import DataLoader, Dataset
 from diffsmooth.lit.data.images import ImageSet, Sample, image_digest
 from diffsmooth.lit.gather import from_all_ranks, gather_records
 from diffsmooth.lit.outputs import OutputError, Outputs, RunContext
+from diffsmooth.lit.probes import (
+    Probe,
+    contradiction,
+    difference_of_devices,
+    distinct,
+    probe_images,
+)
 from diffsmooth.lit.progress import JobProgress
 from diffsmooth.lit.shared_work import SharedWork, Turns
 from diffsmooth.lit.stopping import StopOnSigterm
 from diffsmooth.models.engine import IN_FLIGHT, Task, VoteEngine
+from diffsmooth.models.fixed_function import FixedFunction, ensure_fixed
 from diffsmooth.models.noise import NoiseKey, SourceName, noise_source
 from diffsmooth.models.smoothed_classifier import SmoothedClassifier
 from diffsmooth.runs.journal import JournalWriter
@@ -66,7 +75,7 @@ class Work:
         noise: where the votes' noise comes from.
         in_flight: images at once, at most, on each rank.
         check: run by rank zero before anything is written; raises ValueError to stop the run.
-        prepare: run by every rank when the networks are on their device, before the first vote.
+        prepare: run by every rank when the networks are on their device, before the claim.
     """
 
     smoothed: SmoothedClassifier
@@ -104,6 +113,7 @@ class CertificationModule(pl.LightningModule):
         self._context = context
         self._overwrite = overwrite
         self._stop = StopOnSigterm()
+        self._prepared = False
         self._failures = 0
         self._progress: JobProgress | None = None
 
@@ -126,23 +136,44 @@ class CertificationModule(pl.LightningModule):
         return "localhost" if environment is None else environment.main_address
 
     def _agree(self) -> None:
-        """Rank zero claims the files; all ranks must be the same run, or all fail alike."""
-        problem = ""
-        if self.global_rank == 0:
-            try:
+        """All ranks must be the same run, on f that is one fixed function, or all fail alike.
+
+        Then rank zero claims the files.
+        """
+        problem, probe = "", None
+        try:
+            if self.global_rank == 0:
                 self.work.check()
-                self.outputs.claim(self._context, self._overwrite)
+            if not self.outputs.holds(self.work.selection):
+                found = self._ensure_fixed()
+                probe = Probe.of(self._root_device, found)
+                if self.global_rank == 0 and not found.exact:
+                    print(found)
+        except UserError as error:
+            problem = str(error)
+        said = from_all_ranks((problem, self.outputs.identity.stored(), probe))
+        for rank, (problem, identity, _) in enumerate(said):
+            if problem:
+                raise OutputError(f"rank {rank}: {problem}" if rank else problem)
+            if identity != said[0][1]:
+                difference = self.outputs.identity.difference(identity)
+                raise OutputError(f"rank {rank} is not the same run as rank 0: {difference}")
+        self._claim([probe for _, _, probe in said])
+
+    def _claim(self, probes: list[Probe | None]) -> None:
+        problem = contradiction(probes)
+        if self.global_rank == 0 and not problem:
+            if note := difference_of_devices(probes):
+                print(note)
+            try:
+                context = self._context._replace(probes=distinct(probes))
+                self.outputs.claim(context, self._overwrite)
                 self._check_data(self.outputs.read_records())
             except UserError as error:
                 problem = str(error)
-        said = from_all_ranks((problem, self.outputs.digest, self.outputs.identity.stored()))
-        if said[0][0]:
-            raise OutputError(said[0][0])
-        for rank, (_, _, identity) in enumerate(said):
-            if identity != said[0][2]:
-                difference = self.outputs.identity.difference(identity)
-                raise OutputError(f"rank {rank} is not the same run as rank 0: {difference}")
-        self.outputs.digest = said[0][1]
+        problem, self.outputs.digest = from_all_ranks((problem, self.outputs.digest))[0]
+        if problem:
+            raise OutputError(problem)
 
     def _check_data(self, records: list[ImageRecord]) -> None:
         """Raises OutputError for images or labels that are not those that the votes were of.
@@ -169,6 +200,24 @@ class CertificationModule(pl.LightningModule):
                     "another outfile, or --overwrite"
                 )
 
+    def _ensure_fixed(self) -> FixedFunction:
+        """Prepares the networks and looks whether f is one fixed function, once."""
+        if not self._prepared:
+            self.smoothed.to(self._root_device)
+            self.work.prepare()
+            self._prepared = True
+        shape = tuple(self.smoothed.local_smoothing.noise.shape[1:])
+        images = probe_images(self.work.images, self.outputs.identity.selection, shape)
+        return ensure_fixed(self.smoothed, images, self._say)
+
+    def _say(self, line: str) -> None:
+        if self.global_rank == 0:
+            print(line, file=sys.stderr)
+
+    @property
+    def _root_device(self) -> torch.device:
+        return self.trainer.strategy.root_device
+
     def noise_key(self, index: int) -> NoiseKey:
         """Whose noise the votes of image `index` use."""
         identity = self.outputs.identity
@@ -184,7 +233,7 @@ class CertificationModule(pl.LightningModule):
 
     def on_predict_start(self) -> None:
         self._stop.install(self.trainer)
-        self.work.prepare()
+        self._ensure_fixed()
         self._engine = VoteEngine(
             self.smoothed,
             self.work.plan,

@@ -6,9 +6,10 @@ import platform
 import re
 import time
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from diffsmooth import __version__
+from diffsmooth.lit.probes import Probe, distinct, read_probes
 from diffsmooth.runs.identity import RunIdentity
 from diffsmooth.runs.journal import JournalError, merge_records, read_journal
 from diffsmooth.runs.line import to_line
@@ -35,7 +36,11 @@ class OutputError(UserError):
 
 
 class RunContext(NamedTuple):
-    """Where and how a run was made; free to change on resume."""
+    """Where and how a run was made; free to change on resume.
+
+    Attributes:
+        probes: of all starts so far; one hardware must give one digest.
+    """
 
     devices: int
     nodes: int
@@ -46,6 +51,11 @@ class RunContext(NamedTuple):
     shard: str = ""
     host: str = platform.node()
     version: str = __version__
+    probes: tuple[Probe, ...] = ()
+
+    def to_dict(self) -> dict[str, Any]:
+        """For the manifest."""
+        return self._asdict() | {"probes": [probe._asdict() for probe in self.probes]}
 
 
 class Shard(NamedTuple):
@@ -112,11 +122,11 @@ class Outputs:
             if files.table.is_dir():
                 raise OutputError(f"{files.table}: is a folder, a file is wanted")
             self._refuse_links()
-            self._refuse_stranger(overwrite)  # before anything is written
+            self._refuse_stranger(context, overwrite)  # before anything is written
             files.parts.mkdir(parents=True, exist_ok=True)
             # Shards that start at once take their turn.
             self._lock("lock.claim", fcntl.LOCK_EX, wait=True)
-            stranger = self._refuse_stranger(overwrite)
+            stranger = self._refuse_stranger(context, overwrite)
             # Shards work side by side; the whole, and what replaces files, wants them all.
             together = self.shard is not None and not stranger
             self._lock("lock", fcntl.LOCK_SH if together else fcntl.LOCK_EX)
@@ -127,7 +137,9 @@ class Outputs:
                     path.unlink(missing_ok=True)
             stored = read_manifest(files.manifest)
             identity = self.identity.stored() if stored is None else stored.identity
-            manifest = Manifest(identity, context._asdict())
+            earlier = [] if stored is None else _probes_of(stored, files.manifest)
+            context = context._replace(probes=distinct([*earlier, *context.probes]))
+            manifest = Manifest(identity, context.to_dict())
             write_manifest(files.manifest, manifest)
             self.digest = manifest.digest
             if self.shard and stranger:
@@ -183,13 +195,13 @@ class Outputs:
             if path.is_symlink():
                 raise OutputError(f"{path}: is a link, a file of our own is wanted there")
 
-    def _refuse_stranger(self, overwrite: bool) -> str:
-        stranger = self._stranger()
+    def _refuse_stranger(self, context: RunContext, overwrite: bool) -> str:
+        stranger = self._stranger(context.probes)
         if stranger and not overwrite:
             raise OutputError(f"{stranger}: choose another outfile, or --overwrite")
         return stranger
 
-    def _stranger(self) -> str:
+    def _stranger(self, probes: tuple[Probe, ...]) -> str:
         """What among the files is of another run, or broken, in words; "" if nothing is."""
         files = self.files
         try:
@@ -203,6 +215,14 @@ class Outputs:
             difference = self.identity.difference(manifest.identity)
             if difference:
                 return f"{files.table} belongs to a different run ({difference})"
+            earlier = _probes_of(manifest, files.manifest)
+            for probe in probes:
+                if any(probe.contradicts(other) for other in earlier):
+                    return (
+                        f"{files.table}: the networks computed other numbers from the same batch "
+                        f"when the run was begun, also on {probe.device} (libraries, drivers, "
+                        "environment?)"
+                    )
             self._records_of(manifest)
         except (JournalError, ManifestError) as error:
             return str(error)
@@ -213,6 +233,17 @@ class Outputs:
         self.files.parts.mkdir(parents=True, exist_ok=True)  # a node may have a disk of its own
         unique = f"rank{rank}-{platform.node()[:100]}-{os.getpid()}-{time.time_ns()}"
         return self.files.parts / f"{self.digest}-{unique}.jsonl"
+
+    def holds(self, selection: list[int]) -> bool:
+        """Whether all these images are done: there is nothing to vote on."""
+        try:
+            manifest = read_manifest(self.files.manifest)
+            if manifest is None or self.identity.difference(manifest.identity):
+                return False
+            done = {record.index for record in self.read_records() if not record.error}
+        except (ManifestError, OutputError):
+            return False  # whoever claims the files says what is wrong with them
+        return done.issuperset(selection)
 
     def read_records(self) -> list[ImageRecord]:
         """What this run has written so far, finished or not.
@@ -271,6 +302,13 @@ class Outputs:
                 path.unlink(missing_ok=True)
         if not any(parts.iterdir()):
             parts.rmdir()
+
+
+def _probes_of(manifest: Manifest, path: Path) -> list[Probe]:
+    try:
+        return read_probes(manifest.context)
+    except (ValueError, TypeError) as error:
+        raise ManifestError(f"{path}: not a manifest (broken probes)") from error
 
 
 def _write(path: Path, text: str) -> None:

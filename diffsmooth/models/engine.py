@@ -15,10 +15,12 @@ import torch
 from torch import Tensor
 
 from diffsmooth.models.draws import draws_of_runs
+from diffsmooth.models.fixed_function import SPOT_CHECK, check_again, ensure_fixed
 from diffsmooth.models.local_smoothing import NetworkError
 from diffsmooth.models.memory import memory_for
 from diffsmooth.models.noise import NoiseKey, NoiseSource, Votes, noise_source, rows_of
-from diffsmooth.models.vote_function import VoteFunction
+from diffsmooth.models.probe_batch import Rows
+from diffsmooth.models.vote_function import DrawsOfRun, VoteFunction
 from diffsmooth.stats import Certificate, Plan, PlanRun
 from diffsmooth.stats.errors import UserError
 
@@ -123,6 +125,7 @@ class VoteEngine:
 
     Raises:
         ValueError: in_flight < 1.
+        UserError: f is not one fixed function of each image, see `ensure_fixed`.
     """
 
     def __init__(
@@ -135,6 +138,7 @@ class VoteEngine:
         if in_flight < 1:
             raise ValueError(f"in_flight must be at least 1, got {in_flight}")
         self._f = f.eval()  # somebody may have put its networks into train mode
+        self._fixed = ensure_fixed(f)
         self._plan = plan
         self._device = f.device
         self._shape = tuple(f.local_smoothing.noise.shape[1:])
@@ -152,6 +156,7 @@ class VoteEngine:
         self._running: deque[torch.cuda.Event] = deque()
         self._finished: list[Finished] = []
         self._clock = time.perf_counter()
+        self._batches = 0
         self.votes_cast = 0
 
     def __enter__(self) -> Self:
@@ -202,6 +207,7 @@ class VoteEngine:
         Raises:
             NetworkError: the networks do not fit: no image can be certified.
             OutOfMemory: nor can it where the batch does not fit.
+            UserError: a spot check finds that f is not what it was.
         """
         while self._on_their_way and self._on_their_way[0].is_here:
             self._take_in(self._on_their_way.popleft())
@@ -250,6 +256,9 @@ class VoteEngine:
         except Exception as error:
             self._isolate(noisy, batch, error)
         else:
+            self._batches += 1
+            if self._batches % SPOT_CHECK == 0:
+                check_again(self._f, self._fixed, Rows(noisy, self._draws_of(batch)(0)))
             self._count(answers, batch, set(batch.flights))
         mark = self._mark()
         if mark is not None:
@@ -266,16 +275,18 @@ class VoteEngine:
             self._send_counts(through)
 
     def _answer(self, noisy: Tensor, batch: Batch) -> Tensor:
-        draws_of = draws_of_runs(
+        return self._f.answer(noisy, self._draws_of(batch))
+
+    def _draws_of(self, batch: Batch) -> DrawsOfRun:
+        return draws_of_runs(
             self._f.purifier,
             self._noise,
             batch.votes,
-            len(noisy),
+            self._f.batch,
             self._shape,
             self._device,
             self._background,
         )
-        return self._f.answer(noisy, draws_of)
 
     def _count(self, answers: Tensor, batch: Batch, counted: set[Flight]) -> None:
         """Adds the answers (B,) of the rows of some flights to their counts."""

@@ -76,6 +76,16 @@ class LocalSmoothing(nn.Module):
         Raises:
             NetworkError: the classifier's output is not (B m, K).
         """
+        logits = self.logits(images).float()
+        is_answer = logits.amax(dim=-1, keepdim=True).isfinite()
+        return torch.where(is_answer, logits.softmax(dim=-1), torch.nan)
+
+    def logits(self, images: Tensor) -> Tensor:
+        """The classifier's output (B, m, K) for each local copy of images (B, C, H, W).
+
+        Raises:
+            NetworkError: it is not (B m, K).
+        """
         copies = images[:, None] + self.sigma_local * self.noise  # (B, m, C, H, W)
         logits = self.classifier(copies.flatten(0, 1).contiguous(memory_format=self.layout))
         rows = len(images) * self.m
@@ -84,10 +94,7 @@ class LocalSmoothing(nn.Module):
             raise NetworkError(
                 f"the classifier's output must be logits ({rows}, classes), it is {what}"
             )
-        logits = logits.float()
-        is_answer = logits.amax(dim=1, keepdim=True).isfinite()
-        confidence = torch.where(is_answer, logits.softmax(dim=1), torch.nan)
-        return confidence.unflatten(0, (-1, self.m))
+        return logits.unflatten(0, (-1, self.m))
 
 
 def draw_local_noise(m: int, image_shape: tuple[int, int, int], seed: int) -> Tensor:

@@ -141,6 +141,11 @@ class OneShotPurifier(Purifier):
             t: self.unet.conditions(self._time(t, device)) for t in self.timesteps(sigma)
         }
 
+    def cast_times(self, number_format: torch.dtype) -> None:
+        """Casts what was computed once, as `to` casts the weights."""
+        for t, conditions in self._conditions.items():
+            self._conditions[t] = [condition.to(number_format) for condition in conditions]
+
     def noise_level(self, sigma: float) -> float:
         return match_noise(self.schedule, sigma, self.convention).noise_level
 
@@ -163,7 +168,7 @@ class OneShotPurifier(Purifier):
             output = output[:, :, top : top + height, left : left + width]
         else:
             output = self.unet(x_t, times, *known)
-        output = nan_where_infinite(output.float())
+        output = nan_where_infinite(output.to(x_t.dtype))
         abar = float(self.schedule.alphas_cumprod[t])
         epsilon = output[:, :channels]
         x_0 = x_t / math.sqrt(abar) - math.sqrt(1 / abar - 1) * epsilon

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from diffsmooth.models.draws import draws_of_runs
 from diffsmooth.models.engine import AHEAD, Task, check_image
+from diffsmooth.models.fixed_function import ensure_fixed
 from diffsmooth.models.local_smoothing import LocalSmoothing, NetworkError, draw_local_noise
 from diffsmooth.models.memory import memory_for
 from diffsmooth.models.noise import NoiseKey, NoiseSource, Votes, rows_of
@@ -132,8 +133,10 @@ def certify_settings(
         ValueError: an image that is not finite, leaves [0, 1] or is of another shape.
         NetworkError: outputs that cannot be votes.
         OutOfMemory: the batch does not fit.
+        UserError: f is not one fixed function of each image, see `ensure_fixed`.
     """
     f = sweep.f.eval()
+    ensure_fixed(f)
     shape = tuple(f.local_smoothing.noise.shape[1:])
     with ThreadPoolExecutor(1, thread_name_prefix="noise") as background:
         for task in tasks:

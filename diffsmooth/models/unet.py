@@ -123,7 +123,8 @@ class UNet(nn.Module):
 
     def embed_time(self, times: Tensor) -> Tensor:
         """Time embedding (B, 4 * model_channels) of network times (B,), each in [0, 1000)."""
-        return self.time_embed(timestep_embedding(times, self.config.model_channels))
+        embedding = timestep_embedding(times, self.config.model_channels)
+        return self.time_embed(embedding.to(next(self.time_embed.parameters()).dtype))
 
     def conditions(self, times: Tensor) -> list[Tensor]:
         """What each residual block is told of the times (B,): (B, 2 * channels), in their order."""

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from diffsmooth.models import IdentityPurifier, LocalSmoothing, SmoothedClassifier
 from diffsmooth.models.engine import Finished, Task, VoteEngine
+from diffsmooth.models.fixed_function import ensure_fixed
 from diffsmooth.models.local_smoothing import NetworkError
 from diffsmooth.models.noise import DeviceNoise, NoiseKey
 from diffsmooth.stats import Certificate, FixedSampleSize, MajorityVote, Plan
@@ -108,6 +109,7 @@ def test_batches_are_full_while_images_are_left() -> None:
     classifier = Linear()
     finished: list[Finished] = []
     with VoteEngine(linear_model(64, classifier), PLANS[1]) as engine:
+        classifier.seen.clear()  # the check of the start
         for task in tasks(60):
             engine.submit(task)
             while not engine.needs_task:
@@ -179,9 +181,9 @@ def test_an_image_that_raises_ends_alone(
 class Later(Linear):
     """Raises once, at a batch of an image whose earlier batches have counted."""
 
-    def __init__(self, at: int) -> None:
+    def __init__(self) -> None:
         super().__init__()
-        self.at = at
+        self.at = -1
 
     def forward(self, x: Tensor) -> Tensor:
         if len(self.seen) == self.at:
@@ -194,7 +196,11 @@ class Later(Linear):
 def test_what_a_failed_image_has_counted_is_not_its_successors(at: int) -> None:
     images = tasks(6)
     expected = run(linear_model(10), PLANS[0], images, in_flight=1)
-    finished = run(linear_model(10, Later(at)), PLANS[0], images, in_flight=1)
+    later = Later()
+    model = linear_model(10, later)
+    ensure_fixed(model)
+    later.at = len(later.seen) + at
+    finished = run(model, PLANS[0], images, in_flight=1)
     assert [f.error is None for f in finished] == [False] + 5 * [True]
     assert [f.certificate for f in finished[1:]] == [f.certificate for f in expected[1:]]
 

@@ -16,6 +16,7 @@ from diffsmooth.models import (
 )
 from diffsmooth.models.draws import draws_of_runs
 from diffsmooth.models.engine import Task
+from diffsmooth.models.fixed_function import ensure_fixed
 from diffsmooth.models.local_smoothing import NetworkError, draw_local_noise
 from diffsmooth.models.noise import NoiseKey, NumpyNoise, Votes, draw_noise
 from diffsmooth.models.presets import get_preset
@@ -162,13 +163,15 @@ def test_one_purification_and_the_most_copies_are_all_that_it_costs() -> None:
     settings = [Setting(s, m) for s in (0.1, 0.2) for m in (1, 2, 5)]
     seen: list[int] = []
     sweep = Sweep(f, settings, SEED)
+    classifier = f.local_smoothing.classifier
+    assert isinstance(classifier, Wavy)
+    ensure_fixed(f)
+    purifier.images = classifier.images = 0
     list(certify_settings(sweep, PLAN, tasks(shape, 2), NumpyNoise(), seen.append))
     batches = -(-PLAN.max_votes // f.batch)
     assert sum(seen) == 2 * PLAN.max_votes
     assert len(seen) == 2 * batches
     assert purifier.images == 2 * batches * f.batch
-    classifier = f.local_smoothing.classifier
-    assert isinstance(classifier, Wavy)
     assert classifier.images == 2 * batches * f.batch * 2 * 5
 
 

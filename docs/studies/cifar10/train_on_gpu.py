@@ -179,7 +179,7 @@ class Classifier(Graphed):
         torch.manual_seed(self.seed)
         fresh = build_classifier(self.arch, 10)[1]
         with torch.no_grad():
-            for m, p, f in zip(self.masters, self.params, fresh.parameters()):
+            for m, p, f in zip(self.masters, self.params, fresh.parameters(), strict=False):
                 m.copy_(f.to(dev))
                 p.copy_(m)
             for v in self.velocity:
@@ -295,7 +295,7 @@ class Classifier(Graphed):
             self.stream.synchronize()
         s = time.time() - self.started
         state = {k: v.detach().float().cpu() for k, v in self.net.state_dict().items()}
-        for k, m in zip(self.names, self.masters):
+        for k, m in zip(self.names, self.masters, strict=False):
             state[k] = m.detach().cpu()
         state = {
             f"1.{k}": (v.contiguous() if "num_batches" not in k else torch.tensor(self.step))
@@ -430,7 +430,7 @@ class UNetTraining(Graphed):
         )
         state = {k: v.detach().cpu().contiguous() for k, v in self.ema.state_dict().items()}
         write_checkpoint(Path(out), meta, {k: v.half() for k, v in state.items()})
-            say(f"unet saved, final={final}, step {self.step}, {self.step * self.batch} images")
+        say(f"unet saved, final={final}, step {self.step}, {self.step * self.batch} images")
 
     @torch.inference_mode()
     def psnr(self, x8):
@@ -560,7 +560,6 @@ def test_speed(data, out):
         except Exception as e:
             say(key, "FAILED", repr(e)[:500])
         (Path(out) / "speed.json").write_text(json.dumps(result))
-
 
     def one(name, **k):
         return round(speed(Classifier(name, x8, y, 30, out=out, **k), 4))

@@ -45,7 +45,8 @@ def prepare(f: VoteFunction, compiled: bool = False) -> None:
     for parent in list(smoothing.modules()):
         for name, child in parent.named_children():
             if type(child) is CifarResNet:
-                setattr(parent, name, FusedResNet(child).to(memory_format=torch.channels_last))
+                fused = FusedResNet(child).eval().to(memory_format=torch.channels_last)
+                setattr(parent, name, fused)
     if f.precision == "bf16":
         for module in f.modules():
             if type(module) in CAST:

@@ -203,7 +203,7 @@ class CertificationModule(pl.LightningModule):
     def _ensure_fixed(self) -> FixedFunction:
         """Prepares the networks and looks whether f is one fixed function, once."""
         if not self._prepared:
-            self.smoothed.to(self._root_device)
+            self.smoothed.to(self._root_device).eval()
             self.work.prepare()
             self._prepared = True
         shape = tuple(self.smoothed.local_smoothing.noise.shape[1:])

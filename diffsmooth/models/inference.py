@@ -59,7 +59,7 @@ def prepare(f: VoteFunction, compiled: bool = False) -> None:
             if type(child) is CifarResNet:
                 path = f"{place}.{name}.".lstrip(".").removeprefix("classifier.")
                 fused = FusedResNet(child, f"{CLASSIFIER}: {path}")
-                setattr(parent, name, fused.to(memory_format=torch.channels_last))
+                setattr(parent, name, fused.eval().to(memory_format=torch.channels_last))
     if f.precision == "bf16":
         for module in f.modules():
             if type(module) in CAST:

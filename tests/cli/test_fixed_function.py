@@ -7,16 +7,19 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from diffsmooth.lit.journal import read_journal
 from torch import Tensor, nn
 
 from diffsmooth.cli import certify, predict, tune
+from diffsmooth.models import fixed_function
+from diffsmooth.models.fixed_function import FixedFunction
 from diffsmooth.models.inference import prepare
 from diffsmooth.models.vote_function import VoteFunction
+from diffsmooth.runs.journal import read_journal
 
 REPOSITORY = Path(__file__).parents[2]
 Main = Callable[..., None]
@@ -171,14 +174,24 @@ def test_a_start_whose_networks_compute_something_else_is_refused(
     assert json.loads(manifest.read_text())["context"]["probes"] == [probe]
 
 
-def test_a_finished_run_is_not_checked_again(
+def test_a_run_is_checked_once_and_a_finished_one_no_more(
     words: list[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
+    checked = []
+
+    def check(*arguments: Any) -> FixedFunction:
+        checked.append(arguments)
+        return whole(*arguments)
+
+    whole = fixed_function._check
+    monkeypatch.setattr(fixed_function, "_check", check)
     certify.main(words)
+    assert len(checked) == 1
     records = read_journal(tmp_path / "o.jsonl")
     spoil(monkeypatch, "job", lambda x: x - x.mean(dim=0))
     certify.main(words)
     assert read_journal(tmp_path / "o.jsonl") == records
+    assert len(checked) == 1
 
 
 LAUNCHER = """

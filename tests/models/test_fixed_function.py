@@ -319,6 +319,25 @@ def test_so_are_prepared_purifiers() -> None:
         ensure_fixed(g)
 
 
+@pytest.mark.parametrize("few", [0, 10**9])
+def test_rounding_in_a_prepared_purifier_vanishes_there(
+    monkeypatch: pytest.MonkeyPatch, few: int
+) -> None:
+    monkeypatch.setattr("diffsmooth.models.finer_arithmetic.FEW", few)
+    g = fused_with(Attack())
+    purifier = g.purifier
+    assert isinstance(purifier, OneShotPurifier)
+
+    def by_place(x: Tensor) -> Tensor:
+        odd = (torch.arange(len(x)) % 2 == 1).view(-1, 1, 1, 1)
+        return torch.where(odd, (x + 0.1) + 0.3, x + (0.1 + 0.3))
+
+    purifier.unet.out[2] = nn.Sequential(purifier.unet.out[2], Attacked(by_place))
+    found = ensure_fixed(g)
+    assert not found.exact
+    assert 0 < found.rounding < 0.05
+
+
 class Attacked(nn.Module):
     def __init__(self, attack: Callable[[Tensor], Tensor]) -> None:
         super().__init__()

@@ -132,6 +132,10 @@ def test_a_subset_of_imagenet_gets_the_canonical_labels(tmp_path: Path) -> None:
     assert "cock" in images.info.class_names[7]
     assert images[0].image.shape == (3, 224, 224)
     assert images[1].image[:, 100, 100].tolist() == pytest.approx([10 / 255, 0.0, 1.0])
+    (tmp_path / "flat" / "val").mkdir(parents=True)
+    Image.new("RGB", (8, 8)).save(tmp_path / "flat" / "val" / "ILSVRC2012_val_00000001.JPEG")
+    with pytest.raises(DataError, match="flat/val: no class folders in it, named by WordNet ids"):
+        load_images("imagenet", tmp_path / "flat")
     make_folder(tmp_path / "val", ["dogs"])
     with pytest.raises(DataError, match="not one of ImageNet's 1000 WordNet ids"):
         load_images("imagenet", tmp_path)

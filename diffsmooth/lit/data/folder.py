@@ -98,6 +98,8 @@ def load_imagenet(root: Path, split: str) -> FolderImages:
 
     folder, notes = root / {"train": "train", "test": "val"}[split], Notes()
     found = subfolders(folder, notes)
+    if not found:
+        raise DataError(f"{printable(folder)}: no class folders in it, named by WordNet ids")
     canonical = {wordnet_id: k for k, wordnet_id in enumerate(ImageNetInfo().label_names())}
     unknown = sorted(set(found) - set(canonical))
     if unknown:

@@ -187,10 +187,10 @@ def test_a_run_is_checked_once_and_a_finished_one_no_more(
     monkeypatch.setattr(fixed_function, "_check", check)
     certify.main(words)
     assert len(checked) == 1
-    records = read_journal(tmp_path / "o.jsonl")
+    records = read_journal(tmp_path / "o.jsonl").records
     spoil(monkeypatch, "job", lambda x: x - x.mean(dim=0))
     certify.main(words)
-    assert read_journal(tmp_path / "o.jsonl") == records
+    assert read_journal(tmp_path / "o.jsonl").records == records
     assert len(checked) == 1
 
 

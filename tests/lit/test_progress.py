@@ -36,6 +36,13 @@ def test_the_line_tells_the_whole_job(clock: Clock, capsys: pytest.CaptureFixtur
     assert line.endswith("; ETA 00:30\n")
 
 
+def test_the_line_does_not_overstate(clock: Clock, capsys: pytest.CaptureFixture[str]) -> None:
+    bar = JobProgress(FixedSampleSize(n0=10, n=90), [], total=3000)
+    clock.now += 10
+    bar.show(Totals(images=2500, correct=2499, radius=1999.0, votes=250, finished_votes=250))
+    assert "certified 0.999, mean radius 0.799" in capsys.readouterr().err
+
+
 def test_a_sequential_plans_time_left_goes_by_the_images_that_are_done(
     clock: Clock, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -1,6 +1,8 @@
 """Certifies images: a thin door to diffsmooth/cli/certify.py."""
 
-from diffsmooth.cli.certify import main
+import sys
+
+from diffsmooth.cli.main import run
 
 if __name__ == "__main__":
-    main()
+    run("certify", sys.argv[1:], "certify.py")

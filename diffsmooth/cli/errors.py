@@ -1,5 +1,6 @@
-"""User mistakes: one clear line, exit code 2, no traceback."""
+"""User mistakes: one clear line, exit code 2, no traceback. A bug keeps its traceback."""
 
+import os
 import re
 import sys
 import traceback
@@ -10,6 +11,9 @@ from typing import Any, NoReturn
 
 from jsonargparse import ArgumentParser
 
+from diffsmooth.lit.stopping import wait_to_speak
+from diffsmooth.stats.errors import UserError
+
 USER_ERROR = 2
 PACKAGE = Path(__file__).parents[1]
 
@@ -19,10 +23,11 @@ def show_error(command: str, message: str) -> None:
     print(f"{command}: error: {' '.join(message.split())}", file=sys.stderr)
 
 
-def fail(command: str, message: str) -> NoReturn:
-    """Prints one line and exits with code 2."""
+def fail(command: str, message: str, code: int = USER_ERROR) -> NoReturn:
+    """Prints one line and exits with code 2; of many ranks that fail alike, one prints it."""
+    wait_to_speak()
     show_error(command, message)
-    raise SystemExit(USER_ERROR)
+    raise SystemExit(code)
 
 
 def root_message(error: BaseException) -> str:
@@ -36,15 +41,44 @@ def root_message(error: BaseException) -> str:
         error = error.__cause__
 
 
+def file_problem(error: OSError) -> str:
+    """What is wrong with the file that an OSError names; "" if it names none."""
+    if not isinstance(error.filename, str | bytes | os.PathLike):
+        return ""  # of a socket, a process, a number of an open file
+    return f"{os.fsdecode(error.filename)}: {error.strerror or error}"
+
+
 @contextmanager
 def user_errors(command: str, *kinds: type[Exception]) -> Iterator[None]:
-    """Turns exceptions of these kinds (ValueError by default) into one line and exit code 2."""
+    """Turns a UserError, or trouble with a file, into one line and exit code 2.
+
+    Args:
+        command: as it is said before the line.
+        kinds: exceptions of others that tell of the user's mistakes, too.
+    """
     try:
         yield
     except Exception as error:
-        if not isinstance(error, kinds or (ValueError,)):
-            raise
-        fail(command, str(error))
+        if isinstance(error, (UserError, *kinds)):
+            fail(command, str(error))
+        if isinstance(error, OSError) and file_problem(error):
+            fail(command, file_problem(error))
+        raise
+
+
+@contextmanager
+def option_values(option: str = "") -> Iterator[None]:
+    """Around constructors that are given option values: out of range is the user's mistake.
+
+    Around no work: a ValueError that arises in it is a bug.
+
+    Args:
+        option: named before what is wrong, where the constructor does not know it.
+    """
+    try:
+        yield
+    except (ValueError, OverflowError) as error:
+        raise UserError(f"{option}: {error}" if option else str(error)) from error
 
 
 # What jsonargparse says where a value is of none of an option's types, one paragraph a type.

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import lightning.pytorch as pl
 
 from diffsmooth.cli.compiling import choose_compile
+from diffsmooth.cli.errors import option_values
 from diffsmooth.cli.networks import choose_classifier, load_purifier, show_input_layers
 from diffsmooth.cli.options import SmoothingOptions
 from diffsmooth.cli.output_checks import check_folder
@@ -22,6 +23,7 @@ from diffsmooth.models.inference import prepare
 from diffsmooth.models.noise import Purpose, noise_source
 from diffsmooth.models.precision import fix_numerics, resolve_precision
 from diffsmooth.stats import Plan
+from diffsmooth.stats.errors import UserError
 
 
 class Job(NamedTuple):
@@ -36,7 +38,7 @@ def build_job(options: SmoothingOptions, command: Purpose, plan: Plan) -> Job:
     """Loads everything that a run needs, and writes nothing.
 
     Raises:
-        ValueError: a user's mistake.
+        UserError: a user's mistake.
     """
     files = OutputFiles(options.outfile)
     chosen = _chosen_before(files, options, plan)
@@ -45,7 +47,9 @@ def build_job(options: SmoothingOptions, command: Purpose, plan: Plan) -> Job:
     precision = options.precision
     if precision == "auto":
         precision = chosen.get("precision", precision)
-    precision = resolve_precision(precision, device.type)
+    with option_values():
+        precision = resolve_precision(precision, device.type)
+        source = noise_source(options.noise, device).name
     fix_numerics(precision)
     checkpoint = read_checkpoint(options.classifier, options.unsafe_load)
     shape = checkpoint.metadata.image_shape
@@ -55,17 +59,18 @@ def build_job(options: SmoothingOptions, command: Purpose, plan: Plan) -> Job:
         options = replace(options, normalize=chosen["input_layer"])
     classifier = choose_classifier(options, options.local_noise_sd, checkpoint, images, device)
     purifier, diffusion = load_purifier(options, options.sigma, images)
-    local = LocalSmoothing(
-        classifier.model,
-        options.m,
-        options.local_noise_sd,
-        images.info.image_shape,
-        options.local_seed,
-    )
     batch = min(options.batch, plan.max_votes)
-    smoothed = SmoothedClassifier(
-        purifier, local, options.sigma, classifier.num_classes, batch, precision
-    )
+    with option_values():
+        local = LocalSmoothing(
+            classifier.model,
+            options.m,
+            options.local_noise_sd,
+            images.info.image_shape,
+            options.local_seed,
+        )
+        smoothed = SmoothedClassifier(
+            purifier, local, options.sigma, classifier.num_classes, batch, precision
+        )
     identity = RunIdentity(
         command=command,
         dataset=images.info.name,
@@ -93,12 +98,12 @@ def build_job(options: SmoothingOptions, command: Purpose, plan: Plan) -> Job:
         threads=options.threads or chosen.get("threads") or threads_a_process(options.devices),
         precision=precision,
         compile=False,
-        noise_source=noise_source(options.noise, device).name,
+        noise_source=source,
         hardware=hardware_name(device),
     )
     selection = identity.selection
     if not selection:
-        raise ValueError(f"no image is left with skip {options.skip} and max {options.max}")
+        raise UserError(f"no image is left with skip {options.skip} and max {options.max}")
     votes = plan.max_votes * len(selection)
     compiled = choose_compile(
         options.compile, chosen.get("compile"), smoothed, device, votes // options.processes

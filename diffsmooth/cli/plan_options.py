@@ -4,7 +4,9 @@ from typing import Any
 
 from jsonargparse import ActionYesNo, ArgumentParser
 
+from diffsmooth.cli.errors import option_values
 from diffsmooth.stats import FixedSampleSize, GroupSequential, Plan
+from diffsmooth.stats.errors import UserError
 
 DEFAULTS = GroupSequential()
 
@@ -34,7 +36,7 @@ def build_plan(namespace: Any) -> Plan:
     """The plan that the options ask for.
 
     Raises:
-        ValueError: out of range, an unknown plan, or options that the plan would not use.
+        UserError: out of range, an unknown plan, or options that the plan would not use.
     """
     own = ("radii", "tolerance", "label_aware", "first_look")
     values = {name: getattr(namespace, name) for name in own}
@@ -42,12 +44,14 @@ def build_plan(namespace: Any) -> Plan:
     if namespace.plan == "fixed":
         if given:
             name = next(iter(given))
-            raise ValueError(f"{name} is of plan group_sequential, not of fixed")
-        return FixedSampleSize(namespace.n0, namespace.n, namespace.alpha)
+            raise UserError(f"{name} is of plan group_sequential, not of fixed")
+        with option_values():
+            return FixedSampleSize(namespace.n0, namespace.n, namespace.alpha)
     if namespace.plan != "group_sequential":
-        raise ValueError(f"plan must be fixed or group_sequential, got {namespace.plan!r}")
+        raise UserError(f"plan must be fixed or group_sequential, got {namespace.plan!r}")
     if namespace.radii and namespace.tolerance is not None:
-        raise ValueError("give radii or tolerance, not both")
+        raise UserError("give radii or tolerance, not both")
     if namespace.radii:
         given["radii"] = tuple(namespace.radii)
-    return GroupSequential(namespace.n0, namespace.n, namespace.alpha, **given)
+    with option_values():
+        return GroupSequential(namespace.n0, namespace.n, namespace.alpha, **given)

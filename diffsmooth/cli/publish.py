@@ -20,7 +20,7 @@ def publish(files: OutputFiles, gallery: list[GalleryImage], logdir: Path, comma
         logdir: of the events; the run's folder in it is named like its table.
         command: for error messages.
     """
-    with user_errors(command, OSError):
+    with user_errors(command):
         if gallery:
             write_gallery(files.images, gallery)
         run = read_run(files.table)

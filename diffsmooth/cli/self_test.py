@@ -29,6 +29,7 @@ from diffsmooth.models.precision import autocast
 from diffsmooth.models.presets import get_preset
 from diffsmooth.models.unet import UNet
 from diffsmooth.stats import FixedSampleSize, ImageRecord
+from diffsmooth.stats.errors import UserError
 
 # The small U-Nets of the golden vectors: preset, and what differs from it.
 SMALL_UNETS: dict[str, tuple[str, dict[str, Any]]] = {
@@ -97,7 +98,7 @@ def run_self_test(setting: Setting) -> Iterator[Agreement]:
     """Each check in turn, as soon as it is done.
 
     Raises:
-        ValueError: the shipped checkpoints are not below the working directory.
+        UserError: the shipped checkpoints are not below the working directory.
     """
     for family in SMALL_UNETS:
         yield from _check_unet(family, setting)
@@ -152,7 +153,7 @@ def _check_pipeline(setting: Setting) -> Iterator[Agreement]:
 def _check_certification(setting: Setting) -> Iterator[Agreement]:
     for path in (CLASSIFIER, DIFFUSION):
         if not path.is_file():
-            raise ValueError(f"{path}: not found; run the self-test from a clone, which has it")
+            raise UserError(f"{path}: not found; run the self-test from a clone, which has it")
     images = load_images("fashion_mnist_sample", "data")
     classifier = setting.place(load_classifier(CLASSIFIER))
     unet = load_unet(DIFFUSION)

@@ -10,7 +10,7 @@ import yaml
 from tqdm import tqdm
 
 from diffsmooth.cli.device import pick_device
-from diffsmooth.cli.errors import OneLineParser, user_errors
+from diffsmooth.cli.errors import OneLineParser, option_values, user_errors
 from diffsmooth.cli.networks import choose_classifier, load_purifier, show_input_layers
 from diffsmooth.cli.output_checks import check_ending, check_folder
 from diffsmooth.cli.sanity import check_sanity, evenly_spaced
@@ -31,12 +31,12 @@ from diffsmooth.report.figures import save_figure
 from diffsmooth.report.sweep_figure import sweep_figure
 from diffsmooth.report.sweep_table import SweepOutcome, judge, sweep_frame, sweep_text
 from diffsmooth.stats import Certificate, ImageRecord, Results
+from diffsmooth.stats.errors import UserError
 from diffsmooth.whole_file import write_whole
 
 DESCRIPTION = """Chooses the local smoothing (sigma_local and m) by certified accuracy at a radius,
 on training images that the classifier's training held out, with few votes an image. Test images are
 never used. All settings are judged on the same noisy images, each purified once."""
-INTERRUPTED = 130  # 128 + SIGINT, as shells expect
 
 
 class Chosen(NamedTuple):
@@ -59,16 +59,12 @@ def main(args: list[str] | None = None, prog: str = "diffsmooth tune") -> None:
     parser = OneLineParser(prog=prog, description=DESCRIPTION)
     add_tune_options(parser)
     namespace = parser.parse_args(args)
-    with user_errors(prog, ValueError, OSError):
+    with user_errors(prog):
         options = TuneOptions.from_namespace(namespace)
         outfile = Path(options.outfile)
         check_outfile(outfile, options.overwrite)
-        try:
-            chosen = choose(options)
-            write(outfile, options, chosen, shlex.join([*prog.split(), *args]))
-        except KeyboardInterrupt:
-            print(f"\n{prog}: stopped before {outfile} was written", file=sys.stderr)
-            raise SystemExit(INTERRUPTED) from None
+        chosen = choose(options)
+        write(outfile, options, chosen, shlex.join([*prog.split(), *args]))
     print(sweep_text(chosen.outcome))
     print(
         f"sweep {outfile.with_suffix('.sweep.csv')}, figure {outfile.with_suffix('.sweep.png')}\n"
@@ -78,23 +74,23 @@ def main(args: list[str] | None = None, prog: str = "diffsmooth tune") -> None:
 
 
 def check_outfile(outfile: Path, overwrite: bool) -> None:
-    """Raises ValueError for a file that cannot be written, or is there already."""
+    """Raises UserError for a file that cannot be written, or is there already."""
     check_ending(outfile, (".yaml", ".yml"))
     check_folder("outfile", outfile.parent)
     for path in (outfile, outfile.with_suffix(".sweep.csv"), outfile.with_suffix(".sweep.png")):
         if path.exists() and not overwrite:
-            raise ValueError(f"{path} exists: give another name, or --overwrite to replace it")
+            raise UserError(f"{path} exists: give another name, or --overwrite to replace it")
 
 
 def training_images(options: TuneOptions, side: int | None) -> ImageSet:
     """The training split.
 
     Raises:
-        ValueError: there is none of its own: `certify` would certify the images of the choice.
+        UserError: there is none of its own: `certify` would certify the images of the choice.
     """
     there = options.dataset in KNOWN or Path(options.dataset).expanduser().exists()
     if there and not has_train_split(options.dataset):
-        raise ValueError(
+        raise UserError(
             f"{options.dataset} has no training images apart from those that certify.py takes: "
             "name fashion_mnist, cifar10 or imagenet, or a folder with train.npz and test.npz, or "
             "train/ and test/, in it"
@@ -103,7 +99,7 @@ def training_images(options: TuneOptions, side: int | None) -> ImageSet:
     if options.dataset not in KNOWN and has_test_split(options.dataset):
         test = load_images(options.dataset, options.data_root, "test", side)
         if test.fingerprint() == images.fingerprint():
-            raise ValueError(f"{options.dataset}: its training images are its test images")
+            raise UserError(f"{options.dataset}: its training images are its test images")
     return images
 
 
@@ -111,10 +107,12 @@ def choose(options: TuneOptions) -> Chosen:
     """Runs the sweep.
 
     Raises:
-        ValueError: a user's mistake.
+        UserError: a user's mistake.
     """
     device = pick_device(options.accelerator)
-    precision = resolve_precision(options.precision, device.type)
+    with option_values():
+        precision = resolve_precision(options.precision, device.type)
+        noise_source(options.noise, device)
     fix_numerics(precision)
     checkpoint = read_checkpoint(options.classifier, options.unsafe_load)
     metadata = checkpoint.metadata
@@ -128,12 +126,13 @@ def choose(options: TuneOptions) -> Chosen:
     classifier = choose_classifier(options, usual.sigma_local, checkpoint, images, device)
     show_input_layers(classifier)
     purifier, diffusion = load_purifier(options, options.sigma, images)
-    local = LocalSmoothing(
-        classifier.model, usual.m, usual.sigma_local, images.info.image_shape, options.local_seed
-    )
     plan = options.plan
-    batch = min(options.batch, plan.max_votes)
-    f = VoteFunction(purifier, local, options.sigma, classifier.num_classes, batch, precision)
+    batch, shape = min(options.batch, plan.max_votes), images.info.image_shape
+    with option_values():
+        local = LocalSmoothing(
+            classifier.model, usual.m, usual.sigma_local, shape, options.local_seed
+        )
+        f = VoteFunction(purifier, local, options.sigma, classifier.num_classes, batch, precision)
     f.to(device)
     if options.sanity_check:
         votes = plan.max_votes * len(indices)

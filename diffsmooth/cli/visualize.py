@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from diffsmooth.cli.device import pick_device
-from diffsmooth.cli.errors import OneLineParser, user_errors
+from diffsmooth.cli.errors import OneLineParser, option_values, user_errors
 from diffsmooth.cli.network_options import DATASETS, PurifierOptions, add_purifier_options
 from diffsmooth.cli.networks import load_purifier
 from diffsmooth.cli.output_checks import check_ending, check_folder
@@ -18,6 +18,7 @@ from diffsmooth.models.precision import autocast, resolve_precision
 from diffsmooth.models.purifiers import Purifier
 from diffsmooth.report.figures import ENDINGS, save_figure
 from diffsmooth.report.image_grid import GridRow, NoisyPair, image_grid
+from diffsmooth.stats.errors import UserError
 
 DESCRIPTION = """Draws a grid: one row an image with its index and class, then for each noise level
 the noisy image, and the purified one with its PSNR. The noise is that of no certificate."""
@@ -39,21 +40,22 @@ def main(args: list[str] | None = None, prog: str = "diffsmooth visualize") -> N
         help="float32, bf16 (layers only), or auto: bf16 where the hardware has it")  # fmt: skip
     add("--accelerator", type=str, default="auto", help="auto, cpu or gpu")
     namespace = parser.parse_args(args)
-    with user_errors(prog, ValueError, OSError):
+    with user_errors(prog):
         # A vote may be a majority over runs, a picture is of one.
         options = PurifierOptions.from_namespace(namespace, runs=None)
         outfile, sigmas = Path(namespace.outfile), namespace.sigma
         for sigma in sigmas:
             if not 0 < sigma < math.inf:
-                raise ValueError(f"sigma must be > 0 and finite, got {sigma}")
+                raise UserError(f"sigma must be > 0 and finite, got {sigma}")
         check_ending(outfile, ENDINGS)
         check_folder("outfile", outfile.parent)
         device = pick_device(namespace.accelerator)
-        precision = resolve_precision(namespace.precision, device.type)
+        with option_values():
+            precision = resolve_precision(namespace.precision, device.type)
         images = load_images(options.dataset, options.data_root, namespace.split)
         for index in namespace.images:
             if not 0 <= index < len(images):
-                raise ValueError(
+                raise UserError(
                     f"image {index} is beyond {options.dataset}: its {namespace.split} images are "
                     f"0 to {len(images) - 1}"
                 )

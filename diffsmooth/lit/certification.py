@@ -19,11 +19,12 @@ from diffsmooth.models.engine import IN_FLIGHT, Task, VoteEngine
 from diffsmooth.models.noise import NoiseKey, SourceName, noise_source
 from diffsmooth.models.smoothed_classifier import SmoothedClassifier
 from diffsmooth.stats import Certificate, ImageRecord, Plan
+from diffsmooth.stats.errors import UserError
 
 FAILURES_IN_A_ROW = 10  # then it is not the images
 
 
-class CertificationError(ValueError):
+class CertificationError(UserError):
     """Certification cannot go on."""
 
 

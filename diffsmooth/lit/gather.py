@@ -8,12 +8,13 @@ import torch.distributed as dist
 
 from diffsmooth.lit.journal import merge_records
 from diffsmooth.stats import ImageRecord
+from diffsmooth.stats.errors import UserError
 
 T = TypeVar("T")
 POLL_SECONDS = 0.1
 
 
-class GatherError(ValueError):
+class GatherError(UserError):
     """Not all images came together."""
 
 

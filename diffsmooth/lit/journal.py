@@ -5,10 +5,11 @@ import os
 from pathlib import Path
 
 from diffsmooth.stats import ImageRecord
+from diffsmooth.stats.errors import UserError
 from diffsmooth.stats.results import parse_journal
 
 
-class JournalError(ValueError):
+class JournalError(UserError):
     """A journal cannot be written."""
 
 

@@ -13,11 +13,12 @@ from typing import Any, NamedTuple
 from diffsmooth.lit.identity import RunIdentity
 from diffsmooth.lit.journal import merge_records, read_journal
 from diffsmooth.stats import ImageRecord
+from diffsmooth.stats.errors import UserError
 from diffsmooth.stats.results import to_tsv
 from diffsmooth.whole_file import whole_file
 
 
-class OutputError(ValueError):
+class OutputError(UserError):
     """The output cannot be written, or belongs to another run."""
 
 

@@ -11,9 +11,10 @@ from torch.nn import functional as F
 from diffsmooth.models.local_smoothing import LocalSmoothing
 from diffsmooth.models.precision import Precision, autocast
 from diffsmooth.models.purifiers import Purifier
+from diffsmooth.stats.errors import UserError
 
 
-class NetworkError(ValueError):
+class NetworkError(UserError):
     """The networks' output cannot be votes."""
 
 

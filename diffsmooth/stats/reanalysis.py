@@ -7,6 +7,7 @@ import numpy as np
 
 from diffsmooth.stats.bounds import certified_radius, lower_confidence_bound
 from diffsmooth.stats.certificate import ABSTAIN, Certificate, Status
+from diffsmooth.stats.errors import UserError
 from diffsmooth.stats.group_sequential import GroupSequential
 from diffsmooth.stats.plans import FixedSampleSize, MajorityVote
 from diffsmooth.stats.prediction import predict_from_counts
@@ -25,17 +26,17 @@ def reanalyse(certificate: Certificate, alpha: float, first_look: int | None = N
         first_look: of a sequential plan, for an image without votes, which do not tell it.
 
     Raises:
-        ValueError: alpha out of range; an unknown plan; or votes that do not give the certificate's
+        UserError: alpha out of range; an unknown plan; or votes that do not give the certificate's
             own bound at its own alpha, so that they are not of the plan that it names.
     """
     if certificate.plan == MajorityVote.name:
         return _predict_again(certificate, alpha)
     votes = dict(certificate.estimation_counts)
     if certificate.looks and votes.get(certificate.selected, 0) != certificate.looks[-1].successes:
-        raise ValueError("the votes at the last look are not those that were counted")
+        raise UserError("the votes at the last look are not those that were counted")
     known = _p_lower(certificate, certificate.alpha)
     if not math.isclose(known, certificate.p_lower, rel_tol=1e-9, abs_tol=1e-12):
-        raise ValueError(
+        raise UserError(
             f"the votes give the bound {known:.9g} at alpha {certificate.alpha:g}, not "
             f"{certificate.p_lower:.9g}: they are not of the plan {certificate.plan}"
         )
@@ -67,7 +68,7 @@ def _plan_of(
         if certificate.looks:
             first = certificate.looks[0].n
         return GroupSequential(n=certificate.max_n, alpha=alpha, first_look=first)
-    raise ValueError(f"plan {certificate.plan!r} is not known")
+    raise UserError(f"plan {certificate.plan!r} is not known")
 
 
 def _p_lower(certificate: Certificate, alpha: float) -> float:
@@ -78,7 +79,7 @@ def _p_lower(certificate: Certificate, alpha: float) -> float:
     else:
         levels = dict(zip(plan.looks, plan.levels, strict=True))
     if not {look.n for look in certificate.looks} <= levels.keys():
-        raise ValueError(f"looks at other votes than those of the plan {certificate.plan}")
+        raise UserError(f"looks at other votes than those of the plan {certificate.plan}")
     return max((lower_confidence_bound(s, n, levels[n]) for n, s in certificate.looks), default=0.0)
 
 

@@ -10,6 +10,7 @@ import numpy as np
 
 from diffsmooth.stats.bounds import floor_decimals
 from diffsmooth.stats.certificate import ABSTAIN, Certificate, Look, Status
+from diffsmooth.stats.errors import UserError
 from diffsmooth.stats.plans import MajorityVote
 
 LOWEST_COUNTS = {
@@ -63,7 +64,7 @@ class ImageRecord:
         """The record of a line.
 
         Raises:
-            ValueError: not such a line.
+            UserError: not such a line.
         """
         try:
             fields: dict[str, Any] = json.loads(line)
@@ -76,8 +77,10 @@ class ImageRecord:
                 fields[name] = tuple((int(k), int(v)) for k, v in fields[name])
             fields["looks"] = tuple(Look(*look) for look in fields["looks"])
             return cls(index, label, seconds, Certificate(**fields), error)
-        except (KeyError, TypeError, AttributeError) as problem:
-            raise ValueError(f"not a journal line: {problem}") from problem
+        except UserError:
+            raise
+        except (KeyError, TypeError, AttributeError, ValueError, OverflowError) as problem:
+            raise UserError(f"not a journal line: {problem}") from problem
 
     def tsv_row(self, columns: tuple[str, ...]) -> str:
         """The row of the field's table, without its end; the radius is rounded down."""
@@ -93,11 +96,11 @@ class ImageRecord:
 
 
 def _check_numbers(fields: dict[str, Any]) -> None:
-    """Raises ValueError for fields of a journal's line that no run can have written."""
+    """Raises UserError for fields of a journal's line that no run can have written."""
     for name, least in LOWEST_COUNTS.items():
         value = fields[name]
         if type(value) is not int or not least <= value < LARGEST_COUNT:
-            raise ValueError(f"{name} is {value!r}, not a whole number from {least} on")
+            raise UserError(f"{name} is {value!r}, not a whole number from {least} on")
     ranges = [
         *((name, fields[name], 0.0, math.inf) for name in ("seconds", "sigma", "max_radius")),
         *((name, fields[name], 0.0, 1.0) for name in ("alpha", "p_lower")),
@@ -107,28 +110,28 @@ def _check_numbers(fields: dict[str, Any]) -> None:
     for name, value, lowest, highest in ranges:
         known = type(value) in (int, float) and math.isfinite(value)
         if not known or not lowest <= value <= highest:
-            raise ValueError(f"{name} is {value!r}, not a number in {lowest:g} .. {highest:g}")
+            raise UserError(f"{name} is {value!r}, not a number in {lowest:g} .. {highest:g}")
     status, prediction, radius = fields["status"], fields["prediction"], fields["radius"]
     if status not in get_args(Status):
-        raise ValueError(f"status is {status!r}, not of {', '.join(get_args(Status))}")
+        raise UserError(f"status is {status!r}, not of {', '.join(get_args(Status))}")
     if (prediction == ABSTAIN) != (status not in ("certified", "answered")):
-        raise ValueError(f"prediction is {prediction}, but status {status}")
+        raise UserError(f"prediction is {prediction}, but status {status}")
     if radius and status != "certified":
-        raise ValueError(f"radius is {radius}, but status {status}")
+        raise UserError(f"radius is {radius}, but status {status}")
 
 
 def parse_journal(lines: Iterable[str], source: object) -> list[ImageRecord]:
     """The records of a journal's lines.
 
     Raises:
-        ValueError: a broken line; the message names `source` and the line's number.
+        UserError: a broken line; the message names `source` and the line's number.
     """
     records = []
     for number, line in enumerate(lines, start=1):
         try:
             records.append(ImageRecord.from_json(line))
-        except ValueError as error:
-            raise ValueError(f"{source}, line {number}: {error}") from error
+        except UserError as error:
+            raise UserError(f"{source}, line {number}: {error}") from error
     return records
 
 
@@ -215,7 +218,7 @@ class Results:
         """The arrays of one run's records.
 
         Raises:
-            ValueError: records of different plans.
+            UserError: records of different plans.
         """
         rows = sorted(records, key=lambda record: record.index)
         certificates = [record.certificate for record in rows]
@@ -223,7 +226,7 @@ class Results:
             (c.max_radius, c.plan, c.grid, c.tolerance, c.sigma, c.alpha) for c in certificates
         }
         if len(plans) > 1:
-            raise ValueError("records of different plans, which are not one run")
+            raise UserError("records of different plans, which are not one run")
         nothing = (None, None, (), None, None, None)
         max_radius, plan, grid, tolerance, sigma, alpha = plans.pop() if plans else nothing
         return cls(

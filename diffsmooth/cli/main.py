@@ -50,6 +50,8 @@ def run(command: str, words: list[str], prog: str) -> None:
         prog: how it was called, for its messages.
     """
     again = "goes on from here" if command in GOES_ON else "begins anew"
+    # Ranks that lose rank zero would print the frames of torch's library, in thirty lines each.
+    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
     listening = command != "train"  # there Lightning does, and stops between two steps
     with stoppable(prog, f"the same command {again}", listening):
         from diffsmooth.cli.errors import fail  # only now: imports are slow, and torch's more so

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from diffsmooth.cli.device import pick_device
 from diffsmooth.cli.errors import OneLineParser, option_values, user_errors
+from diffsmooth.cli.option_checks import check_most
 from diffsmooth.cli.published_loop import PublishedLoop
 from diffsmooth.cli.workloads import SIGMA, WORKLOADS, Setting, Workload
 from diffsmooth.lit.data import load_images
@@ -68,6 +69,8 @@ def main(args: list[str] | None = None, prog: str = "diffsmooth bench") -> None:
         for name in ("batch", "repetitions", "images", "n"):
             if getattr(namespace, name) < 1:
                 raise UserError(f"{name} must be at least 1, got {getattr(namespace, name)}")
+        check_most("batch", namespace.batch)
+        check_most("n", namespace.n)
         device = pick_device(namespace.accelerator)
         if namespace.settings is None:
             namespace.settings = [s for s in SETTINGS if s != "compiled" or device.type == "cuda"]

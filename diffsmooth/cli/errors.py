@@ -9,7 +9,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NoReturn
 
-from jsonargparse import ArgumentParser
+import yaml
+from jsonargparse import ArgumentParser, get_loader, set_loader
 
 from diffsmooth.lit.stopping import wait_to_speak
 from diffsmooth.stats.errors import UserError
@@ -89,6 +90,21 @@ NO_UNION_MEMBER = re.compile(
 )
 
 
+def load_tree(text: str) -> Any:
+    """What a YAML text holds.
+
+    Raises:
+        YAMLError: it is none; or it repeats parts by aliases, which can make it endless.
+    """
+    if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text, yaml.SafeLoader)):
+        raise yaml.YAMLError("an alias (*) in YAML, which a config has no use for")
+    return yaml_load(text)
+
+
+yaml_load = get_loader("yaml")  # jsonargparse's
+set_loader("yaml", load_tree, (yaml.YAMLError,))
+
+
 class OneLineErrors(ArgumentParser):
     """Mixed into a parser, makes its errors one line."""
 
@@ -107,7 +123,12 @@ class OneLineParser(OneLineErrors):
     def parse_args(self, *args: Any, **kwargs: Any) -> Any:
         words = args[0] if args else kwargs.pop("args", None)
         words = sys.argv[1:] if words is None else words
-        return super().parse_args([underscored(word) for word in words], *args[1:], **kwargs)
+        try:
+            return super().parse_args([underscored(word) for word in words], *args[1:], **kwargs)
+        except (ValueError, OSError) as error:  # of a config's name, its bytes, or a number
+            self.error(str(error))
+        except RecursionError:
+            self.error("a value that is nested too deeply")
 
 
 def underscored(word: str) -> str:

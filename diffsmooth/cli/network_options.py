@@ -7,6 +7,7 @@ from typing import Any, Self, get_args
 
 from jsonargparse import ActionYesNo, ArgumentParser
 
+from diffsmooth.cli.option_checks import check_alpha, check_most, check_noise, check_seed
 from diffsmooth.models.noise import SourceName
 from diffsmooth.models.purifiers import Convention
 from diffsmooth.stats.errors import UserError
@@ -95,9 +96,12 @@ class VotingOptions(PurifierOptions):
     def __post_init__(self) -> None:
         if not 0 < self.sigma < inf:
             raise UserError(f"sigma must be > 0 and finite, got {self.sigma}")
+        check_noise("sigma", self.sigma)
         self.check_lowest({"batch": 1, "n": 1})
-        if not 0 < self.alpha < 1:
-            raise UserError(f"alpha must be in (0, 1), got {self.alpha}")
+        check_most("batch", self.batch)
+        check_most("n", self.n)
+        check_alpha("alpha", self.alpha)
+        check_seed("local_seed", self.local_seed)
         self.check_word("noise", get_args(SourceName))
         super().__post_init__()
 

@@ -5,6 +5,7 @@ from typing import Any
 from jsonargparse import ActionYesNo, ArgumentParser
 
 from diffsmooth.cli.errors import option_values
+from diffsmooth.cli.option_checks import check_alpha, check_most
 from diffsmooth.stats import FixedSampleSize, GroupSequential, Plan
 from diffsmooth.stats.errors import UserError
 
@@ -38,6 +39,9 @@ def build_plan(namespace: Any) -> Plan:
     Raises:
         UserError: out of range, an unknown plan, or options that the plan would not use.
     """
+    for name in ("n0", "n"):
+        check_most(name, getattr(namespace, name))
+    check_alpha("alpha", namespace.alpha)
     own = ("radii", "tolerance", "label_aware", "first_look")
     values = {name: getattr(namespace, name) for name in own}
     given = {name: v for name, v in values.items() if v is not None and v is not False}

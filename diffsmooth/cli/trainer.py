@@ -14,6 +14,7 @@ from diffsmooth.lit.launching import RankStrategy
 from diffsmooth.lit.stopping import end_with_parent
 from diffsmooth.stats.errors import UserError
 
+PROCESSES_A_CORE = 4  # more would only be in each other's way
 ONE_RUN = timedelta(days=30)  # ranks may end hours apart
 
 
@@ -26,6 +27,11 @@ def build_trainer(options: SmoothingOptions) -> pl.Trainer:
     _hush()
     launched = find_launcher(os.environ, options.devices, options.num_nodes)
     end_with_parent(launched is not Launched.BY_US)
+    most = PROCESSES_A_CORE * threads_a_process(1)
+    if options.accelerator == "cpu" and options.devices > most:
+        raise UserError(
+            f"devices must be at most {most} on the cores of this host, got {options.devices}"
+        )
     distributed = options.devices * options.num_nodes > 1
     try:
         with option_values():

@@ -12,7 +12,7 @@ from tqdm import tqdm
 from diffsmooth.cli.device import pick_device
 from diffsmooth.cli.errors import OneLineParser, option_values, user_errors
 from diffsmooth.cli.networks import choose_classifier, load_purifier, show_input_layers
-from diffsmooth.cli.output_checks import check_ending, check_folder
+from diffsmooth.cli.output_checks import check_ending, check_file
 from diffsmooth.cli.sanity import check_sanity, evenly_spaced
 from diffsmooth.cli.tune_options import TuneOptions, add_tune_options
 from diffsmooth.lit.data import ImageSet, load_images
@@ -76,8 +76,8 @@ def main(args: list[str] | None = None, prog: str = "diffsmooth tune") -> None:
 def check_outfile(outfile: Path, overwrite: bool) -> None:
     """Raises UserError for a file that cannot be written, or is there already."""
     check_ending(outfile, (".yaml", ".yml"))
-    check_folder("outfile", outfile.parent)
     for path in (outfile, outfile.with_suffix(".sweep.csv"), outfile.with_suffix(".sweep.png")):
+        check_file("outfile", path)
         if path.exists() and not overwrite:
             raise UserError(f"{path} exists: give another name, or --overwrite to replace it")
 

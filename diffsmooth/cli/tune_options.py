@@ -8,6 +8,7 @@ from jsonargparse import ActionYesNo, ArgumentParser
 
 from diffsmooth.cli.errors import option_values
 from diffsmooth.cli.network_options import VotingOptions, add_voting_options
+from diffsmooth.cli.option_checks import check_most, check_noise
 from diffsmooth.models.sweep import Setting
 from diffsmooth.stats import FixedSampleSize, largest_radius
 from diffsmooth.stats.bounds import votes_to_reach
@@ -39,9 +40,12 @@ class TuneOptions(VotingOptions):
         self.check_lowest({"n0": 1, "images": 1, "validation_images": 1, "validation_seed": 0})
         if min(self.m) < 1:
             raise UserError(f"m must be at least 1, got {min(self.m)}")
+        check_most("m", max(self.m))
+        check_most("n0", self.n0)
         for level in self.sigma_local or ():
             if not 0 <= level < math.inf:
                 raise UserError(f"sigma_local must be >= 0 and finite, got {level}")
+            check_noise("sigma_local", level)
         if not 0 <= self.target < math.inf:
             raise UserError(f"radius must be >= 0 and finite, got {self.radius}")
         if self.images > self.validation_images:

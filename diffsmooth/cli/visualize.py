@@ -10,7 +10,8 @@ from diffsmooth.cli.device import pick_device
 from diffsmooth.cli.errors import OneLineParser, option_values, user_errors
 from diffsmooth.cli.network_options import DATASETS, PurifierOptions, add_purifier_options
 from diffsmooth.cli.networks import load_purifier
-from diffsmooth.cli.output_checks import check_ending, check_folder
+from diffsmooth.cli.option_checks import check_noise
+from diffsmooth.cli.output_checks import check_ending, check_file
 from diffsmooth.lit.data import ImageSet, load_images
 from diffsmooth.models import IdentityPurifier
 from diffsmooth.models.noise import NoiseKey, draw_noise
@@ -47,8 +48,9 @@ def main(args: list[str] | None = None, prog: str = "diffsmooth visualize") -> N
         for sigma in sigmas:
             if not 0 < sigma < math.inf:
                 raise UserError(f"sigma must be > 0 and finite, got {sigma}")
+            check_noise("sigma", sigma)
         check_ending(outfile, ENDINGS)
-        check_folder("outfile", outfile.parent)
+        check_file("outfile", outfile)
         device = pick_device(namespace.accelerator)
         with option_values():
             precision = resolve_precision(namespace.precision, device.type)

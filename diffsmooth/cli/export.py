@@ -4,6 +4,7 @@ import sys
 from pathlib import Path
 
 from diffsmooth.cli.errors import OneLineParser, user_errors
+from diffsmooth.cli.output_checks import check_file
 from diffsmooth.models.formats import read_checkpoint
 from diffsmooth.models.weights import Checkpoint, write_checkpoint, write_plain
 from diffsmooth.stats.errors import UserError
@@ -21,8 +22,9 @@ def main(args: list[str] | None = None, prog: str = "diffsmooth export") -> None
     parser.add_argument("--plain", action="store_true", help=PLAIN)
     namespace = parser.parse_args(args)
     with user_errors(prog):
-        checkpoint = read_checkpoint(namespace.checkpoint)
         outfile = Path(namespace.outfile)
+        check_file("outfile", outfile)
+        checkpoint = read_checkpoint(namespace.checkpoint)
         if outfile.exists() and outfile.samefile(checkpoint.path):
             raise UserError(f"{outfile}: is the checkpoint itself; give the weights another name")
         write = write_plain if namespace.plain else write_checkpoint

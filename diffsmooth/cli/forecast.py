@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 
 from diffsmooth.cli.errors import OneLineParser, option_values, user_errors
+from diffsmooth.cli.option_checks import check_most
 from diffsmooth.cli.plan_options import add_plan_options, build_plan
 from diffsmooth.lit.journal import read_journal
 from diffsmooth.stats import FixedSampleSize
@@ -31,6 +32,7 @@ def main(args: list[str] | None = None, prog: str = "diffsmooth forecast") -> No
         for name, values in (("images", [namespace.images]), ("devices", namespace.devices)):
             if min(values) < 1:
                 raise UserError(f"{name} must be at least 1, got {min(values)}")
+            check_most(name, max(values))
         if not namespace.rate > 0:
             raise UserError(f"rate must be > 0, got {namespace.rate}")
         path = Path(namespace.pilot)

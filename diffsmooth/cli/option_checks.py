@@ -15,6 +15,8 @@ MOST = {
     "threads": 1024,
     "num_nodes": 10**5,
     "in_flight": 10**5,
+    "images": 10**7,
+    "devices": 10**6,
 }
 LOWEST_SEED, LARGEST_SEED = -(2**63), 2**64 - 1  # torch's
 

@@ -37,8 +37,10 @@ def check_folder(option: str, folder: Path) -> None:
 
 def check_file(option: str, path: Path) -> None:
     """Raises UserError unless a file can be written at `path`, in a folder that may be missing."""
-    if path.is_dir():
+    if path.is_dir() or not path.name:
         raise UserError(f"{option} {path}: is a folder, a file is to be written")
+    if path.exists() and not path.is_file():  # a device would be replaced by a file
+        raise UserError(f"{option} {path}: is no regular file, and would be replaced by one")
     check_folder(option, path.absolute().parent)
     if "\0" in path.name or len(os.fsencode(path.name)) > LONGEST_NAME:
         raise UserError(

@@ -172,7 +172,7 @@ def test_export_never_overwrites_its_input(
     for out, message in (
         (unet_file, "is the checkpoint itself"),
         (link, "is the checkpoint itself"),
-        (folder, "s a directory"),
+        (folder, "is a folder"),
     ):
         with pytest.raises(SystemExit) as stopped:
             export.main([str(unet_file), str(out)])

@@ -40,6 +40,7 @@ SETTINGS = {
     )
 }
 SECTIONS = ("speed", "memory", "processes", "sequential")
+MOST_SECONDS = 1e5
 MATRIX_SIDE = 2048
 KEY = NoiseKey(0, "certify", "bench", "test", 0)
 AGREEMENT_IMAGES, AGREEMENT_VOTES = 40, 50
@@ -69,8 +70,11 @@ def main(args: list[str] | None = None, prog: str = "diffsmooth bench") -> None:
         for name in ("batch", "repetitions", "images", "n"):
             if getattr(namespace, name) < 1:
                 raise UserError(f"{name} must be at least 1, got {getattr(namespace, name)}")
-        check_most("batch", namespace.batch)
-        check_most("n", namespace.n)
+            check_most(name, getattr(namespace, name))
+        if not 0 < namespace.seconds <= MOST_SECONDS:
+            raise UserError(
+                f"seconds must be > 0 and at most {MOST_SECONDS:g}, got {namespace.seconds}"
+            )
         device = pick_device(namespace.accelerator)
         if namespace.settings is None:
             namespace.settings = [s for s in SETTINGS if s != "compiled" or device.type == "cuda"]

@@ -16,6 +16,7 @@ from diffsmooth.lit.stopping import wait_to_speak
 from diffsmooth.stats.errors import UserError
 
 USER_ERROR = 2
+MOST_LEVELS = 50  # of a config
 PACKAGE = Path(__file__).parents[1]
 
 
@@ -68,6 +69,17 @@ def user_errors(command: str, *kinds: type[Exception]) -> Iterator[None]:
 
 
 @contextmanager
+def file_named(path: Path) -> Iterator[None]:
+    """Gives an OSError that names no file, as a full disk's, the name of what is written there."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is None:
+            error.filename = str(path)
+        raise
+
+
+@contextmanager
 def option_values(option: str = "") -> Iterator[None]:
     """Around constructors that are given option values: out of range is the user's mistake.
 
@@ -94,10 +106,17 @@ def load_tree(text: str) -> Any:
     """What a YAML text holds.
 
     Raises:
-        YAMLError: it is none; or it repeats parts by aliases, which can make it endless.
+        YAMLError: it is none; it repeats parts by aliases, which can make it endless; or it is
+            nested so deeply that reading it would take hours.
     """
-    if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text, yaml.SafeLoader)):
-        raise yaml.YAMLError("an alias (*) in YAML, which a config has no use for")
+    depth = 0
+    for event in yaml.parse(text, yaml.SafeLoader):
+        if isinstance(event, yaml.AliasEvent):
+            raise yaml.YAMLError("an alias (*) in YAML, which a config has no use for")
+        depth += isinstance(event, yaml.CollectionStartEvent)
+        depth -= isinstance(event, yaml.CollectionEndEvent)
+        if depth > MOST_LEVELS:
+            raise yaml.YAMLError(f"more than {MOST_LEVELS} levels in YAML")
     return yaml_load(text)
 
 

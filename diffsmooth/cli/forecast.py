@@ -12,6 +12,8 @@ from diffsmooth.stats import FixedSampleSize
 from diffsmooth.stats.errors import UserError
 from diffsmooth.stats.forecast import forecast_votes, queue_load, striped_load
 
+LEAST_RATE, MOST_RATE = 1e-6, 1e15  # votes a second
+
 
 def main(args: list[str] | None = None, prog: str = "diffsmooth forecast") -> None:
     """Runs the command on `args`, by default the process's."""
@@ -35,6 +37,10 @@ def main(args: list[str] | None = None, prog: str = "diffsmooth forecast") -> No
             check_most(name, max(values))
         if not namespace.rate > 0:
             raise UserError(f"rate must be > 0, got {namespace.rate}")
+        if not LEAST_RATE <= namespace.rate <= MOST_RATE:
+            raise UserError(
+                f"rate must be in {LEAST_RATE:g} .. {MOST_RATE:g}, got {namespace.rate}"
+            )
         path = Path(namespace.pilot)
         if not path.is_file():
             raise UserError(f"{path}: no such file")

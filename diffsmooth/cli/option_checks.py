@@ -16,6 +16,7 @@ MOST = {
     "num_nodes": 10**5,
     "in_flight": 10**5,
     "images": 10**7,
+    "repetitions": 1000,
     "devices": 10**6,
 }
 LOWEST_SEED, LARGEST_SEED = -(2**63), 2**64 - 1  # torch's

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from diffsmooth.cli.errors import user_errors
+from diffsmooth.cli.errors import file_named, user_errors
 from diffsmooth.lit.outputs import OutputFiles
 from diffsmooth.report.figures import accuracy_figure, save_figure
 from diffsmooth.report.gallery import GalleryImage, write_gallery
@@ -27,7 +27,9 @@ def publish(files: OutputFiles, gallery: list[GalleryImage], logdir: Path, comma
         text = summary_text(run.results)
         print(text)
         save_figure(accuracy_figure({run.name: run.results}), files.figure)
-        write_run(logdir / "certify" / relative_name(files.stem), run, text)
+        events = logdir / "certify" / relative_name(files.stem)
+        with file_named(events):
+            write_run(events, run, text)
     print(
         f"table {files.table}, figure {files.figure}, journal {files.journal}\n"
         f"curves and images: tensorboard --logdir {logdir}\n"

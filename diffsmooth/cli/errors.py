@@ -4,7 +4,7 @@ import os
 import re
 import sys
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NoReturn
@@ -139,11 +139,23 @@ class OneLineErrors(ArgumentParser):
 class OneLineParser(OneLineErrors):
     """A parser in whose options dashes and underscores mean the same."""
 
+    _configs: Sequence[str] = ()
+
+    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
+        if re.match("(Problems parsing|Unexpected) config", message):
+            message = f"{', '.join(self._configs)}: {message}"
+        super().error(message, ex)
+
     def parse_args(self, *args: Any, **kwargs: Any) -> Any:
         words = args[0] if args else kwargs.pop("args", None)
-        words = sys.argv[1:] if words is None else words
+        words = [underscored(word) for word in (sys.argv[1:] if words is None else words)]
+        self._configs = [
+            after if word == "--config" else word.partition("=")[2]
+            for word, after in zip(words, [*words[1:], ""], strict=True)
+            if word.partition("=")[0] == "--config"
+        ]
         try:
-            return super().parse_args([underscored(word) for word in words], *args[1:], **kwargs)
+            return super().parse_args(words, *args[1:], **kwargs)
         except (ValueError, OSError) as error:  # of a config's name, its bytes, or a number
             self.error(str(error))
         except RecursionError:

@@ -9,10 +9,9 @@ import numpy as np
 import pytest
 
 from diffsmooth.cli.main import run
-from diffsmooth.stats import Certificate, ImageRecord
-from diffsmooth.stats.certificate import Look
 from diffsmooth.stats.errors import UserError
 
+STUDY = Path(__file__).parents[2] / "docs/studies/fashion_mnist/diffsmooth.jsonl"
 HUGE = "1" + 30 * "0"
 LARGE = "1" + 18 * "0"
 LONG = 250 * "x"
@@ -29,13 +28,8 @@ def commands(
     for split in ("train", "test"):
         images = generator.integers(0, 256, (20, 32, 32), np.uint8)
         np.savez(inputs / f"{split}.npz", images=images, labels=np.arange(20) % 10)
-    certificate = Certificate(
-        status="certified", prediction=1, radius=0.1, p_lower=0.6, selected=1, n0=1, n=100,
-        votes=101, looks=(Look(100, 80),), sigma=0.5, alpha=0.001, plan="fixed", max_n=100,
-        max_radius=0.7, estimation_counts=((1, 80), (0, 20)), selection_counts=((1, 1),),
-    )  # fmt: skip
     pilot = inputs / "pilot.jsonl"
-    pilot.write_text(ImageRecord(0, 1, 0.1, certificate).to_json() + "\n")
+    pilot.write_text("".join(STUDY.read_text().splitlines(keepends=True)[:5]))
     (inputs / "loop.yaml").write_text("a: &a\n  b: *a\n")
     (inputs / "bomb.yaml").write_text(
         "a: &a [x, x, x, x, x, x, x, x, x]\n"

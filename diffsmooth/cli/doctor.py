@@ -11,6 +11,7 @@ from jsonargparse import ActionYesNo
 from diffsmooth.cli.device import pick_device
 from diffsmooth.cli.errors import USER_ERROR, OneLineParser, option_values, show_error, user_errors
 from diffsmooth.cli.examine import ExamineOptions, examine
+from diffsmooth.cli.option_checks import check_most, check_noise
 from diffsmooth.cli.self_test import Setting, run_self_test
 from diffsmooth.models.formats import read_checkpoint
 from diffsmooth.models.precision import resolve_precision
@@ -44,9 +45,13 @@ def main(args: list[str] | None = None, prog: str = "diffsmooth doctor") -> None
         device = pick_device(namespace.accelerator)
         with option_values():
             precision = resolve_precision(namespace.precision, device.type)
-        options = ExamineOptions(
-            **{f.name: getattr(namespace, f.name) for f in fields(ExamineOptions)}
-        )
+        with option_values():
+            options = ExamineOptions(
+                **{f.name: getattr(namespace, f.name) for f in fields(ExamineOptions)}
+            )
+        check_noise("sigma", options.sigma)
+        for name in ("m", "n"):
+            check_most(name, getattr(options, name))
         if not namespace.checkpoints and not namespace.self_test:
             raise UserError("give it checkpoints to look at, or --self_test")
         if namespace.compile and not namespace.self_test:

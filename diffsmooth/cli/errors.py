@@ -6,6 +6,7 @@ import sys
 import traceback
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -151,7 +152,7 @@ class OneLineParser(OneLineErrors):
         words = [underscored(word) for word in (sys.argv[1:] if words is None else words)]
         self._configs = [
             after if word == "--config" else word.partition("=")[2]
-            for word, after in zip(words, [*words[1:], ""], strict=True)
+            for word, after in pairwise([*words, ""])
             if word.partition("=")[0] == "--config"
         ]
         try:

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from diffsmooth.cli.main import run
+from diffsmooth.cli.main import COMMANDS, run
 from diffsmooth.stats.errors import UserError
 
 STUDY = Path(__file__).parents[2] / "docs/studies/fashion_mnist/diffsmooth.jsonl"
@@ -122,6 +122,9 @@ NUMBERS = [
     ("forecast", "devices", ["0", "-1", HUGE]),
     ("forecast", "seed", ["-1"]),
     ("forecast", "alpha", ["0", "1", "1e-320"]),
+    ("doctor", "sigma", ["1e300", "nan", "-1", "0", "1e-300"]),
+    ("doctor", "m", ["0", "1000000000"]),
+    ("doctor", "N", ["0", HUGE]),
     ("bench", "N", ["0", HUGE]),
     ("bench", "batch", ["0", HUGE]),
     ("bench", "seconds", ["nan", "-1", "1e300"]),
@@ -231,6 +234,13 @@ def test_a_file_name_that_will_not_do_is_named_before_any_work(
     words = commands[command]
     words[place] = name
     assert message in fail(command, words)
+
+
+@pytest.mark.parametrize("command", sorted(set(COMMANDS) - {"train", "bench"}))
+def test_no_words_at_all_are_a_mistake(
+    command: str, commands: dict[str, list[str]], fail: Callable[[str, list[str]], str]
+) -> None:
+    fail(command, [])
 
 
 BUGS = [

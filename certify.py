@@ -1,8 +1,8 @@
 """Certifies images: a thin door to diffsmooth/cli/certify.py."""
 
-from diffsmooth.cli.certify import main
-from diffsmooth.shown_text import escape_output
+import sys
+
+from diffsmooth.cli.main import run
 
 if __name__ == "__main__":
-    escape_output()
-    main()
+    run("certify", sys.argv[1:], "certify.py")

@@ -1,8 +1,8 @@
 """Trains base classifiers and diffusion models: a thin door to diffsmooth/cli/train.py."""
 
-from diffsmooth.cli.train import main
-from diffsmooth.shown_text import escape_output
+import sys
+
+from diffsmooth.cli.main import run
 
 if __name__ == "__main__":
-    escape_output()
-    main()
+    run("train", sys.argv[1:], "train.py")

@@ -17,7 +17,8 @@ import torch
 from torch import Tensor
 
 from diffsmooth.cli.device import pick_device
-from diffsmooth.cli.errors import OneLineParser, user_errors
+from diffsmooth.cli.errors import OneLineParser, option_values, user_errors
+from diffsmooth.cli.option_checks import check_most
 from diffsmooth.cli.published_loop import PublishedLoop
 from diffsmooth.cli.workloads import SIGMA, WORKLOADS, Setting, Workload
 from diffsmooth.lit.data import load_images
@@ -27,6 +28,7 @@ from diffsmooth.models.inference import can_compile
 from diffsmooth.models.noise import NoiseKey, NumpyNoise, Votes, noise_source
 from diffsmooth.models.presets import get_preset
 from diffsmooth.stats import GroupSequential, MajorityVote, Plan
+from diffsmooth.stats.errors import UserError
 from diffsmooth.stats.printed import rounded_down
 
 SETTINGS = {
@@ -39,6 +41,7 @@ SETTINGS = {
     )
 }
 SECTIONS = ("speed", "memory", "processes", "sequential")
+MOST_SECONDS = 1e5
 MATRIX_SIDE = 2048
 KEY = NoiseKey(0, "certify", "bench", "test", 0)
 AGREEMENT_IMAGES, AGREEMENT_VOTES = 40, 50
@@ -67,7 +70,12 @@ def main(args: list[str] | None = None, prog: str = "diffsmooth bench") -> None:
     with user_errors(prog):
         for name in ("batch", "repetitions", "images", "n"):
             if getattr(namespace, name) < 1:
-                raise ValueError(f"{name} must be at least 1, got {getattr(namespace, name)}")
+                raise UserError(f"{name} must be at least 1, got {getattr(namespace, name)}")
+            check_most(name, getattr(namespace, name))
+        if not 0 < namespace.seconds <= MOST_SECONDS:
+            raise UserError(
+                f"seconds must be > 0 and at most {MOST_SECONDS:g}, got {namespace.seconds}"
+            )
         device = pick_device(namespace.accelerator)
         if namespace.settings is None:
             namespace.settings = [s for s in SETTINGS if s != "compiled" or device.type == "cuda"]
@@ -76,8 +84,9 @@ def main(args: list[str] | None = None, prog: str = "diffsmooth bench") -> None:
         ):  # fmt: skip
             for word in getattr(namespace, name):
                 if word not in known:
-                    raise ValueError(f"{name} must be of {', '.join(known)}, got {word!r}")
-        noise_source(namespace.noise, device)
+                    raise UserError(f"{name} must be of {', '.join(known)}, got {word!r}")
+        with option_values():
+            noise_source(namespace.noise, device)
         print(f"{_machine(device)}, torch {torch.__version__}, {torch.get_num_threads()} threads")
         _print_matrix_peaks(device)
         if "speed" in namespace.sections:
@@ -192,7 +201,7 @@ class _LoopProcess:
             self._pipe.send(votes)
             return float(self._pipe.recv())
         except (EOFError, BrokenPipeError):
-            raise ValueError("the process of the published loop failed") from None
+            raise UserError("the process of the published loop failed") from None
 
     def end(self) -> None:
         self._pipe.close()
@@ -270,7 +279,7 @@ def _in_processes(name: str, setting: str, batch: int, votes: int, processes: in
             if any(child.exitcode for child in children):
                 for child in children:
                     child.kill()
-                raise ValueError("a process that was to be measured failed") from None
+                raise UserError("a process that was to be measured failed") from None
     for child in children:
         child.join()
     return found

@@ -9,13 +9,15 @@ import torch
 from jsonargparse import ActionYesNo
 
 from diffsmooth.cli.device import pick_device
-from diffsmooth.cli.errors import USER_ERROR, OneLineParser, show_error, user_errors
+from diffsmooth.cli.errors import USER_ERROR, OneLineParser, option_values, show_error, user_errors
 from diffsmooth.cli.examine import ExamineOptions, examine
 from diffsmooth.cli.network_options import add_image_options
+from diffsmooth.cli.option_checks import check_most, check_noise
 from diffsmooth.cli.self_test import Setting, run_self_test
 from diffsmooth.models.formats import read_checkpoint
 from diffsmooth.models.precision import resolve_precision
 from diffsmooth.shown_text import shown
+from diffsmooth.stats.errors import UserError
 
 
 def main(args: list[str] | None = None, prog: str = "diffsmooth doctor") -> None:
@@ -43,14 +45,19 @@ def main(args: list[str] | None = None, prog: str = "diffsmooth doctor") -> None
     namespace = parser.parse_args(args)
     with user_errors(prog):
         device = pick_device(namespace.accelerator)
-        precision = resolve_precision(namespace.precision, device.type)
-        options = ExamineOptions(
-            **{f.name: getattr(namespace, f.name) for f in fields(ExamineOptions)}
-        )
+        with option_values():
+            precision = resolve_precision(namespace.precision, device.type)
+        with option_values():
+            options = ExamineOptions(
+                **{f.name: getattr(namespace, f.name) for f in fields(ExamineOptions)}
+            )
+        check_noise("sigma", options.sigma)
+        for name in ("m", "n"):
+            check_most(name, getattr(options, name))
         if not namespace.checkpoints and not namespace.self_test:
-            raise ValueError("give it checkpoints to look at, or --self_test")
+            raise UserError("give it checkpoints to look at, or --self_test")
         if namespace.compile and not namespace.self_test:
-            raise ValueError("--compile is of --self_test")
+            raise UserError("--compile is of --self_test")
         setting = Setting(device, precision, namespace.compile)
         if namespace.self_test and not self_test(setting):
             raise SystemExit(1)
@@ -60,7 +67,7 @@ def main(args: list[str] | None = None, prog: str = "diffsmooth doctor") -> None
             checkpoint = read_checkpoint(path, options.unsafe_load)
             for line in examine(checkpoint, options, device, precision):
                 print(shown(line), flush=True)
-        except ValueError as error:  # one bad file does not keep us from the others
+        except UserError as error:  # one bad file does not keep us from the others
             well = False
             message = str(error)
             show_error(prog, message if message.startswith(path) else f"{path}: {message}")
@@ -81,7 +88,7 @@ def self_test(setting: Setting) -> bool:
         for agreement in run_self_test(setting):
             print(agreement, flush=True)
             differing += not agreement.agrees
-    except ValueError:
+    except UserError:
         raise
     except Exception as error:  # of torch, its compiler or the driver: that, too, is an outcome
         reason = str(error).strip().splitlines()[0] if str(error).strip() else ""

@@ -1,18 +1,24 @@
-"""User mistakes: one clear line, exit code 2, no traceback."""
+"""User mistakes: one clear line, exit code 2, no traceback. A bug keeps its traceback."""
 
+import os
 import re
 import sys
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, NoReturn
 
-from jsonargparse import ArgumentParser
+import yaml
+from jsonargparse import ArgumentParser, get_loader, set_loader
 
+from diffsmooth.lit.stopping import wait_to_speak
 from diffsmooth.shown_text import shown
+from diffsmooth.stats.errors import UserError
 
 USER_ERROR = 2
+MOST_LEVELS = 50  # of a config
 PACKAGE = Path(__file__).parents[1]
 
 
@@ -21,10 +27,11 @@ def show_error(command: str, message: str) -> None:
     print(f"{command}: error: {shown(' '.join(message.split()))}", file=sys.stderr)
 
 
-def fail(command: str, message: str) -> NoReturn:
-    """Prints one line and exits with code 2."""
+def fail(command: str, message: str, code: int = USER_ERROR) -> NoReturn:
+    """Prints one line and exits with code 2; of many ranks that fail alike, one prints it."""
+    wait_to_speak()
     show_error(command, message)
-    raise SystemExit(USER_ERROR)
+    raise SystemExit(code)
 
 
 def root_message(error: BaseException) -> str:
@@ -38,20 +45,60 @@ def root_message(error: BaseException) -> str:
         error = error.__cause__
 
 
+def file_problem(error: OSError) -> str:
+    """What is wrong with the file that an OSError names; "" if it names none."""
+    if not isinstance(error.filename, str | bytes | os.PathLike):
+        return ""  # of a socket, a process, a number of an open file
+    return f"{os.fsdecode(error.filename)}: {error.strerror or error}"
+
+
 @contextmanager
 def user_errors(command: str, *kinds: type[Exception]) -> Iterator[None]:
-    """Turns exceptions of these kinds (ValueError by default) into one line and exit code 2."""
+    """Turns a UserError, or trouble with a file, into one line and exit code 2.
+
+    Args:
+        command: as it is said before the line.
+        kinds: exceptions of others that tell of the user's mistakes, too.
+    """
     try:
         yield
     except Exception as error:
+        if isinstance(error, (UserError, *kinds)):
+            fail(command, str(error))
         if isinstance(error, RuntimeError | MemoryError):
             from diffsmooth.models.memory import in_short, is_out_of_memory  # torch takes seconds
 
             if is_out_of_memory(error):
                 fail(command, f"out of memory: a smaller --batch may help ({in_short(error)})")
-        if not isinstance(error, kinds or (ValueError,)):
-            raise
-        fail(command, str(error))
+        if isinstance(error, OSError) and file_problem(error):
+            fail(command, file_problem(error))
+        raise
+
+
+@contextmanager
+def file_named(path: Path) -> Iterator[None]:
+    """Gives an OSError that names no file, as a full disk's, the name of what is written there."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is None:
+            error.filename = str(path)
+        raise
+
+
+@contextmanager
+def option_values(option: str = "") -> Iterator[None]:
+    """Around constructors that are given option values: out of range is the user's mistake.
+
+    Around no work: a ValueError that arises in it is a bug.
+
+    Args:
+        option: named before what is wrong, where the constructor does not know it.
+    """
+    try:
+        yield
+    except (ValueError, OverflowError) as error:
+        raise UserError(f"{option}: {error}" if option else str(error)) from error
 
 
 # What jsonargparse says where a value is of none of an option's types, one paragraph a type.
@@ -60,6 +107,28 @@ NO_UNION_MEMBER = re.compile(
     r"Given value: (?P<value>.*)",
     re.DOTALL,
 )
+
+
+def load_tree(text: str) -> Any:
+    """What a YAML text holds.
+
+    Raises:
+        YAMLError: it is none; it repeats parts by aliases, which can make it endless; or it is
+            nested so deeply that reading it would take hours.
+    """
+    depth = 0
+    for event in yaml.parse(text, yaml.SafeLoader):
+        if isinstance(event, yaml.AliasEvent):
+            raise yaml.YAMLError("an alias (*) in YAML, which a config has no use for")
+        depth += isinstance(event, yaml.CollectionStartEvent)
+        depth -= isinstance(event, yaml.CollectionEndEvent)
+        if depth > MOST_LEVELS:
+            raise yaml.YAMLError(f"more than {MOST_LEVELS} levels in YAML")
+    return yaml_load(text)
+
+
+yaml_load = get_loader("yaml")  # jsonargparse's
+set_loader("yaml", load_tree, (yaml.YAMLError,))
 
 
 class OneLineErrors(ArgumentParser):
@@ -77,10 +146,27 @@ class OneLineErrors(ArgumentParser):
 class OneLineParser(OneLineErrors):
     """A parser in whose options dashes and underscores mean the same."""
 
+    _configs: Sequence[str] = ()
+
+    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
+        if re.match("(Problems parsing|Unexpected) config", message):
+            message = f"{', '.join(self._configs)}: {message}"
+        super().error(message, ex)
+
     def parse_args(self, *args: Any, **kwargs: Any) -> Any:
         words = args[0] if args else kwargs.pop("args", None)
-        words = sys.argv[1:] if words is None else words
-        return super().parse_args([underscored(word) for word in words], *args[1:], **kwargs)
+        words = [underscored(word) for word in (sys.argv[1:] if words is None else words)]
+        self._configs = [
+            after if word == "--config" else word.partition("=")[2]
+            for word, after in pairwise([*words, ""])
+            if word.partition("=")[0] == "--config"
+        ]
+        try:
+            return super().parse_args(words, *args[1:], **kwargs)
+        except (ValueError, OSError) as error:  # of a config's name, its bytes, or a number
+            self.error(str(error))
+        except RecursionError:
+            self.error("a value that is nested too deeply")
 
 
 def underscored(word: str) -> str:

@@ -4,9 +4,11 @@ import sys
 from pathlib import Path
 
 from diffsmooth.cli.errors import OneLineParser, user_errors
+from diffsmooth.cli.output_checks import check_file
 from diffsmooth.models.formats import read_checkpoint
 from diffsmooth.models.weights import Checkpoint, write_checkpoint, write_plain
 from diffsmooth.shown_text import shown
+from diffsmooth.stats.errors import UserError
 
 PLAIN = """write the file as the field does, for other code: of a U-Net the bare state dict, with
 OpenAI's keys; of a classifier {epoch, arch, state_dict}, as Cohen's. It does not say what the
@@ -20,11 +22,12 @@ def main(args: list[str] | None = None, prog: str = "diffsmooth export") -> None
     parser.add_argument("outfile", type=str, help="file to write; not the checkpoint itself")
     parser.add_argument("--plain", action="store_true", help=PLAIN)
     namespace = parser.parse_args(args)
-    with user_errors(prog, ValueError, OSError):
-        checkpoint = read_checkpoint(namespace.checkpoint)
+    with user_errors(prog):
         outfile = Path(namespace.outfile)
+        check_file(outfile)
+        checkpoint = read_checkpoint(namespace.checkpoint)
         if outfile.exists() and outfile.samefile(checkpoint.path):
-            raise ValueError(f"{outfile}: is the checkpoint itself; give the weights another name")
+            raise UserError(f"{outfile}: is the checkpoint itself; give the weights another name")
         write = write_plain if namespace.plain else write_checkpoint
         write(outfile, checkpoint.metadata, checkpoint.state_dict, checkpoint.epoch)
         if namespace.plain:

@@ -5,12 +5,16 @@ from pathlib import Path
 
 import numpy as np
 
-from diffsmooth.cli.errors import OneLineParser, user_errors
+from diffsmooth.cli.errors import OneLineParser, option_values, user_errors
+from diffsmooth.cli.option_checks import check_most
 from diffsmooth.cli.plan_options import add_plan_options, build_plan
 from diffsmooth.runs.journal import read_journal
 from diffsmooth.stats import FixedSampleSize
+from diffsmooth.stats.errors import UserError
 from diffsmooth.stats.forecast import forecast_votes, queue_load, striped_load
 from diffsmooth.stats.printed import digits_up, rounded_down, rounded_up
+
+LEAST_RATE, MOST_RATE = 1e-6, 1e15  # votes a second
 
 
 def main(args: list[str] | None = None, prog: str = "diffsmooth forecast") -> None:
@@ -31,15 +35,21 @@ def main(args: list[str] | None = None, prog: str = "diffsmooth forecast") -> No
     with user_errors(prog):
         for name, values in (("images", [namespace.images]), ("devices", namespace.devices)):
             if min(values) < 1:
-                raise ValueError(f"{name} must be at least 1, got {min(values)}")
+                raise UserError(f"{name} must be at least 1, got {min(values)}")
+            check_most(name, max(values))
         if not namespace.rate > 0:
-            raise ValueError(f"rate must be > 0, got {namespace.rate}")
+            raise UserError(f"rate must be > 0, got {namespace.rate}")
+        if not LEAST_RATE <= namespace.rate <= MOST_RATE:
+            raise UserError(
+                f"rate must be in {LEAST_RATE:g} .. {MOST_RATE:g}, got {namespace.rate}"
+            )
         path = Path(namespace.pilot)
         if not path.is_file():
-            raise ValueError(f"{path}: no such file")
+            raise UserError(f"{path}: no such file")
         pilot = [record.certificate for record in read_journal(path).records]
         plan = build_plan(namespace)
-        rng = np.random.default_rng(namespace.seed)
+        with option_values("seed"):
+            rng = np.random.default_rng(namespace.seed)
         votes = forecast_votes(pilot, plan, namespace.images, rng)
     fixed = FixedSampleSize(namespace.n0, namespace.n, namespace.alpha).max_votes
     low, middle, high = np.ceil(np.percentile(votes, [10, 50, 90]))

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from diffsmooth.cli.compiling import choose_compile
+from diffsmooth.cli.errors import option_values
 from diffsmooth.cli.networks import (
     choose_classifier,
     load_purifier,
@@ -33,6 +34,7 @@ from diffsmooth.runs.identity import RunIdentity
 from diffsmooth.runs.manifest import ManifestError, read_manifest
 from diffsmooth.runs.names import OutputFiles
 from diffsmooth.stats import Plan
+from diffsmooth.stats.errors import UserError
 
 
 class Job(NamedTuple):
@@ -47,7 +49,7 @@ def build_job(options: SmoothingOptions, command: Literal["certify", "predict"],
     """Loads everything that a run needs, and writes nothing.
 
     Raises:
-        ValueError: a user's mistake.
+        UserError: a user's mistake.
     """
     files = OutputFiles(options.outfile)
     chosen = _chosen_before(files, options, plan)
@@ -56,7 +58,9 @@ def build_job(options: SmoothingOptions, command: Literal["certify", "predict"],
     precision = options.precision
     if precision == "auto":
         precision = chosen.get("precision", precision)
-    precision = resolve_precision(precision, device.type)
+    with option_values():
+        precision = resolve_precision(precision, device.type)
+        source = noise_source(options.noise, device).name
     fix_numerics(precision)
     checkpoint = read_checkpoint(options.classifier, options.unsafe_load)
     reading = reading_for(checkpoint, options.image_size, options.exif)
@@ -65,17 +69,18 @@ def build_job(options: SmoothingOptions, command: Literal["certify", "predict"],
         options = replace(options, normalize=chosen["input_layer"])
     classifier = choose_classifier(options, options.local_noise_sd, checkpoint, images, device)
     purifier, diffusion = load_purifier(options, options.sigma, images)
-    local = LocalSmoothing(
-        classifier.model,
-        options.m,
-        options.local_noise_sd,
-        images.info.image_shape,
-        options.local_seed,
-    )
     batch = min(options.batch, plan.max_votes)
-    smoothed = SmoothedClassifier(
-        purifier, local, options.sigma, classifier.num_classes, batch, precision, copy=False
-    )
+    with option_values():
+        local = LocalSmoothing(
+            classifier.model,
+            options.m,
+            options.local_noise_sd,
+            images.info.image_shape,
+            options.local_seed,
+        )
+        smoothed = SmoothedClassifier(
+            purifier, local, options.sigma, classifier.num_classes, batch, precision, copy=False
+        )
     identity = RunIdentity(
         command=command,
         dataset=images.info.name,
@@ -104,7 +109,7 @@ def build_job(options: SmoothingOptions, command: Literal["certify", "predict"],
         threads=options.threads or chosen.get("threads") or threads_a_process(options.devices),
         precision=precision,
         compile=False,
-        noise_source=noise_source(options.noise, device).name,
+        noise_source=source,
         hardware=hardware_name(device),
         image_shape=images.info.image_shape,
         class_names=() if options.dataset in KNOWN else images.info.class_names,
@@ -113,7 +118,7 @@ def build_job(options: SmoothingOptions, command: Literal["certify", "predict"],
     )
     selection = identity.selection
     if not selection:
-        raise ValueError(f"no image is left with skip {options.skip} and max {options.max}")
+        raise UserError(f"no image is left with skip {options.skip} and max {options.max}")
     votes = plan.max_votes * len(selection)
     compiled = choose_compile(
         options.compile, chosen.get("compile"), smoothed, device, votes // options.processes

@@ -6,7 +6,7 @@ import sys
 from importlib import import_module
 
 from diffsmooth import __version__
-from diffsmooth.cli.errors import fail
+from diffsmooth.lit.stopping import stoppable
 from diffsmooth.shown_text import escape_output
 
 COMMANDS = {
@@ -24,9 +24,11 @@ COMMANDS = {
 }
 
 
+GOES_ON = ("train", "certify", "predict")  # the others begin anew
+
+
 def main() -> None:
     """Runs the command that the first argument names."""
-    escape_output()
     words = sys.argv[1:]
     if not words or words[0] in ("-h", "--help"):
         lines = [f"  {name:9} {text}" for name, text in COMMANDS.items()]
@@ -36,22 +38,41 @@ def main() -> None:
     if words[0] == "--version":
         print(__version__)
         return
-    if words[0] not in COMMANDS:
-        fail("diffsmooth", f"unknown command {words[0]!r}: known are {', '.join(COMMANDS)}")
-    command = import_module(f"diffsmooth.cli.{words[0]}")  # only what is needed: torch is slow
-    try:
-        # sys.argv stays as it is: Lightning starts the other ranks by it.
-        command.main(words[1:], prog=f"diffsmooth {words[0]}")
-        sys.stdout.flush()
-    except OSError as error:
-        if error.errno not in (errno.EPIPE, errno.ENOSPC):
-            raise
-        # The reader, such as `head`, has seen enough, or the disk that the output goes to is full;
-        # nothing more is to be written at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        if error.errno == errno.ENOSPC:
-            fail(f"diffsmooth {words[0]}", f"cannot write what it prints ({error.strerror})")
-        raise SystemExit(1) from None
+    # sys.argv stays as it is: Lightning starts the other ranks by it.
+    run(words[0], words[1:], f"diffsmooth {words[0]}")
+
+
+def run(command: str, words: list[str], prog: str) -> None:
+    """Runs a command, with the ends that are no mistake of an option's.
+
+    Args:
+        command: its name.
+        words: its arguments.
+        prog: how it was called, for its messages.
+    """
+    escape_output()
+    again = "goes on from here" if command in GOES_ON else "begins anew"
+    # Ranks that lose rank zero would print the frames of torch's library, in thirty lines each.
+    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
+    listening = command != "train"  # there Lightning does, and stops between two steps
+    with stoppable(prog, f"the same command {again}", listening):
+        from diffsmooth.cli.errors import fail  # only now: imports are slow, and torch's more so
+
+        if command not in COMMANDS:
+            fail("diffsmooth", f"unknown command {command!r}: known are {', '.join(COMMANDS)}")
+        module = import_module(f"diffsmooth.cli.{command}")
+        try:
+            module.main(words, prog=prog)
+            sys.stdout.flush()
+        except OSError as error:
+            if error.errno not in (errno.EPIPE, errno.ENOSPC) or error.filename is not None:
+                raise
+            # The reader, such as `head`, has seen enough, or the disk that the output goes to is
+            # full; nothing more is to be written at exit.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            if error.errno == errno.ENOSPC:
+                fail(prog, f"cannot write what it prints ({error.strerror})")
+            raise SystemExit(1) from None
 
 
 if __name__ == "__main__":

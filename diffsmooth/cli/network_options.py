@@ -7,9 +7,11 @@ from typing import Any, Self, get_args
 
 from jsonargparse import ActionYesNo, ArgumentParser
 
+from diffsmooth.cli.option_checks import check_alpha, check_most, check_noise, check_seed
 from diffsmooth.lit.data.picture import ExifChoice
 from diffsmooth.models.noise import SourceName
 from diffsmooth.models.purifiers import Convention
+from diffsmooth.stats.errors import UserError
 
 MULTISTEP_STEPS = 10
 DATASETS = (
@@ -43,23 +45,23 @@ class PurifierOptions:
         # What would not be used is not what its user wanted.
         for name in ("steps", "runs"):
             if getattr(self, name) is not None and self.purifier != "multistep":
-                raise ValueError(f"{name} is of purifier multistep, not of {self.purifier}")
+                raise UserError(f"{name} is of purifier multistep, not of {self.purifier}")
         if self.purifier == "none" and (self.convention or self.pad != "none"):
             name = "convention" if self.convention else "pad"
-            raise ValueError(f"{name} has no meaning with purifier none")
+            raise UserError(f"{name} has no meaning with purifier none")
 
     def check_lowest(self, bounds: Mapping[str, int]) -> None:
-        """Raises ValueError for an option below its bound; None is not given."""
+        """Raises UserError for an option below its bound; None is not given."""
         for name, bound in bounds.items():
             value = getattr(self, name)
             if value is not None and value < bound:
                 option = "N" if name == "n" else name
-                raise ValueError(f"{option} must be at least {bound}, got {value}")
+                raise UserError(f"{option} must be at least {bound}, got {value}")
 
     def check_word(self, name: str, words: Sequence[str]) -> None:
-        """Raises ValueError for an option that is none of the words."""
+        """Raises UserError for an option that is none of the words."""
         if getattr(self, name) not in words:
-            raise ValueError(
+            raise UserError(
                 f"{name} must be {', '.join(words[:-1])} or {words[-1]}, "
                 f"got {getattr(self, name)!r}"
             )
@@ -96,10 +98,13 @@ class VotingOptions(PurifierOptions):
 
     def __post_init__(self) -> None:
         if not 0 < self.sigma < inf:
-            raise ValueError(f"sigma must be > 0 and finite, got {self.sigma}")
+            raise UserError(f"sigma must be > 0 and finite, got {self.sigma}")
+        check_noise("sigma", self.sigma)
         self.check_lowest({"batch": 1, "n": 1})
-        if not 0 < self.alpha < 1:
-            raise ValueError(f"alpha must be in (0, 1), got {self.alpha}")
+        check_most("batch", self.batch)
+        check_most("n", self.n)
+        check_alpha("alpha", self.alpha)
+        check_seed("local_seed", self.local_seed)
         self.check_word("noise", get_args(SourceName))
         super().__post_init__()
 

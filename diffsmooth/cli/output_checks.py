@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 
 from diffsmooth.stats.errors import UserError
@@ -11,13 +12,31 @@ from diffsmooth.whole_file import check_names, check_target
 def check_folder(option: str, folder: Path) -> None:
     """Raises UserError unless `folder` is there, or can be made, and can be written to."""
     check_names(folder)
-    there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
-    if not there.is_dir() or not os.access(there, os.W_OK):
-        raise UserError(f"{option} {folder}: {there} is not a folder that can be written to")
+    made: list[Path] = []
+    try:
+        missing = [path for path in (folder, *folder.absolute().parents) if not path.exists()]
+        there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+        if not there.is_dir() or not os.access(there, os.W_OK):
+            raise UserError(f"{option} {folder}: {there} is not a folder that can be written to")
+        # Only trying tells: names may be too long, and some file systems are like /proc.
+        for path in reversed(missing):
+            path.mkdir()
+            made.insert(0, path)
+    except FileExistsError:
+        pass  # another process has just made it
+    except (OSError, ValueError) as error:  # ValueError: no name has such a byte
+        if isinstance(error, UserError):
+            raise
+        reason = getattr(error, "strerror", None) or error
+        raise UserError(f"{option} {folder}: cannot be made ({reason})") from error
+    finally:
+        for path in made:
+            with suppress(OSError):  # or has put a file into it
+                path.rmdir()
 
 
 def check_file(path: Path) -> None:
-    """Raises UserError unless a file can be written at `path`, in a folder that may be made."""
+    """Raises UserError unless a file can be written at `path`, in a folder that may be missing."""
     check_names(path)
     check_folder("the folder", path.absolute().parent)
     check_target(path)

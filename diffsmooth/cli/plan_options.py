@@ -4,7 +4,10 @@ from typing import Any
 
 from jsonargparse import ActionYesNo, ArgumentParser
 
+from diffsmooth.cli.errors import option_values
+from diffsmooth.cli.option_checks import check_alpha, check_most
 from diffsmooth.stats import FixedSampleSize, GroupSequential, Plan
+from diffsmooth.stats.errors import UserError
 
 DEFAULTS = GroupSequential()
 
@@ -34,20 +37,25 @@ def build_plan(namespace: Any) -> Plan:
     """The plan that the options ask for.
 
     Raises:
-        ValueError: out of range, an unknown plan, or options that the plan would not use.
+        UserError: out of range, an unknown plan, or options that the plan would not use.
     """
+    for name in ("n0", "n"):
+        check_most(name, getattr(namespace, name))
+    check_alpha("alpha", namespace.alpha)
     own = ("radii", "tolerance", "label_aware", "first_look")
     values = {name: getattr(namespace, name) for name in own}
     given = {name: v for name, v in values.items() if v is not None and v is not False}
     if namespace.plan == "fixed":
         if given:
             name = next(iter(given))
-            raise ValueError(f"{name} is of plan group_sequential, not of fixed")
-        return FixedSampleSize(namespace.n0, namespace.n, namespace.alpha)
+            raise UserError(f"{name} is of plan group_sequential, not of fixed")
+        with option_values():
+            return FixedSampleSize(namespace.n0, namespace.n, namespace.alpha)
     if namespace.plan != "group_sequential":
-        raise ValueError(f"plan must be fixed or group_sequential, got {namespace.plan!r}")
+        raise UserError(f"plan must be fixed or group_sequential, got {namespace.plan!r}")
     if namespace.radii and namespace.tolerance is not None:
-        raise ValueError("give radii or tolerance, not both")
+        raise UserError("give radii or tolerance, not both")
     if namespace.radii:
         given["radii"] = tuple(namespace.radii)
-    return GroupSequential(namespace.n0, namespace.n, namespace.alpha, **given)
+    with option_values():
+        return GroupSequential(namespace.n0, namespace.n, namespace.alpha, **given)

@@ -1,6 +1,6 @@
 """`diffsmooth predict`: the smoothed classifier's predictions, without radii."""
 
-from diffsmooth.cli.errors import OneLineParser, user_errors
+from diffsmooth.cli.errors import OneLineParser, option_values, user_errors
 from diffsmooth.cli.job import build_job
 from diffsmooth.cli.options import SmoothingOptions, add_options
 from diffsmooth.cli.run import report_failures, run_job, shard_text
@@ -21,7 +21,9 @@ def main(args: list[str] | None = None, prog: str = "diffsmooth predict") -> Non
     namespace = parser.parse_args(args)
     with user_errors(prog):
         options = SmoothingOptions.from_namespace(namespace)
-        job = build_job(options, "predict", MajorityVote(options.n, options.alpha))
+        with option_values():
+            plan = MajorityVote(options.n, options.alpha)
+        job = build_job(options, "predict", plan)
     records = run_job(job, prog, PREDICT_COLUMNS)
     if records is None:
         return

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from diffsmooth.cli.errors import user_errors
+from diffsmooth.cli.errors import file_named, user_errors
 from diffsmooth.report.figures import accuracy_figure, save_figure
 from diffsmooth.report.gallery import GalleryImage, write_gallery
 from diffsmooth.report.read import read_run
@@ -10,7 +10,6 @@ from diffsmooth.report.summary import summary_text
 from diffsmooth.report.tensorboard import write_run
 from diffsmooth.runs.names import OutputFiles
 from diffsmooth.shown_text import shown
-from diffsmooth.stats.errors import UserError
 
 
 def publish(files: OutputFiles, gallery: list[GalleryImage], logdir: Path, command: str) -> None:
@@ -22,14 +21,16 @@ def publish(files: OutputFiles, gallery: list[GalleryImage], logdir: Path, comma
         logdir: of the events; the run's folder in it is named like its table.
         command: for error messages.
     """
-    with user_errors(command, UserError, OSError):
+    with user_errors(command):
         if gallery:
             write_gallery(files.images, gallery)
         run = read_run(files.table)
         text = summary_text(run.results)
         print(text)
         save_figure(accuracy_figure({run.name: run.results}), files.figure)
-        write_run(logdir / "certify" / relative_name(files.stem), run, text)
+        events = logdir / "certify" / relative_name(files.stem)
+        with file_named(events):
+            write_run(events, run, text)
     print(
         f"table {shown(files.table)}, figure {shown(files.figure)}, journal "
         f"{shown(files.journal)}\ncurves and images: tensorboard --logdir {shown(logdir)}\n"

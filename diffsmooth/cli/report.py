@@ -67,7 +67,7 @@ def main(args: list[str] | None = None, prog: str = "diffsmooth report") -> None
     add("--tensorboard", type=str | None, default=None,
         help="folder of TensorBoard events, one folder a run")  # fmt: skip
     namespace = parser.parse_args(args)
-    with user_errors(prog, ValueError, OSError):
+    with user_errors(prog):
         _check(namespace)
         names = namespace.names or _names_of(namespace.runs)
         runs = [read_run(path, name) for path, name in zip(namespace.runs, names, strict=True)]

@@ -1,19 +1,19 @@
 """Runs a job and says what came out: the common part of `certify` and `predict`."""
 
-import sys
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
 
-from diffsmooth.cli.errors import USER_ERROR, show_error
+from diffsmooth.cli.errors import fail, show_error, user_errors
 from diffsmooth.cli.job import Job
 from diffsmooth.lit.gather import LostRank
+from diffsmooth.lit.launching import Launcher
 from diffsmooth.lit.stopping import TRY_AGAIN
 from diffsmooth.models.memory import memory_for
 from diffsmooth.stats import ImageRecord
 from diffsmooth.stats.errors import UserError
 
 FAILED = 1
-ERRORS = (
-    OSError, UserError,
-)  # fmt: skip
 
 
 def run_job(job: Job, command: str, columns: tuple[str, ...]) -> list[ImageRecord] | None:
@@ -23,29 +23,38 @@ def run_job(job: Job, command: str, columns: tuple[str, ...]) -> list[ImageRecor
         All records on rank zero, by ascending index; None on the other ranks.
     """
     module, trainer = job.module, job.trainer
-    try:
+    with _ranks(trainer.strategy.launcher, command):
         with memory_for(module.smoothed.batch):  # networks go to their device here
             trainer.predict(module, return_predictions=False)
         records = module.gather()
-        if records is not None:
-            if module.outputs.shard is None:
-                module.outputs.finish(records, columns)
-            module.outputs.release()
-        return records
-    except ERRORS as error:
-        # Only rank zero fails: a launcher that sees another rank fail kills rank zero, which would
-        # then say nothing.
-        if trainer.global_rank == 0:
-            show_error(command, str(error))
-            raise SystemExit(TRY_AGAIN if isinstance(error, LostRank) else USER_ERROR) from error
-        show_error(f"{command} (rank {trainer.global_rank})", str(error))
-        raise SystemExit(0) from error
-    except SystemExit as stopped:
-        if trainer.global_rank == 0:
-            print(f"\n{command}: stopped; the same command goes on from here", file=sys.stderr)
-        # Lightning ends with 1 after Ctrl-C; shells expect 128 + SIGINT.
-        interrupted = trainer.interrupted and stopped.code == 1
-        raise SystemExit(130 if interrupted else stopped.code) from None
+    if records is not None and module.outputs.shard is None:
+        with user_errors(command):
+            module.outputs.finish(records, columns)
+    module.outputs.release()
+    return records
+
+
+@contextmanager
+def _ranks(launcher: object, command: str) -> Iterator[None]:
+    """What all ranks do together: the first that fails says why, and all end with it."""
+    started = launcher if isinstance(launcher, Launcher) else None
+    if started is not None:
+        started.command = command
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        yield
+    except BaseException as error:
+        if started is not None:
+            started.end()
+        if isinstance(error, LostRank):
+            fail(command, str(error), TRY_AGAIN)
+        if isinstance(error, UserError | OSError):
+            with user_errors(command):
+                raise
+        raise
+    if started is not None:
+        started.release()  # what happens to the others does no harm any more
+    signal.signal(signal.SIGTERM, before)  # the end of no batch is waited for any more
 
 
 def shard_text(job: Job, records: list[ImageRecord]) -> str:

@@ -30,6 +30,7 @@ from diffsmooth.models.presets import get_preset
 from diffsmooth.models.unet import UNet
 from diffsmooth.runs.line import from_line
 from diffsmooth.stats import FixedSampleSize
+from diffsmooth.stats.errors import UserError
 from diffsmooth.stats.printed import rounded_down
 
 # The small U-Nets of the golden vectors: preset, and what differs from it.
@@ -99,7 +100,7 @@ def run_self_test(setting: Setting) -> Iterator[Agreement]:
     """Each check in turn, as soon as it is done.
 
     Raises:
-        ValueError: the shipped checkpoints are not below the working directory.
+        UserError: the shipped checkpoints are not below the working directory.
     """
     for family in SMALL_UNETS:
         yield from _check_unet(family, setting)
@@ -154,7 +155,7 @@ def _check_pipeline(setting: Setting) -> Iterator[Agreement]:
 def _check_certification(setting: Setting) -> Iterator[Agreement]:
     for path in (CLASSIFIER, DIFFUSION):
         if not path.is_file():
-            raise ValueError(f"{path}: not found; run the self-test from a clone, which has it")
+            raise UserError(f"{path}: not found; run the self-test from a clone, which has it")
     images = load_images("fashion_mnist_sample", "data")
     classifier = setting.place(load_classifier(CLASSIFIER))
     unet = load_unet(DIFFUSION)

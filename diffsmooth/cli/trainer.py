@@ -6,13 +6,15 @@ import warnings
 from datetime import timedelta
 
 import lightning.pytorch as pl
-from lightning.fabric.plugins.environments import TorchElasticEnvironment
-from lightning.pytorch.plugins.environments import SLURMEnvironment
-from lightning.pytorch.strategies import DDPStrategy
 
+from diffsmooth.cli.errors import option_values
+from diffsmooth.cli.launcher import Launched, find_launcher
 from diffsmooth.cli.options import SmoothingOptions
+from diffsmooth.lit.launching import RankStrategy
 from diffsmooth.lit.stopping import end_with_parent
+from diffsmooth.stats.errors import UserError
 
+PROCESSES_A_CORE = 4  # more would only be in each other's way
 ONE_RUN = timedelta(days=30)  # ranks may end hours apart
 
 
@@ -20,39 +22,38 @@ def build_trainer(options: SmoothingOptions) -> pl.Trainer:
     """A trainer for `trainer.predict` on the devices that the options ask for.
 
     Raises:
-        ValueError: devices that are not there, or not those that a launcher started.
+        UserError: devices that are not there, or not those that a launcher started.
     """
     _hush()
-    processes = options.devices * options.num_nodes
-    slurm = SLURMEnvironment.detect()
-    launched = slurm or TorchElasticEnvironment.detect()
-    end_with_parent(launched)
-    started = processes
-    if launched:
-        started = int(os.environ["SLURM_NTASKS" if slurm else "WORLD_SIZE"])
-    if started != processes:
-        raise ValueError(
-            f"the launcher started {started} processes, but devices x num_nodes is "
-            f"{options.devices} x {options.num_nodes}: set --devices and --num_nodes to match"
+    launched = find_launcher(os.environ, options.devices, options.num_nodes)
+    end_with_parent(launched is not Launched.BY_US)
+    most = PROCESSES_A_CORE * threads_a_process(1)
+    if options.accelerator == "cpu" and options.devices > most:
+        raise UserError(
+            f"devices must be at most {most} on the cores of this host, got {options.devices}"
         )
+    distributed = options.devices * options.num_nodes > 1
     try:
-        return pl.Trainer(
-            accelerator=options.accelerator,
-            devices=options.devices,
-            num_nodes=options.num_nodes,
-            strategy=DDPStrategy(process_group_backend="gloo", timeout=ONE_RUN)
-            if processes > 1
-            else "auto",
-            # Rerunning is by the batch script; Lightning would requeue in mid-prediction.
-            plugins=[SLURMEnvironment(auto_requeue=False)] if slurm else None,
-            use_distributed_sampler=False,
-            logger=False,
-            enable_checkpointing=False,
-            enable_model_summary=False,
-            enable_progress_bar=False,  # ours is of the whole job
-        )
+        with option_values():
+            environment = launched.environment()
+            if environment is not None:
+                environment.validate_settings(options.devices, options.num_nodes)
+            return pl.Trainer(
+                accelerator=options.accelerator,
+                devices=options.devices,
+                num_nodes=options.num_nodes,
+                strategy=RankStrategy(process_group_backend="gloo", timeout=ONE_RUN)
+                if distributed
+                else "auto",
+                plugins=None if environment is None else [environment],
+                use_distributed_sampler=False,
+                logger=False,
+                enable_checkpointing=False,
+                enable_model_summary=False,
+                enable_progress_bar=False,  # ours is of the whole job
+            )
     except (RuntimeError, ImportError, pl.utilities.exceptions.MisconfigurationException) as error:
-        raise ValueError(str(error)) from error
+        raise UserError(str(error)) from error
 
 
 def threads_a_process(processes: int) -> int:

@@ -10,7 +10,7 @@ import yaml
 from tqdm import tqdm
 
 from diffsmooth.cli.device import pick_device
-from diffsmooth.cli.errors import OneLineParser, user_errors
+from diffsmooth.cli.errors import OneLineParser, option_values, user_errors
 from diffsmooth.cli.networks import (
     choose_classifier,
     load_purifier,
@@ -46,7 +46,6 @@ from diffsmooth.whole_file import write_whole
 DESCRIPTION = """Chooses the local smoothing (sigma_local and m) by certified accuracy at a radius,
 on training images that the classifier's training held out, with few votes an image. Test images are
 never used. All settings are judged on the same noisy images, each purified once."""
-INTERRUPTED = 130  # 128 + SIGINT, as shells expect
 
 
 class Chosen(NamedTuple):
@@ -69,16 +68,12 @@ def main(args: list[str] | None = None, prog: str = "diffsmooth tune") -> None:
     parser = OneLineParser(prog=prog, description=DESCRIPTION)
     add_tune_options(parser)
     namespace = parser.parse_args(args)
-    with user_errors(prog, ValueError, OSError):
+    with user_errors(prog):
         options = TuneOptions.from_namespace(namespace)
         outfile = Path(options.outfile)
         check_outfile(outfile, options.overwrite)
-        try:
-            chosen = choose(options)
-            write(outfile, options, chosen, shlex.join([*prog.split(), *args]))
-        except KeyboardInterrupt:
-            print(f"\n{prog}: stopped before {shown(outfile)} was written", file=sys.stderr)
-            raise SystemExit(INTERRUPTED) from None
+        chosen = choose(options)
+        write(outfile, options, chosen, shlex.join([*prog.split(), *args]))
     print(sweep_text(chosen.outcome))
     quoted = shown(shlex.quote(str(outfile)))
     print(
@@ -89,12 +84,12 @@ def main(args: list[str] | None = None, prog: str = "diffsmooth tune") -> None:
 
 
 def check_outfile(outfile: Path, overwrite: bool) -> None:
-    """Raises ValueError for a file that cannot be written, or is there already."""
+    """Raises UserError for a file that cannot be written, or is there already."""
     check_ending(outfile, (".yaml", ".yml"))
     for path in (outfile, outfile.with_suffix(".sweep.csv"), outfile.with_suffix(".sweep.png")):
         check_file(path)
         if path.exists() and not overwrite:
-            raise ValueError(f"{path} exists: give another name, or --overwrite to replace it")
+            raise UserError(f"{path} exists: give another name, or --overwrite to replace it")
 
 
 def training_images(options: TuneOptions, reading: Reading) -> ImageSet:
@@ -129,10 +124,12 @@ def choose(options: TuneOptions) -> Chosen:
     """Runs the sweep.
 
     Raises:
-        ValueError: a user's mistake.
+        UserError: a user's mistake.
     """
     device = pick_device(options.accelerator)
-    precision = resolve_precision(options.precision, device.type)
+    with option_values():
+        precision = resolve_precision(options.precision, device.type)
+        noise_source(options.noise, device)
     fix_numerics(precision)
     checkpoint = read_checkpoint(options.classifier, options.unsafe_load)
     metadata = checkpoint.metadata
@@ -147,14 +144,15 @@ def choose(options: TuneOptions) -> Chosen:
     classifier = choose_classifier(options, usual.sigma_local, checkpoint, images, device)
     show_input_layers(classifier)
     purifier, diffusion = load_purifier(options, options.sigma, images)
-    local = LocalSmoothing(
-        classifier.model, usual.m, usual.sigma_local, images.info.image_shape, options.local_seed
-    )
     plan = options.plan
-    batch = min(options.batch, plan.max_votes)
-    f = VoteFunction(
-        purifier, local, options.sigma, classifier.num_classes, batch, precision, copy=False
-    )
+    batch, shape = min(options.batch, plan.max_votes), images.info.image_shape
+    with option_values():
+        local = LocalSmoothing(
+            classifier.model, usual.m, usual.sigma_local, shape, options.local_seed
+        )
+        f = VoteFunction(
+            purifier, local, options.sigma, classifier.num_classes, batch, precision, copy=False
+        )
     f.to(device)
     if options.sanity_check:
         votes = plan.max_votes * len(indices)

@@ -7,9 +7,10 @@ import torch
 from torch import Tensor
 
 from diffsmooth.cli.device import pick_device
-from diffsmooth.cli.errors import OneLineParser, user_errors
+from diffsmooth.cli.errors import OneLineParser, option_values, user_errors
 from diffsmooth.cli.network_options import DATASETS, PurifierOptions, add_purifier_options
 from diffsmooth.cli.networks import find_diffusion, load_purifier, reading_for
+from diffsmooth.cli.option_checks import check_noise
 from diffsmooth.cli.output_checks import check_ending, check_file
 from diffsmooth.lit.data import ImageSet, load_images
 from diffsmooth.lit.data.sources import is_folder
@@ -43,17 +44,19 @@ def main(args: list[str] | None = None, prog: str = "diffsmooth visualize") -> N
         help="float32, bf16 (layers only), or auto: bf16 where the hardware has it")  # fmt: skip
     add("--accelerator", type=str, default="auto", help="auto, cpu or gpu")
     namespace = parser.parse_args(args)
-    with user_errors(prog, ValueError, OSError):
+    with user_errors(prog):
         # A vote may be a majority over runs, a picture is of one.
         options = PurifierOptions.from_namespace(namespace, runs=None)
         outfile, sigmas = Path(namespace.outfile), namespace.sigma
         for sigma in sigmas:
             if not 0 < sigma < math.inf:
                 raise UserError(f"sigma must be > 0 and finite, got {sigma}")
+            check_noise("sigma", sigma)
         check_ending(outfile, ENDINGS)
         check_file(outfile)
         device = pick_device(namespace.accelerator)
-        precision = resolve_precision(namespace.precision, device.type)
+        with option_values():
+            precision = resolve_precision(namespace.precision, device.type)
         images = pictures(options, namespace.split)
         print(images.describe())
         for index in namespace.images:

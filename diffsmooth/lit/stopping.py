@@ -1,17 +1,92 @@
-"""How a run ends before its end: by SIGTERM after a batch, and never without its parent."""
+"""How a run ends before its end: by Ctrl-C, by SIGTERM, and never without its parent.
+
+Standard library only: `cli/main.py` listens to signals before anything slow is imported.
+"""
 
 import os
 import signal
+import sys
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import FrameType
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
-import lightning.pytorch as pl
+if TYPE_CHECKING:
+    import lightning.pytorch as pl
 
 TRY_AGAIN = 75  # sysexits.h: a temporary failure
+INTERRUPTED = 130  # 128 + SIGINT, as shells expect
 PARENT = "DIFFSMOOTH_PARENT"  # environment variable: the process that Lightning starts ranks from
 WATCH_SECONDS = 1.0
+SPEAK_SECONDS = 10.0  # by which ranks may be apart while they load
+RANK_VARIABLES = ("RANK", "SLURM_PROCID", "LOCAL_RANK")  # of torchrun, of SLURM, of Lightning
+
+
+class Stopped(SystemExit):
+    """A signal has ended the work; `code` is the exit code."""
+
+
+def listen() -> None:
+    """From now on, Ctrl-C and SIGTERM raise `Stopped`; the second one kills.
+
+    A signal that the one who started us wants ignored stays ignored.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        return
+
+    def handle(signal_number: int, frame: FrameType | None) -> None:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        raise Stopped(INTERRUPTED if signal_number == signal.SIGINT else TRY_AGAIN)
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        if signal.getsignal(number) != signal.SIG_IGN:
+            signal.signal(number, handle)
+
+
+@contextmanager
+def stoppable(command: str, again: str, listening: bool = True) -> Iterator[None]:
+    """Ctrl-C or SIGTERM within ends the process by one line.
+
+    Args:
+        command: as it is said before the line.
+        again: how to go on.
+        listening: whether to `listen`; otherwise the signals do what they do without us.
+    """
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    if listening:
+        listen()
+    try:
+        yield
+    except (Stopped, KeyboardInterrupt) as stopped:
+        before = {}  # a second signal kills
+        if process_rank() == 0:  # the line is said once
+            print(f"\n{command}: stopped; {again}", file=sys.stderr)
+        raise SystemExit(getattr(stopped, "code", INTERRUPTED)) from None
+    finally:
+        if threading.current_thread() is threading.main_thread():
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+
+def process_rank() -> int:
+    """This process's rank by what its launcher says, 0 where there is none."""
+    said = next((os.environ[name] for name in RANK_VARIABLES if name in os.environ), "0")
+    return int(said) if said.isdigit() else 0
+
+
+def wait_to_speak() -> None:
+    """Gives rank zero, and then the others in their order, the time to say what is wrong.
+
+    Most mistakes are seen by all ranks alike, and are to be said once: a process whose launcher or
+    parent ends meanwhile ends with it, without a word.
+    """
+    rank = process_rank()
+    if rank:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        time.sleep(SPEAK_SECONDS + min(rank, 30))
 
 
 def end_with_parent(launched: bool) -> None:
@@ -41,7 +116,7 @@ def end_with_parent(launched: bool) -> None:
 
 
 class StopOnSigterm:
-    """A flag that SIGTERM sets.
+    """A flag that SIGTERM sets, for work that ends between two batches.
 
     Replaces Lightning's handler, which in prediction either swallows the signal or waits for the
     other ranks inside the handler.
@@ -50,7 +125,7 @@ class StopOnSigterm:
     def __init__(self) -> None:
         self.requested = False
 
-    def install(self, trainer: pl.Trainer) -> None:
+    def install(self, trainer: "pl.Trainer") -> None:
         """Installs the handler; rank zero passes the signal on to the processes it started."""
 
         def handle(signal_number: int, frame: FrameType | None) -> None:
@@ -62,6 +137,6 @@ class StopOnSigterm:
         signal.signal(signal.SIGTERM, handle)
 
     def exit(self, rank: int) -> NoReturn:
-        """Raises SystemExit: TRY_AGAIN on rank zero. The others end with 0, since a launcher that
+        """Raises `Stopped`: TRY_AGAIN on rank zero. The others end with 0, since a launcher that
         sees one fail kills rank zero before it has said a word."""
-        raise SystemExit(TRY_AGAIN if rank == 0 else os.EX_OK)
+        raise Stopped(TRY_AGAIN if rank == 0 else os.EX_OK)

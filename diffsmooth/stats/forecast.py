@@ -6,6 +6,7 @@ from collections.abc import Iterable
 import numpy as np
 
 from diffsmooth.stats.certificate import Certificate
+from diffsmooth.stats.errors import UserError
 from diffsmooth.stats.plans import Plan
 
 
@@ -24,11 +25,11 @@ def forecast_votes(
         rng: of the draws.
 
     Raises:
-        ValueError: no certificate of the pilot has estimation votes.
+        UserError: no certificate of the pilot has estimation votes.
     """
     usable = [certificate for certificate in pilot if certificate.looks]
     if not usable:
-        raise ValueError("the pilot has no estimation votes")
+        raise UserError("the pilot has no estimation votes")
     votes = np.empty(images, dtype=np.int64)
     for i, choice in enumerate(rng.integers(len(usable), size=images)):
         certificate = usable[choice]

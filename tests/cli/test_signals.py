@@ -1,0 +1,161 @@
+"""How commands end by signals, and many processes by what befalls one of them."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from diffsmooth.lit.stopping import stoppable
+
+REPOSITORY = Path(__file__).parents[2]
+Start = Callable[..., "subprocess.Popen[str]"]
+
+
+@pytest.fixture
+def start(tmp_path: Path, classifier_file: Path) -> Start:
+    """Starts `certify.py` in a process group of its own, as a terminal does."""
+
+    def call(*words: str, script: tuple[str, ...] = ("certify.py",)) -> "subprocess.Popen[str]":
+        line = [
+            "fashion_mnist_sample", str(classifier_file), "0.50", str(tmp_path / "o.txt"),
+            "--purifier", "none", "--m", "1", "--local_noise_sd", "0", "--N", "30", "--batch", "16",
+            "--max", "1", "--logdir", str(tmp_path / "logs"), "--accelerator", "cpu",
+            "--threads", "1", "--no_sanity_check", *words,
+        ]  # fmt: skip
+        return subprocess.Popen(
+            [sys.executable, *script, *line],
+            cwd=REPOSITORY,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        )
+
+    return call
+
+
+def wait_for_votes(process: "subprocess.Popen[str]") -> None:
+    assert process.stderr is not None
+    while "votes/s" not in (line := process.stderr.readline()):
+        assert line, "it ended before its time"
+
+
+def children(process: "subprocess.Popen[str]") -> list[int]:
+    path = Path(f"/proc/{process.pid}/task/{process.pid}/children")
+    return list(map(int, path.read_text().split()))
+
+
+def ends(process: "subprocess.Popen[str]", code: int) -> list[str]:
+    """The lines on stderr, but for Lightning's, of a process that ends with a code."""
+    _, errors = process.communicate(timeout=100)
+    assert process.returncode == code, errors
+    assert "Traceback" not in errors
+    return [
+        line
+        for line in errors.splitlines()
+        if line and not line.startswith(("Initializing distributed", "images "))
+    ]
+
+
+LONG_WORK = ("--N", "100000000")
+STOPPED = "certify.py: stopped; the same command goes on from here"
+
+
+@pytest.mark.parametrize("seconds", [0.3, 1.0, 3.0])
+def test_ctrl_c_while_loading_is_one_line(start: Start, seconds: float) -> None:
+    process = start(*LONG_WORK)
+    time.sleep(seconds)
+    process.send_signal(signal.SIGINT)
+    assert ends(process, 130) == [STOPPED]
+
+
+@pytest.mark.parametrize(
+    ("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 75)], ids=["Ctrl-C", "SIGTERM"]
+)
+def test_two_processes_stop_by_one_line(start: Start, number: int, code: int) -> None:
+    process = start(*LONG_WORK, "--devices", "2")
+    wait_for_votes(process)
+    (child,) = children(process)
+    os.killpg(process.pid, number)
+    assert ends(process, code) == [STOPPED]
+    while Path(f"/proc/{child}").exists():
+        time.sleep(0.1)
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 75)])
+def test_the_second_signal_kills(
+    number: signal.Signals, code: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        with pytest.raises(SystemExit) as stopped, stoppable("it", "once more"):
+            signal.raise_signal(number)
+        assert stopped.value.code == code
+        assert capsys.readouterr().err == "\nit: stopped; once more\n"
+        assert {signal.getsignal(number) for number in before} == {signal.SIG_DFL}
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # as of a job in a shell's background
+        with stoppable("it", "once more"):
+            signal.raise_signal(signal.SIGINT)
+        assert signal.getsignal(signal.SIGINT) == signal.SIG_IGN
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def test_a_process_that_is_killed_before_it_joins_ends_the_run_with_75(start: Start) -> None:
+    process = start("--devices", "2")
+    while not children(process):
+        time.sleep(0.02)
+    os.kill(children(process)[0], signal.SIGKILL)
+    (line,) = ends(process, 75)
+    assert line == (
+        "certify.py: error: the process of rank 1 was killed by SIGKILL; the same command goes on"
+    )
+
+
+def test_a_process_that_is_killed_while_it_waits_for_the_others_ends_the_run_with_75(
+    start: Start,
+) -> None:
+    process = start(*LONG_WORK, "--devices", "2")  # one image: rank one is done at once
+    wait_for_votes(process)
+    os.kill(children(process)[0], signal.SIGKILL)
+    (line,) = ends(process, 75)
+    assert line.endswith("; the same command goes on")
+
+
+def test_a_mistake_that_two_processes_see_is_said_once(start: Start, tmp_path: Path) -> None:
+    (tmp_path / "o.txt").write_text("of another program")
+    (line,) = ends(start("--devices", "2"), 2)
+    assert "o.txt exists and is not of a run of ours" in line
+
+
+def test_slurms_variables_without_srun_are_refused(
+    start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SLURM_NTASKS", "2")
+    (line,) = ends(start("--devices", "2"), 2)
+    assert "srun did not start this one: put srun before the command" in line
+
+
+@pytest.mark.parametrize("command", ["bench", "forecast"])
+def test_ctrl_c_elsewhere_says_that_it_begins_anew(command: str) -> None:
+    pilot = "docs/studies/fashion_mnist/diffsmooth.jsonl"
+    words = {
+        "bench": ["--workloads", "full", "--sections", "speed", "--accelerator", "cpu"],
+        "forecast": [pilot, "--rate", "100", "--images", "1000000"],
+    }
+    process = subprocess.Popen(
+        [sys.executable, "-m", "diffsmooth.cli.main", command, *words[command]],
+        cwd=REPOSITORY,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    time.sleep(3)
+    process.send_signal(signal.SIGINT)
+    assert ends(process, 130) == [f"diffsmooth {command}: stopped; the same command begins anew"]

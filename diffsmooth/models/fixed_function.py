@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from diffsmooth.models.finer_arithmetic import difference_of_rows, try_again
 from diffsmooth.models.local_smoothing import NetworkError
-from diffsmooth.models.memory import memory_for
+from diffsmooth.models.memory import is_out_of_memory, memory_for
 from diffsmooth.models.probe_batch import (
     Rows,
     arrangements,
@@ -102,7 +102,8 @@ def ensure_fixed(
     state = _state(f)
     known = _known.get(f)
     if known is None or known[0] != state:
-        known = _known[f] = state, _check(f, images, say)
+        with memory_for(f.batch):
+            known = _known[f] = state, _check(f, images, say)
     return known[1]
 
 
@@ -152,9 +153,10 @@ def _check(
 
 def _first_outputs(f: VoteFunction, rows: Rows) -> Outputs:
     try:
-        with memory_for(f.batch):
-            return _outputs(f, rows)
+        return _outputs(f, rows)
     except RuntimeError as error:
+        if is_out_of_memory(error):
+            raise
         raise NetworkError(f"the networks do not run on noisy images: {error}") from error
 
 

@@ -66,7 +66,7 @@ class VoteFunction(nn.Module):
             raise ValueError(f"num_classes must be at least 2, got {num_classes}")
         if precision not in get_args(Precision):
             raise ValueError(f"precision must be float32, tf32 or bf16, got {precision!r}")
-        self.noise_level = purifier.noise_level(sigma)
+        self.noise_level = float(purifier.noise_level(float(sigma)))
         self.purifier = deepcopy(purifier) if copy else purifier
         self.local_smoothing = deepcopy(local_smoothing) if copy else local_smoothing
         self.local_smoothing.classifier.to(memory_format=local_smoothing.layout)

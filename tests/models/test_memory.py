@@ -15,6 +15,7 @@ from diffsmooth.stats import FixedSampleSize
 from diffsmooth.stats.errors import UserError
 
 PLAN = FixedSampleSize(n0=10, n=20)
+CHECKS = 4  # forward passes before the first vote
 
 
 def cuda() -> Tensor:
@@ -48,7 +49,7 @@ class Hungry(Linear):
 
 
 @FULL
-@pytest.mark.parametrize("at", [0, 3])
+@pytest.mark.parametrize("at", [0, 3, CHECKS + 1])
 def test_it_ends_the_run_with_a_line_that_names_the_batch(
     allocate: Callable[[], Tensor], at: int
 ) -> None:
@@ -62,18 +63,18 @@ def test_so_it_does_while_the_images_at_fault_are_looked_for(
 ) -> None:
     class FirstFails(Hungry):
         def forward(self, x: Tensor) -> Tensor:
-            if not self.seen:
+            if len(self.seen) == CHECKS:
                 self.seen.append(0)
                 raise RuntimeError("of its own")
             return super().forward(x)
 
     with pytest.raises(OutOfMemory):
-        run(linear_model(50, FirstFails(allocate, 2)), PLAN, tasks(3))
+        run(linear_model(50, FirstFails(allocate, CHECKS + 2)), PLAN, tasks(3))
 
 
 @FULL
 def test_so_it_does_in_a_sweep(allocate: Callable[[], Tensor]) -> None:
-    sweep = Sweep(linear_model(16, Hungry(allocate, 1)), [Setting(0.1, 1), Setting(0.2, 2)], 0)
+    sweep = Sweep(linear_model(16, Hungry(allocate, CHECKS + 1)), [Setting(0.1, 1), Setting(0.2, 2)], 0)
     with pytest.raises(OutOfMemory, match="--batch 16"):
         list(certify_settings(sweep, PLAN, tasks(2), NumpyNoise(), lambda _: None))
 

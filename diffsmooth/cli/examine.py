@@ -28,15 +28,14 @@ from diffsmooth.models import (
     LocalSmoothing,
     OneShotPurifier,
     SmoothedClassifier,
-    build_classifier,
 )
 from diffsmooth.models.dataset_info import DatasetInfo
-from diffsmooth.models.loading import classifier_of
+from diffsmooth.models.loading import classifier_of, classifier_outline, unet_outline
 from diffsmooth.models.noise import NoiseKey
 from diffsmooth.models.precision import autocast
 from diffsmooth.models.presets import PRESETS, build_unet, get_preset
 from diffsmooth.models.purifiers import Purifier
-from diffsmooth.models.weights import Checkpoint, check_weights, misfits
+from diffsmooth.models.weights import Checkpoint, misfits
 from diffsmooth.stats import MajorityVote
 
 NOISE_LEVELS = (0.0, 0.12, 0.25, 0.5, 1.0)
@@ -142,12 +141,11 @@ def _unet_keys(checkpoint: Checkpoint) -> str:
         ValueError: of none; the nearest one and its first misfits are named.
     """
     metadata = checkpoint.metadata
+    if metadata.preset:
+        unet = unet_outline(checkpoint)
+        largest = get_preset(metadata.preset).schedule.max_sigma
+        return f"all fit, {_parameters(unet)}; the schedule reaches sigma {largest:.3g}"
     with torch.device("meta"):
-        if metadata.preset:
-            unet = build_unet(metadata.preset, **metadata.overrides)
-            check_weights(unet, checkpoint)
-            largest = get_preset(metadata.preset).schedule.max_sigma
-            return f"all fit, {_parameters(unet)}; the schedule reaches sigma {largest:.3g}"
         known = {name: misfits(build_unet(name), checkpoint.state_dict) for name in PRESETS}
     nearest = min(known, key=lambda name: len(known[name]))
     raise ValueError(
@@ -174,9 +172,7 @@ def _classifier_keys(checkpoint: Checkpoint, arch: str) -> str:
     channels = next((shape[1] for shape in shapes if len(shape) == 4), 3)
     classes = next((shape[0] for shape in reversed(shapes) if len(shape) == 2), 2)
     info = DatasetInfo("", (channels, 32, 32), tuple(map(str, range(classes))))
-    with torch.device("meta"):
-        model = build_classifier(arch, classes, "none", info)
-    check_weights(model, checkpoint)
+    model = classifier_outline(checkpoint, arch, info)
     return f"all fit {arch}, {_parameters(model)}, {classes} classes"
 
 

@@ -2,6 +2,8 @@
 
 from typing import NamedTuple
 
+from diffsmooth.stats.errors import UserError
+
 
 class DatasetInfo(NamedTuple):
     """A dataset's facts.
@@ -78,11 +80,11 @@ def get_dataset_info(name: str) -> DatasetInfo:
     """Facts about the dataset called `name`: fashion_mnist, cifar10 or imagenet.
 
     Raises:
-        ValueError: unknown name (the known ones are listed).
+        UserError: unknown name (the known ones are listed).
     """
     if name == "imagenet":
         return _imagenet()
     known = {"fashion_mnist": FASHION_MNIST, "cifar10": CIFAR10}
     if name not in known:
-        raise ValueError(f"unknown dataset {name!r}: known are {', '.join([*known, 'imagenet'])}")
+        raise UserError(f"unknown dataset {name!r}: known are {', '.join([*known, 'imagenet'])}")
     return known[name]

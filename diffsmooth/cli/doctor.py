@@ -11,9 +11,11 @@ from jsonargparse import ActionYesNo
 from diffsmooth.cli.device import pick_device
 from diffsmooth.cli.errors import USER_ERROR, OneLineParser, show_error, user_errors
 from diffsmooth.cli.examine import ExamineOptions, examine
+from diffsmooth.cli.network_options import add_weights_option
 from diffsmooth.cli.self_test import Setting, run_self_test
 from diffsmooth.models.formats import read_checkpoint
 from diffsmooth.models.precision import resolve_precision
+from diffsmooth.stats.errors import UserError
 
 
 def main(args: list[str] | None = None, prog: str = "diffsmooth doctor") -> None:
@@ -37,6 +39,7 @@ def main(args: list[str] | None = None, prog: str = "diffsmooth doctor") -> None
     add("--m", type=int, default=5, help="local copies a vote of the planned run")
     add("--n", "--N", dest="n", type=int, default=100_000, help="votes an image of it")
     add("--images", type=int, default=500, help="images of it")
+    add_weights_option(parser)
     add("--unsafe_load", action=ActionYesNo, default=False, help="run code that a file may hold")
     namespace = parser.parse_args(args)
     with user_errors(prog):
@@ -46,16 +49,16 @@ def main(args: list[str] | None = None, prog: str = "diffsmooth doctor") -> None
             **{f.name: getattr(namespace, f.name) for f in fields(ExamineOptions)}
         )
         if not namespace.checkpoints and not namespace.self_test:
-            raise ValueError("give it checkpoints to look at, or --self_test")
+            raise UserError("give it checkpoints to look at, or --self_test")
         if namespace.compile and not namespace.self_test:
-            raise ValueError("--compile is of --self_test")
+            raise UserError("--compile is of --self_test")
         setting = Setting(device, precision, namespace.compile)
         if namespace.self_test and not self_test(setting):
             raise SystemExit(1)
     well = True
     for path in namespace.checkpoints:
         try:
-            checkpoint = read_checkpoint(path, options.unsafe_load)
+            checkpoint = read_checkpoint(path, options.unsafe_load, namespace.weights)
             for line in examine(checkpoint, options, device, precision):
                 print(line, flush=True)
         except ValueError as error:  # one bad file does not keep us from the others

@@ -4,8 +4,10 @@ import sys
 from pathlib import Path
 
 from diffsmooth.cli.errors import OneLineParser, user_errors
+from diffsmooth.cli.network_options import add_weights_option
 from diffsmooth.models.formats import read_checkpoint
 from diffsmooth.models.weights import Checkpoint, write_checkpoint, write_plain
+from diffsmooth.stats.errors import UserError
 
 PLAIN = """write the file as the field does, for other code: of a U-Net the bare state dict, with
 OpenAI's keys; of a classifier {epoch, arch, state_dict}, as Cohen's. It does not say what the
@@ -18,16 +20,19 @@ def main(args: list[str] | None = None, prog: str = "diffsmooth export") -> None
     parser.add_argument("checkpoint", type=str, help="a .ckpt that train.py wrote")
     parser.add_argument("outfile", type=str, help="file to write; not the checkpoint itself")
     parser.add_argument("--plain", action="store_true", help=PLAIN)
+    add_weights_option(parser)
     namespace = parser.parse_args(args)
     with user_errors(prog, ValueError, OSError):
-        checkpoint = read_checkpoint(namespace.checkpoint)
+        checkpoint = read_checkpoint(namespace.checkpoint, weights=namespace.weights)
         outfile = Path(namespace.outfile)
         if outfile.exists() and outfile.samefile(checkpoint.path):
-            raise ValueError(f"{outfile}: is the checkpoint itself; give the weights another name")
+            raise UserError(f"{outfile}: is the checkpoint itself; give the weights another name")
         write = write_plain if namespace.plain else write_checkpoint
         write(outfile, checkpoint.metadata, checkpoint.state_dict, checkpoint.epoch)
         if namespace.plain:
             _tell_loss(prog, checkpoint, read_checkpoint(outfile))
+    if checkpoint.note:
+        print(checkpoint.note)
     numbers = sum(value.numel() for value in checkpoint.state_dict.values())
     print(f"{outfile}: {checkpoint.metadata.kind}, {numbers:,} numbers")
 

@@ -3,12 +3,15 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from math import inf
-from typing import Any, Self, get_args
+from typing import Any, Literal, Self, get_args
 
 from jsonargparse import ActionYesNo, ArgumentParser
 
+from diffsmooth.models.metadata import LARGEST_SIGMA
 from diffsmooth.models.noise import SourceName
 from diffsmooth.models.purifiers import Convention
+from diffsmooth.models.weight_sets import SetName
+from diffsmooth.stats.errors import UserError
 
 MULTISTEP_STEPS = 10
 DATASETS = (
@@ -40,23 +43,23 @@ class PurifierOptions:
         # What would not be used is not what its user wanted.
         for name in ("steps", "runs"):
             if getattr(self, name) is not None and self.purifier != "multistep":
-                raise ValueError(f"{name} is of purifier multistep, not of {self.purifier}")
+                raise UserError(f"{name} is of purifier multistep, not of {self.purifier}")
         if self.purifier == "none" and (self.convention or self.pad != "none"):
             name = "convention" if self.convention else "pad"
-            raise ValueError(f"{name} has no meaning with purifier none")
+            raise UserError(f"{name} has no meaning with purifier none")
 
     def check_lowest(self, bounds: Mapping[str, int]) -> None:
-        """Raises ValueError for an option below its bound; None is not given."""
+        """Raises UserError for an option below its bound; None is not given."""
         for name, bound in bounds.items():
             value = getattr(self, name)
             if value is not None and value < bound:
                 option = "N" if name == "n" else name
-                raise ValueError(f"{option} must be at least {bound}, got {value}")
+                raise UserError(f"{option} must be at least {bound}, got {value}")
 
     def check_word(self, name: str, words: Sequence[str]) -> None:
-        """Raises ValueError for an option that is none of the words."""
+        """Raises UserError for an option that is none of the words."""
         if getattr(self, name) not in words:
-            raise ValueError(
+            raise UserError(
                 f"{name} must be {', '.join(words[:-1])} or {words[-1]}, "
                 f"got {getattr(self, name)!r}"
             )
@@ -87,18 +90,33 @@ class VotingOptions(PurifierOptions):
     seed: int
     arch: str | None
     normalize: str
+    weights: SetName | None
     sanity_check: bool
     noise: SourceName
     precision: str
 
     def __post_init__(self) -> None:
-        if not 0 < self.sigma < inf:
-            raise ValueError(f"sigma must be > 0 and finite, got {self.sigma}")
+        check_sigma("sigma", self.sigma)
         self.check_lowest({"batch": 1, "n": 1})
         if not 0 < self.alpha < 1:
-            raise ValueError(f"alpha must be in (0, 1), got {self.alpha}")
+            raise UserError(f"alpha must be in (0, 1), got {self.alpha}")
         self.check_word("noise", get_args(SourceName))
         super().__post_init__()
+
+
+def check_sigma(name: str, value: float, zero: bool = False) -> None:
+    """Raises UserError for a noise level that is not above 0 (or 0, if `zero`), or beyond use."""
+    if not (value > 0 or (zero and value == 0)) or value == inf:
+        raise UserError(f"{name} must be {'>=' if zero else '>'} 0 and finite, got {value}")
+    if value > LARGEST_SIGMA:
+        raise UserError(f"{name} must be at most {LARGEST_SIGMA:g}, got {value}")
+
+
+def add_weights_option(parser: ArgumentParser) -> None:
+    """Adds --weights."""
+    parser.add_argument("--weights", type=Literal["raw", "ema"] | None, default=None,
+        help="of a classifier's checkpoint that holds two sets of weights: raw (as trained) or ema "
+        "(averaged); by default ema where there are two")  # fmt: skip
 
 
 def add_purifier_options(parser: ArgumentParser) -> None:
@@ -139,6 +157,7 @@ def add_voting_options(parser: ArgumentParser, batch: int, n: int) -> None:
     add("--normalize", type=str, default="auto",
         help="the classifier's input layer: standard, center, none, or MEAN,STD in [0, 1] pixel "
         "units; auto: the checkpoint's, or else the most accurate under noise")  # fmt: skip
+    add_weights_option(parser)
     add("--sanity_check", action=ActionYesNo, default=True,
         help="stop before the votes if accuracy is near chance")  # fmt: skip
     add("--noise", type=str, default="numpy",

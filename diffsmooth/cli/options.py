@@ -5,7 +5,12 @@ from typing import Literal
 
 from jsonargparse import ActionYesNo, ArgumentParser
 
-from diffsmooth.cli.network_options import DATASETS, VotingOptions, add_voting_options
+from diffsmooth.cli.network_options import (
+    DATASETS,
+    VotingOptions,
+    add_voting_options,
+    check_sigma,
+)
 from diffsmooth.lit.outputs import Shard
 from diffsmooth.models.engine import IN_FLIGHT
 
@@ -34,8 +39,7 @@ class SmoothingOptions(VotingOptions):
         super().__post_init__()
         self.check_lowest({"skip": 1, "max": -1, "m": 1, "devices": 1, "num_nodes": 1,
                            "threads": 1, "in_flight": 1})  # fmt: skip
-        if not self.local_noise_sd >= 0:
-            raise ValueError(f"local_noise_sd must be >= 0, got {self.local_noise_sd}")
+        check_sigma("local_noise_sd", self.local_noise_sd, zero=True)
         if self.shard is not None:
             Shard.parse(self.shard)
 

@@ -11,7 +11,7 @@ from tqdm import tqdm
 
 from diffsmooth.cli.device import pick_device
 from diffsmooth.cli.errors import OneLineParser, user_errors
-from diffsmooth.cli.networks import choose_classifier, load_purifier, show_input_layers
+from diffsmooth.cli.networks import choose_classifier, load_purifier
 from diffsmooth.cli.output_checks import check_ending, check_folder
 from diffsmooth.cli.sanity import check_sanity, evenly_spaced
 from diffsmooth.cli.tune_options import TuneOptions, add_tune_options
@@ -116,7 +116,7 @@ def choose(options: TuneOptions) -> Chosen:
     device = pick_device(options.accelerator)
     precision = resolve_precision(options.precision, device.type)
     fix_numerics(precision)
-    checkpoint = read_checkpoint(options.classifier, options.unsafe_load)
+    checkpoint = read_checkpoint(options.classifier, options.unsafe_load, options.weights)
     metadata = checkpoint.metadata
     settings = options.settings(metadata.sigma)
     images = training_images(options, metadata.image_shape[-1] if metadata.image_shape else None)
@@ -126,8 +126,10 @@ def choose(options: TuneOptions) -> Chosen:
     trained = 0.0 if options.purifier == "none" else metadata.sigma or 0.0
     usual = min(settings, key=lambda s: (abs(s.sigma_local - trained), -s.m))
     classifier = choose_classifier(options, usual.sigma_local, checkpoint, images, device)
-    show_input_layers(classifier)
-    purifier, diffusion = load_purifier(options, options.sigma, images)
+    purifier, diffusion, _, note = load_purifier(options, options.sigma, images)
+    for line in (*classifier.said, note):
+        if line:
+            print(line)
     local = LocalSmoothing(
         classifier.model, usual.m, usual.sigma_local, images.info.image_shape, options.local_seed
     )

@@ -121,6 +121,8 @@ class TuneOptions(VotingOptions):
             chosen["normalize"] = input_layer
         if self.precision != "auto":
             chosen["precision"] = self.precision
+        if self.weights:
+            chosen["weights"] = self.weights
         if self.unsafe_load:
             chosen["unsafe_load"] = True
         return chosen

@@ -57,7 +57,9 @@ def main(args: list[str] | None = None, prog: str = "diffsmooth visualize") -> N
                     f"image {index} is beyond {options.dataset}: its {namespace.split} images are "
                     f"0 to {len(images) - 1}"
                 )
-        purifier, _ = load_purifier(options, max(sigmas), images)
+        purifier, _, _, note = load_purifier(options, max(sigmas), images)
+        if note:
+            print(note)
         purifier.eval().to(device)
         with torch.inference_mode(), autocast(precision, device.type):
             rows = [

@@ -11,6 +11,9 @@ import torch
 from diffsmooth import __version__
 from diffsmooth.models.noise import Purpose
 
+# What a field means that an older version's manifest does not have.
+ABSENT = {"classifier_set": "", "diffusion_set": ""}
+
 
 @dataclass(frozen=True)
 class RunIdentity:
@@ -21,6 +24,8 @@ class RunIdentity:
         dataset, split, data, size: name, split, fingerprint and number of the images.
         skip, max: every skip-th image, up to but without index max (-1: all).
         classifier, diffusion: sha256 of the checkpoints; "" where there is none.
+        classifier_set, diffusion_set: key of the weights in a checkpoint that holds two sets; ""
+            for the set that a file of one set has.
         arch, input_layer: of the classifier.
         purifier, convention, steps, runs, pad: name and options; steps and runs are 1 for oneshot.
         sigma, m, sigma_local: the smoothing, [0, 1] pixel units.
@@ -63,6 +68,8 @@ class RunIdentity:
     compile: bool
     noise_source: str
     hardware: str
+    classifier_set: str = ""
+    diffusion_set: str = ""
     diffsmooth: str = __version__
     torch: str = torch.__version__
     numpy: str = np.__version__
@@ -84,7 +91,7 @@ class RunIdentity:
         """The first field in which a stored identity differs, in words; "" if none does."""
         mine = asdict(self)
         for field in fields(self):
-            if other.get(field.name) != mine[field.name]:
+            if other.get(field.name, ABSENT.get(field.name)) != mine[field.name]:
                 return f"{field.name} was {other.get(field.name)!r}, is {mine[field.name]!r}"
         return ""
 

@@ -111,9 +111,7 @@ def _foreign(path: Path, content: Any, wanted: SetName | None) -> Checkpoint:
             weights = {k: v for k, v in weights.items() if "relative_position_index" not in k}
         if not metadata.arch:
             metadata = metadata._replace(arch=_cifar_architecture(weights))
-    return Checkpoint(
-        path, family, metadata, weights, epoch, set_key=taken.key, note=taken.note
-    )
+    return Checkpoint(path, family, metadata, weights, epoch, set_key=taken.key, note=taken.note)
 
 
 def _describe_classifier(content: dict[str, Any]) -> tuple[str, CheckpointMetadata]:
@@ -124,7 +122,7 @@ def _describe_classifier(content: dict[str, Any]) -> tuple[str, CheckpointMetada
         # MACER's code normalises nothing; others write such files, with more in them, that do.
         return "MACER", CheckpointMetadata("classifier", input_layer="none")
     arch = content.get("arch")
-    if not is_word(arch) or "state_dict" not in content:
+    if not isinstance(arch, str) or not is_word(arch) or "state_dict" not in content:
         return "unknown code", CheckpointMetadata("classifier")
     layer = "0.5,0.5" if arch.startswith("beit_") else ""  # as DiffSmooth's code has it
     arch = ARCHITECTURES.get(arch, arch)

@@ -116,7 +116,5 @@ def layer_numbers(name: str, channels: int | None) -> tuple[float, ...]:
             f"unknown input layer {shown(name)}: known are {', '.join(WORDS)}, and MEAN,STD"
         )
     if not all(map(math.isfinite, numbers)) or min(numbers[len(numbers) // 2 :]) <= 0:
-        raise UserError(
-            f"input layer {shown(name)}: all numbers must be finite, and the stds > 0"
-        )
+        raise UserError(f"input layer {shown(name)}: all numbers must be finite, and the stds > 0")
     return numbers

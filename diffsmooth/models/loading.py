@@ -62,9 +62,7 @@ def classifier_of(
         raise UserError(f"{checkpoint.path}: does not name its architecture: give it by --arch")
     layer = input_layer or metadata.input_layer
     if not layer:
-        raise UserError(
-            f"{checkpoint.path}: does not name its input layer: give it by --normalize"
-        )
+        raise UserError(f"{checkpoint.path}: does not name its input layer: give it by --normalize")
     info = metadata.dataset_info or info
     classifier_outline(checkpoint, arch, info)
     model = build_classifier(arch, info.num_classes, layer, info)

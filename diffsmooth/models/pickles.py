@@ -70,7 +70,7 @@ def scan_bytes(content: bytes) -> None:
 def _scan(stream: _Bounded, a_tensor: int) -> None:
     try:
         for _ in range(LEGACY_PICKLES):
-            for opcode, argument, _ in pickletools.genops(stream):
+            for opcode, argument, _ in pickletools.genops(stream):  # type: ignore[arg-type]
                 stream.limit += a_tensor * (opcode.name == "BINPERSID")
                 if isinstance(argument, str) and ALLOCATES.search(argument):
                     raise LargePickle("it makes a bytearray, which may be of any size")

@@ -99,9 +99,9 @@ def _check_storages(content: Any, sizes: set[int]) -> None:
     while waiting:
         value = waiting.pop()
         if isinstance(value, torch.Tensor):
-            if value.layout == torch.strided and value.device.type == "cpu":
-                if value.untyped_storage().nbytes() not in sizes:
-                    raise ValueError("a tensor is larger than its record")
+            has_memory = value.layout == torch.strided and value.device.type == "cpu"
+            if has_memory and value.untyped_storage().nbytes() not in sizes:
+                raise ValueError("a tensor is larger than its record")
         elif isinstance(value, dict | list | tuple) and id(value) not in seen:
             seen.add(id(value))
             waiting.extend(value.values() if isinstance(value, dict) else value)

@@ -100,9 +100,7 @@ class UNetConfig(NamedTuple):
 def _check_whole(name: str, value: object) -> None:
     """Raises ValueError for what is not a whole number from 1 to `WIDEST`."""
     if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= WIDEST:
-        raise ValueError(
-            f"{name} must be a whole number from 1 to {WIDEST}, got {shown(value)}"
-        )
+        raise ValueError(f"{name} must be a whole number from 1 to {WIDEST}, got {shown(value)}")
 
 
 class UNet(nn.Module):

@@ -39,7 +39,7 @@ class WeightSet(NamedTuple):
 
 
 class _Sets(NamedTuple):
-    """The two sets of a file, and their places in it; None for one that is not there or not read."""
+    """The two sets of a file, and their places in it; None for one that it has not."""
 
     raw: dict[str, Tensor] | None
     raw_key: str
@@ -70,10 +70,8 @@ def choose_set(path: Path, content: Any, wanted: SetName | None) -> WeightSet:
     Raises:
         UserError: no weights, sets that cannot be told apart, or not the wanted one.
     """
-    if is_state_dict(content):
-        sets = _split(path, content, "")
-    else:
-        sets = _find(path, content, wanted)
+    bare = is_state_dict(content)
+    sets = _split(path, content, "") if bare else _find(path, content, wanted)
     if sets.raw is None and sets.averaged is None:
         raise UserError(f"{path}: holds no weights that we know how to read{_keys(content)}")
     if wanted == "raw" and (sets.raw is None or not sets.averaged_key):
@@ -115,7 +113,11 @@ def _find(path: Path, content: Any, wanted: SetName | None) -> _Sets:
     known = [key for key in HOLDERS if found.get(key) is not None]
     averaged = [key for key in found if AVERAGED.search(key)]
     if LIGHTNING_RAW in found and "state_dict" in found:
-        return _Sets(found[LIGHTNING_RAW], LIGHTNING_RAW, found["state_dict"], "state_dict")
+        raw, mean = (
+            without_prefix(without_wrappers(found[key] or {}))
+            for key in (LIGHTNING_RAW, "state_dict")
+        )
+        return _Sets(raw, LIGHTNING_RAW, mean, "state_dict")
     if len(known) > 1:
         raise UserError(
             f"{path}: holds several sets of weights, {', '.join(known)}: save the one that is "
@@ -245,9 +247,7 @@ def _with_dots(mean: dict[str, Tensor], raw: Mapping[str, Tensor]) -> dict[str, 
     return {dotted[name]: value for name, value in mean.items() if name in dotted}
 
 
-def _with_buffers(
-    mean: dict[str, Tensor], raw: Mapping[str, Tensor] | None
-) -> dict[str, Tensor]:
+def _with_buffers(mean: dict[str, Tensor], raw: Mapping[str, Tensor] | None) -> dict[str, Tensor]:
     """Averaged parameters with the statistics of the trained network, where they have none."""
     missing = {k: v for k, v in (raw or {}).items() if k not in mean and BUFFERS.search(k)}
     return {**mean, **missing}

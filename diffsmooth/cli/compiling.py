@@ -9,6 +9,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from diffsmooth.models.inference import WORTH_COMPILING, can_compile, compile_pays
 from diffsmooth.models.vote_function import VoteFunction
+from diffsmooth.stats.errors import UserError
 
 
 def choose_compile(
@@ -28,7 +29,7 @@ def choose_compile(
         votes: of each process, at most.
 
     Raises:
-        ValueError: it is wanted and cannot be.
+        UserError: it is wanted and cannot be.
     """
     if wanted == "auto" and stored is None:
         pays = WORTH_COMPILING.get(device.type, math.inf) < math.inf and compile_pays(
@@ -39,7 +40,7 @@ def choose_compile(
         return False
     reason = can_compile(device)
     if reason:
-        raise ValueError(f"compile: not possible here: {reason}")
+        raise UserError(f"compile: not possible here: {reason}")
     return True
 
 

@@ -3,6 +3,7 @@
 import torch
 
 from diffsmooth.models.precision import fix_numerics
+from diffsmooth.stats.errors import UserError
 
 
 def pick_device(accelerator: str) -> torch.device:
@@ -12,12 +13,12 @@ def pick_device(accelerator: str) -> torch.device:
         accelerator: auto (a GPU where there is one), cpu, or gpu.
 
     Raises:
-        ValueError: another word, or no such device here.
+        UserError: another word, or no such device here.
     """
     if accelerator not in ("auto", "cpu", "gpu", "cuda"):
-        raise ValueError(f"accelerator must be auto, cpu or gpu, got {accelerator!r}")
+        raise UserError(f"accelerator must be auto, cpu or gpu, got {accelerator!r}")
     fix_numerics()
     available = torch.cuda.is_available()
     if accelerator in ("gpu", "cuda") and not available:
-        raise ValueError(f"accelerator {accelerator}: torch {torch.__version__} finds no GPU here")
+        raise UserError(f"accelerator {accelerator}: torch {torch.__version__} finds no GPU here")
     return torch.device("cuda" if available and accelerator != "cpu" else "cpu")

@@ -13,8 +13,10 @@ from diffsmooth.cli.errors import USER_ERROR, OneLineParser, show_error, user_er
 from diffsmooth.cli.examine import ExamineOptions, examine
 from diffsmooth.cli.network_options import add_weights_option
 from diffsmooth.cli.self_test import Setting, run_self_test
+from diffsmooth.lit.data.images import DataError
 from diffsmooth.models.formats import read_checkpoint
 from diffsmooth.models.precision import resolve_precision
+from diffsmooth.models.vote_function import NetworkError
 from diffsmooth.stats.errors import UserError
 
 
@@ -61,7 +63,12 @@ def main(args: list[str] | None = None, prog: str = "diffsmooth doctor") -> None
             checkpoint = read_checkpoint(path, options.unsafe_load, namespace.weights)
             for line in examine(checkpoint, options, device, precision):
                 print(line, flush=True)
-        except ValueError as error:  # one bad file does not keep us from the others
+        except (
+            UserError,
+            DataError,
+            NetworkError,
+            OSError,
+        ) as error:  # one bad file does not keep us from the others
             well = False
             message = str(error)
             show_error(prog, message if message.startswith(path) else f"{path}: {message}")

@@ -2,7 +2,7 @@
 
 from dataclasses import MISSING, fields, replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, get_args
 
 import lightning.pytorch as pl
 import torch
@@ -22,7 +22,7 @@ from diffsmooth.models import LocalSmoothing, SmoothedClassifier
 from diffsmooth.models.formats import read_checkpoint
 from diffsmooth.models.inference import prepare
 from diffsmooth.models.noise import Purpose, noise_source
-from diffsmooth.models.precision import fix_numerics, resolve_precision
+from diffsmooth.models.precision import Precision, fix_numerics, resolve_precision
 from diffsmooth.models.weights import Checkpoint
 from diffsmooth.stats import Plan
 
@@ -223,6 +223,10 @@ def _chosen_before(files: OutputFiles, asked: dict[str, Any], overwrite: bool) -
         if not overwrite:
             raise
         return {}
+    if stored and not _can_be_chosen(stored):
+        if overwrite:
+            return {}
+        raise OutputError(f"{files.manifest}: broken; --overwrite starts anew")
     for name, value in asked.items():
         if stored and stored.get(name, ABSENT.get(name)) != value:
             if overwrite:
@@ -232,3 +236,15 @@ def _chosen_before(files: OutputFiles, asked: dict[str, Any], overwrite: bool) -
                 f"{value!r}): choose another outfile, or --overwrite"
             )
     return stored
+
+
+def _can_be_chosen(stored: dict[str, Any]) -> bool:
+    """Whether the choices in a manifest are some that a run can have made."""
+    threads, layer = stored.get("threads"), stored.get("input_layer")
+    return (
+        stored.get("precision") in get_args(Precision)
+        and stored.get("compile") in (True, False)
+        and isinstance(threads, int)
+        and threads >= 1
+        and isinstance(layer, str)
+    )

@@ -31,6 +31,7 @@ from diffsmooth.report.figures import save_figure
 from diffsmooth.report.sweep_figure import sweep_figure
 from diffsmooth.report.sweep_table import SweepOutcome, judge, sweep_frame, sweep_text
 from diffsmooth.stats import Certificate, ImageRecord, Results
+from diffsmooth.stats.errors import UserError
 from diffsmooth.whole_file import write_whole
 
 DESCRIPTION = """Chooses the local smoothing (sigma_local and m) by certified accuracy at a radius,
@@ -78,23 +79,23 @@ def main(args: list[str] | None = None, prog: str = "diffsmooth tune") -> None:
 
 
 def check_outfile(outfile: Path, overwrite: bool) -> None:
-    """Raises ValueError for a file that cannot be written, or is there already."""
+    """Raises UserError for a file that cannot be written, or is there already."""
     check_ending(outfile, (".yaml", ".yml"))
     check_folder("outfile", outfile.parent)
     for path in (outfile, outfile.with_suffix(".sweep.csv"), outfile.with_suffix(".sweep.png")):
         if path.exists() and not overwrite:
-            raise ValueError(f"{path} exists: give another name, or --overwrite to replace it")
+            raise UserError(f"{path} exists: give another name, or --overwrite to replace it")
 
 
 def training_images(options: TuneOptions, side: int | None) -> ImageSet:
     """The training split.
 
     Raises:
-        ValueError: there is none of its own: `certify` would certify the images of the choice.
+        UserError: there is none of its own: `certify` would certify the images of the choice.
     """
     there = options.dataset in KNOWN or Path(options.dataset).expanduser().exists()
     if there and not has_train_split(options.dataset):
-        raise ValueError(
+        raise UserError(
             f"{options.dataset} has no training images apart from those that certify.py takes: "
             "name fashion_mnist, cifar10 or imagenet, or a folder with train.npz and test.npz, or "
             "train/ and test/, in it"
@@ -103,7 +104,7 @@ def training_images(options: TuneOptions, side: int | None) -> ImageSet:
     if options.dataset not in KNOWN and has_test_split(options.dataset):
         test = load_images(options.dataset, options.data_root, "test", side)
         if test.fingerprint() == images.fingerprint():
-            raise ValueError(f"{options.dataset}: its training images are its test images")
+            raise UserError(f"{options.dataset}: its training images are its test images")
     return images
 
 
@@ -111,7 +112,7 @@ def choose(options: TuneOptions) -> Chosen:
     """Runs the sweep.
 
     Raises:
-        ValueError: a user's mistake.
+        UserError: a user's mistake.
     """
     device = pick_device(options.accelerator)
     precision = resolve_precision(options.precision, device.type)

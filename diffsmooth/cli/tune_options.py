@@ -6,10 +6,11 @@ from typing import Any
 
 from jsonargparse import ActionYesNo, ArgumentParser
 
-from diffsmooth.cli.network_options import VotingOptions, add_voting_options
+from diffsmooth.cli.network_options import VotingOptions, add_voting_options, check_sigma
 from diffsmooth.models.sweep import Setting
 from diffsmooth.stats import FixedSampleSize, largest_radius
 from diffsmooth.stats.bounds import votes_to_reach
+from diffsmooth.stats.errors import UserError
 
 STEPS_FROM_TRAINED = (-0.05, 0.0, 0.01, 0.02, 0.05, 0.1)
 NUMBERS = (1, 3, 5)
@@ -36,14 +37,13 @@ class TuneOptions(VotingOptions):
         super().__post_init__()
         self.check_lowest({"n0": 1, "images": 1, "validation_images": 1, "validation_seed": 0})
         if min(self.m) < 1:
-            raise ValueError(f"m must be at least 1, got {min(self.m)}")
+            raise UserError(f"m must be at least 1, got {min(self.m)}")
         for level in self.sigma_local or ():
-            if not 0 <= level < math.inf:
-                raise ValueError(f"sigma_local must be >= 0 and finite, got {level}")
+            check_sigma("sigma_local", level, zero=True)
         if not 0 <= self.target < math.inf:
-            raise ValueError(f"radius must be >= 0 and finite, got {self.radius}")
+            raise UserError(f"radius must be >= 0 and finite, got {self.radius}")
         if self.images > self.validation_images:
-            raise ValueError(
+            raise UserError(
                 f"images must be at most the {self.validation_images} validation_images, "
                 f"got {self.images}"
             )
@@ -51,7 +51,7 @@ class TuneOptions(VotingOptions):
             largest = largest_radius(self.sigma, self.n, self.alpha)
             needed = votes_to_reach(ROOM * self.target, self.sigma, self.alpha)
             how = f"give --N {needed}" if needed < math.inf else "no number of votes will do"
-            raise ValueError(
+            raise UserError(
                 f"radius {self.target:g}: {self.n} votes certify at most {largest:.3f} at sigma "
                 f"{self.sigma:g}, and too few votes may then be lost: {how}, or a smaller --radius"
             )
@@ -75,12 +75,12 @@ class TuneOptions(VotingOptions):
             trained: noise that the classifier was trained at (sigma'), None where not known.
 
         Raises:
-            ValueError: it is needed and not known.
+            UserError: it is needed and not known.
         """
         levels = self.sigma_local
         if levels is None:
             if trained is None:
-                raise ValueError(
+                raise UserError(
                     f"{self.classifier}: does not say at which noise it was trained: give the "
                     "values of --sigma_local"
                 )

@@ -1,6 +1,5 @@
 """`diffsmooth visualize`: a grid of images as they are, under noise, and purified."""
 
-import math
 from pathlib import Path
 
 import torch
@@ -8,7 +7,12 @@ from torch import Tensor
 
 from diffsmooth.cli.device import pick_device
 from diffsmooth.cli.errors import OneLineParser, user_errors
-from diffsmooth.cli.network_options import DATASETS, PurifierOptions, add_purifier_options
+from diffsmooth.cli.network_options import (
+    DATASETS,
+    PurifierOptions,
+    add_purifier_options,
+    check_sigma,
+)
 from diffsmooth.cli.networks import load_purifier
 from diffsmooth.cli.output_checks import check_ending, check_folder
 from diffsmooth.lit.data import ImageSet, load_images
@@ -18,6 +22,7 @@ from diffsmooth.models.precision import autocast, resolve_precision
 from diffsmooth.models.purifiers import Purifier
 from diffsmooth.report.figures import ENDINGS, save_figure
 from diffsmooth.report.image_grid import GridRow, NoisyPair, image_grid
+from diffsmooth.stats.errors import UserError
 
 DESCRIPTION = """Draws a grid: one row an image with its index and class, then for each noise level
 the noisy image, and the purified one with its PSNR. The noise is that of no certificate."""
@@ -44,8 +49,7 @@ def main(args: list[str] | None = None, prog: str = "diffsmooth visualize") -> N
         options = PurifierOptions.from_namespace(namespace, runs=None)
         outfile, sigmas = Path(namespace.outfile), namespace.sigma
         for sigma in sigmas:
-            if not 0 < sigma < math.inf:
-                raise ValueError(f"sigma must be > 0 and finite, got {sigma}")
+            check_sigma("sigma", sigma)
         check_ending(outfile, ENDINGS)
         check_folder("outfile", outfile.parent)
         device = pick_device(namespace.accelerator)
@@ -53,7 +57,7 @@ def main(args: list[str] | None = None, prog: str = "diffsmooth visualize") -> N
         images = load_images(options.dataset, options.data_root, namespace.split)
         for index in namespace.images:
             if not 0 <= index < len(images):
-                raise ValueError(
+                raise UserError(
                     f"image {index} is beyond {options.dataset}: its {namespace.split} images are "
                     f"0 to {len(images) - 1}"
                 )

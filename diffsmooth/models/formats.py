@@ -2,7 +2,7 @@
 
 import re
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import torch
 from torch import Tensor
@@ -49,6 +49,8 @@ def read_checkpoint(
             a class-conditional U-Net.
     """
     path = Path(path)
+    if weights not in (None, *get_args(SetName)):
+        raise UserError(f"weights must be raw or ema, got {weights!r}")
     content = read_file(path, unsafe)
     ours = isinstance(content, dict) and METADATA_KEY in content
     return (_ours if ours else _foreign)(path, content, weights)

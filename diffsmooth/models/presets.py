@@ -4,7 +4,8 @@ from typing import Any, NamedTuple
 
 from diffsmooth.models.schedule import DiffusionSchedule
 from diffsmooth.models.shown import shown
-from diffsmooth.models.unet import UNet, UNetConfig
+from diffsmooth.models.unet import UNet
+from diffsmooth.models.unet_config import UNetConfig
 from diffsmooth.stats.errors import UserError
 
 

@@ -148,13 +148,13 @@ def _find(path: Path, content: Any, wanted: SetName | None) -> _Sets:
             f"{path}: holds several sets of averaged weights, {', '.join(map(word, averaged))}: "
             "save the one that is meant by itself, or take the others by --weights raw"
         )
-    mean = _averaged_part(path, averaged[0], content[averaged[0]])
-    if mean is None:
+    part = _averaged_part(path, averaged[0], content[averaged[0]])
+    if part is None:
         raise UserError(
             f"{path}: holds averaged weights ({word(averaged[0])}) in a form that we do not know: "
             "--weights raw takes the others"
         )
-    return _Sets(sets.raw, sets.raw_key, _with_buffers(mean, sets.raw), averaged[0])
+    return _Sets(sets.raw, sets.raw_key, _with_buffers(part, sets.raw), averaged[0])
 
 
 def _keys(content: Any) -> str:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Literal
 
 from diffsmooth.models.pickles import LargePickle, scan_bytes, scan_file
-from diffsmooth.models.shown import shown
+from diffsmooth.models.shown import shown, word
 from diffsmooth.stats.errors import UserError
 
 Form = Literal["zip", "legacy", "safetensors"]
@@ -53,12 +53,16 @@ def check_file(path: Path) -> Form:
     Raises:
         UserError: missing, of another program, damaged, or it claims more than weights need.
     """
-    if not path.is_file():
-        if path.is_dir():
-            raise UserError(f"{path}: a folder, name the file in it")
-        raise UserError(f"{path}: {'no regular file' if path.exists() else 'no such checkpoint'}")
-    with open(path, "rb") as file:
-        start = file.read(512)
+    try:
+        if not path.is_file():
+            if path.is_dir():
+                raise UserError(f"{path}: a folder, name the file in it")
+            is_there = path.exists()
+            raise UserError(f"{path}: {'no regular file' if is_there else 'no such checkpoint'}")
+        with open(path, "rb") as file:
+            start = file.read(512)
+    except OSError as error:
+        raise UserError(f"{word(str(path))}: cannot be read ({error.strerror})") from error
     if start.startswith((b"PK\3\4", b"PK\5\6")):
         _check_zip(path)
         return "zip"

@@ -10,7 +10,7 @@ from torch import Tensor
 from diffsmooth.models.key_names import without_wrappers
 from diffsmooth.models.presets import PRESETS, build_unet
 from diffsmooth.models.reading import read_file
-from diffsmooth.models.shown import is_word, word
+from diffsmooth.models.shown import is_word, shown, word
 from diffsmooth.models.tensor_checks import check_tensors
 from diffsmooth.models.weight_sets import (
     LIGHTNING_RAW,
@@ -64,12 +64,14 @@ def _ours(path: Path, content: dict[str, Any], wanted: SetName | None) -> Checkp
         unknown = [word(str(name)) for name in said if name not in CheckpointMetadata._fields]
         if unknown:
             raise UserError(f"metadata that we do not know: {', '.join(unknown[:5])}")
+        if "kind" not in said:
+            raise UserError("its metadata do not say of what kind it is")
         metadata = CheckpointMetadata(**said)
         metadata.check()
-        epoch = content["epoch"]
+        epoch = content.get("epoch")
         if not isinstance(epoch, int) or not -1 <= epoch < 10**9:
-            raise UserError(f"epoch is no number: {word(str(epoch))}")
-    except (TypeError, KeyError, ValueError) as error:
+            raise UserError(f"epoch is no number: {shown(epoch)}")
+    except UserError as error:
         raise UserError(f"{path}: a broken checkpoint ({error})") from error
     key, note = "state_dict", ""
     if LIGHTNING_RAW in content:

@@ -26,6 +26,7 @@ HARMLESS: list[Any] = [
     # All but objects and void: those can hold anything.
     *{type(np.dtype(code)) for code in np.typecodes["All"] if code not in "OV"},
 ]
+READ_FOR_NAMES = 16 * 2**20  # bytes of an old file, for what it would call
 
 
 def read_file(path: Path | str, unsafe: bool = False) -> Any:
@@ -118,7 +119,8 @@ def _forbidden_global(path: Path, form: Form, error: Exception) -> str | None:
                 names = [name for name in archive.namelist() if name.endswith("data.pkl")]
                 streams: list[IO[bytes]] = [io.BytesIO(archive.read(name)) for name in names]
         else:
-            streams = [io.BytesIO(path.read_bytes())]
+            with open(path, "rb") as file:  # its pickles come first
+                streams = [io.BytesIO(file.read(READ_FOR_NAMES))]
     except (OSError, RuntimeError, zipfile.BadZipFile):
         return None
     found = [name for stream in streams for name in globals_of(stream)]

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import torch
 from lightning.pytorch.cli import OptimizerCallable
+from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torchmetrics.classification import MulticlassAccuracy
@@ -92,7 +93,10 @@ class ClassifierTraining(TrainingModule):
         classes = self._info.num_classes
         self.classifier = build_classifier(arch, classes, input_layer, self._info)
         if pretrained is not None:
-            load_pretrained(self.classifier, read_checkpoint(pretrained))
+            checkpoint = read_checkpoint(pretrained)
+            load_pretrained(self.classifier, checkpoint)
+            if checkpoint.note:
+                rank_zero_info(checkpoint.note)
         self.train_accuracy = MulticlassAccuracy(classes, average="micro")
         self.noisy_accuracy = MulticlassAccuracy(classes, average="micro")
 

@@ -121,6 +121,8 @@ def build_job(options: SmoothingOptions, command: Purpose, plan: Plan) -> Job:
         auto = {"precision": options.precision == "auto", "compile": options.compile == "auto",
                 "threads": options.threads is None}  # fmt: skip
         taken = [f"{name} {getattr(identity, name)}" for name, own in auto.items() if own]
+        if diffusion and options.diffusion is None:
+            taken.append(f"diffusion {diffusion}")
         if taken:
             print(f"chosen automatically: {', '.join(taken)}")
         if options.sanity_check and not chosen:

@@ -16,6 +16,7 @@ from diffsmooth.models.loading import check_unet, classifier_of, unet_of
 from diffsmooth.models.presets import get_preset
 from diffsmooth.models.purifiers import Purifier
 from diffsmooth.models.schedule import DiffusionSchedule
+from diffsmooth.models.shown import word
 from diffsmooth.models.unet import UNet
 from diffsmooth.models.weights import Checkpoint
 from diffsmooth.stats.errors import UserError
@@ -181,6 +182,13 @@ def check_classifier(checkpoint: Checkpoint, info: DatasetInfo, images: ImageSet
     if largest >= classes:
         raise UserError(
             f"{images.info.name}: label {largest} is beyond the {classes} classes of {path}"
+        )
+    own, names = info.class_names, images.info.class_names
+    if own != names and sorted(own) == sorted(names):
+        first = next(k for k in range(classes) if own[k] != names[k])
+        raise UserError(
+            f"{path} has the classes of {images.info.name} in another order: {first} is "
+            f"{word(own[first])} to it, and {word(names[first])} here"
         )
     wanted, given = info.image_shape, images.info.image_shape
     if wanted != given:

@@ -84,8 +84,9 @@ class RunIdentity:
         return json.dumps(asdict(self), indent=2)
 
     def digest(self) -> str:
-        """A short name of the identity."""
-        return hashlib.sha256(self.to_json().encode()).hexdigest()[:16]
+        """A short name of the identity, the same as before a field existed where it is absent."""
+        told = {k: v for k, v in asdict(self).items() if k not in ABSENT or v != ABSENT[k]}
+        return hashlib.sha256(json.dumps(told, indent=2).encode()).hexdigest()[:16]
 
     def difference(self, other: dict[str, object]) -> str:
         """The first field in which a stored identity differs, in words; "" if none does."""

@@ -17,6 +17,7 @@ from diffsmooth.cli.input_layer_choice import MeasuredLayer, judge_layers
 from diffsmooth.cli.trainer import threads_a_process
 from diffsmooth.models import build_classifier
 from diffsmooth.models.dataset_info import CIFAR10
+from diffsmooth.models.weights import CheckpointMetadata, write_checkpoint
 
 ABOVE_MEAN = (0.15, 0.25)  # brightness of the two classes, less CIFAR-10's mean
 
@@ -332,3 +333,38 @@ def test_noise_beyond_all_use_is_one_line(
     arguments = words(tmp_path / "c.pt", tmp_path / "o.txt", data, f"--{name}", "1e300")
     said = refusal(certify.main, arguments, capsys.readouterr)
     assert f"{name} must be at most 1e+06, got 1e+300" in said
+
+
+@pytest.mark.parametrize(
+    "change", [{"threads": "many"}, {"threads": 0}, {"compile": "yes"}, {"precision": "fp8"},
+               {"input_layer": [1]}], ids=str,
+)  # fmt: skip
+def test_a_manifest_binds_to_what_a_run_can_have_chosen_only(
+    change: dict[str, object], data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path, out = tmp_path / "c.pth.tar", tmp_path / "o.txt"
+    write("zip", "center", path)
+    certify.main(words(path, out, data))
+    manifest = out.with_suffix(".manifest.json")
+    content = json.loads(manifest.read_text())
+    content["identity"] |= change
+    manifest.write_text(json.dumps(content))
+    capsys.readouterr()
+    said = refusal(certify.main, words(path, out, data), capsys.readouterr)
+    assert "o.manifest.json: broken; --overwrite starts anew" in said
+    certify.main(words(path, out, data, "--overwrite"))
+    assert identity_of(out)["input_layer"] == "center"
+
+
+def test_classes_in_another_order_are_refused(
+    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "c.pt"
+    model = build_classifier("cifar_resnet8", 10, "none", CIFAR10)
+    names = [*reversed(CIFAR10.class_names)]
+    metadata = CheckpointMetadata(
+        "classifier", "cifar10", "cifar_resnet8", "none", [3, 32, 32], names
+    )
+    write_checkpoint(path, metadata, model.state_dict())
+    said = refusal(certify.main, words(path, tmp_path / "o.txt", data), capsys.readouterr)
+    assert "in another order: 0 is truck to it, and airplane here" in said

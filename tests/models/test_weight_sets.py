@@ -245,3 +245,25 @@ def test_what_is_not_told_apart_is_refused(
         read_checkpoint(path)
     if "ema" in message:
         assert torch.equal(logits(path, weights="raw"), expected(RAW))
+
+
+def test_our_own_lightning_files_hold_the_average_in_their_state_dict(tmp_path: Path) -> None:
+    said = {"kind": "classifier", "arch": "cifar_resnet8", "input_layer": "none"}
+    content = {
+        "epoch": 3, "diffsmooth": said, "optimizer_states": [], "averaging_state": {},
+        "state_dict": named(lambda key: f"classifier._orig_mod.1.{key}", EMA),
+        "current_model_state": named(lambda key: f"classifier._orig_mod.1.{key}"),
+    }  # fmt: skip
+    path = save(tmp_path / "last.ckpt", content)
+    assert torch.equal(logits(path), expected(EMA))
+    assert torch.equal(logits(path, weights="raw"), expected(RAW))
+    ema, raw = read_checkpoint(path), read_checkpoint(path, weights="raw")
+    assert (ema.set_key, raw.set_key) == ("", "current_model_state")
+    assert "taken: averaged, --weights raw takes the other" in ema.note
+    del content["current_model_state"]
+    save(path, content)
+    assert read_checkpoint(path).note == ""
+    with pytest.raises(UserError, match="--weights raw, but it holds one set"):
+        read_checkpoint(path, weights="raw")
+    with pytest.raises(UserError, match="weights must be raw or ema, got 'banana'"):
+        read_checkpoint(path, weights="banana")  # type: ignore[arg-type]

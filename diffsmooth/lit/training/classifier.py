@@ -21,6 +21,7 @@ from diffsmooth.lit.training.pictures import image_writers, noisy_grid
 from diffsmooth.models.classifiers import build_classifier
 from diffsmooth.models.formats import read_checkpoint
 from diffsmooth.models.loading import load_pretrained
+from diffsmooth.models.metadata import LARGEST_SIGMA
 from diffsmooth.models.weights import CheckpointMetadata
 
 
@@ -59,7 +60,7 @@ class ClassifierTraining(TrainingModule):
         seed: of the training noise and the augmentation.
 
     Raises:
-        ValueError: sigma < 0, crop_padding < 0, or an unknown architecture, dataset or input layer;
+        ValueError: sigma < 0 or > 1e6, crop_padding < 0, or an unknown architecture, dataset or input layer;
             a pretrained checkpoint that cannot be read or does not fit.
     """
 
@@ -82,6 +83,8 @@ class ClassifierTraining(TrainingModule):
         super().__init__(optimizer, learning_rate, seed)
         if not sigma >= 0:
             raise ValueError(f"sigma must be >= 0, got {sigma}")
+        if sigma > LARGEST_SIGMA:  # no one could read the checkpoint
+            raise ValueError(f"sigma must be at most {LARGEST_SIGMA:g}, got {sigma}")
         if crop_padding < 0:
             raise ValueError(f"crop_padding must be >= 0, got {crop_padding}")
         self._arch = arch

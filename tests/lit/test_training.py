@@ -120,7 +120,7 @@ def test_out_of_range_arguments() -> None:
         GaussianTraining(sigma=-1)
     with pytest.raises(ValueError, match=r"sigma must be at most 1e\+06, got 1e\+300"):
         GaussianTraining(sigma=1e300)
-    with pytest.raises(ValueError, match="channel_mult must be a list .* got 'abc'"):
+    with pytest.raises(ValueError, match=r"channel_mult must be a list .* got 'abc'"):
         DiffusionTraining(overrides={"channel_mult": "abc"})
     with pytest.raises(ValueError, match="crop_padding must be >= 0"):
         GaussianTraining(crop_padding=-1)

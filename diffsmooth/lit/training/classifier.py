@@ -60,8 +60,8 @@ class ClassifierTraining(TrainingModule):
         seed: of the training noise and the augmentation.
 
     Raises:
-        ValueError: sigma < 0 or > 1e6, crop_padding < 0, or an unknown architecture, dataset or input layer;
-            a pretrained checkpoint that cannot be read or does not fit.
+        ValueError: sigma < 0 or > 1e6, crop_padding < 0, or an unknown architecture, dataset or
+            input layer; a pretrained checkpoint that cannot be read or does not fit.
     """
 
     # Of the purification that the data module trains on, None without; train.py sets it.

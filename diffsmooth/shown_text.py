@@ -1,9 +1,15 @@
 """Text of others (names, paths, what files hold) made harmless to show; of no floor."""
 
+import reprlib
 import sys
 from io import TextIOWrapper
 
 MOST = 2000
+LONGEST_WORD = 200
+
+_SHORT = reprlib.Repr()
+_SHORT.maxstring = _SHORT.maxother = 80
+_SHORT.maxlevel = 2
 
 
 def shown(text: object, most: int = MOST) -> str:
@@ -22,6 +28,24 @@ def shown(text: object, most: int = MOST) -> str:
     if len(whole) > most:
         whole = f"{whole[: most // 2]}...{whole[-(most // 2) :]}"
     return "".join(c if c.isprintable() else _escaped(c) for c in whole)
+
+
+def quoted(value: object) -> str:
+    """A value as Python writes it, cut where it is long or deep."""
+    try:
+        return _SHORT.repr(value)
+    except ValueError:  # an integer of more digits than Python prints
+        return f"a {type(value).__name__} of very many digits"
+
+
+def is_word(value: object) -> bool:
+    """Whether a value is a text that can be printed on one line."""
+    return isinstance(value, str) and value.isprintable() and len(value) <= LONGEST_WORD
+
+
+def word(text: str) -> str:
+    """A text as it is where that can be printed, else as Python writes it, cut."""
+    return text if is_word(text) else quoted(text)
 
 
 def escape_output() -> None:

@@ -11,7 +11,7 @@ from jsonargparse import ActionYesNo
 from diffsmooth.cli.device import pick_device
 from diffsmooth.cli.errors import USER_ERROR, OneLineParser, option_values, show_error, user_errors
 from diffsmooth.cli.examine import ExamineOptions, examine
-from diffsmooth.cli.network_options import add_image_options
+from diffsmooth.cli.network_options import add_image_options, add_weights_option
 from diffsmooth.cli.option_checks import check_most, check_noise
 from diffsmooth.cli.self_test import Setting, run_self_test
 from diffsmooth.models.formats import read_checkpoint
@@ -41,6 +41,7 @@ def main(args: list[str] | None = None, prog: str = "diffsmooth doctor") -> None
     add("--m", type=int, default=5, help="local copies a vote of the planned run")
     add("--n", "--N", dest="n", type=int, default=100_000, help="votes an image of it")
     add("--images", type=int, default=500, help="images of it")
+    add_weights_option(parser)
     add("--unsafe_load", action=ActionYesNo, default=False, help="run code that a file may hold")
     namespace = parser.parse_args(args)
     with user_errors(prog):
@@ -64,10 +65,10 @@ def main(args: list[str] | None = None, prog: str = "diffsmooth doctor") -> None
     well = True
     for path in namespace.checkpoints:
         try:
-            checkpoint = read_checkpoint(path, options.unsafe_load)
+            checkpoint = read_checkpoint(path, options.unsafe_load, namespace.weights)
             for line in examine(checkpoint, options, device, precision):
                 print(shown(line), flush=True)
-        except UserError as error:  # one bad file does not keep us from the others
+        except (UserError, OSError) as error:  # one bad file does not keep us from the others
             well = False
             message = str(error)
             show_error(prog, message if message.startswith(path) else f"{path}: {message}")

@@ -1,6 +1,5 @@
 """What a checkpoint is: its content, its accuracy under noise, and the costs of a run with it."""
 
-import math
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -8,6 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from diffsmooth.cli.input_layer_choice import measure_input_layers, with_input_layer
 from diffsmooth.cli.networks import (
     check_classifier,
     check_forward,
@@ -16,12 +16,8 @@ from diffsmooth.cli.networks import (
     reading_for,
     resizing,
 )
-from diffsmooth.cli.sanity import (
-    MOST_IMAGES,
-    measure_input_layers,
-    noisy_accuracy,
-    with_input_layer,
-)
+from diffsmooth.cli.option_checks import check_noise
+from diffsmooth.cli.sanity import MOST_IMAGES, noisy_accuracy
 from diffsmooth.lit.data import ImageSet, load_images
 from diffsmooth.lit.data.picture import ExifChoice
 from diffsmooth.lit.data.sources import KNOWN
@@ -31,16 +27,16 @@ from diffsmooth.models import (
     LocalSmoothing,
     OneShotPurifier,
     SmoothedClassifier,
-    build_classifier,
 )
 from diffsmooth.models.dataset_info import DatasetInfo
-from diffsmooth.models.loading import classifier_of
+from diffsmooth.models.loading import classifier_of, classifier_outline, unet_outline
 from diffsmooth.models.noise import NoiseKey
 from diffsmooth.models.precision import autocast
 from diffsmooth.models.presets import PRESETS, build_unet, get_preset
 from diffsmooth.models.purifiers import Purifier
-from diffsmooth.models.weights import Checkpoint, check_weights, misfits
+from diffsmooth.models.weights import Checkpoint, misfits
 from diffsmooth.stats import MajorityVote
+from diffsmooth.stats.errors import UserError
 from diffsmooth.stats.printed import digits_down, exact, rounded_down, rounded_up
 
 NOISE_LEVELS = (0.0, 0.12, 0.25, 0.5, 1.0)
@@ -69,9 +65,8 @@ class ExamineOptions:
     def __post_init__(self) -> None:
         for name in ("m", "n", "images"):
             if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
-        if not 0 < self.sigma < math.inf:
-            raise ValueError(f"sigma must be > 0 and finite, got {self.sigma}")
+                raise UserError(f"{name} must be at least 1, got {getattr(self, name)}")
+        check_noise("sigma", self.sigma)
 
 
 def examine(
@@ -80,7 +75,7 @@ def examine(
     """Lines that tell what the file holds; for a classifier also how it does under noise.
 
     Raises:
-        ValueError: weights that do not fit, or images that do not.
+        UserError: weights that do not fit, or images that do not.
     """
     yield from describe(checkpoint)
     metadata = checkpoint.metadata
@@ -108,11 +103,19 @@ def examine(
     if said := resizing(model):
         yield f"  {said}"
     if not layer:
-        measured = measure_input_layers(model, arch, images, LAYER_SIGMA, "doctor", 0, device)
-        layer = max(measured, key=lambda name: measured[name].correct)
-        for name, accuracy in measured.items():
-            best = " <- fits best" if name == layer else ""
-            yield f"  input layer  {name}: accuracy {accuracy} at sigma {LAYER_SIGMA}{best}"
+        for sigma in (LAYER_SIGMA, 0.0):  # a network that was trained without noise needs none
+            choice = measure_input_layers(model, arch, images, sigma, "doctor", 0, device)
+            for one in choice.measured:
+                best = " <- fits best" if one.name == choice.name else ""
+                yield f"  input layer  {one.name}: accuracy {one.accuracy} at sigma {sigma:g}{best}"
+            if choice.name:
+                break
+        layer = choice.name
+        if choice.doubt:
+            yield f"  input layer  {choice.doubt}: --normalize decides"
+        if not layer:
+            yield "  accuracy     not measured: without the input layer it means nothing"
+            return
         model = with_input_layer(model, layer, info).to(device)
     else:
         yield f"  input layer  {layer}"
@@ -141,6 +144,11 @@ def describe(checkpoint: Checkpoint) -> list[str]:
         f"  written by   {checkpoint.family}",
         f"  holds        a {metadata.kind}, {network}: {len(checkpoint.state_dict)} tensors, "
         f"{numbers:,} numbers",
+        *(
+            [f"  weights      {checkpoint.note.removeprefix(f'{path}: ')}"]
+            if checkpoint.note
+            else []
+        ),
         "  it says      " + (", ".join(f"{k} {v}" for k, v in said.items() if v) or "nothing"),
     ]
 
@@ -149,19 +157,17 @@ def _unet_keys(checkpoint: Checkpoint) -> str:
     """Whether a U-Net's keys are those of an architecture that we know.
 
     Raises:
-        ValueError: of none; the nearest one and its first misfits are named.
+        UserError: of none; the nearest one and its first misfits are named.
     """
     metadata = checkpoint.metadata
+    if metadata.preset:
+        unet = unet_outline(checkpoint)
+        largest = get_preset(metadata.preset).schedule.max_sigma
+        return f"all fit, {_parameters(unet)}; the schedule reaches sigma {digits_down(largest, 3)}"
     with torch.device("meta"):
-        if metadata.preset:
-            unet = build_unet(metadata.preset, **metadata.overrides)
-            check_weights(unet, checkpoint)
-            largest = get_preset(metadata.preset).schedule.max_sigma
-            reach = digits_down(largest, 3)
-            return f"all fit, {_parameters(unet)}; the schedule reaches sigma {reach}"
         known = {name: misfits(build_unet(name), checkpoint.state_dict) for name in PRESETS}
     nearest = min(known, key=lambda name: len(known[name]))
-    raise ValueError(
+    raise UserError(
         f"{checkpoint.path}: no architecture that we know ({', '.join(PRESETS)}); nearest is "
         f"{nearest}, but {'; '.join(known[nearest][:3])}, {len(known[nearest])} misfits in all"
     )
@@ -178,16 +184,14 @@ def _classifier_keys(checkpoint: Checkpoint, arch: str) -> str:
     """Whether a classifier's keys are those of its architecture.
 
     Raises:
-        ValueError: they are not.
+        UserError: they are not.
     """
     shapes = [value.shape for value in checkpoint.state_dict.values()]
     # Any size does; channels are those of the first convolution, classes those of the last layer.
     channels = next((shape[1] for shape in shapes if len(shape) == 4), 3)
     classes = next((shape[0] for shape in reversed(shapes) if len(shape) == 2), 2)
     info = DatasetInfo("", (channels, 32, 32), tuple(map(str, range(classes))))
-    with torch.device("meta"):
-        model = build_classifier(arch, classes, "none", info)
-    check_weights(model, checkpoint)
+    model = classifier_outline(checkpoint, arch, info)
     return f"all fit {arch}, {_parameters(model)}, {classes} classes"
 
 

@@ -4,6 +4,7 @@ import sys
 from pathlib import Path
 
 from diffsmooth.cli.errors import OneLineParser, user_errors
+from diffsmooth.cli.network_options import add_weights_option
 from diffsmooth.cli.output_checks import check_file
 from diffsmooth.models.formats import read_checkpoint
 from diffsmooth.models.weights import Checkpoint, write_checkpoint, write_plain
@@ -21,17 +22,20 @@ def main(args: list[str] | None = None, prog: str = "diffsmooth export") -> None
     parser.add_argument("checkpoint", type=str, help="a .ckpt that train.py wrote")
     parser.add_argument("outfile", type=str, help="file to write; not the checkpoint itself")
     parser.add_argument("--plain", action="store_true", help=PLAIN)
+    add_weights_option(parser)
     namespace = parser.parse_args(args)
     with user_errors(prog):
         outfile = Path(namespace.outfile)
         check_file(outfile)
-        checkpoint = read_checkpoint(namespace.checkpoint)
+        checkpoint = read_checkpoint(namespace.checkpoint, weights=namespace.weights)
         if outfile.exists() and outfile.samefile(checkpoint.path):
             raise UserError(f"{outfile}: is the checkpoint itself; give the weights another name")
         write = write_plain if namespace.plain else write_checkpoint
         write(outfile, checkpoint.metadata, checkpoint.state_dict, checkpoint.epoch)
         if namespace.plain:
             _tell_loss(prog, checkpoint, read_checkpoint(outfile))
+    if checkpoint.note:
+        print(checkpoint.note)
     numbers = sum(value.numel() for value in checkpoint.state_dict.values())
     print(f"{shown(outfile)}: {checkpoint.metadata.kind}, {numbers:,} numbers")
 

@@ -5,34 +5,26 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import lightning.pytorch as pl
-import numpy as np
-import torch
 
 from diffsmooth.cli.compiling import choose_compile
 from diffsmooth.cli.errors import option_values
-from diffsmooth.cli.networks import (
-    choose_classifier,
-    load_purifier,
-    reading_for,
-    show_input_layers,
-)
+from diffsmooth.cli.first_start import earlier_choices, fixed_fields
+from diffsmooth.cli.networks import choose_classifier, load_purifier, reading_for
 from diffsmooth.cli.options import SmoothingOptions
 from diffsmooth.cli.output_checks import check_folder
 from diffsmooth.cli.sanity import check_sanity
 from diffsmooth.cli.trainer import build_trainer, threads_a_process
 from diffsmooth.lit.certification import CertificationModule, Work
 from diffsmooth.lit.data import load_images
-from diffsmooth.lit.data.sources import KNOWN
-from diffsmooth.lit.identity import file_sha256, hardware_name
 from diffsmooth.lit.outputs import Outputs, RunContext
 from diffsmooth.models import LocalSmoothing, SmoothedClassifier
 from diffsmooth.models.formats import read_checkpoint
 from diffsmooth.models.inference import prepare
 from diffsmooth.models.noise import noise_source
 from diffsmooth.models.precision import fix_numerics, resolve_precision
-from diffsmooth.runs.identity import RunIdentity
-from diffsmooth.runs.manifest import ManifestError, read_manifest
+from diffsmooth.runs.identity import RunIdentity, selection_of
 from diffsmooth.runs.names import OutputFiles
+from diffsmooth.shown_text import shown
 from diffsmooth.stats import Plan
 from diffsmooth.stats.errors import UserError
 
@@ -52,24 +44,26 @@ def build_job(options: SmoothingOptions, command: Literal["certify", "predict"],
         UserError: a user's mistake.
     """
     files = OutputFiles(options.outfile)
-    chosen = _chosen_before(files, options, plan)
     trainer = build_trainer(options)
     device = trainer.strategy.root_device
-    precision = options.precision
-    if precision == "auto":
-        precision = chosen.get("precision", precision)
+    given = _given_choices(options, device.type)
     with option_values():
-        precision = resolve_precision(precision, device.type)
-        source = noise_source(options.noise, device).name
-    fix_numerics(precision)
-    checkpoint = read_checkpoint(options.classifier, options.unsafe_load)
+        noise_source(options.noise, device)
+    checkpoint = read_checkpoint(options.classifier, options.unsafe_load, options.weights)
     reading = reading_for(checkpoint, options.image_size, options.exif)
     images = load_images(options.dataset, options.data_root, options.split, reading)
+    selection = selection_of(len(images), options.skip, options.max)
+    if not selection:
+        raise UserError(f"no image is left with skip {options.skip} and max {options.max}")
+    asked = fixed_fields(options, command, plan, checkpoint, images, device)
+    chosen = earlier_choices(files, asked | given, options.overwrite)
+    precision = given.get("precision") or chosen.get("precision")
+    precision = precision or resolve_precision("auto", device.type)
+    fix_numerics(precision)
     if options.normalize == "auto" and chosen.get("input_layer"):
         options = replace(options, normalize=chosen["input_layer"])
     classifier = choose_classifier(options, options.local_noise_sd, checkpoint, images, device)
-    purifier, diffusion = load_purifier(options, options.sigma, images)
-    batch = min(options.batch, plan.max_votes)
+    purifier, diffusion, diffusion_set, note = load_purifier(options, options.sigma, images)
     with option_values():
         local = LocalSmoothing(
             classifier.model,
@@ -78,59 +72,39 @@ def build_job(options: SmoothingOptions, command: Literal["certify", "predict"],
             images.info.image_shape,
             options.local_seed,
         )
+        batch = asked["batch"]
         smoothed = SmoothedClassifier(
             purifier, local, options.sigma, classifier.num_classes, batch, precision, copy=False
         )
-    identity = RunIdentity(
-        command=command,
-        dataset=images.info.name,
-        split=options.split,
-        data=images.fingerprint(),
-        size=len(images),
-        content="",  # below, when the selection is known
-        skip=options.skip,
-        max=options.max,
-        classifier=file_sha256(options.classifier),
-        diffusion=file_sha256(diffusion) if diffusion else "",
-        arch=classifier.arch,
-        input_layer=classifier.input_layer,
-        purifier=options.purifier,
-        convention=options.matching if diffusion else "",
-        steps=purifier.steps,
-        runs=purifier.runs,
-        pad=options.pad if diffusion else "none",
-        sigma=options.sigma,
-        m=options.m,
-        sigma_local=options.local_noise_sd,
-        seed=options.seed,
-        local_seed=options.local_seed,
-        plan=str(plan),
-        batch=batch,
-        threads=options.threads or chosen.get("threads") or threads_a_process(options.devices),
-        precision=precision,
-        compile=False,
-        noise_source=source,
-        hardware=hardware_name(device),
-        image_shape=images.info.image_shape,
-        class_names=() if options.dataset in KNOWN else images.info.class_names,
-        torch=torch.__version__,
-        numpy=np.__version__,
-    )
-    selection = identity.selection
-    if not selection:
-        raise UserError(f"no image is left with skip {options.skip} and max {options.max}")
     votes = plan.max_votes * len(selection)
     compiled = choose_compile(
         options.compile, chosen.get("compile"), smoothed, device, votes // options.processes
     )
-    identity = replace(identity, compile=compiled, content=images.content(selection))
+    threads = options.threads or chosen.get("threads") or threads_a_process(options.devices)
+    identity = RunIdentity(
+        **asked,
+        diffusion_set=diffusion_set,
+        input_layer=classifier.input_layer,
+        threads=threads,
+        precision=precision,
+        compile=compiled,
+    )
     if options.part:
         selection = options.part.part_of(selection)
 
     def check() -> None:
         check_folder("logdir", Path(options.logdir))
         print(images.describe())
-        show_input_layers(classifier)
+        for line in (*classifier.said, note):
+            if line:
+                print(shown(line))
+        auto = {"precision": options.precision == "auto", "compile": options.compile == "auto",
+                "threads": options.threads is None}  # fmt: skip
+        taken = [f"{name} {getattr(identity, name)}" for name, own in auto.items() if own]
+        if diffusion and options.diffusion is None:
+            taken.append(f"diffusion {shown(diffusion)}")
+        if taken:
+            print(f"chosen automatically: {', '.join(taken)}")
         if options.sanity_check and not chosen:
             found = check_sanity(smoothed, images, votes, options.seed, device)
             if found is not None:
@@ -160,29 +134,16 @@ def build_job(options: SmoothingOptions, command: Literal["certify", "predict"],
     return Job(module, trainer, files)
 
 
-def _chosen_before(files: OutputFiles, options: SmoothingOptions, plan: Plan) -> dict[str, Any]:
-    """The identity of the run's first start: what it chose of its own accord binds the later ones.
-
-    Empty where there is none, or where --overwrite is about to replace another run.
-    """
-    try:
-        manifest = read_manifest(files.manifest)
-    except ManifestError:
-        if not options.overwrite:
-            raise
-        return {}
-    stored = {} if manifest is None else dict(manifest.identity)
-    asked = {
-        "plan": str(plan),
-        "split": options.split,
-        "skip": options.skip,
-        "max": options.max,
-        "purifier": options.purifier,
-        "sigma": options.sigma,
-        "m": options.m,
-        "sigma_local": options.local_noise_sd,
-        "seed": options.seed,
-        "local_seed": options.local_seed,
-    }
-    other = any(stored.get(name) != value for name, value in asked.items())
-    return {} if options.overwrite and other else stored
+def _given_choices(options: SmoothingOptions, device_type: str) -> dict[str, Any]:
+    """The fields of the identity that a run may choose itself, but is told by these options."""
+    given: dict[str, Any] = {}
+    if options.normalize != "auto":
+        given["input_layer"] = options.normalize
+    if options.precision != "auto":
+        with option_values():
+            given["precision"] = resolve_precision(options.precision, device_type)
+    if options.threads is not None:
+        given["threads"] = options.threads
+    if options.compile != "auto":
+        given["compile"] = options.compile
+    return given

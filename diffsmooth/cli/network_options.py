@@ -2,8 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
-from math import inf
-from typing import Any, Self, get_args
+from typing import Any, Literal, Self, get_args
 
 from jsonargparse import ActionYesNo, ArgumentParser
 
@@ -11,6 +10,7 @@ from diffsmooth.cli.option_checks import check_alpha, check_most, check_noise, c
 from diffsmooth.lit.data.picture import ExifChoice
 from diffsmooth.models.noise import SourceName
 from diffsmooth.models.purifiers import Convention
+from diffsmooth.models.weight_sets import SetName
 from diffsmooth.stats.errors import UserError
 
 MULTISTEP_STEPS = 10
@@ -92,13 +92,12 @@ class VotingOptions(PurifierOptions):
     seed: int
     arch: str | None
     normalize: str
+    weights: SetName | None
     sanity_check: bool
     noise: SourceName
     precision: str
 
     def __post_init__(self) -> None:
-        if not 0 < self.sigma < inf:
-            raise UserError(f"sigma must be > 0 and finite, got {self.sigma}")
         check_noise("sigma", self.sigma)
         self.check_lowest({"batch": 1, "n": 1})
         check_most("batch", self.batch)
@@ -119,6 +118,13 @@ def add_image_options(parser: ArgumentParser) -> None:
         "radius are of that size")  # fmt: skip
     add("--exif", type=ExifChoice | None, default=None,
         help="apply or ignore the EXIF orientation that files of such a folder carry")  # fmt: skip
+
+
+def add_weights_option(parser: ArgumentParser) -> None:
+    """Adds --weights."""
+    parser.add_argument("--weights", type=Literal["raw", "ema"] | None, default=None,
+        help="of a classifier's checkpoint that holds two sets of weights: raw (as trained) or ema "
+        "(averaged); by default ema where there are two")  # fmt: skip
 
 
 def add_purifier_options(parser: ArgumentParser) -> None:
@@ -159,6 +165,7 @@ def add_voting_options(parser: ArgumentParser, batch: int, n: int) -> None:
     add("--normalize", type=str, default="auto",
         help="the classifier's input layer: standard, center, none, or MEAN,STD in [0, 1] pixel "
         "units; auto: the checkpoint's, or else the most accurate under noise")  # fmt: skip
+    add_weights_option(parser)
     add("--sanity_check", action=ActionYesNo, default=True,
         help="stop before the votes if accuracy is near chance")  # fmt: skip
     add("--noise", type=str, default="numpy",

@@ -6,8 +6,8 @@ from typing import NamedTuple
 import torch
 from torch import nn
 
+from diffsmooth.cli.input_layer_choice import measure_input_layers, with_input_layer
 from diffsmooth.cli.network_options import MULTISTEP_STEPS, PurifierOptions, VotingOptions
-from diffsmooth.cli.sanity import Accuracy, measure_input_layers, with_input_layer
 from diffsmooth.lit.data import ImageSet, Reading
 from diffsmooth.lit.data.picture import ExifChoice
 from diffsmooth.models import IdentityPurifier, MultiStepPurifier, OneShotPurifier
@@ -20,6 +20,7 @@ from diffsmooth.models.purifiers import Purifier
 from diffsmooth.models.schedule import DiffusionSchedule
 from diffsmooth.models.unet import UNet
 from diffsmooth.models.weights import Checkpoint
+from diffsmooth.shown_text import word
 from diffsmooth.stats.errors import UserError
 
 # Where a dataset's diffusion model lies unless --diffusion says otherwise.
@@ -40,35 +41,47 @@ FIRST_WEIGHTS = ("1.conv1.weight", "1.patch_embed.proj.weight", UNET_KEY)
 
 
 class LoadedPurifier(NamedTuple):
-    """A purifier, and the file of its network, None where it has none."""
+    """A purifier, and the file of its network.
+
+    Attributes:
+        purifier: the purifier.
+        path: the file; None where it has no network.
+        set_key, note: which weights of the file were taken, see `Checkpoint`.
+    """
 
     purifier: Purifier
     path: Path | None
+    set_key: str = ""
+    note: str = ""
 
 
 def load_purifier(options: PurifierOptions, sigma: float, images: ImageSet) -> LoadedPurifier:
     """The purifier that the options ask for, for noise up to sigma.
 
     Raises:
-        ValueError: its checkpoint is missing or broken, or was not made for such images or noise.
+        UserError: its checkpoint is missing or broken, or was not made for such images or noise.
     """
     if options.purifier == "none":
         return LoadedPurifier(IdentityPurifier(), None)
     path = find_diffusion(options.dataset, options.diffusion)
     if path is None:
         tried = ", ".join(DIFFUSION_FILES.get(options.dataset, ()))
-        raise ValueError(
+        raise UserError(
             f"no diffusion model for {options.dataset}{f' (looked for {tried})' if tried else ''}: "
             "name one with --diffusion, or use --purifier none"
         )
-    unet, schedule = load_diffusion(path, sigma, images.info, options.pad, options.unsafe_load)
+    checkpoint, unet, schedule = load_diffusion(
+        path, sigma, images.info, options.pad, options.unsafe_load
+    )
     pad_to = unet.config.image_size if options.pad == "reflect" else None
     if options.purifier == "oneshot":
         purifier = OneShotPurifier(unet, schedule, options.matching, pad_to)
-    else:
+    elif options.purifier == "multistep":
         steps, runs = options.steps or MULTISTEP_STEPS, options.runs or 1
         purifier = MultiStepPurifier(unet, schedule, steps, runs, options.matching, pad_to)
-    return LoadedPurifier(purifier, path)
+    else:
+        raise UserError(f"unknown purifier {options.purifier!r}")
+    return LoadedPurifier(purifier, path, checkpoint.set_key, checkpoint.note)
 
 
 def reading_for(
@@ -93,8 +106,9 @@ def find_diffusion(dataset: str, given: str | None) -> Path | None:
 
 
 class DiffusionModel(NamedTuple):
-    """A U-Net and the schedule that it was trained on."""
+    """A U-Net, the schedule that it was trained on, and the file that holds it."""
 
+    checkpoint: Checkpoint
     unet: UNet
     schedule: DiffusionSchedule
 
@@ -105,25 +119,37 @@ def load_diffusion(
     """The diffusion model of a checkpoint, for such images and such noise.
 
     Raises:
-        ValueError: missing or broken, or not made for them.
+        UserError: missing or broken, or not made for them.
     """
     checkpoint = read_checkpoint(path, unsafe)
     unet = unet_of(checkpoint)
     check_unet(checkpoint, unet, sigma, info)
     _check_size(path, unet, pad, info)
     schedule = get_preset(checkpoint.metadata.preset).schedule
-    schedule.timestep(sigma)  # raises beyond its end
-    return DiffusionModel(unet, schedule)
+    try:
+        schedule.timestep(sigma)
+    except ValueError as error:  # beyond its end
+        raise UserError(str(error)) from error
+    return DiffusionModel(checkpoint, unet, schedule)
 
 
 class LoadedClassifier(NamedTuple):
-    """A classifier, its number of classes, and what its input layer was chosen by."""
+    """A classifier, and what was chosen of its own accord.
+
+    Attributes:
+        model: input layer and network.
+        num_classes: K.
+        arch, input_layer: of the model.
+        set_key: which weights of the file were taken, see `Checkpoint`.
+        said: lines that tell what was chosen, and by what.
+    """
 
     model: nn.Sequential
     num_classes: int
     arch: str
     input_layer: str
-    measured: dict[str, Accuracy]
+    set_key: str
+    said: tuple[str, ...]
 
 
 def choose_classifier(
@@ -136,32 +162,37 @@ def choose_classifier(
     """The checkpoint's classifier behind the input layer that the options ask for.
 
     Raises:
-        ValueError: it was not made for such images, or does not fit what the options say.
+        UserError: it was not made for such images, does not fit what the options say, or does not
+            say its input layer, and the images do not tell it.
     """
     metadata = checkpoint.metadata
     info = metadata.dataset_info or images.info
     check_classifier(checkpoint, info, images)
     arch = options.arch or metadata.arch
-    measured: dict[str, Accuracy] = {}
+    said = [checkpoint.note] if checkpoint.note else []
     layer = metadata.input_layer if options.normalize == "auto" else options.normalize
     model = classifier_of(checkpoint, info, arch, layer or "none", images.info.image_shape)
     check_forward(model, images.info, checkpoint.path)
     if not layer:
         # The noise that the network will see: it is trained at about the local noise's level.
         sigma = options.sigma if options.purifier == "none" else local_noise_sd
-        measured = measure_input_layers(model, arch, images, sigma, "sanity", options.seed, device)
-        layer = max(measured, key=lambda name: measured[name].correct)
+        choice = measure_input_layers(model, arch, images, sigma, "sanity", options.seed, device)
+        layer = choice.name
+        if not layer:
+            raise UserError(
+                f"{checkpoint.path} does not say its input layer, and of "
+                f"{', '.join(map(str, choice.measured))}, by accuracy under noise {sigma:g}, "
+                f"{choice.doubt}: name it by --normalize"
+            )
+        for name, accuracy in ((one.name, one.accuracy) for one in choice.measured):
+            taken = " <- taken" if name == layer else ""
+            said.append(f"input layer {name}: accuracy {accuracy} under noise{taken}")
+        if choice.doubt:
+            said.append(f"note: {choice.doubt}; --normalize decides")
         model = with_input_layer(model, layer, info)
-    return LoadedClassifier(model, info.num_classes, arch, layer, measured)
-
-
-def show_input_layers(classifier: LoadedClassifier) -> None:
-    """Prints what the input layer was chosen by, where it was measured, and if it resizes."""
-    if said := resizing(classifier.model):
-        print(said)
-    for name, accuracy in classifier.measured.items():
-        taken = " <- taken" if name == classifier.input_layer else ""
-        print(f"input layer {name}: accuracy {accuracy} under noise{taken}")
+    if resized := resizing(model):
+        said.append(resized)
+    return LoadedClassifier(model, info.num_classes, arch, layer, checkpoint.set_key, tuple(said))
 
 
 def resizing(model: nn.Sequential) -> str:
@@ -183,6 +214,13 @@ def check_classifier(checkpoint: Checkpoint, info: DatasetInfo, images: ImageSet
         raise UserError(
             f"{images.info.name}: label {largest} is beyond the {classes} classes of {path}"
         )
+    own, names = info.class_names, images.info.class_names
+    if own != names and sorted(own) == sorted(names):
+        first = next(k for k in range(classes) if own[k] != names[k])
+        raise UserError(
+            f"{path} has the classes of {images.info.name} in another order: {first} is "
+            f"{word(own[first])} to it, and {word(names[first])} here"
+        )
     wanted, given = info.image_shape, images.info.image_shape
     if wanted[0] != given[0]:
         raise UserError(
@@ -199,31 +237,33 @@ def check_classifier(checkpoint: Checkpoint, info: DatasetInfo, images: ImageSet
 
 
 def check_forward(model: nn.Module, info: DatasetInfo, path: Path) -> None:
-    """Raises ValueError for a network that cannot take the images at their size."""
+    """Raises UserError for a network that cannot take the images at their size."""
     parameter = next(model.parameters())
     try:
         with torch.inference_mode():
             model.eval()(torch.zeros(1, *info.image_shape, device=parameter.device))
-    except RuntimeError as error:
+    except (RuntimeError, AssertionError) as error:  # of the network's own code
         shape = " x ".join(map(str, info.image_shape))
-        raise ValueError(f"{path}: cannot take images of {shape} ({error})") from error
+        raise UserError(f"{path}: cannot take images of {shape} ({error})") from error
 
 
 def _check_size(path: Path, unet: UNet, pad: str, info: DatasetInfo) -> None:
-    """Raises ValueError for images that the U-Net cannot take at their size, or padded."""
+    """Raises UserError for images that the U-Net cannot take at their size, or padded."""
     config = unet.config
     _, height, width = info.image_shape
+    if pad not in ("none", "reflect"):
+        raise UserError(f"pad must be none or reflect, got {pad!r}")
     # A reflection is smaller than the image on each side.
     if pad == "reflect":
         if not max(height, width) <= config.image_size < 3 * min(height, width) - 2:
-            raise ValueError(
+            raise UserError(
                 f"pad reflect: images of {height} x {width} cannot be padded to "
                 f"{path}'s {config.image_size}"
             )
         return
     multiple = 2 ** (len(config.channel_mult) - 1)
     if height % multiple or width % multiple:
-        raise ValueError(
+        raise UserError(
             f"{path} takes images whose sides are multiples of {multiple}, {info.name} has "
             f"{height} x {width}: --pad reflect pads smaller images than the {config.image_size} x "
             f"{config.image_size} it was made for; or choose a size (resized, the noise would not "

@@ -29,9 +29,11 @@ def check_most(name: str, value: int | None) -> None:
         raise UserError(f"{option} must be at most {MOST[name]}, got {value}")
 
 
-def check_noise(name: str, level: float) -> None:
-    """Raises UserError for a standard deviation that no noise can have; 0 is up to the caller."""
-    if not math.isfinite(level) or (level and not LEAST_NOISE <= level <= MOST_NOISE):
+def check_noise(name: str, level: float, zero: bool = False) -> None:
+    """Raises UserError for a standard deviation that no noise can have; 0 is none, if `zero`."""
+    if not (level > 0 or (zero and level == 0)) or level == math.inf:
+        raise UserError(f"{name} must be {'>=' if zero else '>'} 0 and finite, got {level}")
+    if level and not LEAST_NOISE <= level <= MOST_NOISE:
         raise UserError(f"{name} must be in {LEAST_NOISE:g} .. {MOST_NOISE:g}, got {level}")
 
 

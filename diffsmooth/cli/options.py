@@ -10,7 +10,6 @@ from diffsmooth.cli.network_options import DATASETS, VotingOptions, add_voting_o
 from diffsmooth.cli.option_checks import check_most, check_noise
 from diffsmooth.lit.outputs import Shard
 from diffsmooth.models.engine import IN_FLIGHT
-from diffsmooth.stats.errors import UserError
 
 
 @dataclass(frozen=True)
@@ -37,9 +36,7 @@ class SmoothingOptions(VotingOptions):
         super().__post_init__()
         self.check_lowest({"skip": 1, "max": -1, "m": 1, "devices": 1, "num_nodes": 1,
                            "threads": 1, "in_flight": 1})  # fmt: skip
-        if not self.local_noise_sd >= 0:
-            raise UserError(f"local_noise_sd must be >= 0, got {self.local_noise_sd}")
-        check_noise("local_noise_sd", self.local_noise_sd)
+        check_noise("local_noise_sd", self.local_noise_sd, zero=True)
         for name in ("m", "threads", "num_nodes", "in_flight"):
             check_most(name, getattr(self, name))
         if self.shard is not None:

@@ -6,14 +6,12 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from scipy.stats import binom
-from torch import Tensor, nn
+from torch import Tensor
 
 from diffsmooth.lit.data import ImageSet, Sample
-from diffsmooth.models.classifiers import pretrained_normalization
-from diffsmooth.models.dataset_info import CIFAR10, DatasetInfo, get_dataset_info
-from diffsmooth.models.input_layers import Resized, build_input_layer
 from diffsmooth.models.noise import NoiseKey, Purpose, draw_noise
 from diffsmooth.models.vote_function import DrawsOfRun, VoteFunction
+from diffsmooth.stats.errors import UserError
 from diffsmooth.stats.printed import rounded_down
 
 MOST_IMAGES = 100
@@ -35,7 +33,7 @@ def evenly_spaced(total: int, count: int) -> list[int]:
     return np.linspace(0, total - 1, min(count, total)).round().astype(int).tolist()
 
 
-def noisy_accuracy(
+def right_answers(
     classify: Callable[[Tensor, DrawsOfRun], Tensor],
     images: ImageSet,
     total: int,
@@ -45,8 +43,8 @@ def noisy_accuracy(
     device: torch.device,
     batch: int = 50,
     draws: int = 0,
-) -> Accuracy:
-    """Accuracy on evenly spaced images under one noise draw each.
+) -> Tensor:
+    """Which of evenly spaced images are classified right under one noise draw each: bool (N,).
 
     The draws are of a purpose of their own: what is chosen here is independent of the votes.
 
@@ -61,7 +59,7 @@ def noisy_accuracy(
         draws: of a run of a random purifier.
     """
     indices = evenly_spaced(len(images), total)
-    correct = 0
+    right = []
     for start in range(0, len(indices), batch):
         samples = [images[index] for index in indices[start : start + batch]]
         clean = torch.stack([sample.image for sample in samples])
@@ -83,54 +81,24 @@ def noisy_accuracy(
         labels = torch.tensor([sample.label for sample in samples])
         with torch.inference_mode():
             answers = classify(noisy.to(device), draws_of)
-        correct += int((answers.cpu() == labels).sum())
-    return Accuracy(correct, len(indices))
+        right.append(answers.cpu() == labels)
+    return torch.cat(right)
 
 
-def input_layer_candidates(arch: str, info: DatasetInfo) -> list[str]:
-    """The input layers that a network for such images may have been trained behind."""
-    words = ["standard", "center"] if info.mean else []
-    pairs = [pretrained_normalization(arch)]
-    if not info.mean and info.image_shape[0] == 3:
-        for known in (CIFAR10, get_dataset_info("imagenet")):
-            pairs += [(known.mean, known.std), (known.mean, (1.0, 1.0, 1.0))]
-    for pair in pairs:
-        if pair is not None and pair != (info.mean, info.std):
-            words.append(",".join(f"{number:g}" for number in (*pair[0], *pair[1])))
-    return [*dict.fromkeys(words), "none"]
-
-
-def with_input_layer(classifier: nn.Sequential, name: str, info: DatasetInfo) -> nn.Sequential:
-    """The same network, weights shared, behind another input layer."""
-    layer = build_input_layer(name, info)
-    if isinstance(classifier[0], Resized):
-        layer = Resized(layer, classifier[0].size)
-    return nn.Sequential(layer, classifier[1]).eval()
-
-
-def measure_input_layers(
-    classifier: nn.Sequential,
-    arch: str,
+def noisy_accuracy(
+    classify: Callable[[Tensor, DrawsOfRun], Tensor],
     images: ImageSet,
+    total: int,
     sigma: float,
     purpose: Purpose,
     seed: int,
     device: torch.device,
-) -> dict[str, Accuracy]:
-    """Noisy accuracy of a network behind each input layer that it may have been trained behind."""
-    measured = {}
-    for name in input_layer_candidates(arch, images.info):
-        model = with_input_layer(classifier, name, images.info).to(device)
-        measured[name] = noisy_accuracy(
-            lambda x, _, model=model: model(x).argmax(dim=1),  # type: ignore[misc]
-            images,
-            MOST_IMAGES,
-            sigma,
-            purpose,
-            seed,
-            device,
-        )
-    return measured
+    batch: int = 50,
+    draws: int = 0,
+) -> Accuracy:
+    """The share of `right_answers`, which explains the arguments."""
+    right = right_answers(classify, images, total, sigma, purpose, seed, device, batch, draws)
+    return Accuracy(int(right.sum()), len(right))
 
 
 def check_sanity(
@@ -143,7 +111,7 @@ def check_sanity(
     """Accuracy of single votes, on few images against the votes ahead; None where too few are.
 
     Raises:
-        ValueError: it is near chance.
+        UserError: it is near chance.
     """
     total = min(MOST_IMAGES, len(images), votes_ahead // 10)
     if total < FEWEST_IMAGES:
@@ -156,7 +124,7 @@ def check_sanity(
     guessing = 1 / f.num_classes
     useful = guessing + min(0.5 * guessing, 0.05)
     if binom.sf(accuracy.correct - 1, accuracy.total, useful) > 0.01:
-        raise ValueError(
+        raise UserError(
             f"accuracy {accuracy} under this noise is near chance: the wrong checkpoint, "
             "input layer (--normalize) or noise level? --no_sanity_check goes on all the same"
         )

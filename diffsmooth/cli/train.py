@@ -5,6 +5,7 @@ import warnings
 import lightning.pytorch as pl
 import yaml
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
+from lightning.pytorch.utilities import rank_zero_info
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 from diffsmooth.cli.errors import OneLineErrors, fail, root_message, user_errors
@@ -101,7 +102,10 @@ class TrainCLI(LightningCLI):
                 raise ValueError(
                     f"{self.subcommand} needs --ckpt_path FILE, the weights to evaluate"
                 )
-            load_weights(self.model.network, read_checkpoint(path))
+            checkpoint = read_checkpoint(path)
+            load_weights(self.model.network, checkpoint)
+            if checkpoint.note:
+                rank_zero_info(checkpoint.note)
         self.config_init[self.subcommand]["ckpt_path"] = None
 
 

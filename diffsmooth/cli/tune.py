@@ -15,7 +15,6 @@ from diffsmooth.cli.networks import (
     choose_classifier,
     load_purifier,
     reading_for,
-    show_input_layers,
 )
 from diffsmooth.cli.output_checks import check_ending, check_file
 from diffsmooth.cli.sanity import check_sanity, evenly_spaced
@@ -131,7 +130,7 @@ def choose(options: TuneOptions) -> Chosen:
         precision = resolve_precision(options.precision, device.type)
         noise_source(options.noise, device)
     fix_numerics(precision)
-    checkpoint = read_checkpoint(options.classifier, options.unsafe_load)
+    checkpoint = read_checkpoint(options.classifier, options.unsafe_load, options.weights)
     metadata = checkpoint.metadata
     settings = options.settings(metadata.sigma)
     images = training_images(options, reading_for(checkpoint, options.image_size, options.exif))
@@ -142,8 +141,10 @@ def choose(options: TuneOptions) -> Chosen:
     trained = 0.0 if options.purifier == "none" else metadata.sigma or 0.0
     usual = min(settings, key=lambda s: (abs(s.sigma_local - trained), -s.m))
     classifier = choose_classifier(options, usual.sigma_local, checkpoint, images, device)
-    show_input_layers(classifier)
-    purifier, diffusion = load_purifier(options, options.sigma, images)
+    purifier, diffusion, _, note = load_purifier(options, options.sigma, images)
+    for line in (*classifier.said, note):
+        if line:
+            print(line)
     plan = options.plan
     batch, shape = min(options.batch, plan.max_votes), images.info.image_shape
     with option_values():

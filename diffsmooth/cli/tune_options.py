@@ -44,9 +44,7 @@ class TuneOptions(VotingOptions):
         check_most("m", max(self.m))
         check_most("n0", self.n0)
         for level in self.sigma_local or ():
-            if not 0 <= level < math.inf:
-                raise UserError(f"sigma_local must be >= 0 and finite, got {level}")
-            check_noise("sigma_local", level)
+            check_noise("sigma_local", level, zero=True)
         if not 0 <= self.target < math.inf:
             raise UserError(f"radius must be >= 0 and finite, got {self.radius}")
         if self.images > self.validation_images:
@@ -130,6 +128,8 @@ class TuneOptions(VotingOptions):
             chosen["normalize"] = input_layer
         if self.precision != "auto":
             chosen["precision"] = self.precision
+        if self.weights:
+            chosen["weights"] = self.weights
         if self.unsafe_load:
             chosen["unsafe_load"] = True
         return chosen

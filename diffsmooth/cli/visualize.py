@@ -1,6 +1,5 @@
 """`diffsmooth visualize`: a grid of images as they are, under noise, and purified."""
 
-import math
 from pathlib import Path
 
 import torch
@@ -49,8 +48,6 @@ def main(args: list[str] | None = None, prog: str = "diffsmooth visualize") -> N
         options = PurifierOptions.from_namespace(namespace, runs=None)
         outfile, sigmas = Path(namespace.outfile), namespace.sigma
         for sigma in sigmas:
-            if not 0 < sigma < math.inf:
-                raise UserError(f"sigma must be > 0 and finite, got {sigma}")
             check_noise("sigma", sigma)
         check_ending(outfile, ENDINGS)
         check_file(outfile)
@@ -65,7 +62,9 @@ def main(args: list[str] | None = None, prog: str = "diffsmooth visualize") -> N
                     f"image {index} is beyond {options.dataset}: its {namespace.split} images are "
                     f"0 to {len(images) - 1}"
                 )
-        purifier, _ = load_purifier(options, max(sigmas), images)
+        purifier, _, _, note = load_purifier(options, max(sigmas), images)
+        if note:
+            print(note)
         purifier.eval().to(device)
         with torch.inference_mode(), autocast(precision, device.type):
             rows = [

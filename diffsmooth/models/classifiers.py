@@ -8,6 +8,8 @@ from torch import nn
 from diffsmooth.models.cifar_resnet import CifarResNet
 from diffsmooth.models.dataset_info import DatasetInfo, get_dataset_info
 from diffsmooth.models.input_layers import Resized, build_input_layer
+from diffsmooth.shown_text import is_word, quoted
+from diffsmooth.stats.errors import UserError
 
 CIFAR_EXAMPLES = ("cifar_resnet20", "cifar_resnet56", "cifar_resnet110")
 
@@ -29,19 +31,24 @@ def build_classifier(
         dataset: gives the input's channels, and the mean and std of the input layer.
 
     Raises:
-        ValueError: an unknown architecture, input layer or dataset.
+        UserError: an unknown architecture, input layer or dataset.
     """
     info = get_dataset_info(dataset) if isinstance(dataset, str) else dataset
     layer = build_input_layer(input_layer, info) if isinstance(input_layer, str) else input_layer
     channels, *sides = info.image_shape
-    cifar = re.fullmatch(r"cifar_resnet(\d+)", arch)
-    if cifar:
-        return nn.Sequential(layer, CifarResNet(int(cifar.group(1)), num_classes, channels))
+    if not is_word(arch):  # looking for near ones takes long where it is long
+        raise UserError(f"unknown architecture {quoted(arch)}")
+    depth = cifar_depth(arch)
+    if depth is not None:
+        try:
+            return nn.Sequential(layer, CifarResNet(depth, num_classes, channels))
+        except ValueError as error:
+            raise UserError(f"architecture {arch}: {error}") from error
     import timm  # takes seconds to import
 
     if not timm.is_model(arch):
         near = get_close_matches(arch, [*CIFAR_EXAMPLES, *timm.list_models()])
-        raise ValueError(
+        raise UserError(
             f"unknown architecture {arch!r}: known are cifar_resnet<6n+2> and timm's"
             + (f"; near are {', '.join(near)}" if near else "")
         )
@@ -50,6 +57,12 @@ def build_classifier(
     if config is not None and config.fixed_input_size and list(config.input_size[1:]) != sides:
         layer = Resized(layer, tuple(config.input_size[1:]))
     return nn.Sequential(layer, network)
+
+
+def cifar_depth(arch: str) -> int | None:
+    """The D of cifar_resnetD; None for other names."""
+    found = re.fullmatch(r"cifar_resnet([0-9]{1,9})", arch)
+    return int(found.group(1)) if found else None
 
 
 def pretrained_normalization(arch: str) -> tuple[tuple[float, ...], tuple[float, ...]] | None:

@@ -4,25 +4,29 @@ The layer sits inside the model, so that noise and radii stay in [0, 1] pixel un
 are not part of the state dict, as in the published checkpoints.
 """
 
-from typing import Literal
+import math
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
 from diffsmooth.models.dataset_info import DatasetInfo
+from diffsmooth.shown_text import quoted
+from diffsmooth.stats.errors import UserError
 
 InputLayerName = Literal["standard", "center", "none"]
+WORDS: tuple[str, ...] = get_args(InputLayerName)
 
 
 class Normalize(nn.Module):
     """(x - mean) / std per channel.
 
     Args:
-        mean, std: per channel, in [0, 1] pixel units; each std > 0.
+        mean, std: per channel, in [0, 1] pixel units; finite, each std > 0.
 
     Raises:
-        ValueError: lengths differ, or a std is not positive.
+        ValueError: lengths differ, a number is not finite, or a std is not positive.
     """
 
     mean: Tensor
@@ -30,8 +34,11 @@ class Normalize(nn.Module):
 
     def __init__(self, mean: tuple[float, ...], std: tuple[float, ...]) -> None:
         super().__init__()
-        if len(mean) != len(std) or not all(s > 0 for s in std):
-            raise ValueError(f"need as many means as stds, stds > 0, got mean {mean}, std {std}")
+        finite = all(map(math.isfinite, (*mean, *std)))
+        if len(mean) != len(std) or not finite or not all(s > 0 for s in std):
+            raise ValueError(
+                f"need as many means as stds, all finite, stds > 0, got mean {mean}, std {std}"
+            )
         self.register_buffer("mean", torch.tensor(mean).view(-1, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(std).view(-1, 1, 1), persistent=False)
 
@@ -74,24 +81,40 @@ def build_input_layer(name: str, info: DatasetInfo) -> nn.Module:
         info: gives mean and std of the words.
 
     Raises:
-        ValueError: unknown name, wrong numbers, or a dataset that has no conventional mean.
+        UserError: unknown name, wrong numbers, or a dataset that has no conventional mean.
     """
     if name == "none":
         return nn.Identity()
     if name in ("standard", "center"):
         if not info.mean:
-            raise ValueError(
+            raise UserError(
                 f"dataset {info.name!r} has no conventional mean: use input layer 'none'"
             )
         return Normalize(info.mean, info.std) if name == "standard" else InputCenter(info.mean)
-    channels = info.image_shape[0]
-    try:
-        numbers = tuple(float(word) for word in name.split(","))
-    except ValueError:
-        numbers = ()
-    if len(numbers) not in (2, 2 * channels):
-        raise ValueError(
-            f"unknown input layer {name!r}: known are standard, center, none, and MEAN,STD"
-        )
+    numbers = layer_numbers(name, info.image_shape[0])
     half = len(numbers) // 2
     return Normalize(numbers[:half], numbers[half:])
+
+
+def layer_numbers(name: str, channels: int | None) -> tuple[float, ...]:
+    """The means, then the standard deviations, of an input layer that is given by numbers.
+
+    Args:
+        name: such as "0.5,0.5".
+        channels: of the images; None where that is not known.
+
+    Raises:
+        UserError: not such a text; numbers that are not finite, or standard deviations <= 0.
+    """
+    try:
+        numbers = tuple(float(word) for word in name.split(","))
+    except (ValueError, AttributeError):
+        numbers = ()
+    fitting = len(numbers) in (2, 2 * channels) if channels else len(numbers) % 2 == 0
+    if not numbers or not fitting:
+        raise UserError(
+            f"unknown input layer {quoted(name)}: known are {', '.join(WORDS)}, and MEAN,STD"
+        )
+    if not all(map(math.isfinite, numbers)) or min(numbers[len(numbers) // 2 :]) <= 0:
+        raise UserError(f"input layer {quoted(name)}: all numbers must be finite, and the stds > 0")
+    return numbers

@@ -3,15 +3,18 @@
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import nn
 
-from diffsmooth.models.classifiers import build_classifier
+from diffsmooth.models.classifiers import build_classifier, cifar_depth
 from diffsmooth.models.dataset_info import DatasetInfo, get_dataset_info
 from diffsmooth.models.formats import read_checkpoint
 from diffsmooth.models.input_layers import Resized
-from diffsmooth.models.presets import build_unet
+from diffsmooth.models.presets import unet_config
 from diffsmooth.models.unet import UNet
-from diffsmooth.models.weights import Checkpoint, load_weights
+from diffsmooth.models.weight_sets import SetName
+from diffsmooth.models.weights import Checkpoint, check_weights, load_weights
+from diffsmooth.stats.errors import UserError
 from diffsmooth.stats.printed import exact
 
 
@@ -20,6 +23,7 @@ def load_classifier(
     arch: str | None = None,
     input_layer: str | nn.Module | None = None,
     dataset: str | DatasetInfo = "cifar10",
+    weights: SetName | None = None,
 ) -> nn.Sequential:
     """The classifier of a checkpoint, in eval mode.
 
@@ -28,12 +32,13 @@ def load_classifier(
         arch: instead of the file's, or where it does not name one.
         input_layer: instead of the file's, or where it does not name one (few but ours do).
         dataset: of a file that does not say what it was trained on.
+        weights: which of two sets; see `read_checkpoint`.
 
     Raises:
-        ValueError: see `read_checkpoint` and `classifier_of`.
+        UserError: see `read_checkpoint` and `classifier_of`.
     """
     info = get_dataset_info(dataset) if isinstance(dataset, str) else dataset
-    return classifier_of(read_checkpoint(path), info, arch, input_layer)
+    return classifier_of(read_checkpoint(path, weights=weights), info, arch, input_layer)
 
 
 def classifier_of(
@@ -53,19 +58,18 @@ def classifier_of(
             to that in front of the input layer (`Resized`).
 
     Raises:
-        ValueError: not a classifier; no architecture or input layer known; weights that do not fit.
+        UserError: not a classifier; no architecture or input layer known; weights that do not fit.
     """
     metadata = checkpoint.metadata
     _check_kind(checkpoint, "classifier")
     arch = arch or metadata.arch
     if not arch:
-        raise ValueError(f"{checkpoint.path}: does not name its architecture: give it by --arch")
+        raise UserError(f"{checkpoint.path}: does not name its architecture: give it by --arch")
     layer = input_layer or metadata.input_layer
     if not layer:
-        raise ValueError(
-            f"{checkpoint.path}: does not name its input layer: give it by --normalize"
-        )
+        raise UserError(f"{checkpoint.path}: does not name its input layer: give it by --normalize")
     info = metadata.dataset_info or info
+    classifier_outline(checkpoint, arch, info)
     model = build_classifier(arch, info.num_classes, layer, info)
     load_weights(model, checkpoint)
     size = info.image_shape[1:]
@@ -74,17 +78,39 @@ def classifier_of(
     return model.eval()
 
 
-def load_unet(path: Path | str, preset: str | None = None, **overrides: Any) -> UNet:
+def classifier_outline(checkpoint: Checkpoint, arch: str, info: DatasetInfo) -> nn.Module:
+    """The classifier's shapes without its memory, which the weights in the file fit.
+
+    The weights say how large the network is: what a name claims beyond them is never built.
+
+    Raises:
+        UserError: the weights do not fit the architecture.
+    """
+    depth, tensors = cifar_depth(arch), len(checkpoint.state_dict)
+    if depth is not None and depth > tensors:
+        raise UserError(
+            f"{checkpoint.path}: {arch} has {depth:,} layers, the file holds {tensors} tensors"
+        )
+    with torch.device("meta"):
+        outline = build_classifier(arch, info.num_classes, "none", info)
+    check_weights(outline, checkpoint)
+    return outline
+
+
+def load_unet(
+    path: Path | str, preset: str | None = None, weights: SetName | None = None, **overrides: Any
+) -> UNet:
     """The U-Net of a checkpoint, in eval mode.
 
     Args:
         path: the file.
         preset, **overrides: architecture, for a file that is none of the published ones.
+        weights: which of two sets; see `read_checkpoint`.
 
     Raises:
-        ValueError: see `read_checkpoint` and `unet_of`.
+        UserError: see `read_checkpoint` and `unet_of`.
     """
-    return unet_of(read_checkpoint(path), preset, **overrides)
+    return unet_of(read_checkpoint(path, weights=weights), preset, **overrides)
 
 
 def unet_of(checkpoint: Checkpoint, preset: str | None = None, **overrides: Any) -> UNet:
@@ -95,29 +121,49 @@ def unet_of(checkpoint: Checkpoint, preset: str | None = None, **overrides: Any)
         preset, **overrides: architecture, for a file that is none of the published ones.
 
     Raises:
-        ValueError: not a U-Net, an unknown architecture, or weights that do not fit.
+        UserError: not a U-Net, an unknown architecture, or weights that do not fit.
+    """
+    model = UNet(unet_outline(checkpoint, preset, **overrides).config)
+    load_weights(model, checkpoint)
+    return model.eval()
+
+
+def unet_outline(checkpoint: Checkpoint, preset: str | None = None, **overrides: Any) -> UNet:
+    """The U-Net's shapes without its memory, which the weights in the file fit.
+
+    Raises:
+        UserError: see `unet_of`.
     """
     metadata = checkpoint.metadata
     _check_kind(checkpoint, "unet")
     if metadata.preset:
         preset, overrides = metadata.preset, metadata.overrides
     if preset is None:
-        raise ValueError(f"{checkpoint.path}: a diffusion model, but none of those we know")
-    model = build_unet(preset, **overrides)
-    load_weights(model, checkpoint)
-    return model.eval()
+        raise UserError(f"{checkpoint.path}: a diffusion model, but none of those we know")
+    config = unet_config(preset, **overrides)
+    blocks = config.num_res_blocks * len(config.channel_mult)
+    tensors = len(checkpoint.state_dict)
+    if blocks > tensors:
+        raise UserError(
+            f"{checkpoint.path}: num_res_blocks {config.num_res_blocks:,} and channel_mult make "
+            f"{blocks:,} blocks, the file holds {tensors} tensors"
+        )
+    with torch.device("meta"):
+        outline = UNet(config)
+    check_weights(outline, checkpoint)
+    return outline
 
 
 def check_unet(checkpoint: Checkpoint, unet: UNet, sigma: float, info: DatasetInfo) -> None:
-    """Raises ValueError for a U-Net that was not made for such images or such noise."""
+    """Raises UserError for a U-Net that was not made for such images or such noise."""
     path, largest = checkpoint.path, checkpoint.metadata.max_sigma
     if largest is not None and sigma > largest:
-        raise ValueError(
+        raise UserError(
             f"sigma {sigma} is beyond what {path} was trained for: "
             f"the largest possible is {exact(largest)}"
         )
     if unet.config.in_channels != info.image_shape[0]:
-        raise ValueError(
+        raise UserError(
             f"{path} takes images of {unet.config.in_channels} channels, "
             f"{info.name} has {info.image_shape[0]}"
         )
@@ -131,7 +177,7 @@ def load_pretrained(model: nn.Sequential, checkpoint: Checkpoint) -> None:
         checkpoint: of a classifier of the same architecture.
 
     Raises:
-        ValueError: not a classifier, or weights that do not fit, but for the head.
+        UserError: not a classifier, or weights that do not fit, but for the head.
     """
     _check_kind(checkpoint, "classifier")
     own, weights = model.state_dict(), dict(checkpoint.state_dict)
@@ -147,6 +193,6 @@ def load_pretrained(model: nn.Sequential, checkpoint: Checkpoint) -> None:
 
 def _check_kind(checkpoint: Checkpoint, kind: str) -> None:
     if checkpoint.metadata.kind != kind:
-        raise ValueError(
+        raise UserError(
             f"{checkpoint.path}: holds a {checkpoint.metadata.kind}, a {kind} is wanted"
         )

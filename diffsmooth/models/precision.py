@@ -4,6 +4,8 @@ from typing import Literal, get_args
 
 import torch
 
+from diffsmooth.stats.errors import UserError
+
 Precision = Literal["float32", "tf32", "bf16"]
 
 # Lightning's words for them.
@@ -11,7 +13,13 @@ ALIASES = {"bf16-mixed": "bf16", "32": "float32", "32-true": "float32"}
 
 
 def autocast(precision: str, device_type: str) -> torch.autocast:
-    """The context in which networks run at a precision: "bf16" casts in the layers."""
+    """The context in which networks run at a precision: "bf16" casts in the layers.
+
+    Raises:
+        ValueError: a word that is not of `Precision`: it would not be what its user wanted.
+    """
+    if precision not in get_args(Precision):
+        raise ValueError(f"precision must be float32, tf32 or bf16, got {precision!r}")
     return torch.autocast(device_type, torch.bfloat16, enabled=precision == "bf16")
 
 
@@ -25,15 +33,15 @@ def resolve_precision(precision: str, device_type: str) -> str:
         device_type: "cpu" or "cuda".
 
     Raises:
-        ValueError: another word; tf32 elsewhere than on CUDA.
+        UserError: another word; tf32 elsewhere than on CUDA.
     """
     precision = ALIASES.get(precision, precision)
     if precision == "tf32" and device_type != "cuda":
-        raise ValueError(f"precision tf32 is of CUDA devices, not of {device_type}")
+        raise UserError(f"precision tf32 is of CUDA devices, not of {device_type}")
     if precision in get_args(Precision):
         return precision
     if precision != "auto":
-        raise ValueError(f"precision must be auto, float32, tf32 or bf16, got {precision!r}")
+        raise UserError(f"precision must be auto, float32, tf32 or bf16, got {precision!r}")
     if device_type == "cuda":
         return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "float32"
     if device_type == "cpu":

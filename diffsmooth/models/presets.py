@@ -3,7 +3,10 @@
 from typing import Any, NamedTuple
 
 from diffsmooth.models.schedule import DiffusionSchedule
-from diffsmooth.models.unet import UNet, UNetConfig
+from diffsmooth.models.unet import UNet
+from diffsmooth.models.unet_config import UNetConfig
+from diffsmooth.shown_text import quoted
+from diffsmooth.stats.errors import UserError
 
 
 class Preset(NamedTuple):
@@ -55,28 +58,45 @@ def get_preset(name: str) -> Preset:
     """The preset called `name`.
 
     Raises:
-        ValueError: unknown name (the known ones are listed).
+        UserError: unknown name (the known ones are listed).
     """
     if name not in PRESETS:
-        raise ValueError(f"unknown U-Net preset {name!r}: known are {', '.join(PRESETS)}")
+        raise UserError(f"unknown U-Net preset {quoted(name)}: known are {', '.join(PRESETS)}")
     return PRESETS[name]
 
 
-def build_unet(preset: str, **overrides: Any) -> UNet:
-    """A U-Net with fresh weights.
+def unet_config(preset: str, **overrides: Any) -> UNetConfig:
+    """An architecture whose numbers are checked, but not yet built.
 
     Args:
         preset: a name of `PRESETS`.
         **overrides: fields of `UNetConfig` to change; lists become tuples.
 
     Raises:
-        ValueError: unknown preset or field.
+        UserError: unknown preset or field, or a field's value that cannot be.
     """
     config = get_preset(preset).config
     unknown = sorted(set(overrides) - set(config._fields))
     if unknown:
-        raise ValueError(
+        raise UserError(
             f"unknown U-Net option {', '.join(unknown)}: known are {', '.join(config._fields)}"
         )
     values: Any = {k: tuple(v) if isinstance(v, list) else v for k, v in overrides.items()}
-    return UNet(config._replace(**values))
+    config = config._replace(**values)
+    try:
+        config.check()
+    except ValueError as error:
+        raise UserError(str(error)) from error
+    return config
+
+
+def build_unet(preset: str, **overrides: Any) -> UNet:
+    """A U-Net with fresh weights.
+
+    Args:
+        preset, **overrides: see `unet_config`.
+
+    Raises:
+        UserError: see `unet_config`.
+    """
+    return UNet(unet_config(preset, **overrides))

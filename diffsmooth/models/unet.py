@@ -6,44 +6,12 @@ resamples inside residual blocks. Attribute names give the published checkpoints
 
 import math
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-GROUPS = 32  # of every GroupNorm, as published
-
-
-class UNetConfig(NamedTuple):
-    """Architecture of a U-Net; see `presets.py` for the published ones.
-
-    Attributes:
-        image_size: side in pixels of the images that it was designed for; attention sits where
-            the side has shrunk to one of `attention_resolutions`.
-        in_channels, out_channels: of the image, and of the output (twice that when the variance is
-            learned as well: the first half is then epsilon).
-        model_channels: width of the first level, a multiple of 32.
-        num_res_blocks: residual blocks a level.
-        channel_mult: width of each level, in units of model_channels.
-        attention_resolutions: sides in pixels at which there is self-attention.
-        num_heads: attention heads, unless head_channels is set.
-        head_channels: channels an attention head, or None.
-        resblock_updown: resample in residual blocks ("guided") or by convolutions ("improved").
-        dropout: probability, used in training only.
-    """
-
-    image_size: int = 32
-    in_channels: int = 3
-    out_channels: int = 6
-    model_channels: int = 128
-    num_res_blocks: int = 3
-    channel_mult: tuple[int, ...] = (1, 2, 2, 2)
-    attention_resolutions: tuple[int, ...] = (16, 8)
-    num_heads: int = 4
-    head_channels: int | None = None
-    resblock_updown: bool = False
-    dropout: float = 0.0
+from diffsmooth.models.unet_config import GROUPS, UNetConfig
 
 
 class UNet(nn.Module):
@@ -51,10 +19,14 @@ class UNet(nn.Module):
 
     Args:
         config: the architecture.
+
+    Raises:
+        ValueError: see `UNetConfig.check`.
     """
 
     def __init__(self, config: UNetConfig) -> None:
         super().__init__()
+        config.check()
         self.config = config
         width = config.model_channels
         embed = 4 * width

@@ -12,7 +12,7 @@ NUMERICS = 1
 
 # What a field that a stored identity lacks has meant before there was the field. Fields that stand
 # neither there nor in the file were not recorded, and are not compared.
-BEFORE: Mapping[str, object] = {"numerics": 1}
+BEFORE: Mapping[str, object] = {"numerics": 1, "classifier_set": "", "diffusion_set": ""}
 RETIRED = ("diffsmooth",)  # the package's version stood for the numerics once
 
 
@@ -28,6 +28,8 @@ class RunIdentity:
         class_names: of classes 0, 1, ... in the user's own data; empty for known datasets.
         skip, max: every skip-th image, up to but without index max (-1: all).
         classifier, diffusion: sha256 of the checkpoints; "" where there is none.
+        classifier_set, diffusion_set: key of the weights in a checkpoint that holds two sets; ""
+            for the set that a file of one set has.
         arch, input_layer: of the classifier.
         purifier, convention, steps, runs, pad: name and options; steps and runs are 1 for oneshot.
         sigma, m, sigma_local: the smoothing, [0, 1] pixel units.
@@ -54,7 +56,9 @@ class RunIdentity:
     skip: int
     max: int
     classifier: str
+    classifier_set: str
     diffusion: str
+    diffusion_set: str
     arch: str
     input_layer: str
     purifier: str
@@ -81,8 +85,7 @@ class RunIdentity:
     @property
     def selection(self) -> list[int]:
         """Indices of the images, ascending."""
-        stop = self.size if self.max < 0 else min(self.max, self.size)
-        return list(range(0, stop, self.skip))
+        return selection_of(self.size, self.skip, self.max)
 
     def stored(self) -> dict[str, Any]:
         """As it stands in a manifest."""
@@ -105,13 +108,23 @@ class RunIdentity:
 
     def difference(self, stored: Mapping[str, Any]) -> str:
         """The first field in which a stored identity differs, in words; "" if none does."""
-        for name, mine in self.stored().items():
-            if name not in stored and name not in BEFORE:
-                continue
-            value = stored.get(name, BEFORE.get(name))
-            if value != mine or type(value) is not type(mine):
-                return f"{name} was {value!r}, is {mine!r}"
-        return unknown_field(stored)
+        return difference_of(self.stored(), stored)
+
+
+def selection_of(size: int, skip: int, largest: int) -> list[int]:
+    """Indices of every skip-th of `size` images, up to but without `largest` (-1: all)."""
+    return list(range(0, size if largest < 0 else min(largest, size), skip))
+
+
+def difference_of(asked: Mapping[str, Any], stored: Mapping[str, Any]) -> str:
+    """The first of some fields of an identity in which a stored one differs; "" if none does."""
+    for name, mine in json.loads(json.dumps(asked)).items():
+        if name not in stored and name not in BEFORE:
+            continue
+        value = stored.get(name, BEFORE.get(name))
+        if value != mine or type(value) is not type(mine):
+            return f"{name} was {value!r}, is {mine!r}"
+    return unknown_field(stored)
 
 
 def unknown_field(stored: Mapping[str, Any]) -> str:

@@ -196,7 +196,8 @@ def test_a_diverged_training_is_one_line_and_exit_code_2(
     config = str(REPOSITORY / "configs/train/fashion_mnist_gaussian.yaml")
     words = "--trainer.logger false --trainer.callbacks null --trainer.enable_progress_bar false"
     words += f" --data.root {tmp_path} --data.batch_size 4 --data.validation_images 4"
-    words += " --model.init_args.arch cifar_resnet8 --model.init_args.sigma 1.0e39"
+    words += " --model.init_args.arch cifar_resnet8 --model.init_args.optimizer torch.optim.SGD"
+    words += " --model.init_args.optimizer.init_args.lr 1.0e38"
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "argv", ["train.py", "fit", "-c", config, *words.split()])
     with pytest.raises(SystemExit) as stopped:

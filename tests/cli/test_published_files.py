@@ -1,16 +1,23 @@
 """Files in the forms that the field publishes, through the commands."""
 
 import json
+import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from scipy.stats import binom
 from torch import nn
 
-from diffsmooth.cli import certify, doctor
+from diffsmooth.cli import certify, doctor, export
+from diffsmooth.cli.input_layer_choice import MeasuredLayer, judge_layers
+from diffsmooth.cli.trainer import threads_a_process
 from diffsmooth.models import build_classifier
 from diffsmooth.models.dataset_info import CIFAR10
+from diffsmooth.models.weights import CheckpointMetadata, write_checkpoint
 
 ABOVE_MEAN = (0.15, 0.25)  # brightness of the two classes, less CIFAR-10's mean
 
@@ -66,6 +73,24 @@ def write(form: str, layer: str, path: Path) -> None:
     torch.save(content, path, _use_new_zipfile_serialization=form != "legacy")
 
 
+def words(path: Path, out: Path, data: Path, *changes: str) -> list[str]:
+    """A small run by Cohen's method."""
+    return [
+        "cifar10", str(path), "0.12", str(out), "--purifier", "none", "--m", "1",
+        "--local_noise_sd", "0", "--N0", "10", "--N", "40", "--skip", "29",
+        "--data_root", str(data), "--accelerator", "cpu", "--logdir", str(out.parent / "logs"),
+        *changes,
+    ]  # fmt: skip
+
+
+def identity_of(out: Path) -> dict[str, object]:
+    return json.loads(out.with_suffix(".manifest.json").read_text())["identity"]
+
+
+def predictions(out: Path) -> list[str]:
+    return [line.split("\t")[2] for line in out.read_text().splitlines()[1:]]
+
+
 CASES = [
     ("zip", "standard"),  # as Cohen et al.
     ("zip", "center"),  # as SmoothAdv
@@ -81,11 +106,7 @@ def test_certify_finds_the_input_layer_and_is_right(
 ) -> None:
     path, out = tmp_path / "checkpoint.pth.tar", tmp_path / "o.txt"
     write(form, layer, path)
-    arguments = [
-        "cifar10", str(path), "0.12", str(out), "--purifier", "none", "--m", "1",
-        "--local_noise_sd", "0", "--N0", "10", "--N", "40", "--skip", "29", "--threads", "1",
-        "--data_root", str(data), "--accelerator", "cpu", "--logdir", str(tmp_path / "logs"),
-    ]  # fmt: skip
+    arguments = words(path, out, data, "--threads", "1")
     certify.main(arguments)
     said = capsys.readouterr().out
     assert [line.split("\t")[1:3] for line in out.read_text().splitlines()[1:]] == [
@@ -163,3 +184,187 @@ def test_safetensors(tmp_path: Path) -> None:
     path.write_bytes(path.read_bytes()[:50])
     with pytest.raises(ValueError, match=r"model\.bin: not a readable checkpoint"):
         load_classifier(path, "resnet10t", "center")
+
+
+def refusal(command: Callable[[list[str]], None], arguments: list[str], err: Any) -> str:
+    with pytest.raises(SystemExit) as stopped:
+        command(arguments)
+    assert stopped.value.code == 2
+    said = err().err
+    assert len(said.strip().splitlines()) == 1
+    return said
+
+
+@pytest.mark.parametrize("changes", [(), ("--no_sanity_check",), ("--N", "10", "--max", "1")])
+def test_no_input_layer_is_taken_at_chance(
+    changes: tuple[str, ...], data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path, out = tmp_path / "c.pth.tar", tmp_path / "o.txt"
+    torch.manual_seed(0)
+    state = build_classifier("cifar_resnet8", 10, "none").state_dict()
+    torch.save({"arch": "cifar_resnet8", "state_dict": state}, path)
+    said = refusal(certify.main, words(path, out, data, *changes), capsys.readouterr)
+    for layer in ("standard", "center", "none"):
+        assert f"{layer} 0." in said  # its accuracy
+    assert "none is better than chance (0.5): name it by --normalize" in said
+    assert not out.with_suffix(".manifest.json").exists()
+    certify.main(words(path, out, data, "--normalize", "none", "--no_sanity_check"))
+
+
+def test_few_images_do_not_tell_an_input_layer(
+    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path, out = tmp_path / "c.pth.tar", tmp_path / "o.txt"
+    write("zip", "center", path)
+    with np.load(data / "test.npz") as whole:
+        images, labels = whole["images"][:19], whole["labels"][:19]
+    np.savez(data / "test.npz", images=images, labels=labels)
+    said = refusal(certify.main, words(path, out, data), capsys.readouterr)
+    assert "center 1.00 (19 of 19)" in said
+    assert "19 images are too few to tell: name it by --normalize" in said
+
+
+def test_the_choice_among_input_layers() -> None:
+    labels = np.arange(100) % 10
+
+    def layer(name: str, right: int, shift: int = 0) -> MeasuredLayer:
+        return MeasuredLayer(name, torch.roll(torch.arange(100) < right, shift))
+
+    clear = judge_layers([layer("a", 30), layer("b", 60)], 10, labels)
+    assert (clear.name, clear.doubt) == ("b", "")
+    tie = judge_layers([layer("a", 60, 3), layer("b", 60)], 10, labels)
+    assert tie.name == "a"
+    assert tie.doubt == "these images do not tell a from b"
+    # Ten per cent is chance; P(Bin(100, 0.1) >= 19) = 0.0046, and two were tried.
+    for right, name in ((18, ""), (19, "a")):
+        least = 2 * binom.sf(right - 1, 100, 0.1)
+        assert judge_layers([layer("a", right), layer("b", 0)], 10, labels).name == name
+        assert (least <= 0.01) == bool(name)
+    # A constant answer is right on 90 of 100 images of one class, and knows nothing.
+    uneven = np.where(np.arange(100) < 90, 0, labels)
+    assert judge_layers([layer("a", 91), layer("b", 10)], 10, uneven).name == ""
+
+
+def test_overwrite_takes_nothing_from_the_run_of_another_classifier(
+    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    first, second, out = tmp_path / "a.pth.tar", tmp_path / "b.pth.tar", tmp_path / "o.txt"
+    write("zip", "standard", first)
+    write("zip", "none", second)
+    certify.main(words(first, out, data, "--threads", "3", "--N", "400"))
+    before = identity_of(out)
+    assert (before["input_layer"], before["threads"]) == ("standard", 3)
+    capsys.readouterr()
+    said = refusal(certify.main, words(second, out, data, "--N", "400"), capsys.readouterr)
+    assert "belongs to a different run (classifier was" in said
+    assert identity_of(out) == before
+    certify.main(words(second, out, data, "--N", "400", "--overwrite"))
+    said = capsys.readouterr().out
+    after = identity_of(out)
+    assert after["input_layer"] == "none"
+    assert after["threads"] == threads_a_process(1)
+    assert "input layer none: accuracy 1.00 (60 of 60) under noise <- taken" in said
+    assert "sanity check: accuracy" in said
+    assert predictions(out) == ["0", "1", "0"]
+    # The run's own choices bind it, with and without the word.
+    certify.main(words(second, out, data, "--N", "400", "--overwrite"))
+    said = capsys.readouterr().out
+    assert "under noise" not in said
+    assert "sanity check" not in said
+    assert identity_of(out) == after
+
+
+def test_of_two_sets_of_weights_one_is_voted_with_and_the_run_knows_which(
+    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path, out = tmp_path / "c.pth.tar", tmp_path / "o.txt"
+    right, wrong = threshold_network(0.2), threshold_network(0.2)
+    nn.init.zeros_(wrong.fc.weight)
+    wrong.fc.bias.data[7] = 1.0  # type: ignore[union-attr, operator, index]
+    torch.save(
+        {"arch": "cifar_resnet8", "state_dict": wrong.state_dict(),
+         "state_dict_ema": right.state_dict()},
+        path,
+    )  # fmt: skip
+    options = ("--normalize", "center", "--no_sanity_check")
+    certify.main(words(path, out, data, *options))
+    said = capsys.readouterr().out
+    assert "two sets of weights, raw (state_dict) and averaged (state_dict_ema); taken: av" in said
+    assert predictions(out) == ["0", "1", "0"]
+    assert identity_of(out)["classifier_set"] == "state_dict_ema"
+    raw = words(path, out, data, *options, "--weights", "raw")
+    assert "classifier_set was 'state_dict_ema'" in refusal(certify.main, raw, capsys.readouterr)
+    certify.main([*raw, "--overwrite"])
+    assert "taken: raw\n" in capsys.readouterr().out
+    assert predictions(out) == ["7", "7", "7"]
+    doctor.main([str(path), "--weights", "raw"])
+    assert "weights      holds two sets" in capsys.readouterr().out
+    plain, exported = tmp_path / "plain.pt", tmp_path / "e.pt"
+    export.main([str(path), str(exported), "--weights", "raw"])
+    assert "taken: raw" in capsys.readouterr().out
+    certify.main(words(exported, tmp_path / "e.txt", data, *options))
+    assert predictions(tmp_path / "e.txt") == ["7", "7", "7"]
+    torch.save({"arch": "cifar_resnet8", "state_dict": right.state_dict()}, plain)
+    for name in ("raw", "ema"):
+        arguments = words(plain, tmp_path / "p.txt", data, *options, "--weights", name)
+        capsys.readouterr()
+        said = refusal(certify.main, arguments, capsys.readouterr)
+        assert f"--weights {name}, but it holds one set" in said
+
+
+def test_bombs_are_one_line_of_doctor_and_certify(
+    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "c.pth.tar"
+    state = threshold_network(0.2).state_dict()
+    torch.save({"arch": "cifar_resnet6000002", "state_dict": state}, path)
+    arguments = words(path, tmp_path / "o.txt", data, "--normalize", "center")
+    for command, given in ((doctor.main, [str(path)]), (certify.main, arguments)):
+        start = time.perf_counter()
+        said = refusal(command, given, capsys.readouterr)
+        assert "cifar_resnet6000002 has 6,000,002 layers, the file holds" in said
+        assert time.perf_counter() - start < 10
+
+
+@pytest.mark.parametrize("name", ["sigma", "local_noise_sd"])
+def test_noise_beyond_all_use_is_one_line(
+    name: str, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = words(tmp_path / "c.pt", tmp_path / "o.txt", data, f"--{name}", "1e300")
+    said = refusal(certify.main, arguments, capsys.readouterr)
+    assert f"{name} must be at most 1e+06, got 1e+300" in said
+
+
+@pytest.mark.parametrize(
+    "change", [{"threads": "many"}, {"threads": 0}, {"compile": "yes"}, {"precision": "fp8"},
+               {"input_layer": [1]}], ids=str,
+)  # fmt: skip
+def test_a_manifest_binds_to_what_a_run_can_have_chosen_only(
+    change: dict[str, object], data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path, out = tmp_path / "c.pth.tar", tmp_path / "o.txt"
+    write("zip", "center", path)
+    certify.main(words(path, out, data))
+    manifest = out.with_suffix(".manifest.json")
+    content = json.loads(manifest.read_text())
+    content["identity"] |= change
+    manifest.write_text(json.dumps(content))
+    capsys.readouterr()
+    said = refusal(certify.main, words(path, out, data), capsys.readouterr)
+    assert "o.manifest.json: broken; --overwrite starts anew" in said
+    certify.main(words(path, out, data, "--overwrite"))
+    assert identity_of(out)["input_layer"] == "center"
+
+
+def test_classes_in_another_order_are_refused(
+    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "c.pt"
+    model = build_classifier("cifar_resnet8", 10, "none", CIFAR10)
+    names = [*reversed(CIFAR10.class_names)]
+    metadata = CheckpointMetadata(
+        "classifier", "cifar10", "cifar_resnet8", "none", [3, 32, 32], names
+    )
+    write_checkpoint(path, metadata, model.state_dict())
+    said = refusal(certify.main, words(path, tmp_path / "o.txt", data), capsys.readouterr)
+    assert "in another order: 0 is truck to it, and airplane here" in said

@@ -299,11 +299,14 @@ def test_a_checkpoint_that_does_not_say_needs_levels(
         tune.main(without(arguments, "--sigma_local", 2))
     assert stopped.value.code == 2
     assert "give the values of --sigma_local" in capsys.readouterr().err
-    tune.main(arguments)
-    out = capsys.readouterr().out
-    assert "sigma' unknown" in out
+    with pytest.raises(SystemExit) as stopped:
+        tune.main(arguments)
+    assert stopped.value.code == 2  # of random weights, no layer is right
+    assert "none is better than chance" in capsys.readouterr().err
+    tune.main([*arguments, "--normalize", "center"])
+    assert "sigma' unknown" in capsys.readouterr().out
     config = yaml.safe_load((tmp_path / "out" / "o.yaml").read_text())
-    assert f"input layer {config['normalize']}: accuracy" in out  # measured, so told to certify
+    assert config["normalize"] == "center"
 
 
 @pytest.mark.parametrize(

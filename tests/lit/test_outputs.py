@@ -1,4 +1,5 @@
 import dataclasses
+import hashlib
 import json
 import os
 from pathlib import Path
@@ -283,3 +284,15 @@ def test_a_broken_manifest_can_be_overwritten_only(tmp_path: Path) -> None:
     outputs = make_outputs(tmp_path / "o.txt")
     outputs.claim(CONTEXT, overwrite=True)
     outputs.release()
+
+
+def test_a_field_that_an_older_manifest_does_not_have_means_what_was_done_then() -> None:
+    old = json.loads(IDENTITY.to_json())
+    del old["classifier_set"], old["diffusion_set"]
+    assert IDENTITY.difference(old) == ""
+    other = dataclasses.replace(IDENTITY, classifier_set="state_dict_ema")
+    assert other.difference(old) == "classifier_set was None, is 'state_dict_ema'"
+    # The parts of a run in progress are found by the digest that they were written under.
+    digest = hashlib.sha256(json.dumps(old, indent=2).encode()).hexdigest()[:16]
+    assert IDENTITY.digest() == digest
+    assert other.digest() != digest

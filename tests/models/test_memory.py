@@ -74,7 +74,9 @@ def test_so_it_does_while_the_images_at_fault_are_looked_for(
 
 @FULL
 def test_so_it_does_in_a_sweep(allocate: Callable[[], Tensor]) -> None:
-    sweep = Sweep(linear_model(16, Hungry(allocate, CHECKS + 1)), [Setting(0.1, 1), Setting(0.2, 2)], 0)
+    sweep = Sweep(
+        linear_model(16, Hungry(allocate, CHECKS + 1)), [Setting(0.1, 1), Setting(0.2, 2)], 0
+    )
     with pytest.raises(OutOfMemory, match="--batch 16"):
         list(certify_settings(sweep, PLAN, tasks(2), NumpyNoise(), lambda _: None))
 

@@ -12,7 +12,8 @@ import torch
 
 from diffsmooth.models import build_classifier, build_unet, load_classifier, load_unet
 from diffsmooth.models.formats import read_checkpoint
-from diffsmooth.models.weights import CheckpointMetadata, read_file, write_checkpoint
+from diffsmooth.models.reading import read_file
+from diffsmooth.models.weights import CheckpointMetadata, write_checkpoint
 
 
 def test_a_written_checkpoint_is_read_back(classifier_file: Path, unet_file: Path) -> None:

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import torch
 from lightning.pytorch.cli import OptimizerCallable
+from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torchmetrics.classification import MulticlassAccuracy
@@ -22,6 +23,7 @@ from diffsmooth.lit.training.pictures import image_writers, noisy_grid
 from diffsmooth.models.classifiers import build_classifier
 from diffsmooth.models.formats import read_checkpoint
 from diffsmooth.models.loading import load_pretrained
+from diffsmooth.models.metadata import LARGEST_SIGMA
 from diffsmooth.models.weights import CheckpointMetadata
 
 
@@ -61,8 +63,8 @@ class ClassifierTraining(TrainingModule):
         image_size, exif: as in `ImageDataModule`; train.py takes them from there.
 
     Raises:
-        ValueError: sigma < 0, crop_padding < 0, or an unknown architecture, dataset or input layer;
-            a pretrained checkpoint that cannot be read or does not fit.
+        ValueError: sigma < 0 or > 1e6, crop_padding < 0, or an unknown architecture, dataset or
+            input layer; a pretrained checkpoint that cannot be read or does not fit.
     """
 
     # Of the purification that the data module trains on, None without; train.py sets it.
@@ -86,6 +88,8 @@ class ClassifierTraining(TrainingModule):
         super().__init__(optimizer, learning_rate, seed)
         if not sigma >= 0:
             raise ValueError(f"sigma must be >= 0, got {sigma}")
+        if sigma > LARGEST_SIGMA:  # no one could read the checkpoint
+            raise ValueError(f"sigma must be at most {LARGEST_SIGMA:g}, got {sigma}")
         if crop_padding < 0:
             raise ValueError(f"crop_padding must be >= 0, got {crop_padding}")
         self._arch = arch
@@ -97,7 +101,10 @@ class ClassifierTraining(TrainingModule):
         classes = self._info.num_classes
         self.classifier = build_classifier(arch, classes, input_layer, self._info)
         if pretrained is not None:
-            load_pretrained(self.classifier, read_checkpoint(pretrained))
+            checkpoint = read_checkpoint(pretrained)
+            load_pretrained(self.classifier, checkpoint)
+            if checkpoint.note:
+                rank_zero_info(checkpoint.note)
         self.train_accuracy = MulticlassAccuracy(classes, average="micro")
         self.noisy_accuracy = MulticlassAccuracy(classes, average="micro")
 

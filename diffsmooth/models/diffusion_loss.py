@@ -19,7 +19,7 @@ LAMBDA = 0.001  # of the hybrid loss
 
 
 class LossTerms(NamedTuple):
-    """What a training step lowers; each term a number, the mean over the batch.
+    """What a training step lowers, of each image: all are (B,).
 
     Attributes:
         total: the loss.
@@ -76,11 +76,11 @@ class DiffusionLoss(nn.Module):
         x_t = abar.sqrt() * x_0 + (1 - abar).sqrt() * epsilon
         output = unet(x_t, t * (1000.0 / self.steps)).float()
         predicted, learned = output.split([x_0.shape[1], output.shape[1] - x_0.shape[1]], dim=1)
-        simple = (predicted - epsilon).square().mean()
+        simple = (predicted - epsilon).square().mean(dim=(1, 2, 3))
         if self.kind == "simple":
             return LossTerms(simple, simple, None)
         predicted_x_0 = (x_t - (1 - abar).sqrt() * predicted.detach()) / abar.sqrt()
-        vlb = self._bound(x_0, predicted_x_0, x_t, learned, t).mean()
+        vlb = self._bound(x_0, predicted_x_0, x_t, learned, t).mean(dim=(1, 2, 3))
         return LossTerms(simple + LAMBDA * self.steps * vlb, simple, vlb)
 
     def _bound(

@@ -20,7 +20,7 @@ from diffsmooth.models.philox import normals, philox4x32
 BLOCK = 32  # votes drawn from one counter of NumPy's; changing it changes every result
 
 Purpose = Literal[
-    "certify", "predict", "tune", "sanity", "probe", "doctor", "attack", "train"
+    "certify", "predict", "tune", "sanity", "probe", "doctor", "attack", "train", "evaluate"
 ]  # fmt: skip
 """Purposes never share a stream, or a choice made on one would depend on the noise of another."""
 

@@ -29,6 +29,7 @@ from diffsmooth.lit.training.learning_rate import LearningRate
 from diffsmooth.lit.training.macer import margin_hinge
 from diffsmooth.models import load_classifier
 from diffsmooth.models.attacks import ascent_l2
+from diffsmooth.models.noise import NoiseKey, draw_noise
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore:.*does not have many workers",
@@ -295,7 +296,7 @@ def test_weights_count_in_the_loss(tmp_path: Path, root: Path) -> None:
         n = len(weights)
         images = torch.linspace(0, 1, 48).view(4, 3, 2, 2)[:n]
         batch = Batch(images, torch.arange(4)[:n], torch.arange(n), torch.tensor(weights).double())
-        module.generator = lambda _: torch.Generator()  # type: ignore[method-assign]
+        module.generator = lambda: torch.Generator()  # type: ignore[method-assign]
         loss = module.training_step(batch, 0)
         assert loss.dtype == torch.float32
         loss.backward()
@@ -325,27 +326,27 @@ def test_mistakes_are_named(method: str, change: dict[str, Any], message: str) -
         kind(**(options | change))
 
 
-def test_validation_has_the_same_noise_each_epoch_and_other_noise_each_batch(
-    tmp_path: Path, root: Path
-) -> None:
+def test_validation_has_an_images_own_noise_in_each_epoch(tmp_path: Path, root: Path) -> None:
     module = make("gaussian")
     seen: list[Tensor] = []
-    noise = module.noise
+    draws = module.draws
 
-    def spied(images: Tensor, generator: torch.Generator) -> Tensor:
-        drawn = noise(images, generator)
-        if not module.training:
-            seen.append(drawn)
-        return drawn
+    def spied(keys: list[NoiseKey], count: int, shape: torch.Size) -> Tensor:
+        seen.append(draws(keys, count, shape))
+        return seen[-1]
 
-    module.noise = spied  # type: ignore[method-assign]
+    module.draws = spied  # type: ignore[method-assign]
     data = make_data(root)
-    data.batch_size = 16  # two validation batches
-    make_trainer(tmp_path, 2).fit(module, datamodule=data)
-    assert len(seen) == 4
-    assert torch.equal(seen[0], seen[2])
-    assert torch.equal(seen[1], seen[3])
-    assert not torch.equal(seen[0], seen[1])
+    trainer = make_trainer(tmp_path, 2)
+    trainer.fit(module, datamodule=data)
+    assert len(seen) == 2
+    assert torch.equal(seen[0], seen[1])
+    held_out = [sample.original_index for sample in data.validation]  # type: ignore[attr-defined]
+    for index, own in zip(held_out, seen[0], strict=True):
+        key = NoiseKey(0, "evaluate", "fashion_mnist", "val", index)
+        assert torch.equal(own, draw_noise(key, 1, (1, 32, 32)))
+    trainer.test(module, datamodule=data, verbose=False)
+    assert not torch.equal(seen[2][0], seen[0][0])
 
 
 def test_another_training_is_not_resumed(tmp_path: Path, root: Path) -> None:

@@ -13,6 +13,7 @@ from diffsmooth.lit.data.picture import ExifChoice
 from diffsmooth.lit.data.purified import Purification, purify_images
 from diffsmooth.lit.data.reading import Reading
 from diffsmooth.lit.data.sources import KNOWN, describe_dataset, has_test_split, load_images
+from diffsmooth.lit.data.whole_batches import WholeBatches, evaluation_rows
 from diffsmooth.models.dataset_info import DatasetInfo
 
 
@@ -22,7 +23,7 @@ class ImageDataModule(pl.LightningDataModule):
     Args:
         dataset: fashion_mnist, cifar10, imagenet, an .npz file, or a folder with one a class.
         root: where a known dataset lies.
-        batch_size: images a batch on each device.
+        batch_size: training images a batch on each device.
         workers: loader processes on each device; 0 loads in the training process.
         validation_images: training images held out for validation, chosen by `seed`; with 0
             validation runs on the test images.
@@ -139,39 +140,66 @@ class ImageDataModule(pl.LightningDataModule):
         return purify_images(images, split, self.purified, self.trainer)
 
     def train_dataloader(self) -> DataLoader[Sample]:
-        return self._loader(self.train, shuffle=True)
-
-    def val_dataloader(self) -> DataLoader[Sample]:
-        return self._loader(self.validation, shuffle=False)
-
-    def test_dataloader(self) -> DataLoader[Sample]:
-        return self._loader(self.test, shuffle=False)
-
-    def _loader(self, images: Dataset[Sample], shuffle: bool) -> DataLoader[Sample]:
         trainer = self.trainer
         assert trainer is not None
         # Our own sampler on one device too: its order depends on (seed, epoch) alone, so that a
         # resumed run sees the order that an unbroken one would have seen.
         sampler: DistributedSampler[Sample] = DistributedSampler(
-            images,
+            self.train,
             num_replicas=trainer.world_size,
             rank=trainer.global_rank,
-            shuffle=shuffle,
             seed=self.seed,
         )
-        if shuffle and len(sampler) < self.batch_size:
+        if len(sampler) < self.batch_size:
             raise DataError(
                 f"{self.dataset}: {len(sampler)} training images a device, fewer than the batch of "
                 f"{self.batch_size}"
             )
+        return self._loader(self.train, self.batch_size, sampler, drop_last=True)
+
+    def val_dataloader(self) -> DataLoader[Sample]:
+        assert self.trainer is not None
+        return self._evaluation_loader(
+            self.validation, "limit_val_batches", self.trainer.limit_val_batches
+        )
+
+    def test_dataloader(self) -> DataLoader[Sample]:
+        assert self.trainer is not None
+        return self._evaluation_loader(
+            self.test, "limit_test_batches", self.trainer.limit_test_batches
+        )
+
+    def _evaluation_loader(
+        self, images: Dataset[Sample], option: str, limit: int | float | None
+    ) -> DataLoader[Sample]:
+        trainer = self.trainer
+        assert trainer is not None
+        if isinstance(limit, float) and limit < 1 and trainer.world_size > 1:
+            raise DataError(
+                f"{option} {limit} is a share of each device's batches, so that the result would "
+                "depend on how many there are: give the number of batches of all devices together"
+            )
+        rows = evaluation_rows(images)
+        most = limit if isinstance(limit, int) and limit > 0 else None  # 0: none is asked for
+        sampler = WholeBatches(images, rows, most, trainer.world_size, trainer.global_rank)
+        return self._loader(images, rows, sampler, drop_last=False)
+
+    def _loader(
+        self,
+        images: Dataset[Sample],
+        rows: int,
+        sampler: DistributedSampler[Sample],
+        drop_last: bool,
+    ) -> DataLoader[Sample]:
+        assert self.trainer is not None
         return DataLoader(
             images,
-            batch_size=self.batch_size,
+            batch_size=rows,
             sampler=sampler,
             num_workers=self.workers,
             persistent_workers=self.workers > 0,
-            pin_memory=trainer.strategy.root_device.type == "cuda",
-            drop_last=shuffle,
+            pin_memory=self.trainer.strategy.root_device.type == "cuda",
+            drop_last=drop_last,
         )
 
 

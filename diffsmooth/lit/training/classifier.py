@@ -85,7 +85,7 @@ class ClassifierTraining(TrainingModule):
         image_size: int | None = None,
         exif: ExifChoice | None = None,
     ) -> None:
-        super().__init__(optimizer, learning_rate, seed)
+        super().__init__(optimizer, learning_rate, seed, ("loss", "noisy_accuracy"))
         if not sigma >= 0:
             raise ValueError(f"sigma must be >= 0, got {sigma}")
         if sigma > LARGEST_SIGMA:  # no one could read the checkpoint
@@ -106,7 +106,6 @@ class ClassifierTraining(TrainingModule):
             if checkpoint.note:
                 rank_zero_info(checkpoint.note)
         self.train_accuracy = MulticlassAccuracy(classes, average="micro")
-        self.noisy_accuracy = MulticlassAccuracy(classes, average="micro")
 
     @abstractmethod
     def losses(self, views: Tensor, labels: Tensor, generator: torch.Generator) -> Losses:
@@ -161,7 +160,7 @@ class ClassifierTraining(TrainingModule):
         )
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        generator = self.generator(batch_idx)
+        generator = self.generator()
         views = shuffle_views(_views(batch), generator)
         if self._flip:
             views = random_flip(views, generator)
@@ -182,14 +181,16 @@ class ClassifierTraining(TrainingModule):
 
     def _evaluate(self, batch: Batch, batch_idx: int, split: str) -> None:
         views = _views(batch)
-        noisy = self.noisy_copies(views, 1, self.generator(batch_idx))
+        noise = self.draws(self.noise_keys(batch, split), 1, views.shape[2:])
+        noisy = views[:, 0] + self._sigma * noise[:, 0]
         if split == "val" and batch_idx == self.current_epoch == 0:  # it is the same noise later
             for writer in image_writers(self.trainer):
                 writer.add_image("val/noisy", noisy_grid(views[:, 0], noisy), self.global_step)
-        logits = self.classifier(noisy)
-        self.noisy_accuracy(logits, batch.label)
-        self.log(f"{split}/loss", F.cross_entropy(logits, batch.label), sync_dist=True)
-        self.log(f"{split}/noisy_accuracy", self.noisy_accuracy, prog_bar=True)
+        logits = self.classifier(noisy).float()
+        losses = F.cross_entropy(logits, batch.label, reduction="none")
+        right = (logits.argmax(dim=1) == batch.label) & ~logits.isnan().any(dim=1)
+        self.measure(split, batch, "loss", losses)
+        self.measure(split, batch, "noisy_accuracy", right)
 
 
 def _views(batch: Batch) -> Tensor:

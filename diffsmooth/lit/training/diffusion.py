@@ -77,7 +77,9 @@ class DiffusionTraining(TrainingModule):
         image_size: int | None = None,
         exif: ExifChoice | None = None,
     ) -> None:
-        super().__init__(optimizer, learning_rate, seed)
+        losses = ("loss", "loss_simple", "loss_vlb") if loss == "hybrid" else ("loss",)
+        measures = (*losses, *(_psnr(sigma) for sigma in psnr_sigmas))
+        super().__init__(optimizer, learning_rate, seed, measures)
         self._preset = preset
         self._overrides = overrides or {}
         info = describe_dataset(dataset, Reading(image_size, exif))
@@ -123,18 +125,21 @@ class DiffusionTraining(TrainingModule):
         )
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        generator = self.generator(batch_idx)
+        generator = self.generator()
         images = random_flip(batch.image, generator) if self._flip else batch.image
-        return self._log_loss(self._losses(images, generator), "train", sync_dist=False)
+        terms = self._losses(images, generator)
+        for name, each in _named(terms):
+            self.log(f"train/{name}", each.mean(), prog_bar=name == "loss")
+        return terms.total.mean()
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
-        self._evaluate(batch, batch_idx, "val")
+        self._evaluate(batch, "val")
         # Here and not at the epoch's end, when the averaged weights are no longer in place.
         if batch_idx == 0:
             self._show_pictures(batch.image)
 
     def test_step(self, batch: Batch, batch_idx: int) -> None:
-        self._evaluate(batch, batch_idx, "test")
+        self._evaluate(batch, "test")
 
     def _losses(self, images: Tensor, generator: torch.Generator) -> LossTerms:
         """The losses for images (B, C, H, W) in [0, 1] at random timesteps."""
@@ -143,23 +148,18 @@ class DiffusionTraining(TrainingModule):
         epsilon = torch.randn(images.shape, device=device, generator=generator)
         return self._loss(self.unet, images, epsilon, t)
 
-    def _log_loss(self, terms: LossTerms, split: str, sync_dist: bool) -> Tensor:
-        self.log(f"{split}/loss", terms.total, prog_bar=True, sync_dist=sync_dist)
-        if terms.vlb is not None:
-            self.log(f"{split}/loss_simple", terms.simple, sync_dist=sync_dist)
-            self.log(f"{split}/loss_vlb", terms.vlb, sync_dist=sync_dist)
-        return terms.total
-
-    def _evaluate(self, batch: Batch, batch_idx: int, split: str) -> None:
-        generator = self.generator(batch_idx)
-        images = batch.image
-        self._log_loss(self._losses(images, generator), split, sync_dist=True)
-        for sigma in self._psnr_sigmas:
-            noise = torch.randn(images.shape, device=images.device, generator=generator)
+    def _evaluate(self, batch: Batch, split: str) -> None:
+        images, keys = batch.image, self.noise_keys(batch, split)
+        epsilon, *noises = self.draws(keys, 1 + len(self._psnr_sigmas), images.shape[1:]).unbind(1)
+        # Uniform, up to one part in 2^50, and an image's own, as its noise is.
+        t = [int.from_bytes(key.digest(8), "little") % self._timesteps for key in keys]
+        terms = self._loss(self.unet, images, epsilon, torch.tensor(t, device=images.device))
+        for name, each in _named(terms):
+            self.measure(split, batch, name, each)
+        for sigma, noise in zip(self._psnr_sigmas, noises, strict=True):
             purified = self._purifiers[0](images + sigma * noise, sigma)
             mse = (purified - images).square().mean(dim=(1, 2, 3))
-            psnr = (-10 * torch.log10(mse.clamp_min(1e-10))).mean()
-            self.log(f"{split}/psnr_sigma_{sigma:g}", psnr, prog_bar=True, sync_dist=True)
+            self.measure(split, batch, _psnr(sigma), -10 * torch.log10(mse.clamp_min(1e-10)))
 
     def _show_pictures(self, images: Tensor) -> None:
         writers = image_writers(self.trainer)
@@ -174,3 +174,14 @@ class DiffusionTraining(TrainingModule):
         for writer in writers:
             for tag, grid in grids.items():
                 writer.add_image(tag, grid, self.global_step)
+
+
+def _named(terms: LossTerms) -> list[tuple[str, Tensor]]:
+    """What is logged of a loss, under which name; simple and total are the same without a bound."""
+    if terms.vlb is None:
+        return [("loss", terms.total)]
+    return [("loss", terms.total), ("loss_simple", terms.simple), ("loss_vlb", terms.vlb)]
+
+
+def _psnr(sigma: float) -> str:
+    return f"psnr_sigma_{sigma:g}"

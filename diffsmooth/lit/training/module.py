@@ -11,8 +11,11 @@ from torch import Tensor, nn
 from torch.nn import Parameter
 from torch.nn.utils import get_total_norm
 
+from diffsmooth.lit.data.images import Batch
 from diffsmooth.lit.training.learning_rate import LearningRate
-from diffsmooth.lit.training.randomness import DROPOUT, VALIDATION, step_generator, step_seed
+from diffsmooth.lit.training.mean_over_images import MeanOverImages
+from diffsmooth.lit.training.randomness import DROPOUT, step_generator, step_seed
+from diffsmooth.models.noise import NoiseKey, NumpyNoise, Votes
 from diffsmooth.models.weights import METADATA_KEY, CheckpointMetadata
 
 METHOD_KEY = "diffsmooth_training"  # in a checkpoint: the class that trained it
@@ -42,11 +45,16 @@ class TrainingModule(pl.LightningModule, ABC):
     Args:
         optimizer: makes the optimiser from the parameters.
         learning_rate: the schedule of its learning rate.
-        seed: of the training noise and the augmentation.
+        seed: of the training noise and the augmentation, and of the noise of validation and test.
+        measures: names of what validation and test measure of each image.
     """
 
     def __init__(
-        self, optimizer: OptimizerCallable, learning_rate: LearningRate, seed: int
+        self,
+        optimizer: OptimizerCallable,
+        learning_rate: LearningRate,
+        seed: int,
+        measures: tuple[str, ...],
     ) -> None:
         super().__init__()
         if seed < 0:
@@ -55,6 +63,8 @@ class TrainingModule(pl.LightningModule, ABC):
         self._learning_rate = learning_rate
         self._seed = seed
         self._sum_of_losses: Tensor | float = 0.0
+        self._measured = measures
+        self._means = nn.ModuleList(MeanOverImages() for _ in measures)
 
     @property
     @abstractmethod
@@ -65,15 +75,28 @@ class TrainingModule(pl.LightningModule, ABC):
     def metadata(self) -> CheckpointMetadata:
         """What the checkpoint says of its network, so that certify.py need not ask."""
 
-    def generator(self, batch_idx: int) -> torch.Generator:
-        """The random stream of this batch on this rank; the same each epoch in validation."""
-        if self.trainer.training:
-            return step_generator(
-                self.device, self._seed, self.global_rank, self.trainer.fit_loop.total_batch_idx
-            )
-        return step_generator(
-            self.device, self._seed, self.global_rank, batch_idx, purpose=VALIDATION
-        )
+    def generator(self) -> torch.Generator:
+        """The random stream of this training step on this rank."""
+        step = self.trainer.fit_loop.total_batch_idx
+        return step_generator(self.device, self._seed, self.global_rank, step)
+
+    def noise_keys(self, batch: Batch, split: str) -> list[NoiseKey]:
+        """Whose noise validation and test draw: an image's own, on any rank, in each epoch."""
+        dataset, indices = self.metadata().dataset, batch.original_index.tolist()
+        return [NoiseKey(self._seed, "evaluate", dataset, split, index) for index in indices]
+
+    def draws(self, keys: list[NoiseKey], count: int, shape: torch.Size) -> Tensor:
+        """Standard normal draws (B, count, C, H, W) of B images of shape (C, H, W)."""
+        votes = [Votes(key, stage=0, first=0, count=count) for key in keys]
+        noise = NumpyNoise().draw(votes, lane=0, rows=len(keys) * count, shape=tuple(shape))
+        return noise.to(self.device).unflatten(0, (-1, count))
+
+    def measure(self, split: str, batch: Batch, name: str, values: Tensor) -> None:
+        """Logs the mean of values (B,) over all images, the same on any number of devices."""
+        mean = self._means[self._measured.index(name)]
+        assert isinstance(mean, MeanOverImages)
+        mean.update(batch.original_index, values)
+        self.log(f"{split}/{name}", mean, prog_bar=True)
 
     def trained_parameters(self) -> list[Parameter]:
         return [p for p in self.parameters() if p.requires_grad]
@@ -111,6 +134,14 @@ class TrainingModule(pl.LightningModule, ABC):
 
     def on_validation_start(self) -> None:
         self._check_finite()
+
+    def on_validation_epoch_start(self) -> None:
+        # Each rank's batch norms have seen other images since the last forward pass of training.
+        # Rank zero's statistics go into the checkpoint, so they are what is measured. Here, since
+        # by now averaged weights are in place.
+        if self.trainer.world_size > 1:
+            for buffer in self.network.buffers():
+                torch.distributed.broadcast(buffer, src=0)
 
     def on_train_epoch_end(self) -> None:
         self._check_finite()

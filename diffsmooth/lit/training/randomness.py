@@ -8,7 +8,6 @@ import numpy as np
 import torch
 
 # They keep these streams apart from those of the training steps.
-VALIDATION = 1_000_000_007
 DROPOUT = 1_000_000_009
 PICTURES = 1_000_000_021
 

@@ -24,7 +24,7 @@ COMMANDS = {
 }
 
 
-GOES_ON = ("train", "certify", "predict")  # the others begin anew
+GOES_ON = ("certify", "predict")  # the others begin anew; train says itself how it goes on
 
 
 def main() -> None:
@@ -54,8 +54,7 @@ def run(command: str, words: list[str], prog: str) -> None:
     again = "goes on from here" if command in GOES_ON else "begins anew"
     # Ranks that lose rank zero would print the frames of torch's library, in thirty lines each.
     os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
-    listening = command != "train"  # there Lightning does, and stops between two steps
-    with stoppable(prog, f"the same command {again}", listening):
+    with stoppable(prog, f"the same command {again}"):
         from diffsmooth.cli.errors import fail  # only now: imports are slow, and torch's more so
 
         if command not in COMMANDS:

@@ -1,20 +1,34 @@
 """`diffsmooth train`, also `python train.py`: LightningCLI over the training modules."""
 
+import os
+import shlex
+import sys
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import lightning.pytorch as pl
+import torch
 import yaml
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 from lightning.pytorch.utilities import rank_zero_info
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
+from lightning.pytorch.strategies.launchers.subprocess_script import _SubprocessScriptLauncher
 
-from diffsmooth.cli.errors import OneLineErrors, fail, root_message, user_errors
+from diffsmooth.cli.errors import OneLineErrors, fail, user_errors
+from diffsmooth.cli.launcher import Launched, find_launcher
+from diffsmooth.cli.refusals import refusal
 from diffsmooth.cli.revision import git_revision
+from diffsmooth.cli.train_checks import check_monitors, check_optimizer
 from diffsmooth.lit.data.module import ImageDataModule
+from diffsmooth.lit.launching import Launcher
+from diffsmooth.lit.stopping import INTERRUPTED, Stopped, end_with_parent, process_rank
+from diffsmooth.lit.training.checkpoint_files import last_checkpoint, read_trained
 from diffsmooth.lit.training.classifier import ClassifierTraining
 from diffsmooth.lit.training.module import TrainingDiverged, TrainingModule
-from diffsmooth.models.formats import read_checkpoint
+from diffsmooth.lit.training.signals import KeepSignals
 from diffsmooth.models.weights import load_weights
+from diffsmooth.stats.errors import UserError
 
 KEYWORDS = ("best", "last", "hpc")  # of Lightning's --ckpt_path
 
@@ -44,6 +58,7 @@ class TrainCLI(LightningCLI):
 
     def __init__(self, args: list[str] | None, prog: str) -> None:
         self._prog = prog
+        self._words = sys.argv[1:] if args is None else args
         TrainParser.command = prog
         super().__init__(
             TrainingModule,
@@ -54,8 +69,15 @@ class TrainCLI(LightningCLI):
             save_config_kwargs={"overwrite": True},
             seed_everything_default=0,
             parser_class=TrainParser,
+            trainer_defaults={"callbacks": [KeepSignals()]},
             args=args,
         )
+
+    @staticmethod
+    def subcommands() -> dict[str, set[str]]:
+        """Lightning's but predict: that is `diffsmooth predict`."""
+        known = LightningCLI.subcommands()
+        return {name: known[name] for name in ("fit", "validate", "test")}
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         for name in ("dataset", "image_size", "exif"):
@@ -65,24 +87,26 @@ class TrainCLI(LightningCLI):
         """Not as LightningCLI does: stored hyper-parameters never beat what the user says."""
 
     def instantiate_classes(self) -> None:
-        try:
-            super().instantiate_classes()
-        except ValueError as error:
-            fail(self._prog, root_message(error))
+        super().instantiate_classes()
         purified = self.datamodule.purified
         if purified is not None:
             if not isinstance(self.model, ClassifierTraining):
-                fail(self._prog, "data.purified is for the training of classifiers")
+                raise UserError("data.purified is for the training of classifiers")
             self.model.purified_sigma = purified.sigma
 
     def before_fit(self) -> None:
+        check_optimizer(self.trainer, self.model)
+        check_monitors(self.trainer, self.model)
         path = self._checkpoint_path()
-        if path is None or path in KEYWORDS:
+        if path is None or path == "hpc":
             return
-        with user_errors(self._prog):  # and see TrainingModule.on_load_checkpoint
-            checkpoint = read_checkpoint(path)
-            if not checkpoint.resumable:
-                raise ValueError(f"{path}: holds weights only, training cannot resume from it")
+        if path == "best":
+            raise UserError("--ckpt_path best is known within a training only: name the file")
+        if path == "last":
+            path = str(last_checkpoint(self.trainer))
+        if not read_trained(path).resumable:  # and see TrainingModule.on_load_checkpoint
+            raise UserError(f"{path}: holds weights only, training cannot resume from it")
+        self.config_init[self.subcommand]["ckpt_path"] = path
 
     def before_validate(self) -> None:
         self._load_weights()
@@ -97,22 +121,89 @@ class TrainCLI(LightningCLI):
     def _load_weights(self) -> None:
         # Not by Lightning: so an exported checkpoint will do, and what does not fit is named.
         path = self._checkpoint_path()
-        with user_errors(self._prog):
-            if path is None or path in KEYWORDS:
-                raise ValueError(
-                    f"{self.subcommand} needs --ckpt_path FILE, the weights to evaluate"
-                )
-            checkpoint = read_checkpoint(path)
-            load_weights(self.model.network, checkpoint)
-            if checkpoint.note:
-                rank_zero_info(checkpoint.note)
+        if path is None or path in KEYWORDS:
+            raise UserError(f"{self.subcommand} needs --ckpt_path FILE, the weights to evaluate")
+        checkpoint = read_trained(path)
+        load_weights(self.model.network, checkpoint)
+        if checkpoint.note:
+            rank_zero_info(checkpoint.note)
         self.config_init[self.subcommand]["ckpt_path"] = None
+
+    def _run_subcommand(self, subcommand: str) -> None:
+        trainer, strategy = self.trainer, self.trainer.strategy
+        launched = find_launcher(os.environ, trainer.num_devices, trainer.num_nodes)
+        end_with_parent(launched is not Launched.BY_US)
+        launcher = None
+        if type(strategy.launcher) is _SubprocessScriptLauncher:
+            environment = strategy.launcher.cluster_environment
+            launcher = Launcher(environment, trainer.num_devices, trainer.num_nodes)
+            launcher.command = self._prog
+            strategy._launcher = launcher
+        try:
+            with self._stops():
+                super()._run_subcommand(subcommand)
+        except BaseException:
+            if launcher is not None:
+                launcher.end()
+            raise
+        if launcher is not None:
+            launcher.release()
+
+    @contextmanager
+    def _stops(self) -> Iterator[None]:
+        """Around the training: says how to go on, and where the disk is full."""
+        try:
+            yield
+        except BaseException as error:
+            code = _stopped(error)
+            if code is not None:
+                if process_rank() == 0:
+                    print(f"\n{self._prog}: stopped; {self._how_to_go_on()}", file=sys.stderr)
+                raise SystemExit(code) from None
+            if isinstance(error, OSError) and error.filename is None:
+                folder = self.trainer.log_dir or self.trainer.default_root_dir
+                raise UserError(f"{folder}: {error.strerror or error}") from error
+            if isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error):
+                raise UserError("out of memory: give a smaller --data.batch_size") from error
+            raise
+
+    def _how_to_go_on(self) -> str:
+        if self.subcommand != "fit":
+            return "the same command begins anew"
+        try:
+            last_checkpoint(self.trainer)
+        except UserError:
+            return "nothing is saved yet: the same command begins anew"
+        python = "python " if self._prog.endswith(".py") else ""
+        resumed = "--ckpt_path" in self._words
+        words = self._words if resumed else [*self._words, "--ckpt_path", "last"]
+        return f"to go on from the last checkpoint: {python}{self._prog} {shlex.join(words)}"
+
+
+def _stopped(error: BaseException) -> int | None:
+    """The exit code, if a signal or Ctrl-C is what the error came from; None otherwise.
+
+    What is under way when it ends may fail for that very reason.
+    """
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, Stopped):
+            return int(str(cause.code))
+        if isinstance(cause, KeyboardInterrupt):
+            return INTERRUPTED
+        cause = cause.__cause__ or cause.__context__
+    return None
 
 
 def main(args: list[str] | None = None, prog: str = "train.py") -> None:
     """Runs fit, validate or test on `args`, by default the process's."""
     warnings.filterwarnings("ignore", ".*LeafSpec.*")
     warnings.filterwarnings("ignore", ".*LightningCLI's args parameter.*")
-    kinds = (ValueError, OSError, TrainingDiverged, MisconfigurationException)
-    with user_errors(prog, *kinds):
-        TrainCLI(args, prog)
+    with user_errors(prog, TrainingDiverged):
+        try:
+            TrainCLI(args, prog)
+        except Exception as error:
+            said = refusal(error)
+            if not said:
+                raise
+            fail(prog, said)

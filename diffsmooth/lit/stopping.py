@@ -47,17 +47,15 @@ def listen() -> None:
 
 
 @contextmanager
-def stoppable(command: str, again: str, listening: bool = True) -> Iterator[None]:
+def stoppable(command: str, again: str) -> Iterator[None]:
     """Ctrl-C or SIGTERM within ends the process by one line.
 
     Args:
         command: as it is said before the line.
         again: how to go on.
-        listening: whether to `listen`; otherwise the signals do what they do without us.
     """
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-    if listening:
-        listen()
+    listen()
     try:
         yield
     except (Stopped, KeyboardInterrupt) as stopped:

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import lightning.pytorch as pl
 import numpy as np
@@ -77,6 +78,24 @@ class ImageDataModule(pl.LightningDataModule):
         self.extra = extra
         self.extra_weight = extra_weight
         self.purified = purified
+
+    def state_dict(self) -> dict[str, Any]:
+        """What a resumed training must share: the images held out before must not be trained on."""
+        return {
+            "validation_images": self.validation_images,
+            "seed": self.seed,
+            "extra_weight": self.extra_weight,
+            "purified": None if self.purified is None else self.purified.words(),
+        }
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Raises DataError if the checkpoint is of a training on other images."""
+        for name, value in self.state_dict().items():
+            if state_dict.get(name, value) != value:
+                raise DataError(
+                    f"{self.trainer and self.trainer.ckpt_path}: was trained with data.{name} "
+                    f"{state_dict[name]!r}, not {value!r}; to go on, leave the options as they were"
+                )
 
     def prepare_data(self) -> None:
         """On one process a host: downloads what is missing before all of them look for it."""

@@ -3,7 +3,6 @@
 import hashlib
 import json
 import math
-import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +20,7 @@ from diffsmooth.models.noise import NoiseKey, draw_noise
 from diffsmooth.models.precision import autocast, resolve_precision
 from diffsmooth.models.presets import get_preset
 from diffsmooth.models.purifiers import OneShotPurifier
+from diffsmooth.whole_file import whole_file, write_whole
 
 BLOCK = 256  # images a file
 BATCH = 64  # draws a forward pass
@@ -56,6 +56,10 @@ class Purification:
             raise DataError(f"purified draws must be at least 1, got {self.draws}")
         if not Path(self.diffusion).is_file():
             raise DataError(f"purified diffusion {self.diffusion}: no such checkpoint")
+
+    def words(self) -> str:
+        """What tells its draws from others', wherever they and the checkpoint lie."""
+        return f"sigma {self.sigma}, draws {self.draws}, seed {self.seed}"
 
 
 class PurifiedImages(ImageSet):
@@ -117,16 +121,18 @@ def purify_images(
     if own:
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            (folder / "identity.json").write_text(json.dumps(identity, indent=1) + "\n")
+            write_whole(folder / "identity.json", f"{json.dumps(identity, indent=1)}\n".encode())
             purify = _purifier(images, split, purification, device, precision)
         except (OSError, ValueError) as error:
             raise DataError(f"purified images: {error}") from error
         for block in tqdm(own, desc=f"purifying {split} images", unit="block", disable=rank > 0):
             stop = min((block + 1) * BLOCK, len(images))
-            partial = folder / f"{block:06d}.{rank}.{os.getpid()}.part"
-            with open(partial, "wb") as file:
-                np.save(file, purify(range(block * BLOCK, stop)))
-            os.replace(partial, files[block])
+            draws = purify(range(block * BLOCK, stop))
+            try:
+                with whole_file(files[block]) as partial, open(partial, "wb") as file:
+                    np.save(file, draws)
+            except OSError as error:
+                raise DataError(f"{files[block]}: cannot be written ({error.strerror})") from error
     trainer.strategy.barrier("all draws are purified")
     lacking = [file for file in files if not file.is_file()]
     if lacking:

@@ -63,7 +63,7 @@ class ClassifierTraining(TrainingModule):
         image_size, exif: as in `ImageDataModule`; train.py takes them from there.
 
     Raises:
-        ValueError: sigma < 0 or > 1e6, crop_padding < 0, or an unknown architecture, dataset or
+        ValueError: sigma or crop_padding out of range, or an unknown architecture, dataset or
             input layer; a pretrained checkpoint that cannot be read or does not fit.
     """
 
@@ -86,14 +86,13 @@ class ClassifierTraining(TrainingModule):
         exif: ExifChoice | None = None,
     ) -> None:
         super().__init__(optimizer, learning_rate, seed, ("loss", "noisy_accuracy"))
-        if not sigma >= 0:
-            raise ValueError(f"sigma must be >= 0, got {sigma}")
-        if sigma > LARGEST_SIGMA:  # no one could read the checkpoint
-            raise ValueError(f"sigma must be at most {LARGEST_SIGMA:g}, got {sigma}")
-        if crop_padding < 0:
-            raise ValueError(f"crop_padding must be >= 0, got {crop_padding}")
+        if not 0 <= sigma <= LARGEST_SIGMA:  # beyond, no one could read the checkpoint
+            raise ValueError(f"sigma must be in 0 .. {LARGEST_SIGMA:g}, got {sigma}")
         self._arch = arch
         self._info = describe_dataset(dataset, Reading(image_size, exif))
+        side = min(self._info.image_shape[1:])
+        if not 0 <= crop_padding < side:
+            raise ValueError(f"crop_padding must be >= 0 and below {side}, got {crop_padding}")
         self._sigma = sigma
         self._input_layer = input_layer
         self._crop_padding = crop_padding

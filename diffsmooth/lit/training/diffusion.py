@@ -111,6 +111,9 @@ class DiffusionTraining(TrainingModule):
             MultiStepPurifier(self.unet, schedule, sample_steps),
         )
 
+    def settings(self) -> dict[str, Any]:
+        return {**super().settings(), "loss": self._loss.kind}
+
     @property
     def network(self) -> nn.Module:
         return self.unet

@@ -1,5 +1,7 @@
 """What all training modules share: optimiser, random streams, divergence, checkpoints' words."""
 
+import dataclasses
+import inspect
 import math
 from abc import ABC, abstractmethod
 from typing import Any
@@ -12,13 +14,17 @@ from torch.nn import Parameter
 from torch.nn.utils import get_total_norm
 
 from diffsmooth.lit.data.images import Batch
+from diffsmooth.lit.training.checkpoint_files import write_whole_checkpoints
 from diffsmooth.lit.training.learning_rate import LearningRate
 from diffsmooth.lit.training.mean_over_images import MeanOverImages
 from diffsmooth.lit.training.randomness import DROPOUT, step_generator, step_seed
 from diffsmooth.models.noise import NoiseKey, NumpyNoise, Votes
 from diffsmooth.models.weights import METADATA_KEY, CheckpointMetadata
+from diffsmooth.stats.errors import UserError
 
 METHOD_KEY = "diffsmooth_training"  # in a checkpoint: the class that trained it
+SETTINGS_KEY = "diffsmooth_settings"  # and its options
+HARDWARE = ("fused", "foreach", "capturable", "differentiable")  # how an optimiser computes
 
 
 class TrainingDiverged(Exception):
@@ -63,7 +69,7 @@ class TrainingModule(pl.LightningModule, ABC):
         self._learning_rate = learning_rate
         self._seed = seed
         self._sum_of_losses: Tensor | float = 0.0
-        self._measured = measures
+        self.measured = measures
         self._means = nn.ModuleList(MeanOverImages() for _ in measures)
 
     @property
@@ -93,7 +99,7 @@ class TrainingModule(pl.LightningModule, ABC):
 
     def measure(self, split: str, batch: Batch, name: str, values: Tensor) -> None:
         """Logs the mean of values (B,) over all images, the same on any number of devices."""
-        mean = self._means[self._measured.index(name)]
+        mean = self._means[self.measured.index(name)]
         assert isinstance(mean, MeanOverImages)
         mean.update(batch.original_index, values)
         self.log(f"{split}/{name}", mean, prog_bar=True)
@@ -101,11 +107,45 @@ class TrainingModule(pl.LightningModule, ABC):
     def trained_parameters(self) -> list[Parameter]:
         return [p for p in self.parameters() if p.requires_grad]
 
+    def new_optimizer(self) -> torch.optim.Optimizer:
+        """The optimiser.
+
+        Raises:
+            UserError: torch refuses its options.
+        """
+        try:
+            return self._optimizer.make(self.trained_parameters())
+        except (ValueError, TypeError, RuntimeError) as error:
+            raise UserError(f"optimizer: {error}") from error
+
+    def settings(self) -> dict[str, Any]:
+        """The options that a resumed training must share, beside `metadata`, by their names.
+
+        They are the arguments, of all classes of the method, that are kept under their names.
+        """
+        kinds = [kind for kind in type(self).__mro__ if issubclass(kind, TrainingModule)]
+        names = {name for kind in kinds for name in inspect.signature(kind.__init__).parameters}
+        own = {name: getattr(self, f"_{name}", None) for name in sorted(names)}
+        rate = dataclasses.asdict(self._learning_rate)
+        optimizer = self.new_optimizer()
+        said = {"class": type(optimizer).__name__, **optimizer.defaults}
+        options = {
+            **own,
+            **{f"learning_rate.{name}": value for name, value in rate.items()},
+            **{f"optimizer.{name}": said[name] for name in said if name not in HARDWARE},
+        }
+        plain = (bool, int, float, str, tuple)
+        return {name: value for name, value in options.items() if isinstance(value, plain)}
+
+    def setup(self, stage: str) -> None:
+        if stage == "fit":
+            write_whole_checkpoints(self.trainer)
+
     def configure_optimizers(self) -> Any:
-        optimizer = self._optimizer.make(self.trained_parameters())
+        optimizer = self.new_optimizer()
         total = self.trainer.estimated_stepping_batches  # infinite without max_epochs and max_steps
         if math.isinf(total) and self._learning_rate.schedule == "cosine":
-            raise ValueError("the cosine schedule needs max_epochs or max_steps: to know its end")
+            raise UserError("the cosine schedule needs max_epochs or max_steps: to know its end")
         # The last batch of an epoch makes a step, too, however many were accumulated.
         steps = math.ceil(self.trainer.num_training_batches / self.trainer.accumulate_grad_batches)
         scheduler = self._learning_rate.scheduler(optimizer, total, steps_per_epoch=steps)
@@ -150,20 +190,24 @@ class TrainingModule(pl.LightningModule, ABC):
         self._check_finite()
         checkpoint[METADATA_KEY] = self.metadata()._asdict()
         checkpoint[METHOD_KEY] = type(self).__name__
+        checkpoint[SETTINGS_KEY] = self.settings()
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Raises ValueError if the checkpoint is of another training; before anything is loaded."""
+        """Raises UserError if the checkpoint is of another training; before anything is loaded."""
+        path = self.trainer.ckpt_path
         if METADATA_KEY not in checkpoint or METHOD_KEY not in checkpoint:
-            raise ValueError("the checkpoint holds weights only, training cannot resume from it")
-        asked = {"method": type(self).__name__, **self.metadata()._asdict()}
+            raise UserError(f"{path}: holds weights only, training cannot resume from it")
+        asked = {"method": type(self).__name__, **self.metadata()._asdict(), **self.settings()}
         stored = {
             "method": checkpoint[METHOD_KEY],
             **CheckpointMetadata(**checkpoint[METADATA_KEY])._asdict(),
+            **checkpoint.get(SETTINGS_KEY, {}),  # of older versions, without: not compared
         }
         for name, value in asked.items():
-            if stored[name] != value:
-                raise ValueError(
-                    f"the checkpoint was trained with {name} {stored[name]!r}, not {value!r}"
+            if stored.get(name, value) != value:
+                raise UserError(
+                    f"{path}: was trained with {name} {stored[name]!r}, not {value!r}; to go on, "
+                    "leave the options as they were"
                 )
 
     def _check_finite(self) -> None:

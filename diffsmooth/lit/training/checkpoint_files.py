@@ -1,0 +1,138 @@
+"""The checkpoints that a training writes: whole at every moment, and found again."""
+
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+import lightning.pytorch as pl
+import torch
+from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.plugins import TorchCheckpointIO
+from lightning.pytorch.plugins.io import AsyncCheckpointIO
+
+from diffsmooth.models.formats import read_checkpoint
+from diffsmooth.models.weights import Checkpoint
+from diffsmooth.stats.errors import UserError
+from diffsmooth.whole_file import whole_file
+
+LEFTOVERS = ".diffsmooth-*"  # how `whole_file` names what it has not finished
+ABANDONED = 3600.0  # seconds without a change
+
+
+class WholeCheckpointIO(TorchCheckpointIO):
+    """Writes a checkpoint beside its place, and renames it when it is on the disk.
+
+    Lightning writes to the folder of temporary files and copies, where that is another file system:
+    whoever is killed meanwhile loses the old checkpoint, too.
+    """
+
+    def save_checkpoint(
+        self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None
+    ) -> None:
+        """Saves it; the file's folder is made if it is missing.
+
+        Raises:
+            UserError: the file cannot be written; an older one of this name is as it was.
+        """
+        if "://" in str(path):  # a store's; Lightning knows how
+            super().save_checkpoint(checkpoint, path, storage_options)
+            return
+        path = Path(path)
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            remove_leftovers(path.parent)
+            with whole_file(path) as partial, open(partial, "wb") as file:
+                _save(checkpoint, file)
+                file.flush()
+                os.fsync(file.fileno())
+            _sync_folder(path.parent)
+        except OSError as error:
+            raise UserError(f"{path}: cannot be written ({error.strerror or error})") from error
+
+
+def write_whole_checkpoints(trainer: pl.Trainer) -> None:
+    """Makes a trainer write them so, unless it has a plugin of its own for that.
+
+    Raises:
+        UserError: AsyncCheckpointIO, or ModelCheckpoint's save_last: link, which leave moments
+            without a whole file.
+    """
+    strategy = trainer.strategy
+    if type(strategy.checkpoint_io) is TorchCheckpointIO:
+        strategy.checkpoint_io = WholeCheckpointIO()
+    if isinstance(strategy.checkpoint_io, AsyncCheckpointIO):
+        raise UserError("AsyncCheckpointIO leaves torn checkpoints where it is killed: take it out")
+    for callback in trainer.checkpoint_callbacks:
+        if isinstance(callback, ModelCheckpoint) and callback.save_last == "link":
+            raise UserError(
+                "ModelCheckpoint's save_last: link removes last.ckpt before it makes the next: "
+                "set it to true"
+            )
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Removes what processes that were killed long ago have left of files half written."""
+    for leftover in folder.glob(LEFTOVERS):
+        try:
+            if time.time() - leftover.lstat().st_mtime > ABANDONED:
+                leftover.unlink()
+        except FileNotFoundError:
+            continue  # another process was faster
+
+
+def last_checkpoint(trainer: pl.Trainer) -> Path:
+    """The newest last.ckpt where the trainer's callbacks keep theirs.
+
+    Raises:
+        UserError: there is none. (Lightning would begin anew, and replace what there is.)
+    """
+    callbacks = [c for c in trainer.checkpoint_callbacks if isinstance(c, ModelCheckpoint)]
+    if not callbacks:
+        raise UserError("--ckpt_path last: no ModelCheckpoint among the trainer's callbacks")
+    found = {Path(p) for c in callbacks for p in c._find_last_checkpoints(trainer)}
+    if not found:
+        folder = callbacks[0].dirpath or trainer.log_dir or trainer.default_root_dir
+        raise UserError(
+            f"--ckpt_path last: no last.ckpt under {folder} yet: leave --ckpt_path out to begin, "
+            "or name the file"
+        )
+    return max(found, key=lambda path: path.lstat().st_mtime)
+
+
+def read_trained(path: Path | str) -> Checkpoint:
+    """Reads a checkpoint.
+
+    Raises:
+        UserError: see `read_checkpoint`; of a broken file, the message names the newest whole
+            checkpoint beside it.
+    """
+    path = Path(path)
+    try:
+        return read_checkpoint(path)
+    except ValueError as error:
+        beside = (p for p in path.parent.glob("*.ckpt") if p.is_file() and p != path)
+        for other in sorted(beside, key=lambda p: p.stat().st_mtime, reverse=True):
+            try:
+                read_checkpoint(other)
+            except ValueError:
+                continue
+            raise UserError(f"{error}; the newest whole one beside it is {other}") from error
+        raise UserError(str(error)) from error
+
+
+def _save(checkpoint: dict[str, Any], file: Any) -> None:
+    try:
+        torch.save(checkpoint, file)
+    except RuntimeError as error:  # torch's writer says but "unexpected pos" of a full disk
+        if isinstance(error.__context__, OSError):
+            raise error.__context__ from error
+        raise
+
+
+def _sync_folder(folder: Path) -> None:
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

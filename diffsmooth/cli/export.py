@@ -6,6 +6,7 @@ from pathlib import Path
 from diffsmooth.cli.errors import OneLineParser, user_errors
 from diffsmooth.cli.network_options import add_weights_option
 from diffsmooth.cli.output_checks import check_file
+from diffsmooth.lit.training.checkpoint_files import read_trained
 from diffsmooth.models.formats import read_checkpoint
 from diffsmooth.models.weights import Checkpoint, write_checkpoint, write_plain
 from diffsmooth.shown_text import shown
@@ -27,7 +28,7 @@ def main(args: list[str] | None = None, prog: str = "diffsmooth export") -> None
     with user_errors(prog):
         outfile = Path(namespace.outfile)
         check_file(outfile)
-        checkpoint = read_checkpoint(namespace.checkpoint, weights=namespace.weights)
+        checkpoint = read_trained(namespace.checkpoint, namespace.weights)
         if outfile.exists() and outfile.samefile(checkpoint.path):
             raise UserError(f"{outfile}: is the checkpoint itself; give the weights another name")
         write = write_plain if namespace.plain else write_checkpoint

@@ -3,6 +3,7 @@
 import os
 import shlex
 import sys
+import time
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,9 +12,8 @@ import lightning.pytorch as pl
 import torch
 import yaml
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
-from lightning.pytorch.utilities import rank_zero_info
-from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.strategies.launchers.subprocess_script import _SubprocessScriptLauncher
+from lightning.pytorch.utilities import rank_zero_info
 
 from diffsmooth.cli.errors import OneLineErrors, fail, user_errors
 from diffsmooth.cli.launcher import Launched, find_launcher
@@ -30,6 +30,7 @@ from diffsmooth.lit.training.signals import KeepSignals
 from diffsmooth.models.weights import load_weights
 from diffsmooth.stats.errors import UserError
 
+LOST_SECONDS = 20.0  # by which a rank that is lost has ended
 KEYWORDS = ("best", "last", "hpc")  # of Lightning's --ckpt_path
 
 
@@ -138,12 +139,15 @@ class TrainCLI(LightningCLI):
             environment = strategy.launcher.cluster_environment
             launcher = Launcher(environment, trainer.num_devices, trainer.num_nodes)
             launcher.command = self._prog
+            launcher.again = "--ckpt_path last goes on from the last checkpoint"
             strategy._launcher = launcher
         try:
             with self._stops():
                 super()._run_subcommand(subcommand)
-        except BaseException:
+        except BaseException as error:
             if launcher is not None:
+                if _of_another_rank(error):
+                    time.sleep(LOST_SECONDS)  # the launcher says which was lost, and ends us
                 launcher.end()
             raise
         if launcher is not None:
@@ -178,6 +182,12 @@ class TrainCLI(LightningCLI):
         resumed = "--ckpt_path" in self._words
         words = self._words if resumed else [*self._words, "--ckpt_path", "last"]
         return f"to go on from the last checkpoint: {python}{self._prog} {shlex.join(words)}"
+
+
+def _of_another_rank(error: BaseException) -> bool:
+    """Whether it is but the end of the connection to another rank."""
+    connection = isinstance(error, torch.distributed.DistError) or "gloo" in str(error)
+    return isinstance(error, RuntimeError) and connection
 
 
 def _stopped(error: BaseException) -> int | None:

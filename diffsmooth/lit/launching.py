@@ -28,6 +28,7 @@ class Launcher(_SubprocessScriptLauncher):
 
     command = ""
     """As it is said before what is said of a lost rank."""
+    again = "the same command goes on"
 
     def launch(
         self, function: Callable, *args: Any, trainer: pl.Trainer | None = None, **kwargs: Any
@@ -69,7 +70,7 @@ class Launcher(_SubprocessScriptLauncher):
             code = TRY_AGAIN
             print(
                 f"{self.command}: error: the process of rank {1 + started.index(lost[0])} {how}; "
-                "the same command goes on",
+                f"{self.again}",
                 file=sys.stderr,
                 flush=True,
             )

@@ -8,9 +8,9 @@ from torch import Tensor, nn
 
 from diffsmooth.models.key_names import unwrapped
 from diffsmooth.models.metadata import METADATA_KEY, CheckpointMetadata
+from diffsmooth.models.saving import save_whole
 from diffsmooth.shown_text import word
 from diffsmooth.stats.errors import UserError
-from diffsmooth.whole_file import whole_file
 
 COUNTER = ".num_batches_tracked"
 
@@ -48,7 +48,7 @@ def write_checkpoint(
     and one more for the metadata.
     """
     plain = _classifier_file(metadata.arch or metadata.preset, state_dict, epoch)
-    _write(Path(path), {**plain, METADATA_KEY: metadata._asdict()})
+    save_whole(Path(path), {**plain, METADATA_KEY: metadata._asdict()})
 
 
 def write_plain(
@@ -61,17 +61,11 @@ def write_plain(
     """
     is_unet = metadata.kind == "unet"
     content = state_dict if is_unet else _classifier_file(metadata.arch, state_dict, epoch)
-    _write(Path(path), content)
+    save_whole(Path(path), content)
 
 
 def _classifier_file(arch: str, state_dict: dict[str, Tensor], epoch: int) -> dict[str, Any]:
     return {"epoch": epoch, "arch": arch, "state_dict": state_dict}
-
-
-def _write(path: Path, content: Any) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with whole_file(path) as partial:
-        torch.save(content, partial)
 
 
 def load_weights(model: nn.Module, checkpoint: Checkpoint) -> None:

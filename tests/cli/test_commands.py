@@ -102,6 +102,68 @@ def test_training_mistakes_are_one_line_and_exit_code_2(
     assert message in line
 
 
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--ckpt_path", "last"], "--ckpt_path last: no last.ckpt under"),
+        (["--ckpt_path", "best"], "--ckpt_path best is known within a training only"),
+        (["--model.init_args.sigma", "1e300"], "finite, in float32 too, got 1e+300"),
+        (["--model.init_args.input_layer", "[1]"], "input_layer"),
+        (["--model.init_args.optimizer.init_args.lr", "-1"], "optimizer: Invalid learning rate"),
+        (
+            ["--model.init_args.optimizer.init_args.fused", "true",
+             "--trainer.gradient_clip_val", "1", "--trainer.precision", "bf16-mixed"],
+            "--trainer.gradient_clip_val 1 is not for a fused SGD",
+        ),
+        (
+            ["--trainer.callbacks+", "lightning.pytorch.callbacks.EarlyStopping",
+             "--trainer.callbacks.monitor", "val/acc"],
+            "EarlyStopping's monitor 'val/acc' is nothing that is measured: known are val/loss,",
+        ),
+        (["--trainer.accelerator", "nope"], "invalid accelerator name"),
+        (["--model", "diffsmooth.lit.training.Nope"], "diffsmooth.lit.training.Nope"),
+        (["-c", "nowhere.yaml"], "nowhere.yaml"),
+    ],
+)  # fmt: skip
+def test_mistakes_of_a_training_are_one_line_before_anything_is_written(
+    words: list[str],
+    message: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    config = str(REPOSITORY / "configs/train/fashion_mnist_gaussian.yaml")
+    sgd = ["--model.init_args.optimizer", "torch.optim.SGD"]
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit) as stopped:
+        train.main(["fit", "-c", config, "--trainer.accelerator", "cpu", *sgd, *words])
+    assert stopped.value.code == 2
+    (line,) = [line for line in capsys.readouterr().err.splitlines() if "error" in line]
+    assert line.startswith("train.py: error: ")
+    assert message in line
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("bug", ["shapes", "index", "type"])
+def test_a_bug_in_a_training_keeps_its_traceback(
+    bug: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: object) -> None:
+        if bug == "shapes":
+            np.ones(2) + np.ones(3)
+        if bug == "index":
+            [][0]
+        int([])  # type: ignore[call-overload]
+
+    monkeypatch.setattr(train, "check_optimizer", broken)
+    monkeypatch.chdir(tmp_path)
+    config = str(REPOSITORY / "configs/train/fashion_mnist_gaussian.yaml")
+    with pytest.raises((ValueError, IndexError, TypeError)):
+        train.main(["fit", "-c", config, "--trainer.accelerator", "cpu"])
+
+
 def test_export_copies_the_weights(
     classifier_file: Path,
     tmp_path: Path,

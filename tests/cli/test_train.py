@@ -1,4 +1,4 @@
-"""train.py on two processes: noise of each rank's own, equal weights, and kill -9."""
+"""train.py on two processes: noise, weights, measured numbers, kill -9, and how it ends."""
 
 import os
 import re
@@ -6,7 +6,9 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
 import yaml
 from stripes import write_stripes
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
@@ -32,6 +34,10 @@ def train_on_two(folder: Path, data: Path, *more: str) -> "subprocess.CompletedP
         "--trainer.callbacks+", "witness.Witness", "--trainer.callbacks.folder", str(folder),
         *more,
     ]  # fmt: skip
+    return run_train(*words)
+
+
+def run_train(*words: str) -> "subprocess.CompletedProcess[str]":
     paths = [str(REPOSITORY), str(REPOSITORY / "tests" / "lit")]
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(paths), "OMP_NUM_THREADS": "1"}
     return subprocess.run(
@@ -42,6 +48,10 @@ def train_on_two(folder: Path, data: Path, *more: str) -> "subprocess.CompletedP
         capture_output=True,
         text=True,
     )
+
+
+def errors(finished: "subprocess.CompletedProcess[str]") -> list[str]:
+    return [line for line in finished.stderr.splitlines() if "error" in line or "stopped" in line]
 
 
 @pytest.mark.filterwarnings("ignore")  # Lightning's and its command line's remarks
@@ -91,3 +101,39 @@ def test_two_ranks_differ_in_noise_and_agree_in_weights_also_after_kill_9(tmp_pa
         expected = lines(whole, rank, "loss")
         assert set(lines(broken, rank, "loss")) == set(expected)
         assert lines(broken, rank, "loss")[-4:] == expected[-4:]  # the second epoch, again
+
+
+def measured(out: str) -> dict[str, str]:
+    """What Lightning's table of a split's results says, as it says it."""
+    return dict(re.findall(r"((?:val|test)/\w+)\s+\S?\s+(\d\S*)", out))
+
+
+@pytest.mark.filterwarnings("ignore::ResourceWarning")
+def test_two_devices_measure_what_one_does_to_the_last_digit(tmp_path: Path) -> None:
+    data, folder = tmp_path / "data", tmp_path / "run"
+    data.mkdir()
+    rng = np.random.default_rng(0)
+    for split, n in (("train", 400), ("test", 131)):  # two batches of 128, and three images
+        labels = np.arange(n) % 4
+        images = rng.integers(0, 256, (n, 28, 28), np.uint8) // 2
+        images[np.arange(n), 7 * labels] = 255
+        np.savez(data / f"{split}.npz", images=images, labels=labels)
+    more = ["--data.validation_images", "300", "--trainer.precision", "bf16-mixed",
+            "--trainer.callbacks.monitor", "val/loss", "--trainer.callbacks.filename", "best",
+            "--trainer.max_epochs", "1"]  # fmt: skip
+    trained = train_on_two(folder, data, *more)
+    assert trained.returncode == 0, trained.stderr
+    best = folder / "best.ckpt"
+    states = torch.load(best, weights_only=True)["callbacks"]
+    (score,) = (s["best_model_score"] for s in states.values() if s.get("best_model_score"))
+    words = [
+        "--model", "diffsmooth.lit.training.GaussianTraining", "--model.arch", "cifar_resnet8",
+        "--data.root", str(data), "--data.validation_images", "300", "--ckpt_path", str(best),
+        "--trainer.accelerator", "cpu", "--trainer.logger", "false", "--trainer.precision",
+        "bf16-mixed", "--trainer.enable_progress_bar", "false",
+    ]  # fmt: skip
+    one, two = (run_train("test", *words, "--trainer.devices", n) for n in ("1", "2"))
+    assert set(measured(one.stdout)) == {"test/loss", "test/noisy_accuracy"}
+    assert measured(one.stdout) == measured(two.stdout)
+    alone = run_train("validate", *words, "--trainer.devices", "1", "--data.batch_size", "7")
+    assert np.float32(measured(alone.stdout)["val/loss"]) == np.float32(score)

@@ -1,5 +1,6 @@
 """The data module for training: any dataset, sharded and shuffled reproducibly."""
 
+import signal
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -216,10 +217,15 @@ class ImageDataModule(pl.LightningDataModule):
             batch_size=rows,
             sampler=sampler,
             num_workers=self.workers,
+            worker_init_fn=_leave_interrupts_to_the_parent,
             persistent_workers=self.workers > 0,
             pin_memory=self.trainer.strategy.root_device.type == "cuda",
             drop_last=drop_last,
         )
+
+
+def _leave_interrupts_to_the_parent(worker: int) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 class Weighted(Dataset[Sample]):

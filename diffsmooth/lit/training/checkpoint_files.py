@@ -1,20 +1,19 @@
 """The checkpoints that a training writes: whole at every moment, and found again."""
 
-import os
 import time
 from pathlib import Path
 from typing import Any
 
 import lightning.pytorch as pl
-import torch
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.plugins import TorchCheckpointIO
 from lightning.pytorch.plugins.io import AsyncCheckpointIO
 
 from diffsmooth.models.formats import read_checkpoint
+from diffsmooth.models.saving import save_whole
+from diffsmooth.models.weight_sets import SetName
 from diffsmooth.models.weights import Checkpoint
 from diffsmooth.stats.errors import UserError
-from diffsmooth.whole_file import whole_file
 
 LEFTOVERS = ".diffsmooth-*"  # how `whole_file` names what it has not finished
 ABANDONED = 3600.0  # seconds without a change
@@ -38,17 +37,8 @@ class WholeCheckpointIO(TorchCheckpointIO):
         if "://" in str(path):  # a store's; Lightning knows how
             super().save_checkpoint(checkpoint, path, storage_options)
             return
-        path = Path(path)
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            remove_leftovers(path.parent)
-            with whole_file(path) as partial, open(partial, "wb") as file:
-                _save(checkpoint, file)
-                file.flush()
-                os.fsync(file.fileno())
-            _sync_folder(path.parent)
-        except OSError as error:
-            raise UserError(f"{path}: cannot be written ({error.strerror or error})") from error
+        remove_leftovers(Path(path).parent)
+        save_whole(Path(path), checkpoint)
 
 
 def write_whole_checkpoints(trainer: pl.Trainer) -> None:
@@ -100,8 +90,8 @@ def last_checkpoint(trainer: pl.Trainer) -> Path:
     return max(found, key=lambda path: path.lstat().st_mtime)
 
 
-def read_trained(path: Path | str) -> Checkpoint:
-    """Reads a checkpoint.
+def read_trained(path: Path | str, weights: SetName | None = None) -> Checkpoint:
+    """Reads a checkpoint, of two sets of weights the one that is asked for.
 
     Raises:
         UserError: see `read_checkpoint`; of a broken file, the message names the newest whole
@@ -109,30 +99,13 @@ def read_trained(path: Path | str) -> Checkpoint:
     """
     path = Path(path)
     try:
-        return read_checkpoint(path)
-    except ValueError as error:
+        return read_checkpoint(path, weights=weights)
+    except UserError as error:
         beside = (p for p in path.parent.glob("*.ckpt") if p.is_file() and p != path)
         for other in sorted(beside, key=lambda p: p.stat().st_mtime, reverse=True):
             try:
                 read_checkpoint(other)
-            except ValueError:
+            except UserError:
                 continue
             raise UserError(f"{error}; the newest whole one beside it is {other}") from error
-        raise UserError(str(error)) from error
-
-
-def _save(checkpoint: dict[str, Any], file: Any) -> None:
-    try:
-        torch.save(checkpoint, file)
-    except RuntimeError as error:  # torch's writer says but "unexpected pos" of a full disk
-        if isinstance(error.__context__, OSError):
-            raise error.__context__ from error
         raise
-
-
-def _sync_folder(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

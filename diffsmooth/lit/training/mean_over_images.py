@@ -2,7 +2,6 @@
 
 import math
 
-import torch
 from torch import Tensor
 from torchmetrics import Metric
 from torchmetrics.utilities.data import dim_zero_cat

@@ -1,0 +1,40 @@
+"""Files of torch.save that are whole, and on the disk, at every moment."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from diffsmooth.stats.errors import UserError
+from diffsmooth.whole_file import whole_file
+
+
+def save_whole(path: Path, content: Any) -> None:
+    """Writes what torch.save makes of `content`, in a folder that is made if it is missing.
+
+    Raises:
+        UserError: the file cannot be written; an older one of this name is as it was.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with whole_file(path) as partial, open(partial, "wb") as file:
+            _save(content, file)
+            file.flush()
+            os.fsync(file.fileno())
+        folder = os.open(path.parent, os.O_RDONLY)  # its new entry, too
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+    except OSError as error:
+        raise UserError(f"{path}: cannot be written ({error.strerror or error})") from error
+
+
+def _save(content: Any, file: Any) -> None:
+    try:
+        torch.save(content, file)
+    except RuntimeError as error:  # torch's writer says but "unexpected pos" of a full disk
+        if isinstance(error.__context__, OSError):
+            raise error.__context__ from error
+        raise

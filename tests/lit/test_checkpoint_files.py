@@ -1,0 +1,169 @@
+"""Checkpoints of a training: whole at every moment, found again, resumed by their own options."""
+
+import errno
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.plugins import TorchCheckpointIO
+from lightning.pytorch.plugins.io import AsyncCheckpointIO
+from stripes import make_data, make_trainer
+
+from diffsmooth.lit.training import GaussianTraining, SmoothAdvTraining, StabilityTraining
+from diffsmooth.lit.training.checkpoint_files import (
+    WholeCheckpointIO,
+    last_checkpoint,
+    read_trained,
+    remove_leftovers,
+)
+from diffsmooth.lit.training.module import SETTINGS_KEY, TrainingModule
+from diffsmooth.models.saving import save_whole
+from diffsmooth.stats.errors import UserError
+
+pytestmark = pytest.mark.filterwarnings(
+    "ignore:.*does not have many workers",
+    "ignore:.*log_every_n_steps",
+    "ignore:.*exists and is not",
+)
+
+
+def fit(module: TrainingModule, root: Path, epochs: int = 1, **kwargs: Any) -> Path:
+    """Trains on the stripes; the last checkpoint."""
+    folder, resumed = root.parent / "out", kwargs.pop("ckpt_path", None)
+    held_out = kwargs.pop("validation_images", 32)
+    saving = ModelCheckpoint(folder, save_last=kwargs.pop("save_last", True))
+    data = make_data(root)
+    data.validation_images = held_out
+    trainer = make_trainer(folder, epochs, callbacks=[saving], limit_train_batches=1, **kwargs)
+    trainer.fit(module, datamodule=data, ckpt_path=resumed)
+    return folder / "last.ckpt"
+
+
+def gaussian(**kwargs: Any) -> GaussianTraining:
+    return GaussianTraining("cifar_resnet8", **kwargs)
+
+
+@pytest.mark.parametrize("trouble", [OSError(errno.ENOSPC, "No space left"), KeyboardInterrupt()])
+def test_what_breaks_off_leaves_the_old_file_and_nothing_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, trouble: BaseException
+) -> None:
+    path = tmp_path / "last.ckpt"
+    WholeCheckpointIO().save_checkpoint({"epoch": 1}, path)
+
+    def broken(content: Any, file: Any) -> None:
+        file.write(b"half of it")
+        raise trouble
+
+    monkeypatch.setattr(torch, "save", broken)
+    monkeypatch.setenv("TMPDIR", "/dev/shm")  # another file system, for what would copy from there
+    kind = UserError if isinstance(trouble, OSError) else KeyboardInterrupt
+    with pytest.raises(kind) as raised:
+        WholeCheckpointIO().save_checkpoint({"epoch": 2}, path)
+    if kind is UserError:
+        assert str(raised.value).startswith(f"{path}: cannot be written (No space left")
+    assert torch.load(path, weights_only=True) == {"epoch": 1}
+    assert os.listdir(tmp_path) == ["last.ckpt"]
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="Linux only")
+def test_a_full_disk_is_told_apart_from_a_bug_of_torchs_writer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    full = open("/dev/full", "wb", buffering=0)  # noqa: SIM115
+    monkeypatch.setattr("builtins.open", lambda *_: full)
+    with pytest.raises(UserError, match=r"weights\.pt: cannot be written \(No space left"):
+        save_whole(tmp_path / "weights.pt", {"w": torch.zeros(100_000)})
+    monkeypatch.undo()
+    monkeypatch.setattr(torch, "save", lambda *_: [][0])  # a bug
+    with pytest.raises(IndexError):
+        save_whole(tmp_path / "weights.pt", {})
+    assert os.listdir(tmp_path) == []
+
+
+def test_every_training_writes_whole_files_and_other_plugins_stay(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    saved: list[Path] = []
+    monkeypatch.setattr(
+        "diffsmooth.lit.training.checkpoint_files.save_whole",
+        lambda path, content: saved.append(path),
+    )
+    last = fit(gaussian(), root)
+    assert saved[-1] == last
+
+    class Own(TorchCheckpointIO):
+        pass
+
+    fit(gaussian(), root, plugins=[Own()])
+    assert last.is_file()  # not by ours
+    with pytest.raises(UserError, match="AsyncCheckpointIO leaves torn checkpoints"):
+        fit(gaussian(), root, plugins=[AsyncCheckpointIO()])
+    with pytest.raises(UserError, match="save_last: link removes last.ckpt before"):
+        fit(gaussian(), root, save_last="link")
+
+
+def test_old_leftovers_go_and_what_is_being_written_stays(tmp_path: Path) -> None:
+    for name, age in ((".diffsmooth-1", 7200), (".diffsmooth-2", 60), ("last.ckpt", 7200)):
+        (tmp_path / name).touch()
+        then = (tmp_path / name).stat().st_mtime - age
+        os.utime(tmp_path / name, (then, then))
+    remove_leftovers(tmp_path)
+    assert sorted(os.listdir(tmp_path)) == [".diffsmooth-2", "last.ckpt"]
+
+
+def test_a_torn_checkpoint_is_named_with_the_newest_whole_one(root: Path) -> None:
+    last = fit(gaussian(), root, epochs=2)
+    (whole,) = last.parent.glob("epoch=1*.ckpt")
+    last.write_bytes(last.read_bytes()[:100_000])
+    assert read_trained(whole).resumable
+    for name, age in (("older.ckpt", 100), ("newest_but_torn.ckpt", -100)):
+        (last.parent / name).write_bytes(whole.read_bytes()[: None if age > 0 else 1000])
+        then = whole.stat().st_mtime - age
+        os.utime(last.parent / name, (then, then))
+    with pytest.raises(UserError) as raised:
+        read_trained(last)
+    assert str(raised.value).startswith(f"{last}: not a readable checkpoint")
+    assert str(raised.value).endswith(f"the newest whole one beside it is {whole}")
+    with pytest.raises(UserError, match=r"nowhere\.ckpt: no such checkpoint"):
+        read_trained("nowhere.ckpt")
+
+
+def test_the_last_checkpoint_must_be_there(tmp_path: Path) -> None:
+    trainer = make_trainer(tmp_path, 1, callbacks=[ModelCheckpoint(tmp_path / "out")])
+    with pytest.raises(UserError, match=r"no last\.ckpt under .*out yet"):
+        last_checkpoint(trainer)
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "last.ckpt").touch()
+    assert last_checkpoint(trainer) == tmp_path / "out" / "last.ckpt"
+    with pytest.raises(UserError, match="no ModelCheckpoint"):
+        last_checkpoint(make_trainer(tmp_path, 1, enable_checkpointing=False))
+
+
+def test_other_options_are_not_resumed(root: Path) -> None:
+    last = fit(gaussian(), root)
+    for change, message in (
+        ({"seed": 1}, "was trained with seed 0, not 1"),
+        ({"flip": False}, "was trained with flip True, not False"),
+        ({"crop_padding": 2}, "was trained with crop_padding 4, not 2"),
+        ({"optimizer": lambda p: torch.optim.SGD(p, lr=0.2)}, r"optimizer\.lr 0\.1, not 0\.2"),
+    ):
+        with pytest.raises(UserError, match=message) as raised:
+            fit(gaussian(**change), root, epochs=2, ckpt_path=last)
+        assert str(raised.value).startswith(f"{last}: ")
+    with pytest.raises(UserError, match=r"was trained with data\.validation_images 32, not 16"):
+        fit(gaussian(), root, epochs=2, ckpt_path=last, validation_images=16)
+    content = torch.load(last, weights_only=True)
+    del content[SETTINGS_KEY], content["ImageDataModule"]  # as older versions wrote it
+    torch.save(content, last)
+    fit(gaussian(), root, epochs=2, ckpt_path=last)
+
+
+def test_the_settings_are_those_of_all_classes_of_the_method() -> None:
+    attacked = SmoothAdvTraining(arch="cifar_resnet8", epsilon=0.125).settings()
+    assert {attacked[name] for name in ("epsilon", "attack", "m_train")} == {0.125, "pgd", 1}
+    assert (attacked["seed"], attacked["optimizer.lr"]) == (0, 0.1)
+    assert (attacked["learning_rate.step_epochs"], attacked["optimizer.class"]) == (30, "SGD")
+    assert StabilityTraining(arch="cifar_resnet8", weight=3.0).settings()["weight"] == 3.0

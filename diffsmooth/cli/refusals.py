@@ -18,7 +18,7 @@ def refusal(error: BaseException) -> str:
     """What was said against an option's value, by our constructors or Lightning; "" for a bug.
 
     Lightning and torch's optimisers refuse values by the same types that bugs have. But a refusal
-    is a `raise` statement of theirs, and what a bug trips over lies deeper, or is no such statement.
+    is a `raise` statement of theirs; what a bug trips over lies deeper, or is no such statement.
     """
     cause: BaseException | None = error
     while cause is not None:

@@ -113,7 +113,9 @@ def test_the_hybrid_loss_by_distributions_of_torch() -> None:
         (unet.output[:, :1] - epsilon).square().mean().item()
     )
     # 0.001 of the sum over 4000 timesteps.
-    assert terms.total.mean().item() == pytest.approx(terms.simple.mean().item() + 4 * terms.vlb.mean().item())
+    assert terms.total.mean().item() == pytest.approx(
+        terms.simple.mean().item() + 4 * terms.vlb.mean().item()
+    )
 
 
 def test_the_last_step_is_the_decoder() -> None:

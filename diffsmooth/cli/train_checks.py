@@ -32,12 +32,10 @@ def check_monitors(trainer: pl.Trainer, model: TrainingModule) -> None:
         UserError: a callback of Lightning's monitors what nobody logs.
     """
     names = [f"val/{name}" for name in model.measured]
-    others = [
-        c
-        for c in trainer.callbacks
-        if not type(c).__module__.startswith(("lightning.", "diffsmooth."))
-    ]
-    for callback in trainer.callbacks:
+    callbacks: list[pl.Callback] = trainer.callbacks  # type: ignore[attr-defined]
+    known = ("lightning.", "diffsmooth.")
+    others = any(not type(callback).__module__.startswith(known) for callback in callbacks)
+    for callback in callbacks:
         monitor = getattr(callback, "monitor", None)
         if not isinstance(monitor, str) or monitor in names or others:
             continue

@@ -76,7 +76,7 @@ def test_every_train_config_parses(
     [
         (
             ["--model.init_args.sigma", "-1"],
-            "sigma must be >= 0 and finite, in float32 too, got -1",
+            "sigma must be >= 0 and finite, in float32 too",
         ),
         (["--data.batch_size", "0"], "batch_size must be at least 1, got 0"),
         (["--data.dataset", "minst"], "unknown dataset 'minst'"),

@@ -48,7 +48,7 @@ class WholeBatches(DistributedSampler[Sample]):
         own = [starts[(rank + k * num_replicas) % len(starts)] for k in range(share)]
         self._indices = [i for start in own for i in range(start, min(start + rows, total))]
 
-    def __iter__(self) -> Iterator[int]:
+    def __iter__(self) -> Iterator[int]:  # type: ignore[override]  # of indices, as torch's
         return iter(self._indices)
 
     def __len__(self) -> int:

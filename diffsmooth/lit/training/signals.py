@@ -18,7 +18,7 @@ class KeepSignals(pl.Callback):
         numbers = (signal.SIGINT, signal.SIGTERM)
         self._handlers = {number: signal.getsignal(number) for number in numbers}
 
-    def _put_back(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+    def _put_back(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if threading.current_thread() is threading.main_thread():
             for number, handler in self._handlers.items():
                 signal.signal(number, handler)

@@ -116,7 +116,7 @@ def test_diffusion_training_lowers_the_loss_and_keeps_the_average(
 
 
 def test_out_of_range_arguments() -> None:
-    with pytest.raises(ValueError, match="sigma must be in 0 .. 1e.06, got -1"):
+    with pytest.raises(ValueError, match=r"sigma must be in 0 .. 1e.06, got -1"):
         GaussianTraining(sigma=-1)
     with pytest.raises(ValueError, match=r"sigma must be in 0 .. 1e\+06, got 1e\+300"):
         GaussianTraining(sigma=1e300)

@@ -19,6 +19,7 @@ from diffsmooth.stats.results import CERTIFY_COLUMNS, Origin
 
 IDENTITY = RunIdentity(
     command="certify", dataset="d", split="test", data="0", size=9, skip=1, max=-1, classifier="a",
+    classifier_set="", diffusion_set="",
     diffusion="b", arch="c", input_layer="none", purifier="oneshot", convention="diffsmooth",
     steps=1, runs=1, pad="none", sigma=0.5, m=5,
     sigma_local=0.25, seed=0, local_seed=42,

@@ -10,7 +10,7 @@ from enum import Enum
 from lightning.fabric.plugins.environments import ClusterEnvironment, TorchElasticEnvironment
 from lightning.pytorch.plugins.environments import LightningEnvironment, SLURMEnvironment
 
-from diffsmooth.lit.stopping import PARENT
+from diffsmooth.lit.stopping import is_started_by_us
 from diffsmooth.stats.errors import UserError
 
 INTERACTIVE = ("bash", "interactive")  # SLURM's job names where it is only a shell's place
@@ -48,9 +48,10 @@ def find_launcher(variables: Mapping[str, str], devices: int, num_nodes: int) ->
         UserError: half a launcher's variables, or another number of processes.
     """
     wanted = devices * num_nodes
-    if PARENT in variables and "LOCAL_RANK" in variables:
+    by_torchrun = "TORCHELASTIC_RUN_ID" in variables
+    if not by_torchrun and "LOCAL_RANK" in variables and is_started_by_us(variables):
         return Launched.BY_US  # one of the others, which is started like the first
-    if "TORCHELASTIC_RUN_ID" in variables:
+    if by_torchrun:
         names = ("WORLD_SIZE", "RANK", "LOCAL_RANK")
         launched, started = Launched.BY_TORCHRUN, _numbers(variables, "torchrun", names)[0]
     elif "SLURM_NTASKS" in variables and variables.get("SLURM_JOB_NAME") not in INTERACTIVE:

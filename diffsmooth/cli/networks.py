@@ -214,13 +214,6 @@ def check_classifier(checkpoint: Checkpoint, info: DatasetInfo, images: ImageSet
         raise UserError(
             f"{images.info.name}: label {largest} is beyond the {classes} classes of {path}"
         )
-    own, names = info.class_names, images.info.class_names
-    if own != names and sorted(own) == sorted(names):
-        first = next(k for k in range(classes) if own[k] != names[k])
-        raise UserError(
-            f"{path} has the classes of {images.info.name} in another order: {first} is "
-            f"{word(own[first])} to it, and {word(names[first])} here"
-        )
     wanted, given = info.image_shape, images.info.image_shape
     if wanted[0] != given[0]:
         raise UserError(
@@ -231,8 +224,8 @@ def check_classifier(checkpoint: Checkpoint, info: DatasetInfo, images: ImageSet
     for label, name in enumerate(names):
         if names.count(name) == own.count(name) == 1 and own.index(name) != label:
             raise UserError(
-                f"{images.info.name}: label {label} is {name!r}, of {path} it is label "
-                f"{own.index(name)}"
+                f"{images.info.name}: label {label} is {word(name)}, of {path} it is label "
+                f"{own.index(name)}: the classes are in another order"
             )
 
 

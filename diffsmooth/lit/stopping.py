@@ -8,7 +8,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from types import FrameType
 from typing import TYPE_CHECKING, NoReturn
@@ -87,6 +87,11 @@ def wait_to_speak() -> None:
         time.sleep(SPEAK_SECONDS + min(rank, 30))
 
 
+def is_started_by_us(variables: Mapping[str, str]) -> bool:
+    """Whether a process of ours may have started this one, by the environment's variables."""
+    return variables.get(PARENT, str(os.getpid())) != str(os.getpid())
+
+
 def end_with_parent(launched: bool) -> None:
     """Ends this process when the one that started it is gone, wherever it waits.
 
@@ -97,7 +102,8 @@ def end_with_parent(launched: bool) -> None:
         launched: whether torchrun or SLURM started the ranks; otherwise Lightning starts them from
             the first one, if nobody else has.
     """
-    if launched or ("LOCAL_RANK" in os.environ and PARENT not in os.environ):
+    ours = is_started_by_us(os.environ)
+    if launched or ("LOCAL_RANK" in os.environ and not ours):
         parent = os.getppid()
     elif "LOCAL_RANK" in os.environ:
         parent = int(os.environ[PARENT])  # it may be gone already

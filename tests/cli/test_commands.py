@@ -108,7 +108,7 @@ def test_training_mistakes_are_one_line_and_exit_code_2(
     [
         (["--ckpt_path", "last"], "--ckpt_path last: no last.ckpt under"),
         (["--ckpt_path", "best"], "--ckpt_path best is known within a training only"),
-        (["--model.init_args.sigma", "1e300"], "finite, in float32 too, got 1e+300"),
+        (["--model.init_args.sigma", "1e300"], "sigma must be in 0 .. 1e+06, got 1e+300"),
         (["--model.init_args.input_layer", "[1]"], "input_layer"),
         (["--model.init_args.optimizer.init_args.lr", "-1"], "optimizer: Invalid learning rate"),
         (

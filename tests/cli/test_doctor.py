@@ -133,9 +133,9 @@ def test_the_shipped_networks_say_what_they_were_trained_on(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     files = sorted((Path(__file__).parents[2] / "checkpoints").glob("*.pt"))
-    assert len(files) == 7
+    assert len(files) == 10
     for file in files:
         checkpoint = read_checkpoint(file)
-        assert checkpoint.metadata.dataset == "fashion_mnist"
+        assert file.name.startswith(checkpoint.metadata.dataset + "_")
         said = describe(checkpoint)[-1]
         assert ("purified at sigma 0.5" in said) == ("purified" in file.name)

@@ -134,8 +134,8 @@ def test_doctor_tells_the_input_layer_and_the_noise_level(
     assert "keys         all fit cifar_resnet8, 78," in said
     assert f"input layer  {layer}" in said
     if form != "MACER":
-        assert f"{layer}: accuracy 0.97 (58 of 60) at sigma 0.25 <- fits best" in said
-    assert "1.00 at 0, 1.00 at 0.12, 0.97 at 0.25" in said
+        assert f"{layer}: accuracy 0.96 (58 of 60) at sigma 0.25 <- fits best" in said
+    assert "1.00 at 0, 1.00 at 0.12, 0.96 at 0.25" in said
     assert "trained at   about sigma 0.25" in said  # beyond it, its mean of 64 pixels is too noisy
 
 
@@ -332,7 +332,7 @@ def test_noise_beyond_all_use_is_one_line(
 ) -> None:
     arguments = words(tmp_path / "c.pt", tmp_path / "o.txt", data, f"--{name}", "1e300")
     said = refusal(certify.main, arguments, capsys.readouterr)
-    assert f"{name} must be at most 1e+06, got 1e+300" in said
+    assert f"{name} must be in 0.0001 .. 1000, got 1e+300" in said
 
 
 @pytest.mark.parametrize(
@@ -351,7 +351,7 @@ def test_a_manifest_binds_to_what_a_run_can_have_chosen_only(
     manifest.write_text(json.dumps(content))
     capsys.readouterr()
     said = refusal(certify.main, words(path, out, data), capsys.readouterr)
-    assert "o.manifest.json: broken; --overwrite starts anew" in said
+    assert "o.manifest.json: not a manifest" in said
     certify.main(words(path, out, data, "--overwrite"))
     assert identity_of(out)["input_layer"] == "center"
 

@@ -54,7 +54,8 @@ def test_purified_images_and_answers_equal_ours(name: str) -> None:
     info = FASHION_MNIST if unet.config.in_channels == 1 else CIFAR10
     shape, classifier = info.image_shape, _classifier(info)
     purifier = OneShotPurifier(unet, schedule)
-    ours = SmoothedClassifier(purifier, LocalSmoothing(classifier, 3, 0.25, shape), 0.5, 10)
+    local = LocalSmoothing(classifier, 3, 0.25, shape)
+    ours = SmoothedClassifier(purifier, local, 0.5, 10, copy=False)
     noisy = torch.rand(shape) + ours.noise_level * torch.randn(8, *shape)
     with torch.no_grad():
         _spread_votes(classifier, ours.purify(noisy) + 0.25 * torch.randn(8, *shape))
@@ -114,7 +115,8 @@ def test_votes_on_the_same_noise_equal_ours(purify: bool) -> None:
     if purify:
         unet, schedule = _unet("variance not learned")[0], get_preset("small-gray32").schedule
         purifier = OneShotPurifier(unet, schedule)
-    ours = SmoothedClassifier(purifier, LocalSmoothing(classifier, 1, 0.0, shape), 0.5, 10)
+    local = LocalSmoothing(classifier, 1, 0.0, shape)
+    ours = SmoothedClassifier(purifier, local, 0.5, 10, copy=False)
     torch.manual_seed(2)
     image = torch.rand(shape)
     with torch.no_grad():

@@ -140,7 +140,7 @@ def test_equal_names_are_told_apart_by_their_folders(
         (["{a}", "--table", "{a}/../a.txt"], "is not a folder that can be written to"),
         (
             ["{a}", "{b}", "--html", "/proc/nowhere/r.html"],
-            "/proc/nowhere/r.html: cannot be written",
+            "/proc/nowhere: cannot be made",
         ),
         (["{a}", "--html", "x" * 300 + ".html"], "a name in it is longer than 255 bytes"),
         (["{a}", "--table", "x" * 300 + "/t.md"], "a name in it is longer than 255 bytes"),

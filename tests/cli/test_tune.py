@@ -208,10 +208,7 @@ def test_a_folder_with_train_npz(words: Command, tmp_path: Path, data: Path) -> 
 
 
 def test_nothing_is_written_when_it_is_interrupted(
-    words: Command,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
+    words: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def interrupted(*_: Any) -> Iterator[Any]:
         yield []
@@ -219,17 +216,15 @@ def test_nothing_is_written_when_it_is_interrupted(
 
     with monkeypatch.context() as patch:
         patch.setattr(tune, "certify_settings", interrupted)
-        with pytest.raises(SystemExit) as stopped:
+        with pytest.raises(KeyboardInterrupt):  # which `diffsmooth` turns into a line
             tune.main(words())
-    assert stopped.value.code == 130
-    assert "stopped before" in capsys.readouterr().err
     assert written(tmp_path) == []
 
     def failing(*_: Any) -> None:
         raise KeyboardInterrupt
 
     monkeypatch.setattr(tune, "save_figure", failing)
-    with pytest.raises(SystemExit):
+    with pytest.raises(KeyboardInterrupt):
         tune.main(words())
     assert written(tmp_path) == ["o.sweep.csv"]
 

@@ -167,38 +167,36 @@ class CertificationModule(pl.LightningModule):
                 print(note)
             try:
                 context = self._context._replace(probes=distinct(probes))
-                self.outputs.claim(context, self._overwrite)
-                self._check_data(self.outputs.read_records())
+                self.outputs.claim(context, self._overwrite, self._other_data)
             except UserError as error:
                 problem = str(error)
         problem, self.outputs.digest = from_all_ranks((problem, self.outputs.digest))[0]
         if problem:
             raise OutputError(problem)
 
-    def _check_data(self, records: list[ImageRecord]) -> None:
-        """Raises OutputError for images or labels that are not those that the votes were of.
+    def _other_data(self, records: list[ImageRecord]) -> str:
+        """The first image or label that is not the one that the votes were of, in words.
 
         The files as such are compared by the identity; this is for what comes out of them.
         """
-        images, journal = self.work.images, self.outputs.files.journal
+        images, selected = self.work.images, set(self.outputs.identity.selection)
         for record in records:
+            if record.index not in selected:
+                return f"image {record.index} is none of the run's"
             label = int(images.labels[record.index])
             if record.label != label:
-                raise OutputError(
-                    f"{journal}: image {record.index} has label {record.label}, but the data give "
-                    f"it {label}: choose another outfile, or --overwrite"
+                return (
+                    f"image {record.index} has label {record.label}, but the data give it {label}"
                 )
         done = {record.index for record in records if not record.error}
         known = [r for r in records if r.origin is not None and not r.error]
         if done >= set(self.work.selection):
-            return
+            return ""
         for record in known[:: max(1, len(known) // READ_AGAIN)]:
             assert record.origin is not None
             if image_digest(images[record.index].image) != record.origin.image:
-                raise OutputError(
-                    f"{journal}: image {record.index} is not the one that was certified: choose "
-                    "another outfile, or --overwrite"
-                )
+                return f"image {record.index} is not the one that was certified"
+        return ""
 
     def _ensure_fixed(self) -> FixedFunction:
         """Prepares the networks and looks whether f is one fixed function, once."""

@@ -5,13 +5,14 @@ import os
 import platform
 import re
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from diffsmooth import __version__
 from diffsmooth.lit.probes import Probe, distinct, read_probes
 from diffsmooth.runs.identity import RunIdentity
-from diffsmooth.runs.journal import JournalError, merge_records, read_journal
+from diffsmooth.runs.journal import Journal, JournalError, merge_records, read_journal
 from diffsmooth.runs.line import to_line
 from diffsmooth.runs.manifest import (
     Manifest,
@@ -103,8 +104,14 @@ class Outputs:
         self.shard = shard
         self.digest = identity_digest(identity.stored())
         self._locks: dict[str, int] = {}
+        self._journals: dict[Path, tuple[tuple[int, int, int], Journal]] = {}
 
-    def claim(self, context: RunContext, overwrite: bool) -> None:
+    def claim(
+        self,
+        context: RunContext,
+        overwrite: bool,
+        other_data: Callable[[list[ImageRecord]], str] = lambda records: "",
+    ) -> None:
         """Takes the files for the run, or finds that they are of this very run (resume).
 
         Rank zero only. The claim holds until the process ends.
@@ -113,6 +120,7 @@ class Outputs:
             context: goes into the manifest.
             overwrite: replace the files of a *different* run, and those that are broken; the run's
                 own are kept.
+            other_data: from the run's records to what in them is not of the data, in words.
 
         Raises:
             OutputError: they belong to another run or a running process, or cannot be written.
@@ -122,11 +130,12 @@ class Outputs:
             if files.table.is_dir():
                 raise OutputError(f"{files.table}: is a folder, a file is wanted")
             self._refuse_links()
-            self._refuse_stranger(context, overwrite)  # before anything is written
+            # Before anything is written.
+            self._refuse_stranger(context, overwrite, other_data)
             files.parts.mkdir(parents=True, exist_ok=True)
             # Shards that start at once take their turn.
             self._lock("lock.claim", fcntl.LOCK_EX, wait=True)
-            stranger = self._refuse_stranger(context, overwrite)
+            stranger = self._refuse_stranger(context, overwrite, other_data)
             # Shards work side by side; the whole, and what replaces files, wants them all.
             together = self.shard is not None and not stranger
             self._lock("lock", fcntl.LOCK_SH if together else fcntl.LOCK_EX)
@@ -195,13 +204,17 @@ class Outputs:
             if path.is_symlink():
                 raise OutputError(f"{path}: is a link, a file of our own is wanted there")
 
-    def _refuse_stranger(self, context: RunContext, overwrite: bool) -> str:
-        stranger = self._stranger(context.probes)
+    def _refuse_stranger(
+        self, context: RunContext, overwrite: bool, other_data: Callable[[list[ImageRecord]], str]
+    ) -> str:
+        stranger = self._stranger(context.probes, other_data)
         if stranger and not overwrite:
             raise OutputError(f"{stranger}: choose another outfile, or --overwrite")
         return stranger
 
-    def _stranger(self, probes: tuple[Probe, ...]) -> str:
+    def _stranger(
+        self, probes: tuple[Probe, ...], other_data: Callable[[list[ImageRecord]], str]
+    ) -> str:
         """What among the files is of another run, or broken, in words; "" if nothing is."""
         files = self.files
         try:
@@ -223,7 +236,9 @@ class Outputs:
                         f"when the run was begun, also on {probe.device} (libraries, drivers, "
                         "environment?)"
                     )
-            self._records_of(manifest)
+            problem = other_data(self._records_of(manifest))
+            if problem:
+                return f"{files.journal}: {problem}"
         except (JournalError, ManifestError) as error:
             return str(error)
         return ""
@@ -261,10 +276,18 @@ class Outputs:
         """The records of the run that a manifest describes."""
         whole, records = self.files.journal, list[ImageRecord]()
         for path in [*([whole] if whole.is_file() else []), *self._parts(manifest)]:
-            journal = read_journal(path)
+            journal = self._journal(path)
             check_same_run(manifest, self.files.manifest, journal.records, path)
             records += journal.records
         return merge_records(records)
+
+    def _journal(self, path: Path) -> Journal:
+        """A journal, read again only if it has changed: each line's bound is computed anew."""
+        stat = path.stat()
+        state = (stat.st_ino, stat.st_size, stat.st_mtime_ns)
+        if path not in self._journals or self._journals[path][0] != state:
+            self._journals[path] = state, read_journal(path)
+        return self._journals[path][1]
 
     def _parts(self, manifest: Manifest) -> list[Path]:
         return self.files.parts_of_journals(manifest.digest)

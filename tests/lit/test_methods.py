@@ -316,7 +316,7 @@ def test_weights_count_in_the_loss(tmp_path: Path, root: Path) -> None:
         ("smoothmix", {"alpha": 0.0}, "alpha must be > 0"),
         ("smoothmix", {"steps": 0}, "steps must be at least 1"),
         ("smoothmix", {"m": 0}, "m must be at least 1"),
-        ("gaussian", {"sigma": -0.1}, "sigma must be >= 0"),
+        ("gaussian", {"sigma": -0.1}, r"sigma must be in 0 \.\. 1e\+06, got -0\.1"),
         ("gaussian", {"pretrained": "nowhere.pt"}, "nowhere.pt: no such checkpoint"),
     ],
 )

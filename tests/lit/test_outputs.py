@@ -1,5 +1,4 @@
 import dataclasses
-import hashlib
 import json
 import os
 from pathlib import Path
@@ -14,6 +13,7 @@ from diffsmooth.runs.journal import JournalWriter
 from diffsmooth.runs.line import to_line
 from diffsmooth.runs.manifest import read_manifest
 from diffsmooth.runs.names import OutputFiles
+from diffsmooth.stats import ImageRecord
 from diffsmooth.stats.errors import UserError
 from diffsmooth.stats.results import CERTIFY_COLUMNS, Origin
 
@@ -288,12 +288,25 @@ def test_a_broken_manifest_can_be_overwritten_only(tmp_path: Path) -> None:
 
 
 def test_a_field_that_an_older_manifest_does_not_have_means_what_was_done_then() -> None:
-    old = json.loads(IDENTITY.to_json())
+    old = IDENTITY.stored()
     del old["classifier_set"], old["diffusion_set"]
     assert IDENTITY.difference(old) == ""
     other = dataclasses.replace(IDENTITY, classifier_set="state_dict_ema")
-    assert other.difference(old) == "classifier_set was None, is 'state_dict_ema'"
-    # The parts of a run in progress are found by the digest that they were written under.
-    digest = hashlib.sha256(json.dumps(old, indent=2).encode()).hexdigest()[:16]
-    assert IDENTITY.digest() == digest
-    assert other.digest() != digest
+    assert other.difference(old) == "classifier_set was '', is 'state_dict_ema'"
+
+
+def test_what_is_not_of_the_data_is_a_strangers(tmp_path: Path) -> None:
+    first = make_outputs(tmp_path / "o.txt")
+    first.claim(CONTEXT, overwrite=False)
+    JournalWriter(first.new_part(0)).append(make_record(4))
+    first.release()
+
+    def other_data(records: list[ImageRecord]) -> str:
+        return "image 4 is another" if records else ""
+
+    with pytest.raises(OutputError, match=r"o\.jsonl: image 4 is another: choose another outfile"):
+        make_outputs(tmp_path / "o.txt").claim(CONTEXT, False, other_data)
+    anew = make_outputs(tmp_path / "o.txt")
+    anew.claim(CONTEXT, True, other_data)
+    assert anew.read_records() == []
+    anew.release()

@@ -52,7 +52,7 @@ def build_job(options: SmoothingOptions, command: Literal["certify", "predict"],
     checkpoint = read_checkpoint(options.classifier, options.unsafe_load, options.weights)
     reading = reading_for(checkpoint, options.image_size, options.exif)
     images = load_images(options.dataset, options.data_root, options.split, reading)
-    selection = selection_of(len(images), options.skip, options.max)
+    selection = list(selection_of(len(images), options.skip, options.max))
     if not selection:
         raise UserError(f"no image is left with skip {options.skip} and max {options.max}")
     asked = fixed_fields(options, command, plan, checkpoint, images, device)

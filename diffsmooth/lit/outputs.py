@@ -16,12 +16,12 @@ from diffsmooth.runs.line import to_line
 from diffsmooth.runs.manifest import (
     Manifest,
     ManifestError,
-    check_same_run,
     identity_digest,
     read_manifest,
     write_manifest,
 )
 from diffsmooth.runs.names import OutputFiles
+from diffsmooth.runs.same_run import check_same_run
 from diffsmooth.stats import ImageRecord
 from diffsmooth.stats.errors import UserError
 from diffsmooth.stats.results import to_tsv
@@ -262,7 +262,7 @@ class Outputs:
         whole, records = self.files.journal, list[ImageRecord]()
         for path in [*([whole] if whole.is_file() else []), *self._parts(manifest)]:
             journal = read_journal(path)
-            check_same_run(manifest, self.files.manifest, journal.records, path)
+            check_same_run(manifest, self.files.manifest, journal, path)
             records += journal.records
         return merge_records(records)
 

@@ -10,8 +10,9 @@ from diffsmooth.report.field_tables import read_table
 from diffsmooth.report.gallery import read_gallery
 from diffsmooth.report.runs import Run
 from diffsmooth.runs.journal import Journal, JournalError, read_journal
-from diffsmooth.runs.manifest import Manifest, check_same_run, read_manifest
+from diffsmooth.runs.manifest import Manifest, read_manifest
 from diffsmooth.runs.names import is_file
+from diffsmooth.runs.same_run import check_same_run, check_whole
 from diffsmooth.shown_text import shown
 from diffsmooth.stats import ImageRecord, Results
 from diffsmooth.stats.errors import UserError
@@ -40,17 +41,19 @@ def read_run(path: Path | str, name: str | None = None) -> Run:
     _, journal, manifest_file, images = files_of(path)
     manifest = read_manifest(manifest_file) or Manifest({}, {})
     gallery = tuple(read_gallery(images)) if is_file(images) else ()
+    # Our own tables have their journal, which knows the plan.
+    known = _read_journal(journal) if is_file(journal) else Journal((), np.zeros(0, np.int64), ())
+    check_same_run(manifest, manifest_file, known, journal)
+    records, lines, remarks = known
     if path == journal:
-        records, lines, remarks = _read_journal(path)
         results = results_of(records, path)
     else:
-        records = ()
-        results, lines, remarks = read_table(path)
-        if is_file(journal):  # our own tables have theirs, which knows the plan
-            records, _, said = _read_journal(journal)
-            results, remarks = _check_same(results, path, records, journal), remarks + said
-    if manifest.identity:
-        check_same_run(manifest, manifest_file, records, journal)
+        results, lines, said = read_table(path)
+        if records:
+            results, remarks = _check_same(results, path, records, journal), said + remarks
+        else:
+            remarks = said
+    check_whole(manifest, manifest_file, results.index, path)
     return Run(
         name=shown(stem) if name is None else name,
         path=path,

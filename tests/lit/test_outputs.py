@@ -12,24 +12,31 @@ from diffsmooth.report.read import read_run
 from diffsmooth.runs.identity import RunIdentity
 from diffsmooth.runs.journal import JournalWriter
 from diffsmooth.runs.line import to_line
-from diffsmooth.runs.manifest import read_manifest
+from diffsmooth.runs.manifest import identity_digest, read_manifest
 from diffsmooth.runs.names import OutputFiles
+from diffsmooth.stats import FixedSampleSize, ImageRecord
 from diffsmooth.stats.errors import UserError
 from diffsmooth.stats.results import CERTIFY_COLUMNS, Origin
 
+PLAN = FixedSampleSize(n0=1, n=10, alpha=0.1)  # of `make_record`
 IDENTITY = RunIdentity(
     command="certify", dataset="d", split="test", data="0", size=9, skip=1, max=-1, classifier="a",
     classifier_set="", diffusion_set="",
     diffusion="b", arch="c", input_layer="none", purifier="oneshot", convention="diffsmooth",
     steps=1, runs=1, pad="none", sigma=0.5, m=5,
     sigma_local=0.25, seed=0, local_seed=42,
-    plan="p", batch=50, threads=1, precision="float32", compile=False, noise_source="n",
+    plan=str(PLAN), batch=50, threads=1, precision="float32", compile=False, noise_source="n",
     hardware="cpu", content="0", image_shape=(3, 32, 32), class_names=(), torch="1", numpy="2",
 )  # fmt: skip
 CONTEXT = RunContext(1, 1, "cpu", "a.pt", "b.pt", "data")
 
 
 OTHER = dataclasses.replace(IDENTITY, sigma=0.25)
+
+
+def record_of(outputs: Outputs, index: int) -> ImageRecord:
+    origin = Origin(outputs.digest, "n", "0", (3, 32, 32))
+    return make_record(index, origin=origin)
 
 
 def make_outputs(
@@ -50,7 +57,7 @@ def test_a_run_resumes_under_its_own_identity_only(tmp_path: Path) -> None:
     table = tmp_path / "new" / "o.txt"
     first = make_outputs(table)
     first.claim(CONTEXT, overwrite=False)
-    JournalWriter(first.new_part(0)).append(make_record(4))
+    JournalWriter(first.new_part(0)).append(record_of(first, 4))
     first.release()
     for overwrite in (False, True):  # overwriting is for the files of others
         again = make_outputs(table)
@@ -73,10 +80,10 @@ def test_what_a_run_that_lost_its_files_still_writes_is_not_taken(tmp_path: Path
     lost.release()
     winner = make_outputs(tmp_path / "o.txt", OTHER)
     winner.claim(CONTEXT, overwrite=True)
-    JournalWriter(part).append(make_record(4))
+    JournalWriter(part).append(record_of(lost, 4))
     assert winner.read_records() == []
     with pytest.raises(OutputError, match="another run has taken the files"):
-        lost.finish([make_record(4)], CERTIFY_COLUMNS)
+        lost.finish([record_of(lost, 4)], CERTIFY_COLUMNS)
     winner.release()
 
 
@@ -103,7 +110,7 @@ def test_shards_work_side_by_side_but_not_the_same_one_twice(tmp_path: Path) -> 
     with pytest.raises(OutputError, match=busy):
         make_outputs(table).hold()
     for shard in shards:
-        JournalWriter(shard.new_part(0)).append(make_record(shard.shard.number))  # type: ignore[union-attr]
+        JournalWriter(shard.new_part(0)).append(record_of(shard, shard.shard.number))  # type: ignore[union-attr]
         shard.release()
     whole = make_outputs(table)
     whole.hold()
@@ -134,13 +141,13 @@ def test_files_of_the_users_in_the_parts_survive(tmp_path: Path) -> None:
     for name in ("notes.md", "x.jsonl", "lockpick.txt"):
         (outputs.files.parts / name).write_text("precious")
     part = outputs.new_part(0)
-    JournalWriter(part).append(make_record(7))
+    JournalWriter(part).append(record_of(outputs, 7))
     outputs.finish(outputs.read_records(), CERTIFY_COLUMNS)
     left = sorted(path.name for path in outputs.files.parts.iterdir())
     assert left == ["lockpick.txt", "notes.md", "x.jsonl"]
     again = make_outputs(tmp_path / "o.txt", OTHER)
     again.claim(CONTEXT, overwrite=True)
-    again.finish([make_record(8)], CERTIFY_COLUMNS)
+    again.finish([record_of(again, 8)], CERTIFY_COLUMNS)
     assert sorted(path.name for path in outputs.files.parts.iterdir()) == left
 
 
@@ -236,7 +243,7 @@ def test_finishing_merges_the_parts_and_removes_them(tmp_path: Path) -> None:
     outputs = make_outputs(tmp_path / "o.txt")
     outputs.claim(CONTEXT, overwrite=False)
     for rank, index in ((0, 7), (1, 3)):
-        JournalWriter(outputs.new_part(rank)).append(make_record(index))
+        JournalWriter(outputs.new_part(rank)).append(record_of(outputs, index))
     records = outputs.read_records()
     outputs.finish(records, CERTIFY_COLUMNS)
     lines = outputs.files.table.read_text().splitlines()
@@ -288,12 +295,11 @@ def test_a_broken_manifest_can_be_overwritten_only(tmp_path: Path) -> None:
 
 
 def test_a_field_that_an_older_manifest_does_not_have_means_what_was_done_then() -> None:
-    old = json.loads(IDENTITY.to_json())
+    old = IDENTITY.stored()
     del old["classifier_set"], old["diffusion_set"]
     assert IDENTITY.difference(old) == ""
     other = dataclasses.replace(IDENTITY, classifier_set="state_dict_ema")
-    assert other.difference(old) == "classifier_set was None, is 'state_dict_ema'"
+    assert other.difference(old) == "classifier_set was '', is 'state_dict_ema'"
     # The parts of a run in progress are found by the digest that they were written under.
     digest = hashlib.sha256(json.dumps(old, indent=2).encode()).hexdigest()[:16]
-    assert IDENTITY.digest() == digest
-    assert other.digest() != digest
+    assert identity_digest(old) == digest != identity_digest(IDENTITY.stored())

@@ -4,6 +4,7 @@ import fcntl
 import os
 import platform
 import re
+import stat
 import time
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -20,7 +21,7 @@ from diffsmooth.runs.manifest import (
     read_manifest,
     write_manifest,
 )
-from diffsmooth.runs.names import OutputFiles
+from diffsmooth.runs.names import PART, OutputFiles
 from diffsmooth.runs.same_run import check_same_run
 from diffsmooth.stats import ImageRecord
 from diffsmooth.stats.errors import UserError
@@ -119,9 +120,7 @@ class Outputs:
         """
         files = self.files
         try:
-            if files.table.is_dir():
-                raise OutputError(f"{files.table}: is a folder, a file is wanted")
-            self._refuse_links()
+            self._refuse_others_kinds()
             self._refuse_stranger(context, overwrite)  # before anything is written
             files.parts.mkdir(parents=True, exist_ok=True)
             # Shards that start at once take their turn.
@@ -158,7 +157,7 @@ class Outputs:
         if manifest is not None:
             self.digest = manifest.digest
         if self.files.parts.is_dir():
-            self._refuse_links()
+            self._refuse_others_kinds()
             self._lock("lock", fcntl.LOCK_EX)
 
     def _lock(self, name: str, kind: int, wait: bool = False) -> None:
@@ -185,15 +184,23 @@ class Outputs:
         for name in list(self._locks):
             self._unlock(name)
 
-    def _refuse_links(self) -> None:
-        """What lies behind a link is not ours to write, to lock or to remove."""
+    def _refuse_others_kinds(self) -> None:
+        """What is no file of its own, such as a link, is not ours to write, to lock or to remove.
+
+        What would be found at the end is found before the first vote.
+        """
         parts = self.files.parts
         if os.path.lexists(parts) and (parts.is_symlink() or not parts.is_dir()):
             raise OutputError(f"{parts}: is no folder of ours; choose another outfile")
         inside = sorted(parts.iterdir()) if parts.is_dir() else []
+        inside = [path for path in inside if path.is_symlink() or _is_ours(path)]
         for path in (*self.files.results, self.files.manifest, *inside):
-            if path.is_symlink():
-                raise OutputError(f"{path}: is a link, a file of our own is wanted there")
+            if not os.path.lexists(path):
+                continue
+            kind = path.lstat().st_mode
+            if not stat.S_ISREG(kind):
+                what = "link" if stat.S_ISLNK(kind) else "folder" if stat.S_ISDIR(kind) else "pipe"
+                raise OutputError(f"{path}: is a {what}, a file of our own is wanted there")
 
     def _refuse_stranger(self, context: RunContext, overwrite: bool) -> str:
         stranger = self._stranger(context.probes)
@@ -298,10 +305,15 @@ class Outputs:
         if not parts.is_dir():
             return
         for path in (*self.files.parts_of_journals(), *parts.glob("lock*")):
-            if LOCK.fullmatch(path.name) or path.suffix == ".jsonl":
+            if _is_ours(path):
                 path.unlink(missing_ok=True)
         if not any(parts.iterdir()):
             parts.rmdir()
+
+
+def _is_ours(path: Path) -> bool:
+    """Whether what lies among the parts has a name that we give there."""
+    return bool(LOCK.fullmatch(path.name) or PART.fullmatch(path.name))
 
 
 def _probes_of(manifest: Manifest, path: Path) -> list[Probe]:

@@ -75,6 +75,12 @@ def files_of(path: Path) -> tuple[Path, Path, Path, Path]:
     return path, journal, manifest, images
 
 
+def whole_run(path: Path) -> tuple[Path, ...]:
+    """What is a run's, whether it is read or not: its tables, too, where its journal is named."""
+    tables = (path.with_name(f"{run_name(path)}{ending}") for ending in (".txt", ".tsv"))
+    return (*files_of(path), *(table for table in tables if is_file(table)))
+
+
 def run_name(path: Path) -> str:
     """A run's name: its file's without a final .jsonl, .txt or .tsv."""
     return path.stem if path.suffix in (".jsonl", ".txt", ".tsv") else path.name

@@ -2,6 +2,7 @@ import dataclasses
 import hashlib
 import json
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -303,3 +304,29 @@ def test_a_field_that_an_older_manifest_does_not_have_means_what_was_done_then()
     # The parts of a run in progress are found by the digest that they were written under.
     digest = hashlib.sha256(json.dumps(old, indent=2).encode()).hexdigest()[:16]
     assert identity_digest(old) == digest != identity_digest(IDENTITY.stored())
+
+
+@pytest.mark.parametrize("name", ["o.txt", "o.jsonl", "o.png", "o.images.npz", "o.manifest.json"])
+@pytest.mark.parametrize("overwrite", [False, True])
+@pytest.mark.parametrize("make", [os.mkdir, os.mkfifo])
+def test_what_is_no_file_is_refused_before_any_vote_and_nothing_is_lost(
+    tmp_path: Path, name: str, overwrite: bool, make: Callable[[Path], None]
+) -> None:
+    first = make_outputs(tmp_path / "o.txt")
+    first.claim(CONTEXT, overwrite=False)
+    first.finish([record_of(first, i) for i in range(9)], CERTIFY_COLUMNS)
+    (tmp_path / name).unlink(missing_ok=True)
+    make(tmp_path / name)
+    before = sorted(tmp_path.iterdir())
+    with pytest.raises(OutputError, match=rf"{name}: is a (folder|pipe), a file of our own"):
+        make_outputs(tmp_path / "o.txt", OTHER).claim(CONTEXT, overwrite)
+    assert sorted(tmp_path.iterdir()) == before
+
+
+def test_a_pipe_among_the_parts_is_not_waited_for(tmp_path: Path) -> None:
+    outputs = make_outputs(tmp_path / "o.txt")
+    outputs.claim(CONTEXT, overwrite=False)
+    os.mkfifo(outputs.new_part(0))
+    outputs.release()
+    with pytest.raises(OutputError, match="is a pipe"):
+        make_outputs(tmp_path / "o.txt").claim(CONTEXT, overwrite=True)

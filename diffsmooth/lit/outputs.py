@@ -6,6 +6,7 @@ import platform
 import re
 import stat
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -34,6 +35,13 @@ LOCK = re.compile(r"lock(\.claim|\.\d+of\d+)?")
 
 class OutputError(UserError):
     """The output cannot be written, or belongs to another run."""
+
+
+class Problem(NamedTuple):
+    """A record that is not of the run's data, and in what, to be read after "image 3 "."""
+
+    record: ImageRecord
+    text: str
 
 
 class RunContext(NamedTuple):
@@ -105,7 +113,12 @@ class Outputs:
         self.digest = identity_digest(identity.stored())
         self._locks: dict[str, int] = {}
 
-    def claim(self, context: RunContext, overwrite: bool) -> None:
+    def claim(
+        self,
+        context: RunContext,
+        overwrite: bool,
+        problem_of: Callable[[list[ImageRecord]], Problem | None] = lambda records: None,
+    ) -> None:
         """Takes the files for the run, or finds that they are of this very run (resume).
 
         Rank zero only. The claim holds until the process ends.
@@ -114,6 +127,7 @@ class Outputs:
             context: goes into the manifest.
             overwrite: replace the files of a *different* run, and those that are broken; the run's
                 own are kept.
+            problem_of: finds the first record that is not of the run's data.
 
         Raises:
             OutputError: they belong to another run or a running process, or cannot be written.
@@ -121,11 +135,11 @@ class Outputs:
         files = self.files
         try:
             self._refuse_others_kinds()
-            self._refuse_stranger(context, overwrite)  # before anything is written
+            self._refuse_stranger(context, overwrite, problem_of)  # before anything is written
             files.parts.mkdir(parents=True, exist_ok=True)
             # Shards that start at once take their turn.
             self._lock("lock.claim", fcntl.LOCK_EX, wait=True)
-            stranger = self._refuse_stranger(context, overwrite)
+            stranger = self._refuse_stranger(context, overwrite, problem_of)
             # Shards work side by side; the whole, and what replaces files, wants them all.
             together = self.shard is not None and not stranger
             self._lock("lock", fcntl.LOCK_SH if together else fcntl.LOCK_EX)
@@ -202,13 +216,22 @@ class Outputs:
                 what = "link" if stat.S_ISLNK(kind) else "folder" if stat.S_ISDIR(kind) else "pipe"
                 raise OutputError(f"{path}: is a {what}, a file of our own is wanted there")
 
-    def _refuse_stranger(self, context: RunContext, overwrite: bool) -> str:
-        stranger = self._stranger(context.probes)
+    def _refuse_stranger(
+        self,
+        context: RunContext,
+        overwrite: bool,
+        problem_of: Callable[[list[ImageRecord]], Problem | None],
+    ) -> str:
+        stranger = self._stranger(context.probes, problem_of)
         if stranger and not overwrite:
             raise OutputError(f"{stranger}: choose another outfile, or --overwrite")
         return stranger
 
-    def _stranger(self, probes: tuple[Probe, ...]) -> str:
+    def _stranger(
+        self,
+        probes: tuple[Probe, ...],
+        problem_of: Callable[[list[ImageRecord]], Problem | None],
+    ) -> str:
         """What among the files is of another run, or broken, in words; "" if nothing is."""
         files = self.files
         try:
@@ -230,7 +253,9 @@ class Outputs:
                         f"when the run was begun, also on {probe.device} (libraries, drivers, "
                         "environment?)"
                     )
-            self._records_of(manifest)
+            problem = problem_of(self._records_of(manifest))
+            if problem is not None:
+                return self._place_of(problem.record, manifest) + problem.text
         except (JournalError, ManifestError) as error:
             return str(error)
         return ""
@@ -266,15 +291,26 @@ class Outputs:
 
     def _records_of(self, manifest: Manifest) -> list[ImageRecord]:
         """The records of the run that a manifest describes."""
-        whole, records = self.files.journal, list[ImageRecord]()
-        for path in [*([whole] if whole.is_file() else []), *self._parts(manifest)]:
+        records = list[ImageRecord]()
+        for path in self._journals(manifest):
             journal = read_journal(path)
             check_same_run(manifest, self.files.manifest, journal, path)
             records += journal.records
         return merge_records(records)
 
-    def _parts(self, manifest: Manifest) -> list[Path]:
-        return self.files.parts_of_journals(manifest.digest)
+    def _place_of(self, record: ImageRecord, manifest: Manifest) -> str:
+        """File and line of a record, as the begin of a message."""
+        for path in self._journals(manifest):
+            journal = read_journal(path)
+            for known, line in zip(journal.records, journal.lines, strict=True):
+                if known == record:
+                    return f"{path}, line {line}: image {record.index} "
+        return f"{self.files.journal}: image {record.index} "  # another shard has just changed it
+
+    def _journals(self, manifest: Manifest) -> list[Path]:
+        whole = self.files.journal
+        parts = self.files.parts_of_journals(manifest.digest)
+        return [*([whole] if whole.is_file() else []), *parts]
 
     def strangers(self) -> list[Path]:
         """Parts of another identity, which shards with other threads, say, have left here."""

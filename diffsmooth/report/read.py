@@ -12,7 +12,7 @@ from diffsmooth.report.runs import Run
 from diffsmooth.runs.journal import Journal, JournalError, read_journal
 from diffsmooth.runs.manifest import Manifest, read_manifest
 from diffsmooth.runs.names import is_file
-from diffsmooth.runs.same_run import check_same_run, check_whole
+from diffsmooth.runs.same_run import check_possible, check_same_run, check_whole
 from diffsmooth.shown_text import shown
 from diffsmooth.stats import ImageRecord, Results
 from diffsmooth.stats.errors import UserError
@@ -53,6 +53,7 @@ def read_run(path: Path | str, name: str | None = None) -> Run:
             results, remarks = _check_same(results, path, records, journal), said + remarks
         else:
             remarks = said
+            check_possible(manifest, manifest_file, results.radius, lines, path)
     check_whole(manifest, manifest_file, results.index, path)
     return Run(
         name=shown(stem) if name is None else name,
@@ -77,7 +78,7 @@ def files_of(path: Path) -> tuple[Path, Path, Path, Path]:
 
 def whole_run(path: Path) -> tuple[Path, ...]:
     """What is a run's, whether it is read or not: its tables, too, where its journal is named."""
-    tables = (path.with_name(f"{run_name(path)}{ending}") for ending in (".txt", ".tsv"))
+    tables = (path.parent / f"{run_name(path)}{ending}" for ending in (".txt", ".tsv"))
     return (*files_of(path), *(table for table in tables if is_file(table)))
 
 

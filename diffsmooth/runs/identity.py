@@ -157,7 +157,7 @@ def size_of_selection(identity: Mapping[str, Any]) -> int | None:
 
 
 def _selection(identity: Mapping[str, Any]) -> range | None:
-    told = [identity.get(name) for name in ("size", "skip", "max")]
+    told: list[Any] = [identity.get(name) for name in ("size", "skip", "max")]
     if None in told:
         return None
     size, skip, largest = told

@@ -1,5 +1,6 @@
 """Whether a journal is of the run that a manifest describes: each line of it, and all of them."""
 
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -9,10 +10,12 @@ import numpy as np
 from diffsmooth.runs.identity import selected_images, size_of_selection
 from diffsmooth.runs.journal import Journal
 from diffsmooth.runs.manifest import Manifest, ManifestError
+from diffsmooth.shown_text import quoted
 from diffsmooth.stats import ImageRecord, Plan
 from diffsmooth.stats.errors import UserError
 from diffsmooth.stats.plan_text import plan_of_text
 
+DIGITS_KEPT = 1e-6  # of a table's radius; sigma was once larger by a float32's rounding
 FORMAT_2 = "numerics"  # who records it writes lines of format 2
 
 
@@ -56,6 +59,33 @@ def check_whole(manifest: Manifest, path: Path, indices: np.ndarray, what: Path)
         raise ManifestError(
             f"{what}: {wanted - len(indices)} of the {wanted} images that {path} tells are missing:"
             " the command of the run certifies them"
+        )
+
+
+def check_possible(
+    manifest: Manifest, path: Path, radii: np.ndarray, lines: np.ndarray, what: Path
+) -> None:
+    """Raises ManifestError for a radius that a run's votes cannot certify.
+
+    It is all that a table without its journal can be asked.
+
+    Args:
+        manifest, path: see `check_same_run`; one that does not tell is content with any.
+        radii: float64 (M,), l2, in [0, 1] pixel units.
+        lines: int64 (M,), that they stand on.
+        what: the file that they are from.
+    """
+    plan, sigma = _plan_of(manifest.identity, path), manifest.identity.get("sigma")
+    if plan is None or sigma is None:
+        return
+    if type(sigma) not in (int, float) or not 0 < sigma < math.inf:
+        raise ManifestError(f"{path}: not a manifest (sigma is {quoted(sigma)})")
+    largest = plan.nothing(sigma).max_radius
+    beyond = np.flatnonzero(radii > largest + DIGITS_KEPT)
+    if len(beyond):
+        raise ManifestError(
+            f"{what}, line {lines[beyond[0]]}: radius is {radii[beyond[0]]}, but the plan in "
+            f"{path} can give {largest} at most"
         )
 
 

@@ -33,9 +33,8 @@ def fields_of(record: ImageRecord) -> dict[str, Any]:
     label=st.integers(0, 2),
     successes=st.integers(0, 100),
     milliseconds=st.integers(0, 10**6),
-    origin=st.none() | st.builds(
-        Origin, st.text(), st.text(), st.text(min_size=1), st.just((1, 2, 3))
-    ),
+    origin=st.none()
+    | st.builds(Origin, st.text(), st.text(), st.text(min_size=1), st.just((1, 2, 3))),
 )
 def test_a_line_keeps_everything(
     index: int, label: int, successes: int, milliseconds: int, origin: Origin | None

@@ -4,11 +4,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+from scipy.special import ndtri
 
 from diffsmooth.runs.identity import selected_images, selection_of, size_of_selection
 from diffsmooth.runs.journal import Journal
 from diffsmooth.runs.manifest import Manifest, ManifestError
-from diffsmooth.runs.same_run import check_same_run, check_whole
+from diffsmooth.runs.same_run import check_possible, check_same_run, check_whole
 from diffsmooth.stats import FixedSampleSize, GroupSequential, ImageRecord, MajorityVote, Plan
 from diffsmooth.stats.plan_text import plan_of_text
 from diffsmooth.stats.results import Origin
@@ -105,6 +106,19 @@ def test_a_line_that_lost_its_origin_is_refused() -> None:
 def test_what_no_run_can_have_is_no_manifest(change: dict[str, Any]) -> None:
     with pytest.raises(ManifestError, match="m: not a manifest"):
         check(IDENTITY | change, record_of(IDENTITY | change, FIXED))
+
+
+def test_a_radius_beyond_what_the_votes_can_give_is_refused() -> None:
+    manifest, lines = Manifest(IDENTITY, {}), np.array([2, 3])
+    largest = 0.5 * ndtri(0.1 ** (1 / 10))
+    check_possible(manifest, Path("m"), np.array([0.0, largest]), lines, Path("t"))
+    check_possible(Manifest({}, {}), Path("m"), np.array([0.0, 9.9]), lines, Path("t"))
+    with pytest.raises(ManifestError, match=r"t, line 3: radius is 9\.9, but the plan in m can"):
+        check_possible(manifest, Path("m"), np.array([0.0, 9.9]), lines, Path("t"))
+    for sigma in ("0.5", -1.0, float("nan"), []):
+        wrong = Manifest(IDENTITY | {"sigma": sigma}, {})
+        with pytest.raises(ManifestError, match="m: not a manifest"):
+            check_possible(wrong, Path("m"), np.array([0.1]), lines, Path("t"))
 
 
 def test_a_run_has_all_of_its_images() -> None:

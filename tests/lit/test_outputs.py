@@ -9,6 +9,7 @@ import pytest
 from test_journal import make_record
 
 from diffsmooth.lit.outputs import OutputError, Outputs, RunContext, Shard
+from diffsmooth.lit.probes import Probe
 from diffsmooth.report.read import read_run
 from diffsmooth.runs.identity import RunIdentity
 from diffsmooth.runs.journal import JournalWriter
@@ -330,3 +331,18 @@ def test_a_pipe_among_the_parts_is_not_waited_for(tmp_path: Path) -> None:
     outputs.release()
     with pytest.raises(OutputError, match="is a pipe"):
         make_outputs(tmp_path / "o.txt").claim(CONTEXT, overwrite=True)
+
+
+@pytest.mark.parametrize("name", ["device", "inputs", "outputs", "rounding"])
+def test_probes_that_no_run_has_written_are_no_traceback(tmp_path: Path, name: str) -> None:
+    outputs = make_outputs(tmp_path / "o.txt")
+    probe = Probe("cpu", "0", "1", 0.0)
+    outputs.claim(CONTEXT._replace(probes=(probe,)), overwrite=False)
+    outputs.release()
+    manifest = outputs.files.manifest
+    whole = json.loads(manifest.read_text())
+    whole["context"]["probes"][0][name] = []
+    manifest.write_text(json.dumps(whole))
+    with pytest.raises(OutputError, match="broken probes"):
+        make_outputs(tmp_path / "o.txt").claim(CONTEXT, overwrite=False)
+    make_outputs(tmp_path / "o.txt").claim(CONTEXT, overwrite=True)

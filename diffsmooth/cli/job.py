@@ -9,9 +9,14 @@ import lightning.pytorch as pl
 from diffsmooth.cli.compiling import choose_compile
 from diffsmooth.cli.errors import option_values
 from diffsmooth.cli.first_start import earlier_choices, fixed_fields
-from diffsmooth.cli.networks import choose_classifier, load_purifier, reading_for
+from diffsmooth.cli.networks import (
+    choose_classifier,
+    find_diffusion,
+    load_purifier,
+    reading_for,
+)
 from diffsmooth.cli.options import SmoothingOptions
-from diffsmooth.cli.output_checks import check_folder
+from diffsmooth.cli.output_checks import check_folder, check_no_input, data_files
 from diffsmooth.cli.sanity import check_sanity
 from diffsmooth.cli.trainer import build_trainer, threads_a_process
 from diffsmooth.lit.certification import CertificationModule, Work
@@ -44,6 +49,11 @@ def build_job(options: SmoothingOptions, command: Literal["certify", "predict"],
         UserError: a user's mistake.
     """
     files = OutputFiles(options.outfile)
+    diffusion_file = find_diffusion(options.dataset, options.diffusion)
+    check_no_input(
+        (*files.results, files.manifest, files.parts),
+        [options.classifier, diffusion_file, *data_files(options.dataset, options.data_root)],
+    )
     trainer = build_trainer(options)
     device = trainer.strategy.root_device
     given = _given_choices(options, device.type)
@@ -52,7 +62,7 @@ def build_job(options: SmoothingOptions, command: Literal["certify", "predict"],
     checkpoint = read_checkpoint(options.classifier, options.unsafe_load, options.weights)
     reading = reading_for(checkpoint, options.image_size, options.exif)
     images = load_images(options.dataset, options.data_root, options.split, reading)
-    selection = selection_of(len(images), options.skip, options.max)
+    selection = list(selection_of(len(images), options.skip, options.max))
     if not selection:
         raise UserError(f"no image is left with skip {options.skip} and max {options.max}")
     asked = fixed_fields(options, command, plan, checkpoint, images, device)

@@ -11,6 +11,7 @@ from diffsmooth.runs.identity import RunIdentity
 from diffsmooth.runs.manifest import read_manifest
 from diffsmooth.runs.names import OutputFiles
 from diffsmooth.stats import ImageRecord
+from diffsmooth.stats.errors import UserError
 from diffsmooth.stats.results import CERTIFY_COLUMNS, PREDICT_COLUMNS
 
 
@@ -40,7 +41,7 @@ def merge(outputs: Outputs) -> list[ImageRecord]:
     outputs.hold()
     records = outputs.read_records()
     wanted, done = outputs.identity.selection, {record.index for record in records}
-    missing = [index for index in wanted if index not in done]
+    missing = len(wanted) - len(done)  # what is read is among what is wanted
     if missing:
         strangers = outputs.strangers()
         reason = (
@@ -49,8 +50,8 @@ def merge(outputs: Outputs) -> list[ImageRecord]:
             else "run the shards to their end"
         )
         raise OutputError(
-            f"{outputs.files.table}: {len(missing)} of {len(wanted)} images are missing, the first "
-            f"is {missing[0]}: {reason}"
+            f"{outputs.files.table}: {missing} of {len(wanted)} images are missing, the first is "
+            f"{next(index for index in wanted if index not in done)}: {reason}"
         )
     columns = PREDICT_COLUMNS if outputs.identity.command == "predict" else CERTIFY_COLUMNS
     outputs.finish(records, columns)
@@ -61,4 +62,7 @@ def _stored_identity(files: OutputFiles) -> RunIdentity:
     manifest = read_manifest(files.manifest)
     if manifest is None:
         raise OutputError(f"{files.manifest}: no such file: there is no run to merge")
-    return RunIdentity.from_stored(manifest.identity)
+    try:
+        return RunIdentity.from_stored(manifest.identity)
+    except UserError as error:
+        raise OutputError(f"{files.manifest}: {error}") from error

@@ -42,6 +42,31 @@ def check_file(path: Path) -> None:
     check_target(path)
 
 
+def check_no_input(outputs: Iterable[Path], inputs: Iterable[str | Path | None]) -> None:
+    """Raises UserError where what is to be written is what is read, or lies in a folder of it.
+
+    Args:
+        outputs: files, which need not be there.
+        inputs: files or folders; others and None are passed over.
+    """
+    known = [Path(path).expanduser() for path in inputs if path]
+    for output in outputs:
+        for path in known:
+            if path.is_file() and output.exists() and output.samefile(path):
+                raise UserError(f"{output}: is read by this command, and would be overwritten")
+            if path.is_dir() and output.resolve().is_relative_to(path.resolve()):
+                raise UserError(f"{output}: lies in {path}, which this command reads")
+
+
+def data_files(dataset: str, root: str) -> list[Path]:
+    """What a dataset is read from: its folder or its file, or the packed files of a known one."""
+    own = Path(dataset).expanduser()
+    folders = (own, Path(root).expanduser())
+    packed = [folder / f"{split}.npz" for folder in folders for split in ("train", "test")]
+    is_packed = any(path.is_file() for path in packed[:2])  # other files may lie beside them
+    return packed if is_packed else [own, *packed]
+
+
 def check_ending(path: Path, endings: Iterable[str]) -> None:
     """Raises UserError unless a file's name has one of the endings."""
     if path.suffix.lower() not in endings:

@@ -14,7 +14,7 @@ from diffsmooth.report.at_alpha import at_alpha
 from diffsmooth.report.figures import ENDINGS, accuracy_figure, figure_bytes
 from diffsmooth.report.page import html_page
 from diffsmooth.report.radii import distinct, usual_radii
-from diffsmooth.report.read import files_of, read_run, run_name
+from diffsmooth.report.read import read_run, run_name, whole_run
 from diffsmooth.report.runs import Run, check_same_data, check_same_images
 from diffsmooth.report.tables import (
     RHO,
@@ -121,7 +121,7 @@ def _check(namespace: Any) -> None:
     if namespace.paired and len(runs) < 2:
         raise UserError("paired needs two runs or more")
     pages = [namespace.html] if namespace.html else []
-    inputs = {path.resolve() for run in runs for path in files_of(Path(run))}
+    inputs = {path.resolve() for run in runs for path in whole_run(Path(run))}
     for paths, endings in (
         (namespace.table, (*WRITERS, NUMBERS)), (namespace.figure, ENDINGS), (pages, PAGES)
     ):  # fmt: skip
@@ -130,6 +130,13 @@ def _check(namespace: Any) -> None:
             check_file(path)
             if path.resolve() in inputs:
                 raise UserError(f"{path}: is of a run, and would be overwritten")
+    written = {Path(path).resolve() for path in (*namespace.table, *namespace.figure, *pages)}
+    folders = {folder for path in written for folder in path.parents}
+    if namespace.tensorboard is not None:
+        events = Path(namespace.tensorboard).resolve()
+        folders |= {events, *events.parents}
+    if written & folders:
+        raise UserError(f"{min(written & folders)}: is to be both a file and a folder")
     _check_names(names or _names_of(runs), namespace.tensorboard)
 
 

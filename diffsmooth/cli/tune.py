@@ -16,7 +16,7 @@ from diffsmooth.cli.networks import (
     load_purifier,
     reading_for,
 )
-from diffsmooth.cli.output_checks import check_ending, check_file
+from diffsmooth.cli.output_checks import check_ending, check_file, check_no_input, data_files
 from diffsmooth.cli.sanity import check_sanity, evenly_spaced
 from diffsmooth.cli.tune_options import TuneOptions, add_tune_options
 from diffsmooth.lit.data import ImageSet, Reading, load_images
@@ -71,6 +71,7 @@ def main(args: list[str] | None = None, prog: str = "diffsmooth tune") -> None:
         options = TuneOptions.from_namespace(namespace)
         outfile = Path(options.outfile)
         check_outfile(outfile, options.overwrite)
+        check_no_input(files_of(outfile), data_files(options.dataset, options.data_root))
         chosen = choose(options)
         write(outfile, options, chosen, shlex.join([*prog.split(), *args]))
     print(sweep_text(chosen.outcome))
@@ -82,10 +83,15 @@ def main(args: list[str] | None = None, prog: str = "diffsmooth tune") -> None:
     )
 
 
+def files_of(outfile: Path) -> tuple[Path, Path, Path]:
+    """What is written: the config, the sweep and its figure."""
+    return outfile, outfile.with_suffix(".sweep.csv"), outfile.with_suffix(".sweep.png")
+
+
 def check_outfile(outfile: Path, overwrite: bool) -> None:
     """Raises UserError for a file that cannot be written, or is there already."""
     check_ending(outfile, (".yaml", ".yml"))
-    for path in (outfile, outfile.with_suffix(".sweep.csv"), outfile.with_suffix(".sweep.png")):
+    for path in files_of(outfile):
         check_file(path)
         if path.exists() and not overwrite:
             raise UserError(f"{path} exists: give another name, or --overwrite to replace it")

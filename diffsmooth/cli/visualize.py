@@ -10,7 +10,7 @@ from diffsmooth.cli.errors import OneLineParser, option_values, user_errors
 from diffsmooth.cli.network_options import DATASETS, PurifierOptions, add_purifier_options
 from diffsmooth.cli.networks import find_diffusion, load_purifier, reading_for
 from diffsmooth.cli.option_checks import check_noise
-from diffsmooth.cli.output_checks import check_ending, check_file
+from diffsmooth.cli.output_checks import check_ending, check_file, check_no_input, data_files
 from diffsmooth.lit.data import ImageSet, load_images
 from diffsmooth.lit.data.sources import is_folder
 from diffsmooth.models import IdentityPurifier
@@ -51,6 +51,7 @@ def main(args: list[str] | None = None, prog: str = "diffsmooth visualize") -> N
             check_noise("sigma", sigma)
         check_ending(outfile, ENDINGS)
         check_file(outfile)
+        check_no_input([outfile], data_files(options.dataset, options.data_root))
         device = pick_device(namespace.accelerator)
         with option_values():
             precision = resolve_precision(namespace.precision, device.type)

@@ -10,7 +10,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from diffsmooth.lit.data.images import ImageSet, Sample, image_digest
 from diffsmooth.lit.gather import from_all_ranks, gather_records
-from diffsmooth.lit.outputs import OutputError, Outputs, RunContext
+from diffsmooth.lit.outputs import OutputError, Outputs, Problem, RunContext
 from diffsmooth.lit.probes import (
     Probe,
     contradiction,
@@ -167,36 +167,36 @@ class CertificationModule(pl.LightningModule):
                 print(note)
             try:
                 context = self._context._replace(probes=distinct(probes))
-                self.outputs.claim(context, self._overwrite, self._other_data)
+                self.outputs.claim(context, self._overwrite, self._problem_of)
             except UserError as error:
                 problem = str(error)
         problem, self.outputs.digest = from_all_ranks((problem, self.outputs.digest))[0]
         if problem:
             raise OutputError(problem)
 
-    def _other_data(self, records: list[ImageRecord]) -> str:
-        """The first image or label that is not the one that the votes were of, in words.
+    def _problem_of(self, records: list[ImageRecord]) -> Problem | None:
+        """The first record whose image or label is not that of the data.
 
-        The files as such are compared by the identity; this is for what comes out of them.
+        The files as such are compared by the identity; this is for what comes out of them, and for
+        what was written into a journal.
         """
-        images, selected = self.work.images, set(self.outputs.identity.selection)
+        images, voted = self.work.images, []
         for record in records:
-            if record.index not in selected:
-                return f"image {record.index} is none of the run's"
             label = int(images.labels[record.index])
             if record.label != label:
-                return (
-                    f"image {record.index} has label {record.label}, but the data give it {label}"
-                )
-        done = {record.index for record in records if not record.error}
-        known = [r for r in records if r.origin is not None and not r.error]
-        if done >= set(self.work.selection):
-            return ""
-        for record in known[:: max(1, len(known) // READ_AGAIN)]:
-            assert record.origin is not None
-            if image_digest(images[record.index].image) != record.origin.image:
-                return f"image {record.index} is not the one that was certified"
-        return ""
+                return Problem(record, f"has label {record.label}, but the data give it {label}")
+            if record.origin is None:
+                continue
+            name = images.file_name(record.index)
+            if record.origin.file != name:
+                return Problem(record, f"is of the file {record.origin.file!r}, not of {name!r}")
+            if not record.error:
+                voted.append((record, record.origin.image))
+        step = 1 if images.in_memory else -(-len(voted) // READ_AGAIN)
+        for record, digest in voted[:: step or 1]:
+            if image_digest(images[record.index].image) != digest:
+                return Problem(record, "is not the one that was certified")
+        return None
 
     def _ensure_fixed(self) -> FixedFunction:
         """Prepares the networks and looks whether f is one fixed function, once."""

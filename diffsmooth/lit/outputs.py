@@ -4,6 +4,7 @@ import fcntl
 import os
 import platform
 import re
+import stat
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -17,12 +18,12 @@ from diffsmooth.runs.line import to_line
 from diffsmooth.runs.manifest import (
     Manifest,
     ManifestError,
-    check_same_run,
     identity_digest,
     read_manifest,
     write_manifest,
 )
-from diffsmooth.runs.names import OutputFiles
+from diffsmooth.runs.names import PART, OutputFiles
+from diffsmooth.runs.same_run import check_same_run
 from diffsmooth.stats import ImageRecord
 from diffsmooth.stats.errors import UserError
 from diffsmooth.stats.results import to_tsv
@@ -34,6 +35,13 @@ LOCK = re.compile(r"lock(\.claim|\.\d+of\d+)?")
 
 class OutputError(UserError):
     """The output cannot be written, or belongs to another run."""
+
+
+class Problem(NamedTuple):
+    """A record that is not of the run's data, and in what, to be read after "image 3 "."""
+
+    record: ImageRecord
+    text: str
 
 
 class RunContext(NamedTuple):
@@ -104,13 +112,13 @@ class Outputs:
         self.shard = shard
         self.digest = identity_digest(identity.stored())
         self._locks: dict[str, int] = {}
-        self._journals: dict[Path, tuple[tuple[int, int, int], Journal]] = {}
+        self._read: dict[Path, tuple[tuple[int, int, int], Journal]] = {}
 
     def claim(
         self,
         context: RunContext,
         overwrite: bool,
-        other_data: Callable[[list[ImageRecord]], str] = lambda records: "",
+        problem_of: Callable[[list[ImageRecord]], Problem | None] = lambda records: None,
     ) -> None:
         """Takes the files for the run, or finds that they are of this very run (resume).
 
@@ -120,22 +128,19 @@ class Outputs:
             context: goes into the manifest.
             overwrite: replace the files of a *different* run, and those that are broken; the run's
                 own are kept.
-            other_data: from the run's records to what in them is not of the data, in words.
+            problem_of: finds the first record that is not of the run's data.
 
         Raises:
             OutputError: they belong to another run or a running process, or cannot be written.
         """
         files = self.files
         try:
-            if files.table.is_dir():
-                raise OutputError(f"{files.table}: is a folder, a file is wanted")
-            self._refuse_links()
-            # Before anything is written.
-            self._refuse_stranger(context, overwrite, other_data)
+            self._refuse_others_kinds()
+            self._refuse_stranger(context, overwrite, problem_of)  # before anything is written
             files.parts.mkdir(parents=True, exist_ok=True)
             # Shards that start at once take their turn.
             self._lock("lock.claim", fcntl.LOCK_EX, wait=True)
-            stranger = self._refuse_stranger(context, overwrite, other_data)
+            stranger = self._refuse_stranger(context, overwrite, problem_of)
             # Shards work side by side; the whole, and what replaces files, wants them all.
             together = self.shard is not None and not stranger
             self._lock("lock", fcntl.LOCK_SH if together else fcntl.LOCK_EX)
@@ -167,7 +172,7 @@ class Outputs:
         if manifest is not None:
             self.digest = manifest.digest
         if self.files.parts.is_dir():
-            self._refuse_links()
+            self._refuse_others_kinds()
             self._lock("lock", fcntl.LOCK_EX)
 
     def _lock(self, name: str, kind: int, wait: bool = False) -> None:
@@ -194,26 +199,39 @@ class Outputs:
         for name in list(self._locks):
             self._unlock(name)
 
-    def _refuse_links(self) -> None:
-        """What lies behind a link is not ours to write, to lock or to remove."""
+    def _refuse_others_kinds(self) -> None:
+        """What is no file of its own, such as a link, is not ours to write, to lock or to remove.
+
+        What would be found at the end is found before the first vote.
+        """
         parts = self.files.parts
         if os.path.lexists(parts) and (parts.is_symlink() or not parts.is_dir()):
             raise OutputError(f"{parts}: is no folder of ours; choose another outfile")
         inside = sorted(parts.iterdir()) if parts.is_dir() else []
+        inside = [path for path in inside if path.is_symlink() or _is_ours(path)]
         for path in (*self.files.results, self.files.manifest, *inside):
-            if path.is_symlink():
-                raise OutputError(f"{path}: is a link, a file of our own is wanted there")
+            if not os.path.lexists(path):
+                continue
+            kind = path.lstat().st_mode
+            if not stat.S_ISREG(kind):
+                what = "link" if stat.S_ISLNK(kind) else "folder" if stat.S_ISDIR(kind) else "pipe"
+                raise OutputError(f"{path}: is a {what}, a file of our own is wanted there")
 
     def _refuse_stranger(
-        self, context: RunContext, overwrite: bool, other_data: Callable[[list[ImageRecord]], str]
+        self,
+        context: RunContext,
+        overwrite: bool,
+        problem_of: Callable[[list[ImageRecord]], Problem | None],
     ) -> str:
-        stranger = self._stranger(context.probes, other_data)
+        stranger = self._stranger(context.probes, problem_of)
         if stranger and not overwrite:
             raise OutputError(f"{stranger}: choose another outfile, or --overwrite")
         return stranger
 
     def _stranger(
-        self, probes: tuple[Probe, ...], other_data: Callable[[list[ImageRecord]], str]
+        self,
+        probes: tuple[Probe, ...],
+        problem_of: Callable[[list[ImageRecord]], Problem | None],
     ) -> str:
         """What among the files is of another run, or broken, in words; "" if nothing is."""
         files = self.files
@@ -236,9 +254,9 @@ class Outputs:
                         f"when the run was begun, also on {probe.device} (libraries, drivers, "
                         "environment?)"
                     )
-            problem = other_data(self._records_of(manifest))
-            if problem:
-                return f"{files.journal}: {problem}"
+            problem = problem_of(self._records_of(manifest))
+            if problem is not None:
+                return self._place_of(problem.record, manifest) + problem.text
         except (JournalError, ManifestError) as error:
             return str(error)
         return ""
@@ -274,23 +292,34 @@ class Outputs:
 
     def _records_of(self, manifest: Manifest) -> list[ImageRecord]:
         """The records of the run that a manifest describes."""
-        whole, records = self.files.journal, list[ImageRecord]()
-        for path in [*([whole] if whole.is_file() else []), *self._parts(manifest)]:
+        records = list[ImageRecord]()
+        for path in self._journals(manifest):
             journal = self._journal(path)
-            check_same_run(manifest, self.files.manifest, journal.records, path)
+            check_same_run(manifest, self.files.manifest, journal, path)
             records += journal.records
         return merge_records(records)
 
     def _journal(self, path: Path) -> Journal:
         """A journal, read again only if it has changed: each line's bound is computed anew."""
-        stat = path.stat()
-        state = (stat.st_ino, stat.st_size, stat.st_mtime_ns)
-        if path not in self._journals or self._journals[path][0] != state:
-            self._journals[path] = state, read_journal(path)
-        return self._journals[path][1]
+        state = path.stat()
+        key = (state.st_ino, state.st_size, state.st_mtime_ns)
+        if path not in self._read or self._read[path][0] != key:
+            self._read[path] = key, read_journal(path)
+        return self._read[path][1]
 
-    def _parts(self, manifest: Manifest) -> list[Path]:
-        return self.files.parts_of_journals(manifest.digest)
+    def _place_of(self, record: ImageRecord, manifest: Manifest) -> str:
+        """File and line of a record, as the begin of a message."""
+        for path in self._journals(manifest):
+            journal = self._journal(path)
+            for known, line in zip(journal.records, journal.lines, strict=True):
+                if known == record:
+                    return f"{path}, line {line}: image {record.index} "
+        return f"{self.files.journal}: image {record.index} "  # another shard has just changed it
+
+    def _journals(self, manifest: Manifest) -> list[Path]:
+        whole = self.files.journal
+        parts = self.files.parts_of_journals(manifest.digest)
+        return [*([whole] if whole.is_file() else []), *parts]
 
     def strangers(self) -> list[Path]:
         """Parts of another identity, which shards with other threads, say, have left here."""
@@ -321,10 +350,15 @@ class Outputs:
         if not parts.is_dir():
             return
         for path in (*self.files.parts_of_journals(), *parts.glob("lock*")):
-            if LOCK.fullmatch(path.name) or path.suffix == ".jsonl":
+            if _is_ours(path):
                 path.unlink(missing_ok=True)
         if not any(parts.iterdir()):
             parts.rmdir()
+
+
+def _is_ours(path: Path) -> bool:
+    """Whether what lies among the parts has a name that we give there."""
+    return bool(LOCK.fullmatch(path.name) or PART.fullmatch(path.name))
 
 
 def _probes_of(manifest: Manifest, path: Path) -> list[Probe]:

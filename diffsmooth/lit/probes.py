@@ -48,7 +48,12 @@ def read_probes(context: Any) -> list[Probe]:
         ValueError, TypeError: they are broken.
     """
     stored = context.get("probes", []) if isinstance(context, dict) else []
-    return [Probe(**probe) for probe in stored]
+    probes = [Probe(**probe) for probe in stored]
+    for probe in probes:
+        *words, rounding = probe
+        if not all(isinstance(word, str) for word in words) or type(rounding) not in (int, float):
+            raise TypeError(f"{probe} is no probe")
+    return probes
 
 
 def contradiction(probes: Sequence[Probe | None]) -> str:

@@ -10,8 +10,9 @@ from diffsmooth.report.field_tables import read_table
 from diffsmooth.report.gallery import read_gallery
 from diffsmooth.report.runs import Run
 from diffsmooth.runs.journal import Journal, JournalError, read_journal
-from diffsmooth.runs.manifest import Manifest, check_same_run, read_manifest
+from diffsmooth.runs.manifest import Manifest, read_manifest
 from diffsmooth.runs.names import is_file
+from diffsmooth.runs.same_run import check_possible, check_same_run, check_whole
 from diffsmooth.shown_text import shown
 from diffsmooth.stats import ImageRecord, Results
 from diffsmooth.stats.errors import UserError
@@ -40,17 +41,20 @@ def read_run(path: Path | str, name: str | None = None) -> Run:
     _, journal, manifest_file, images = files_of(path)
     manifest = read_manifest(manifest_file) or Manifest({}, {})
     gallery = tuple(read_gallery(images)) if is_file(images) else ()
+    # Our own tables have their journal, which knows the plan.
+    known = _read_journal(journal) if is_file(journal) else Journal((), np.zeros(0, np.int64), ())
+    check_same_run(manifest, manifest_file, known, journal)
+    records, lines, remarks = known
     if path == journal:
-        records, lines, remarks = _read_journal(path)
         results = results_of(records, path)
     else:
-        records = ()
-        results, lines, remarks = read_table(path)
-        if is_file(journal):  # our own tables have theirs, which knows the plan
-            records, _, said = _read_journal(journal)
-            results, remarks = _check_same(results, path, records, journal), remarks + said
-    if manifest.identity:
-        check_same_run(manifest, manifest_file, records, journal)
+        results, lines, said = read_table(path)
+        if records:
+            results, remarks = _check_same(results, path, records, journal), said + remarks
+        else:
+            remarks = said
+            check_possible(manifest, manifest_file, results.radius, lines, path)
+    check_whole(manifest, manifest_file, results.index, path)
     return Run(
         name=shown(stem) if name is None else name,
         path=path,
@@ -70,6 +74,12 @@ def files_of(path: Path) -> tuple[Path, Path, Path, Path]:
     beside = (f"{stem}{ending}" for ending in (".jsonl", ".manifest.json", ".images.npz"))
     journal, manifest, images = (path.parent / name for name in beside)
     return path, journal, manifest, images
+
+
+def whole_run(path: Path) -> tuple[Path, ...]:
+    """What is a run's, whether it is read or not: its tables, too, where its journal is named."""
+    tables = (path.parent / f"{run_name(path)}{ending}" for ending in (".txt", ".tsv"))
+    return (*files_of(path), *(table for table in tables if is_file(table)))
 
 
 def run_name(path: Path) -> str:

@@ -3,12 +3,17 @@
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
-from typing import Any, Literal
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
+import numpy as np
+
+from diffsmooth.shown_text import quoted
 from diffsmooth.stats.errors import UserError
 
 # Raised whenever the votes of a run may change by our doing, so that no run mixes both.
 NUMERICS = 1
+
+MOST_IMAGES = 2**53  # nobody has as many
 
 # What a field that a stored identity lacks has meant before there was the field. Fields that stand
 # neither there nor in the file were not recorded, and are not compared.
@@ -83,7 +88,7 @@ class RunIdentity:
     numerics: int = NUMERICS
 
     @property
-    def selection(self) -> list[int]:
+    def selection(self) -> range:
         """Indices of the images, ascending."""
         return selection_of(self.size, self.skip, self.max)
 
@@ -96,12 +101,18 @@ class RunIdentity:
         """The identity of a manifest; what was not recorded is None.
 
         Raises:
-            UserError: not of a version that this one knows.
+            UserError: not of a version that this one knows, or a value that no run can have.
         """
-        names = {field.name for field in fields(cls)}
+        kinds = get_type_hints(cls)
+        names = kinds.keys()
         problem = unknown_field(stored)
         if problem:
             raise UserError(problem)
+        for name, value in stored.items():
+            if name in names and not _is_a(value, kinds[name]):
+                raise UserError(f"{name} is {quoted(value)}, which no run can have")
+        if None in (size_of_selection(stored), stored.get("command")):
+            raise UserError("size, skip, max and command must be told")
         unrecorded = dict.fromkeys(names - stored.keys())
         known = {name: value for name, value in stored.items() if name in names}
         return cls(**{**unrecorded, **BEFORE, **known})
@@ -111,9 +122,58 @@ class RunIdentity:
         return difference_of(self.stored(), stored)
 
 
-def selection_of(size: int, skip: int, largest: int) -> list[int]:
+def selection_of(size: int, skip: int, largest: int) -> range:
     """Indices of every skip-th of `size` images, up to but without `largest` (-1: all)."""
-    return list(range(0, size if largest < 0 else min(largest, size), skip))
+    return range(0, size if largest < 0 else min(largest, size), skip)
+
+
+def selected_images(identity: Mapping[str, Any], indices: np.ndarray) -> np.ndarray:
+    """Which images are of the selection of a stored identity; all, where it tells none.
+
+    Args:
+        identity: as it is stored.
+        indices: int64 (M,), >= 0.
+
+    Returns:
+        bool (M,).
+
+    Raises:
+        UserError: it tells what is no selection.
+    """
+    bounds = _selection(identity)
+    if bounds is None:
+        return np.ones(len(indices), dtype=bool)
+    return (indices < len(bounds) * bounds.step) & (indices % bounds.step == 0)
+
+
+def size_of_selection(identity: Mapping[str, Any]) -> int | None:
+    """The number of images in the selection of a stored identity; None where it tells none.
+
+    Raises:
+        UserError: it tells what is no selection.
+    """
+    bounds = _selection(identity)
+    return None if bounds is None else len(bounds)
+
+
+def _selection(identity: Mapping[str, Any]) -> range | None:
+    told: list[Any] = [identity.get(name) for name in ("size", "skip", "max")]
+    if None in told:
+        return None
+    size, skip, largest = told
+    known = all(type(value) is int and abs(value) < MOST_IMAGES for value in told)
+    if not known or size < 1 or skip < 1:
+        raise UserError(f"size, skip and max are {quoted(told)}, which no run can have")
+    return selection_of(size, skip, largest)
+
+
+def _is_a(value: object, kind: Any) -> bool:
+    """Whether a stored value is of a field's type; tuples are stored as lists."""
+    if get_origin(kind) is Literal:
+        return value in get_args(kind)
+    if get_origin(kind) is tuple:
+        return isinstance(value, list) and all(_is_a(part, get_args(kind)[0]) for part in value)
+    return type(value) in ((int, float) if kind is float else (kind,))
 
 
 def difference_of(asked: Mapping[str, Any], stored: Mapping[str, Any]) -> str:

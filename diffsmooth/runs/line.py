@@ -68,6 +68,8 @@ def from_line(line: str) -> ImageRecord:
         raise ValueError(f"correct is {correct}, not what label and prediction say")
     if bool(error) != (certificate.status == "failed"):
         raise ValueError(f"status is {certificate.status}, but the error is {error!r}")
+    if origin is not None and not origin.image and not error:
+        raise ValueError("there are votes, but not the digest of the image that they are of")
     return record
 
 

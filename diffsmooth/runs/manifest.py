@@ -3,12 +3,11 @@
 import hashlib
 import json
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from diffsmooth.runs.names import is_file
-from diffsmooth.stats import ImageRecord
 from diffsmooth.stats.errors import UserError
 from diffsmooth.whole_file import whole_file
 
@@ -66,21 +65,3 @@ def write_manifest(path: Path, manifest: Manifest) -> None:
         file.write(text + "\n")
         file.flush()
         os.fsync(file.fileno())
-
-
-def check_same_run(
-    manifest: Manifest, path: Path, records: Iterable[ImageRecord], journal: Path
-) -> None:
-    """Raises ManifestError unless a journal's records are of the run that a manifest describes."""
-    for record in records:
-        origin, sigma = record.origin, manifest.identity.get("sigma")
-        if origin is not None and origin.identity != manifest.digest:
-            raise ManifestError(
-                f"{path} is not the manifest of {journal}: image {record.index} is of the run "
-                f"{origin.identity}, the manifest of {manifest.digest}"
-            )
-        if sigma is not None and sigma != record.certificate.sigma:
-            raise ManifestError(
-                f"{path} is not the manifest of {journal}: sigma is {sigma!r}, but "
-                f"{record.certificate.sigma!r} of image {record.index}"
-            )

@@ -58,4 +58,5 @@ class OutputFiles:
     def parts_of_journals(self, digest: str = "") -> list[Path]:
         """The parts of ours that lie in the folder of parts, of one identity or of any."""
         found = sorted(self.parts.glob("*.jsonl")) if self.parts.is_dir() else []
-        return [p for p in found if PART.fullmatch(p.name) and p.name.startswith(digest)]
+        ours = [path for path in found if PART.fullmatch(path.name) and is_file(path)]
+        return [path for path in ours if path.name.startswith(digest)]

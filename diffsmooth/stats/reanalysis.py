@@ -109,9 +109,9 @@ def _predict(certificate: Certificate, alpha: float) -> Certificate:
     selected, n = _most_voted(certificate.estimation_counts), _total(certificate.estimation_counts)
     if n != certificate.max_n or tuple(certificate.looks) != ((n, votes[selected]),):
         raise ValueError(f"{n} votes and looks {certificate.looks}, {certificate.max_n} were asked")
-    counts = np.zeros(max(max(votes) + 1, 2), dtype=np.int64)  # two classes at least
-    counts[list(votes)] = list(votes.values())
-    prediction = predict_from_counts(counts, alpha)
+    # Those that got votes, ascending, whatever their numbers are, and one that got none.
+    place = predict_from_counts(np.array([*votes.values(), 0], dtype=np.int64), alpha)
+    prediction = ABSTAIN if place == ABSTAIN else [*votes][place]
     status: Status = "abstained" if prediction == ABSTAIN else "answered"
     return replace(
         again,

@@ -21,6 +21,7 @@ from diffsmooth.models.noise import NoiseKey, draw_noise
 from diffsmooth.report import read_results
 from diffsmooth.report.gallery import read_gallery, to_bytes
 from diffsmooth.runs.journal import read_journal
+from diffsmooth.runs.line import _checksum
 from diffsmooth.stats import Certificate, ImageRecord, average_certified_radius
 
 REPOSITORY = Path(__file__).parents[2]
@@ -610,3 +611,68 @@ def test_labels_beyond_the_classifiers_classes(
     with pytest.raises(SystemExit):
         run(words("o.txt", "--dataset", str(data)))
     assert "takes images of 1 x 32 x 32, eleven has 3 x 32 x 32" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"label": 5}, "line 2: image 200 has label 5, but the data give it 2"),
+        ({"image": "0" * 16}, "line 2: image 200 is not the one that was certified"),
+        ({"file": "cats/1.png"}, "line 2: image 200 is of the file 'cats/1.png', not of ''"),
+        ({"alpha": 0.5}, "line 2: radius is"),
+    ],
+)
+def test_a_finished_run_whose_lines_are_not_the_datas_is_refused_or_begun_anew(
+    words: Command,
+    run: Callable[[list[str]], None],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    change: dict[str, object],
+    message: str,
+) -> None:
+    run(words("o.txt"))
+    journal, table = tmp_path / "o.jsonl", rows(tmp_path / "o.txt")
+    lines = journal.read_text().splitlines()
+    fields = json.loads(lines[1]) | change
+    fields["correct"] = fields["prediction"] == fields["label"]
+    fields["checksum"] = _checksum(fields)
+    lines[1] = json.dumps(fields)
+    journal.write_text("\n".join(lines) + "\n")
+    with pytest.raises(SystemExit) as stopped:
+        run(words("o.txt"))
+    assert stopped.value.code == 2
+    assert message in capsys.readouterr().err
+    run(words("o.txt", "--overwrite"))
+    assert rows(tmp_path / "o.txt") == table
+
+
+def test_what_is_read_is_never_overwritten(
+    words: Command,
+    run: Callable[[list[str]], None],
+    tmp_path: Path,
+    classifier_file: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    before = classifier_file.read_bytes()
+    for out in (classifier_file, tmp_path / "link.txt"):
+        if out != classifier_file:
+            os.link(classifier_file, out)
+        with pytest.raises(SystemExit) as stopped:
+            run(words(str(out), "--overwrite"))
+        assert stopped.value.code == 2
+        assert "is read by this command, and would be overwritten" in capsys.readouterr().err
+        assert out.read_bytes() == before
+
+
+def test_an_output_among_the_images_is_refused(
+    words: Command,
+    run: Callable[[list[str]], None],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    folder = tmp_path / "images"
+    (folder / "cats").mkdir(parents=True)
+    with pytest.raises(SystemExit) as stopped:
+        run([str(folder), *words(str(folder / "cats" / "o"))[1:]])
+    assert stopped.value.code == 2
+    assert f"lies in {folder}, which this command reads" in capsys.readouterr().err

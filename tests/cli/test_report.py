@@ -12,8 +12,8 @@ import pandas as pd
 import pytest
 
 from diffsmooth.cli.report import main
-from diffsmooth.runs.line import from_line
-from diffsmooth.stats import FixedSampleSize
+from diffsmooth.runs.line import from_line, to_line
+from diffsmooth.stats import FixedSampleSize, ImageRecord
 
 HEADER = "idx\tlabel\tpredict\tradius\tcorrect\ttime\n"
 STUDY = "docs/studies/fashion_mnist"
@@ -307,3 +307,36 @@ def test_a_folder_that_cannot_be_written_is_one_line(
         main([table("a.txt", [0.3]), "--html", str(tmp_path / "file" / "r.html")])
     assert stopped.value.code == 2
     assert len(capsys.readouterr().err.strip().splitlines()) == 1
+
+
+@pytest.mark.parametrize("ending", [".txt", ".tsv"])
+def test_the_table_of_a_journal_is_not_overwritten(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], ending: str
+) -> None:
+    journal, own = tmp_path / "r.jsonl", tmp_path / f"r{ending}"
+    record = ImageRecord(3, 1, 1.0, FixedSampleSize().nothing(0.5), "broken")
+    journal.write_text(to_line(record) + "\n")
+    own.write_text("precious")
+    target = own.with_suffix(".txt")
+    link = tmp_path / "other.txt"
+    link.symlink_to(own)
+    for table in (link, *([target] if target == own else [])):
+        with pytest.raises(SystemExit):
+            main([str(journal), "--table", str(table)])
+        assert "is of a run, and would be overwritten" in capsys.readouterr().err
+    assert own.read_text() == "precious"
+
+
+def test_outputs_that_are_in_each_others_way_are_refused(
+    table: Table, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out"
+    for words in (
+        ["--table", f"{out}/t.csv", "--tensorboard", f"{out}/t.csv"],
+        ["--table", f"{out}/t.csv", f"{out}/t.csv/u.txt"],
+        ["--html", f"{out}/t.html", "--tensorboard", f"{out}/t.html/events"],
+    ):
+        with pytest.raises(SystemExit):
+            main([table("a.txt", [0.3, 0.3]), *words])
+        assert "is to be both a file and a folder" in capsys.readouterr().err
+        assert not out.exists()

@@ -1,35 +1,44 @@
 import dataclasses
+import hashlib
 import json
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from test_journal import make_record
 
 from diffsmooth.lit.outputs import OutputError, Outputs, RunContext, Shard
+from diffsmooth.lit.probes import Probe
 from diffsmooth.report.read import read_run
 from diffsmooth.runs.identity import RunIdentity
 from diffsmooth.runs.journal import JournalWriter
 from diffsmooth.runs.line import to_line
-from diffsmooth.runs.manifest import read_manifest
+from diffsmooth.runs.manifest import identity_digest, read_manifest
 from diffsmooth.runs.names import OutputFiles
-from diffsmooth.stats import ImageRecord
+from diffsmooth.stats import FixedSampleSize, ImageRecord
 from diffsmooth.stats.errors import UserError
 from diffsmooth.stats.results import CERTIFY_COLUMNS, Origin
 
+PLAN = FixedSampleSize(n0=1, n=10, alpha=0.1)  # of `make_record`
 IDENTITY = RunIdentity(
     command="certify", dataset="d", split="test", data="0", size=9, skip=1, max=-1, classifier="a",
     classifier_set="", diffusion_set="",
     diffusion="b", arch="c", input_layer="none", purifier="oneshot", convention="diffsmooth",
     steps=1, runs=1, pad="none", sigma=0.5, m=5,
     sigma_local=0.25, seed=0, local_seed=42,
-    plan="p", batch=50, threads=1, precision="float32", compile=False, noise_source="n",
+    plan=str(PLAN), batch=50, threads=1, precision="float32", compile=False, noise_source="n",
     hardware="cpu", content="0", image_shape=(3, 32, 32), class_names=(), torch="1", numpy="2",
 )  # fmt: skip
 CONTEXT = RunContext(1, 1, "cpu", "a.pt", "b.pt", "data")
 
 
 OTHER = dataclasses.replace(IDENTITY, sigma=0.25)
+
+
+def record_of(outputs: Outputs, index: int) -> ImageRecord:
+    origin = Origin(outputs.digest, "n", "0", (3, 32, 32))
+    return make_record(index, origin=origin)
 
 
 def make_outputs(
@@ -50,7 +59,7 @@ def test_a_run_resumes_under_its_own_identity_only(tmp_path: Path) -> None:
     table = tmp_path / "new" / "o.txt"
     first = make_outputs(table)
     first.claim(CONTEXT, overwrite=False)
-    JournalWriter(first.new_part(0)).append(make_record(4))
+    JournalWriter(first.new_part(0)).append(record_of(first, 4))
     first.release()
     for overwrite in (False, True):  # overwriting is for the files of others
         again = make_outputs(table)
@@ -73,10 +82,10 @@ def test_what_a_run_that_lost_its_files_still_writes_is_not_taken(tmp_path: Path
     lost.release()
     winner = make_outputs(tmp_path / "o.txt", OTHER)
     winner.claim(CONTEXT, overwrite=True)
-    JournalWriter(part).append(make_record(4))
+    JournalWriter(part).append(record_of(lost, 4))
     assert winner.read_records() == []
     with pytest.raises(OutputError, match="another run has taken the files"):
-        lost.finish([make_record(4)], CERTIFY_COLUMNS)
+        lost.finish([record_of(lost, 4)], CERTIFY_COLUMNS)
     winner.release()
 
 
@@ -103,7 +112,7 @@ def test_shards_work_side_by_side_but_not_the_same_one_twice(tmp_path: Path) -> 
     with pytest.raises(OutputError, match=busy):
         make_outputs(table).hold()
     for shard in shards:
-        JournalWriter(shard.new_part(0)).append(make_record(shard.shard.number))  # type: ignore[union-attr]
+        JournalWriter(shard.new_part(0)).append(record_of(shard, shard.shard.number))  # type: ignore[union-attr]
         shard.release()
     whole = make_outputs(table)
     whole.hold()
@@ -134,13 +143,13 @@ def test_files_of_the_users_in_the_parts_survive(tmp_path: Path) -> None:
     for name in ("notes.md", "x.jsonl", "lockpick.txt"):
         (outputs.files.parts / name).write_text("precious")
     part = outputs.new_part(0)
-    JournalWriter(part).append(make_record(7))
+    JournalWriter(part).append(record_of(outputs, 7))
     outputs.finish(outputs.read_records(), CERTIFY_COLUMNS)
     left = sorted(path.name for path in outputs.files.parts.iterdir())
     assert left == ["lockpick.txt", "notes.md", "x.jsonl"]
     again = make_outputs(tmp_path / "o.txt", OTHER)
     again.claim(CONTEXT, overwrite=True)
-    again.finish([make_record(8)], CERTIFY_COLUMNS)
+    again.finish([record_of(again, 8)], CERTIFY_COLUMNS)
     assert sorted(path.name for path in outputs.files.parts.iterdir()) == left
 
 
@@ -236,7 +245,7 @@ def test_finishing_merges_the_parts_and_removes_them(tmp_path: Path) -> None:
     outputs = make_outputs(tmp_path / "o.txt")
     outputs.claim(CONTEXT, overwrite=False)
     for rank, index in ((0, 7), (1, 3)):
-        JournalWriter(outputs.new_part(rank)).append(make_record(index))
+        JournalWriter(outputs.new_part(rank)).append(record_of(outputs, index))
     records = outputs.read_records()
     outputs.finish(records, CERTIFY_COLUMNS)
     lines = outputs.files.table.read_text().splitlines()
@@ -293,20 +302,47 @@ def test_a_field_that_an_older_manifest_does_not_have_means_what_was_done_then()
     assert IDENTITY.difference(old) == ""
     other = dataclasses.replace(IDENTITY, classifier_set="state_dict_ema")
     assert other.difference(old) == "classifier_set was '', is 'state_dict_ema'"
+    # The parts of a run in progress are found by the digest that they were written under.
+    digest = hashlib.sha256(json.dumps(old, indent=2).encode()).hexdigest()[:16]
+    assert identity_digest(old) == digest != identity_digest(IDENTITY.stored())
 
 
-def test_what_is_not_of_the_data_is_a_strangers(tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["o.txt", "o.jsonl", "o.png", "o.images.npz", "o.manifest.json"])
+@pytest.mark.parametrize("overwrite", [False, True])
+@pytest.mark.parametrize("make", [os.mkdir, os.mkfifo])
+def test_what_is_no_file_is_refused_before_any_vote_and_nothing_is_lost(
+    tmp_path: Path, name: str, overwrite: bool, make: Callable[[Path], None]
+) -> None:
     first = make_outputs(tmp_path / "o.txt")
     first.claim(CONTEXT, overwrite=False)
-    JournalWriter(first.new_part(0)).append(make_record(4))
-    first.release()
+    first.finish([record_of(first, i) for i in range(9)], CERTIFY_COLUMNS)
+    (tmp_path / name).unlink(missing_ok=True)
+    make(tmp_path / name)
+    before = sorted(tmp_path.iterdir())
+    with pytest.raises(OutputError, match=rf"{name}: is a (folder|pipe), a file of our own"):
+        make_outputs(tmp_path / "o.txt", OTHER).claim(CONTEXT, overwrite)
+    assert sorted(tmp_path.iterdir()) == before
 
-    def other_data(records: list[ImageRecord]) -> str:
-        return "image 4 is another" if records else ""
 
-    with pytest.raises(OutputError, match=r"o\.jsonl: image 4 is another: choose another outfile"):
-        make_outputs(tmp_path / "o.txt").claim(CONTEXT, False, other_data)
-    anew = make_outputs(tmp_path / "o.txt")
-    anew.claim(CONTEXT, True, other_data)
-    assert anew.read_records() == []
-    anew.release()
+def test_a_pipe_among_the_parts_is_not_waited_for(tmp_path: Path) -> None:
+    outputs = make_outputs(tmp_path / "o.txt")
+    outputs.claim(CONTEXT, overwrite=False)
+    os.mkfifo(outputs.new_part(0))
+    outputs.release()
+    with pytest.raises(OutputError, match="is a pipe"):
+        make_outputs(tmp_path / "o.txt").claim(CONTEXT, overwrite=True)
+
+
+@pytest.mark.parametrize("name", ["device", "inputs", "outputs", "rounding"])
+def test_probes_that_no_run_has_written_are_no_traceback(tmp_path: Path, name: str) -> None:
+    outputs = make_outputs(tmp_path / "o.txt")
+    probe = Probe("cpu", "0", "1", 0.0)
+    outputs.claim(CONTEXT._replace(probes=(probe,)), overwrite=False)
+    outputs.release()
+    manifest = outputs.files.manifest
+    whole = json.loads(manifest.read_text())
+    whole["context"]["probes"][0][name] = []
+    manifest.write_text(json.dumps(whole))
+    with pytest.raises(OutputError, match="broken probes"):
+        make_outputs(tmp_path / "o.txt").claim(CONTEXT, overwrite=False)
+    make_outputs(tmp_path / "o.txt").claim(CONTEXT, overwrite=True)

@@ -1,7 +1,7 @@
 """A journal's line: what is kept, and what is noticed."""
 
 import json
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 import numpy as np
@@ -13,6 +13,8 @@ from test_journal import ORIGIN
 from diffsmooth.runs.line import from_line, to_line
 from diffsmooth.stats import FixedSampleSize, GroupSequential, ImageRecord
 from diffsmooth.stats.results import Origin
+
+NOWHERE = replace(ORIGIN, image="")
 
 
 def make_record(successes: int = 99, origin: Origin | None = ORIGIN, index: int = 3) -> ImageRecord:
@@ -31,7 +33,8 @@ def fields_of(record: ImageRecord) -> dict[str, Any]:
     label=st.integers(0, 2),
     successes=st.integers(0, 100),
     milliseconds=st.integers(0, 10**6),
-    origin=st.none() | st.builds(Origin, st.text(), st.text(), st.text(), st.just((1, 2, 3))),
+    origin=st.none()
+    | st.builds(Origin, st.text(), st.text(), st.text(min_size=1), st.just((1, 2, 3))),
 )
 def test_a_line_keeps_everything(
     index: int, label: int, successes: int, milliseconds: int, origin: Origin | None
@@ -51,6 +54,13 @@ def test_a_line_keeps_what_was_not_certified() -> None:
     failed = ImageRecord(4, 1, 0.5, plan.nothing(0.5), "image 4 has\nno pixels", ORIGIN)
     for record in (skipped, failed):
         assert from_line(to_line(record)) == record
+
+
+def test_votes_are_of_an_image_that_is_told() -> None:
+    failed = ImageRecord(4, 1, 0.5, FixedSampleSize().nothing(0.5), "no file", NOWHERE)
+    assert from_line(to_line(failed)) == failed
+    with pytest.raises(ValueError, match="not the digest of the image that they are of"):
+        from_line(to_line(make_record(origin=NOWHERE)))
 
 
 def test_what_a_line_says() -> None:

@@ -155,3 +155,14 @@ def test_a_label_aware_run_says_which_votes() -> None:
     # A wrong label stops the image after its selection votes; a right one changes nothing.
     plan = GroupSequential(10, 1000, label_aware=True)
     assert reanalyse(play(plan, 0.9, label=1), 1e-3) == play(plan, 0.9, label=1)
+
+
+def test_a_prediction_of_a_class_of_any_number() -> None:
+    plan = MajorityVote(n=100)
+    run = plan.start(0.5, 2)
+    run.update(np.array([1, 99]))
+    large = 2**52
+    certificate = replace(
+        run.certificate, selected=large, prediction=large, estimation_counts=((0, 1), (large, 99))
+    )
+    assert recompute(certificate) == certificate

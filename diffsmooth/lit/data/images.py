@@ -55,11 +55,13 @@ class ImageSet(Dataset[Sample]):
         info: the facts.
         labels: int64 (N,).
         notes: lines that its user should read: how classes got their labels, what was skipped.
+        in_memory: whether an item costs next to nothing.
     """
 
     info: DatasetInfo
     labels: np.ndarray
     notes: tuple[str, ...] = ()
+    in_memory: bool = False
 
     def describe(self) -> str:
         """The size at which the noise is added, then the notes, one a line."""
@@ -131,6 +133,8 @@ class ArrayImages(ImageSet):
     Raises:
         DataError: other types, shapes or labels.
     """
+
+    in_memory = True
 
     def __init__(
         self, images: np.ndarray, labels: np.ndarray, info: DatasetInfo, source: Path | str

@@ -1,0 +1,142 @@
+"""Whether a journal is of the run that a manifest describes: each line of it, and all of them."""
+
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from diffsmooth.runs.identity import selected_images, size_of_selection
+from diffsmooth.runs.journal import Journal
+from diffsmooth.runs.manifest import Manifest, ManifestError
+from diffsmooth.shown_text import quoted
+from diffsmooth.stats import ImageRecord, Plan
+from diffsmooth.stats.errors import UserError
+from diffsmooth.stats.plan_text import plan_of_text
+
+DIGITS_KEPT = 1e-6  # of a table's radius; sigma was once larger by a float32's rounding
+FORMAT_2 = "numerics"  # who records it writes lines of format 2
+
+
+def check_same_run(manifest: Manifest, path: Path, journal: Journal, journal_path: Path) -> None:
+    """Raises ManifestError unless each line of a journal is of the run of a manifest.
+
+    Args:
+        manifest, path: what the run is, and the file that says so.
+        journal, journal_path: of the run, or a part of it.
+    """
+    identity, digest = manifest.identity, manifest.digest
+    plan = _plan_of(identity, path)
+    indices = np.array([record.index for record in journal.records], dtype=np.int64)
+    selected = _selected(identity, indices, path)
+    for record, line, known in zip(journal.records, journal.lines, selected, strict=True):
+        problem = "" if known else "is not among the images of the run"
+        problem = problem or _difference(identity, digest, plan, record)
+        if problem:
+            raise ManifestError(
+                f"{path} is not the manifest of {journal_path}: on line {line}, image "
+                f"{record.index} {problem}"
+            )
+
+
+def check_whole(manifest: Manifest, path: Path, indices: np.ndarray, what: Path) -> None:
+    """Raises ManifestError unless a run's images are exactly those that its manifest tells.
+
+    Args:
+        manifest, path: see `check_same_run`; one that does not tell is content with any images.
+        indices: int64 (M,), all different.
+        what: the file that they are from.
+    """
+    strange = indices[~_selected(manifest.identity, indices, path)]
+    if len(strange):
+        raise ManifestError(
+            f"{path} is not the manifest of {what}: image {strange[0]} is not among the images of "
+            "the run"
+        )
+    wanted = size_of_selection(manifest.identity)
+    if wanted is not None and len(indices) != wanted:
+        raise ManifestError(
+            f"{what}: {wanted - len(indices)} of the {wanted} images that {path} tells are missing:"
+            " the command of the run certifies them"
+        )
+
+
+def check_possible(
+    manifest: Manifest, path: Path, radii: np.ndarray, lines: np.ndarray, what: Path
+) -> None:
+    """Raises ManifestError for a radius that a run's votes cannot certify.
+
+    It is all that a table without its journal can be asked.
+
+    Args:
+        manifest, path: see `check_same_run`; one that does not tell is content with any.
+        radii: float64 (M,), l2, in [0, 1] pixel units.
+        lines: int64 (M,), that they stand on.
+        what: the file that they are from.
+    """
+    plan, sigma = _plan_of(manifest.identity, path), manifest.identity.get("sigma")
+    if plan is None or sigma is None:
+        return
+    if type(sigma) not in (int, float) or not 0 < sigma < math.inf:
+        raise ManifestError(f"{path}: not a manifest (sigma is {quoted(sigma)})")
+    largest = plan.nothing(sigma).max_radius
+    beyond = np.flatnonzero(radii > largest + DIGITS_KEPT)
+    if len(beyond):
+        raise ManifestError(
+            f"{what}, line {lines[beyond[0]]}: radius is {radii[beyond[0]]}, but the plan in "
+            f"{path} can give {largest} at most"
+        )
+
+
+def _selected(identity: Mapping[str, Any], indices: np.ndarray, path: Path) -> np.ndarray:
+    try:
+        return selected_images(identity, indices)
+    except UserError as error:
+        raise ManifestError(f"{path}: not a manifest ({error})") from error
+
+
+def _plan_of(identity: Mapping[str, Any], path: Path) -> Plan | None:
+    if "plan" not in identity:
+        return None
+    try:
+        return plan_of_text(identity["plan"])
+    except ValueError as error:
+        raise ManifestError(f"{path}: not a manifest ({error})") from error
+
+
+def _difference(
+    identity: Mapping[str, Any], digest: str, plan: Plan | None, record: ImageRecord
+) -> str:
+    """In what a line is not of the run, in words; "" if in nothing."""
+    origin, certificate = record.origin, record.certificate
+    if origin is not None and origin.identity != digest:
+        return f"is of the run {origin.identity}, the manifest of {digest}"
+    if origin is None and FORMAT_2 in identity:
+        return "has a line of format 1, which no run of such a manifest writes"
+    said: dict[str, object] = {"sigma": certificate.sigma}
+    if origin is not None:
+        said |= {"noise_source": origin.noise_source, "image_shape": [*origin.image_shape]}
+    for name, value in said.items():
+        if identity.get(name) is not None and identity[name] != value:
+            return f"has {name} {value!r}, the manifest {identity[name]!r}"
+    return "" if plan is None else _other_plan(plan, record)
+
+
+def _other_plan(plan: Plan, record: ImageRecord) -> str:
+    """What of a certificate another plan than this one gives, in words; "" if nothing."""
+    certificate = record.certificate
+    asked = plan.nothing(certificate.sigma)
+    names = ["plan", "alpha", "max_n", "grid", "tolerance"]
+    if certificate.first_look:  # format 1 does not always tell
+        names.append("first_look")
+    for name in names:
+        told, wanted = getattr(certificate, name), getattr(asked, name)
+        if told != wanted:
+            return f"has {name} {told!r}, the manifest's plan {wanted!r}"
+    selection = getattr(plan, "n0", 0)
+    if certificate.status != "failed" and certificate.n0 != selection:
+        return f"has n0 {certificate.n0}, the manifest's plan {selection}"
+    if certificate.status == "skipped" and not getattr(plan, "label_aware", False):
+        return "was skipped, but the manifest's plan skips none"
+    return ""

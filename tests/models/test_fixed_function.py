@@ -464,7 +464,7 @@ def test_a_spot_check_finds_what_turned_up_after_the_start() -> None:
 def test_a_function_that_becomes_another_one_is_found_by_a_spot_check(
     monkeypatch: pytest.MonkeyPatch, attack: Callable[[Tensor], Tensor]
 ) -> None:
-    """After its change it is one fixed function, too, but not the one that the first votes are of"""
+    """After its change it is one fixed function, too, but not that of the first votes."""
     monkeypatch.setattr("diffsmooth.models.engine.SPOT_CHECK", 2)
     g = smooth(Turncoat(6, attack))
     with pytest.raises(UserError, match="it changes as it is called"):
@@ -473,9 +473,10 @@ def test_a_function_that_becomes_another_one_is_found_by_a_spot_check(
 
 @pytest.mark.parametrize("value", [torch.nan, -torch.inf])
 def test_weights_that_are_not_finite_are_refused_without_a_file(value: float) -> None:
-    classifier = nn.Sequential(nn.Conv2d(SHAPE[0], 2, 3), nn.ReLU(), nn.Flatten(), nn.LazyLinear(3))
+    layers = (nn.Conv2d(SHAPE[0], 2, 3), nn.ReLU(), nn.Flatten(), nn.LazyLinear(3))
+    classifier = nn.Sequential(*layers)
     classifier(torch.zeros(1, *SHAPE))
-    classifier[0].bias.data[0] = value  # a ReLU makes 0 of -infinity
+    layers[0].bias.data[0] = value  # a ReLU makes 0 of -infinity
     g = smooth(classifier)
     with pytest.raises(UserError, match=r"the classifier: 0\.bias has 1 of 2 numbers"):
         g.certify(torch.full(SHAPE, 0.5), 0, PLAN)

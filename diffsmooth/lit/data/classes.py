@@ -64,8 +64,8 @@ def label_classes(names: set[str], known: tuple[str, ...], folder: Path) -> Clas
     Args:
         names: of the folders.
         known: the classifier's classes, in the order of its labels, where it names them. Folders
-            of these names, or numbers, are those classes. If none is, the labels are by the folders' own
-            order: by number where all names are integers, else by text.
+            of these names, or numbers, are those classes. If none is, the labels are by the
+            folders' own order: by number where all names are integers, else by text.
         folder: for the messages.
 
     Raises:

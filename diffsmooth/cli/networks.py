@@ -190,6 +190,8 @@ def choose_classifier(
         if choice.doubt:
             said.append(f"note: {choice.doubt}; --normalize decides")
         model = with_input_layer(model, layer, info)
+    if metadata.dataset_info is None:  # what was guessed by the file's form is said at each start
+        said.append(f"classifier: {arch} behind input layer {layer}, a file of {checkpoint.family}")
     if resized := resizing(model):
         said.append(resized)
     return LoadedClassifier(model, info.num_classes, arch, layer, checkpoint.set_key, tuple(said))

@@ -22,7 +22,7 @@ from diffsmooth.lit.progress import JobProgress
 from diffsmooth.lit.shared_work import SharedWork, Turns
 from diffsmooth.lit.stopping import StopOnSigterm
 from diffsmooth.models.engine import IN_FLIGHT, Task, VoteEngine
-from diffsmooth.models.fixed_function import FixedFunction, ensure_fixed
+from diffsmooth.models.fixed_function import FixedFunction, check_unchanged, ensure_fixed
 from diffsmooth.models.noise import NoiseKey, SourceName, noise_source
 from diffsmooth.models.smoothed_classifier import SmoothedClassifier
 from diffsmooth.runs.journal import JournalWriter
@@ -252,12 +252,15 @@ class CertificationModule(pl.LightningModule):
     def on_predict_end(self) -> None:
         with self._engine:
             while not self._engine.is_idle:
-                self._advance()
+                self._advance(last=True)
 
-    def _advance(self) -> None:
+    def _advance(self, last: bool = False) -> None:
         before = self._engine.votes_cast
         finished = []
-        for task, certificate, error, seconds in self._engine.step():
+        through = self._engine.step()
+        if last and self._engine.is_idle:
+            check_unchanged(self.smoothed)  # before the last image is told, and the table written
+        for task, certificate, error, seconds in through:
             assert task.label is not None
             said = "" if error is None else f"{type(error).__name__}: {error}"
             digest, index = image_digest(task.image), task.key.image

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from diffsmooth.models.finer_arithmetic import difference_of_rows, try_again
+from diffsmooth.models.finite import check_finite_weights
 from diffsmooth.models.local_smoothing import NetworkError
 from diffsmooth.models.memory import is_out_of_memory, memory_for
 from diffsmooth.models.probe_batch import (
@@ -78,7 +79,16 @@ class Outputs(NamedTuple):
 
 PARTS = {"purifier": 0, "classifier": 1}  # which of the outputs is whose, first things first
 
-_known: "WeakKeyDictionary[VoteFunction, tuple[object, FixedFunction]]" = WeakKeyDictionary()
+
+class _Known(NamedTuple):
+    """What was found of an f, in which state it was, and the batch that showed it."""
+
+    state: object
+    found: FixedFunction
+    rows: Rows
+
+
+_known: "WeakKeyDictionary[VoteFunction, _Known]" = WeakKeyDictionary()
 
 
 def ensure_fixed(
@@ -96,15 +106,19 @@ def ensure_fixed(
         say: is told what takes so long.
 
     Raises:
-        UserError: f is random, or looks at its batch: the part that does is named.
+        UserError: f is random, or looks at its batch: the part that does is named; or weights are
+            not finite.
         NetworkError: it does not run.
     """
     state = _state(f)
     known = _known.get(f)
-    if known is None or known[0] != state:
+    if known is None or known.state != state:
+        check_finite_weights(f.purifier, "the purifier")
+        check_finite_weights(f.local_smoothing.classifier, "the classifier")
         with memory_for(f.batch):
-            known = _known[f] = state, _check(f, images, say)
-    return known[1]
+            rows, strangers = probe_rows(f, images)
+            known = _known[f] = _Known(state, _check(f, rows, strangers, say), rows)
+    return known.found
 
 
 def _state(f: VoteFunction) -> object:
@@ -121,9 +135,8 @@ def _state(f: VoteFunction) -> object:
 
 @torch.inference_mode()
 def _check(
-    f: VoteFunction, images: Sequence[Tensor], say: Callable[[str], object]
+    f: VoteFunction, rows: Rows, strangers: Rows, say: Callable[[str], object]
 ) -> FixedFunction:
-    rows, strangers = probe_rows(f, images)
     start = time.monotonic()
     base = _first_outputs(f, rows)
     took = time.monotonic() - start
@@ -208,6 +221,25 @@ def _refuse_unless_rounding(
 
 
 @torch.inference_mode()
+def check_unchanged(f: VoteFunction) -> None:
+    """One pass: does f still give the numbers that it gave when it was found fixed?
+
+    Raises:
+        UserError: it does not.
+    """
+    known = _known.get(f)
+    if known is None:
+        return
+    with memory_for(f.batch):
+        outputs = _sha256(_outputs(f, known.rows))
+    if outputs != known.found.outputs:
+        raise UserError(
+            "f is not one fixed function: it gives other numbers for the same batch than before "
+            "the first vote: it changes as it is called; no certificate of this run holds"
+        )
+
+
+@torch.inference_mode()
 def check_again(f: VoteFunction, found: FixedFunction, rows: Rows) -> None:
     """A spot check, on rows that vote.
 
@@ -221,17 +253,18 @@ def check_again(f: VoteFunction, found: FixedFunction, rows: Rows) -> None:
     """
     base = _outputs(f, rows)
     if f.batch == 1:
-        return _refuse_random(base, _outputs(f, rows))
+        _refuse_random(base, _outputs(f, rows))
+        return check_unchanged(f)
     arrangement = moved_among_strangers(f.batch)
     kept = arrangement.kept
     both = rows.beside(probe_rows(f)[1])
     expected = base.take(arrangement.source[kept])
     moved = _outputs(f, both.take(arrangement.source)).take(kept)
     if all(torch.equal(one, other) for one, other in zip(expected, moved, strict=True)):
-        return None
+        return check_unchanged(f)
     _refuse_random(base, _outputs(f, rows))
     if not found.exact and _tipping(expected, moved) <= ROUNDING[f.precision]:
-        return None
+        return check_unchanged(f)
     for part, which in PARTS.items():
         gap = float(difference_of_rows(expected[which], moved[which]).max())
         if gap:
@@ -240,6 +273,7 @@ def check_again(f: VoteFunction, found: FixedFunction, rows: Rows) -> None:
                 f"{part} makes of one depends on {arrangement.what} (by up to {gap:.1e}), as it "
                 "did not before the first vote; the images in flight count for nothing"
             )
+    return None
 
 
 def _outputs(f: VoteFunction, rows: Rows) -> Outputs:

@@ -10,12 +10,12 @@ from torch import Tensor
 from diffsmooth.models.key_names import without_wrappers
 from diffsmooth.models.presets import PRESETS, build_unet
 from diffsmooth.models.reading import read_file
+from diffsmooth.models.stored_networks import is_state_dict
 from diffsmooth.models.tensor_checks import check_tensors
 from diffsmooth.models.weight_sets import (
     LIGHTNING_RAW,
     SetName,
     choose_set,
-    is_state_dict,
     note_of_two,
 )
 from diffsmooth.models.weights import METADATA_KEY, Checkpoint, CheckpointMetadata, misfits

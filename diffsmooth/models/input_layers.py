@@ -5,6 +5,7 @@ are not part of the state dict, as in the published checkpoints.
 """
 
 import math
+from collections.abc import Sequence
 from typing import Literal, get_args
 
 import torch
@@ -17,6 +18,9 @@ from diffsmooth.stats.errors import UserError
 
 InputLayerName = Literal["standard", "center", "none"]
 WORDS: tuple[str, ...] = get_args(InputLayerName)
+# In [0, 1] pixel units. Beyond these all images look alike, or none is finite in bf16; of 0 .. 255,
+# such as 127.5,127.5, are the numbers that are meant for others.
+LARGEST_MEAN, SMALLEST_STD, LARGEST_STD = 10.0, 1e-4, 100.0
 
 
 class Normalize(nn.Module):
@@ -117,4 +121,21 @@ def layer_numbers(name: str, channels: int | None) -> tuple[float, ...]:
         )
     if not all(map(math.isfinite, numbers)) or min(numbers[len(numbers) // 2 :]) <= 0:
         raise UserError(f"input layer {quoted(name)}: all numbers must be finite, and the stds > 0")
+    half = len(numbers) // 2
+    if problem := beyond_images(numbers[:half], numbers[half:]):
+        raise UserError(f"input layer {quoted(name)}: {problem}")
     return numbers
+
+
+def beyond_images(means: Sequence[float], stds: Sequence[float]) -> str:
+    """Why means and standard deviations cannot be those of images in [0, 1]; "" if they can."""
+    for mean in means:
+        if abs(mean) > LARGEST_MEAN:
+            return f"a mean of {mean:g} is beyond images in [0, 1] (of 0..255? Divide it by 255)"
+    for std in stds:
+        if not SMALLEST_STD <= std <= LARGEST_STD:
+            return (
+                f"a standard deviation of {std:g} is beyond images in [0, 1]: "
+                f"{SMALLEST_STD:g} to {LARGEST_STD:g} (of 0..255? Divide it by 255)"
+            )
+    return ""

@@ -84,7 +84,7 @@ class LocalSmoothing(nn.Module):
         """The classifier's output (B, m, K) for each local copy of images (B, C, H, W).
 
         Raises:
-            NetworkError: it is not (B m, K).
+            NetworkError: it is not (B m, K), or is complex.
         """
         copies = images[:, None] + self.sigma_local * self.noise  # (B, m, C, H, W)
         logits = self.classifier(copies.flatten(0, 1).contiguous(memory_format=self.layout))
@@ -94,6 +94,8 @@ class LocalSmoothing(nn.Module):
             raise NetworkError(
                 f"the classifier's output must be logits ({rows}, classes), it is {what}"
             )
+        if logits.is_complex():
+            raise NetworkError("the classifier's output is complex: complex numbers have no order")
         return logits.unflatten(0, (-1, self.m))
 
 

@@ -4,7 +4,7 @@ import math
 from typing import Any, NamedTuple
 
 from diffsmooth.models.dataset_info import DatasetInfo
-from diffsmooth.models.input_layers import WORDS, layer_numbers
+from diffsmooth.models.input_layers import WORDS, beyond_images, layer_numbers
 from diffsmooth.models.presets import unet_config
 from diffsmooth.shown_text import is_word, quoted
 from diffsmooth.stats.errors import UserError
@@ -85,6 +85,8 @@ class CheckpointMetadata(NamedTuple):
                 raise UserError(f"{name} is not a list of finite numbers, but {quoted(values)}")
         if 0.0 in self.std:
             raise UserError(f"std holds a 0: {quoted(self.std)}")
+        if problem := beyond_images(self.mean, self.std):
+            raise UserError(problem)
         wanted = {0, shape[0]} if shape else {0, len(self.mean)}
         for name in ("mean", "std"):
             if len(getattr(self, name)) not in wanted or len(self.mean) != len(self.std):

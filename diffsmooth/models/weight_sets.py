@@ -8,6 +8,13 @@ from typing import Any, Literal, NamedTuple
 from torch import Tensor
 
 from diffsmooth.models.key_names import by_first_level, without_prefix, without_wrappers
+from diffsmooth.models.stored_networks import (
+    are_alike,
+    is_averaged,
+    is_state_dict,
+    networks_in,
+    shapes,
+)
 from diffsmooth.shown_text import word
 from diffsmooth.stats.errors import UserError
 
@@ -18,9 +25,7 @@ HOLDERS = (
     "state_dict", "model", "net", "network", "model_state_dict", "model_state", "net_state_dict",
     "network_state_dict", "weights", "params", "module", "classifier", "model_weights", "unet",
 )  # fmt: skip
-AVERAGED = re.compile(r"(^|[._-])(ema|avg|average|averaged|swa|shadow|polyak)([._-]|$)", re.I)
 BUFFERS = re.compile(r"(^|\.)(running_mean|running_var|num_batches_tracked)$")
-LONGEST_NAME = 1000
 LIGHTNING_RAW = "current_model_state"  # beside it, EMAWeightAveraging's state_dict is the average
 
 
@@ -45,18 +50,6 @@ class _Sets(NamedTuple):
     raw_key: str
     averaged: dict[str, Tensor] | None
     averaged_key: str
-
-
-def is_state_dict(content: Any) -> bool:
-    """Whether a file's value is names of tensors."""
-    return (
-        isinstance(content, dict)
-        and bool(content)
-        and all(
-            isinstance(k, str) and len(k) <= LONGEST_NAME and isinstance(v, Tensor)
-            for k, v in content.items()
-        )
-    )
 
 
 def choose_set(path: Path, content: Any, wanted: SetName | None) -> WeightSet:
@@ -111,7 +104,7 @@ def _find(path: Path, content: Any, wanted: SetName | None) -> _Sets:
         if isinstance(key, str) and _has_tensors(value)
     }
     known = [key for key in HOLDERS if found.get(key) is not None]
-    averaged = [key for key in found if AVERAGED.search(key)]
+    averaged = [key for key in found if is_averaged(key)]
     if LIGHTNING_RAW in found and "state_dict" in found:
         raw, mean = (
             without_prefix(without_wrappers(found[key] or {}))
@@ -123,24 +116,20 @@ def _find(path: Path, content: Any, wanted: SetName | None) -> _Sets:
             f"{path}: holds several sets of weights, {', '.join(known)}: save the one that is "
             "meant by itself"
         )
+    if not known and not averaged:
+        return _below(path, content, wanted)
     main = known[0] if known else ""
     sets = _Sets(None, "", None, "")
+    deep: dict[str, dict[str, Tensor]] = {}
     if main:
         weights = found[main]
         assert weights is not None
         sets = _split(path, weights, main)
-        twins = [
-            key
-            for key, other in found.items()
-            if key != main and key not in averaged and other and _shapes(other) == _shapes(weights)
-        ]
-        if twins:
-            raise UserError(
-                f"{path}: holds several sets of weights, {main} and {word(twins[0])}: save the "
-                "one that is meant by itself"
-            )
-    if not averaged:
+        others = {k: v for k, v in content.items() if k != main and k not in averaged}
+        deep = _refuse_twins(path, main, weights, others)
+    if not averaged and not deep:
         return sets
+    averaged += deep
     if wanted == "raw" and sets.raw is not None:
         return sets._replace(averaged_key=averaged[0])
     if len(averaged) > 1 or sets.averaged is not None:
@@ -148,13 +137,56 @@ def _find(path: Path, content: Any, wanted: SetName | None) -> _Sets:
             f"{path}: holds several sets of averaged weights, {', '.join(map(word, averaged))}: "
             "save the one that is meant by itself, or take the others by --weights raw"
         )
-    part = _averaged_part(path, averaged[0], content[averaged[0]])
+    key = averaged[0]
+    part = _averaged_part(path, key, deep[key] if key in deep else content[key])
     if part is None:
         raise UserError(
-            f"{path}: holds averaged weights ({word(averaged[0])}) in a form that we do not know: "
+            f"{path}: holds averaged weights ({word(key)}) in a form that we do not know: "
             "--weights raw takes the others"
         )
-    return _Sets(sets.raw, sets.raw_key, _with_buffers(part, sets.raw), averaged[0])
+    return _Sets(sets.raw, sets.raw_key, _with_buffers(part, sets.raw), key)
+
+
+def _below(path: Path, content: dict[str, Any], wanted: SetName | None) -> _Sets:
+    """The sets under a key that holds no weights itself, but what does, as {model: {state_dict}}"""
+    within = [
+        key
+        for key in HOLDERS
+        if isinstance(content.get(key), dict) and any(networks_in(content[key]))
+    ]
+    if len(within) != 1:
+        return _Sets(None, "", None, "")
+    key = within[0]
+    sets = _find(path, content[key], wanted)
+    for weights in (sets.raw, sets.averaged):
+        if weights is not None:
+            others = {k: v for k, v in content.items() if k != key}
+            twins = _refuse_twins(path, key, weights, others)
+            if twins:
+                raise _several(path, key, next(iter(twins)))
+    return sets
+
+
+def _refuse_twins(
+    path: Path, main: str, weights: Mapping[str, Tensor], others: Mapping[str, Any]
+) -> dict[str, dict[str, Tensor]]:
+    """Averaged weights elsewhere in a file, by their places.
+
+    Raises:
+        UserError: there are others that could be meant, and are not called averaged.
+    """
+    alike = {place: w for place, w in networks_in(dict(others)) if are_alike(w, weights)}
+    twin = next((place for place in alike if not is_averaged(place)), None)
+    if twin is not None:
+        raise _several(path, main, twin)
+    return alike
+
+
+def _several(path: Path, main: str, other: str) -> UserError:
+    return UserError(
+        f"{path}: holds several sets of weights, {main} and {word(other)}: save the one that is "
+        "meant by itself"
+    )
 
 
 def _keys(content: Any) -> str:
@@ -215,7 +247,7 @@ def _split(path: Path, weights: Mapping[str, Tensor], key: str) -> _Sets:
         for name, group in by_first_level(plain).items()
         if set(group) != {""}  # numbers such as a step, beside the sets
     }
-    means = [name for name in groups if AVERAGED.search(name)]
+    means = [name for name in groups if is_averaged(name)]
     if len(means) == 1:
         others = [name for name in groups if name != means[0]]
         mean = without_prefix(without_wrappers(groups[means[0]]))
@@ -226,17 +258,12 @@ def _split(path: Path, weights: Mapping[str, Tensor], key: str) -> _Sets:
                 return _Sets(raw, name, _with_buffers(mean, raw), means[0])
     if len(groups) == 2:
         (one, first), (other, second) = groups.items()
-        if len(first) > 2 and _shapes(first) == _shapes(second):  # more than a layer each
+        if len(first) > 2 and shapes(first) == shapes(second):  # more than a layer each
             raise UserError(
                 f"{path}: holds two networks, {word(one)} and {word(other)}: save the one that is "
                 "meant by itself"
             )
     return _Sets(plain, key, None, "")
-
-
-def _shapes(weights: Mapping[str, Tensor]) -> dict[str, tuple[int, ...]]:
-    plain = without_prefix(without_wrappers(weights))
-    return {name: tuple(value.shape) for name, value in plain.items()}
 
 
 def _with_dots(mean: dict[str, Tensor], raw: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -86,6 +86,27 @@ def test_it_is_refused_and_nothing_is_written(
     assert not list(tmp_path.glob("o*"))
 
 
+def test_one_that_changes_as_it_is_called_gives_no_table(
+    words: list[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    calls = 0
+
+    def change(x: Tensor) -> Tensor:
+        nonlocal calls
+        calls += 1
+        return x if calls <= 20 else -x  # the check before the first vote takes fewer
+
+    spoil(monkeypatch, "job", change)
+    with pytest.raises(SystemExit) as stopped:
+        certify.main(words)
+    assert stopped.value.code == 2
+    assert "it changes as it is called" in capsys.readouterr().err
+    assert not (tmp_path / "o.txt").exists()
+
+
 def test_tune_refuses_it(
     classifier_file: Path,
     tmp_path: Path,

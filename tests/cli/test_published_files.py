@@ -114,13 +114,17 @@ def test_certify_finds_the_input_layer_and_is_right(
     ]  # fmt: skip
     identity = json.loads((tmp_path / "o.manifest.json").read_text())["identity"]
     assert identity["input_layer"] == layer
+    told = f"classifier: cifar_resnet8 behind input layer {layer}, a file of "
+    assert told in said
     if form == "MACER":
         assert "under noise" not in said  # the file's form says it
         return
     assert f"input layer {layer}: accuracy 1.00 (60 of 60) under noise <- taken" in said
     assert said.count("accuracy 1.00") == 1
     certify.main(arguments)  # resuming does not measure again
-    assert "under noise" not in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "under noise" not in said
+    assert told in said
 
 
 @pytest.mark.parametrize(("form", "layer"), CASES)

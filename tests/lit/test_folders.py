@@ -253,6 +253,10 @@ def test_folders_named_as_the_classifiers_classes_are_those(tmp_path: Path) -> N
     text_order = ("0", "1", "10", "2")  # a classifier that was trained on such labels
     write_classes(tmp_path / "numbers", ("0", "2", "10"), each=1)
     assert load(tmp_path / "numbers", class_names=text_order).labels.tolist() == [0, 3, 2]
+    write_classes(tmp_path / "zeros", ("01", "02"), each=1)
+    assert load(tmp_path / "zeros", class_names=text_order).labels.tolist() == [1, 3]
+    with pytest.raises(DataError, match="'02' is none of the classifier's classes, and '01' is"):
+        load(tmp_path / "zeros", class_names=("0", "1"))
     with pytest.raises(DataError, match="'emu' is none of the classifier's classes, and 'cat' is"):
         load(tmp_path / "pets", class_names=("cat", "dog"))
     other = load(tmp_path / "pets", class_names=("T-shirt", "Trouser", "Pullover"))

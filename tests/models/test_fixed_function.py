@@ -460,6 +460,28 @@ def test_a_spot_check_finds_what_turned_up_after_the_start() -> None:
             check_again(g, known, rows)
 
 
+@pytest.mark.parametrize("attack", [lambda x: x.neg(), lambda x: x + 1e-3], ids=["sign", "shift"])
+def test_a_function_that_becomes_another_one_is_found_by_a_spot_check(
+    monkeypatch: pytest.MonkeyPatch, attack: Callable[[Tensor], Tensor]
+) -> None:
+    """After its change it is one fixed function, too, but not that of the first votes."""
+    monkeypatch.setattr("diffsmooth.models.engine.SPOT_CHECK", 2)
+    g = smooth(Turncoat(6, attack))
+    with pytest.raises(UserError, match="it changes as it is called"):
+        g.certify(torch.full(SHAPE, 0.5), 0, PLAN)
+
+
+@pytest.mark.parametrize("value", [torch.nan, -torch.inf])
+def test_weights_that_are_not_finite_are_refused_without_a_file(value: float) -> None:
+    layers = (nn.Conv2d(SHAPE[0], 2, 3), nn.ReLU(), nn.Flatten(), nn.LazyLinear(3))
+    classifier = nn.Sequential(*layers)
+    classifier(torch.zeros(1, *SHAPE))
+    layers[0].bias.data[0] = value  # a ReLU makes 0 of -infinity
+    g = smooth(classifier)
+    with pytest.raises(UserError, match=r"the classifier: 0\.bias has 1 of 2 numbers"):
+        g.certify(torch.full(SHAPE, 0.5), 0, PLAN)
+
+
 def test_tune_refuses_it_too() -> None:
     f = smooth(STRUCTURAL["batch mean"])
     tasks = [Task(torch.full(SHAPE, 0.5), NoiseKey(0, "tune", "", "", 0))]

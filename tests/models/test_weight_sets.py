@@ -176,6 +176,14 @@ TWO_SETS = {
         "state_dict": named(lambda k: f"model.{k}", EMA),
         "current_model_state": named(lambda k: f"model.{k}"),
         "averaging_state": {"n_averaged": torch.tensor(3)}, "pytorch-lightning_version": "2.6.6"},
+    "model, modelEMA": lambda: {"model": RAW.state_dict(), "modelEMA": EMA.state_dict()},
+    "model, ema below ema": lambda: {
+        "model": RAW.state_dict(), "ema": {"state": {"module": EMA.state_dict()}, "decay": 0.9}},
+    "a callback's": lambda: {
+        "state_dict": named(lambda k: f"net.{k}"), "pytorch-lightning_version": "2.6.6",
+        "callbacks": {"EMACallback": {"weights": named(lambda k: f"net.{k}", EMA)}}},
+    "both below model": lambda: {
+        "model": {"state_dict": RAW.state_dict(), "state_dict_ema": EMA.state_dict()}, "epoch": 1},
 }  # fmt: skip
 
 
@@ -212,6 +220,23 @@ def test_averaged_weights_alone(tmp_path: Path) -> None:
             read_checkpoint(path, weights="raw")
 
 
+@pytest.mark.parametrize(
+    "content",
+    [
+        {"model": {"state_dict": RAW.state_dict()}, "epoch": 1},
+        {"state_dict": {"model": {"module": named(lambda k: f"_orig_mod.{k}")}}},
+        {"model": RAW.state_dict(), "exp_avg": parameters_only()},
+        {"model": RAW.state_dict(), "optimizer": {"state": {"exp_avg": parameters_only()}}},
+    ],
+)
+def test_weights_lie_at_any_depth_and_an_optimizers_state_is_none(
+    content: dict[str, Any], tmp_path: Path
+) -> None:
+    path = save(tmp_path / "c.pt", content)
+    assert torch.equal(logits(path), expected(RAW))
+    assert read_checkpoint(path).note == ""
+
+
 def test_one_set_has_no_other(tmp_path: Path) -> None:
     for content in (RAW.state_dict(), {"model": RAW.state_dict(), "ema": None}):
         path = save(tmp_path / "c.pt", content)
@@ -227,6 +252,11 @@ def test_one_set_has_no_other(tmp_path: Path) -> None:
         ({"banana": RAW.state_dict(), "epoch": 3}, "its keys are banana, epoch"),
         ({"model": RAW.state_dict(), "net": EMA.state_dict()}, "several sets of weights, model, "),
         ({"model": RAW.state_dict(), "best": EMA.state_dict()}, "several .* model and best"),
+        ({"model": RAW.state_dict(), "teacher": {"module": EMA.state_dict()}},
+         r"several .* model and teacher\.module"),
+        ({"model": RAW.state_dict(), "best": parameters_only()}, "several .* model and best"),
+        ({"model": {"state_dict": RAW.state_dict()}, "best": {"state_dict": EMA.state_dict()}},
+         r"several .* model and best\.state_dict"),
         ({"teacher": RAW.state_dict(), "student": EMA.state_dict()}, "keys are teacher, student"),
         ({"state_dict": {**named(lambda k: f"teacher.{k}"),
                          **named(lambda k: f"student.{k}", EMA)}}, "two networks, teacher and s"),

@@ -11,7 +11,7 @@ from diffsmooth.lit.data.tree import has_subfolders, printable
 SPLITS = ("train", "test")
 OTHER_SPLITS = ("val", "valid", "validation", "dev")
 ALL_SPLITS = (*SPLITS, *OTHER_SPLITS)
-INTEGER = re.compile(r"[+-]?\d+", re.ASCII)
+INTEGER = re.compile(r"[+-]?\d{1,255}", re.ASCII)
 WORDNET_ID = re.compile(r"n\d{8}", re.ASCII)
 SHOWN = 12  # classes in a line
 
@@ -64,8 +64,8 @@ def label_classes(names: set[str], known: tuple[str, ...], folder: Path) -> Clas
     Args:
         names: of the folders.
         known: the classifier's classes, in the order of its labels, where it names them. Folders
-            of these names are those classes. If none is, the labels are by the folders' own
-            order: by number where all names are integers, else by text.
+            of these names, or numbers, are those classes. If none is, the labels are by the
+            folders' own order: by number where all names are integers, else by text.
         folder: for the messages.
 
     Raises:
@@ -73,9 +73,15 @@ def label_classes(names: set[str], known: tuple[str, ...], folder: Path) -> Clas
             classes, and some are not; WordNet ids, but not all of a classifier's.
     """
     ordered = _ordered(names, folder)
-    strange = [name for name in ordered if known.count(printable(name)) != 1]
+    by_number = all(map(INTEGER.fullmatch, (*names, *known)))  # its class 1 may be folder 01
+
+    def read(name: str) -> str:
+        return str(int(name)) if by_number else printable(name)
+
+    theirs = [read(name) if by_number else name for name in known]
+    strange = [name for name in ordered if theirs.count(read(name)) != 1]
     if known and not strange:
-        labels = {name: known.index(printable(name)) for name in ordered}
+        labels = {name: theirs.index(read(name)) for name in ordered}
         return Classes(labels, known, "by the classifier's names")
     if known and len(strange) < len(ordered):
         same = next(name for name in ordered if name not in strange)

@@ -128,6 +128,37 @@ def test_a_process_that_is_killed_while_it_waits_for_the_others_ends_the_run_wit
     assert line.endswith("; the same command goes on")
 
 
+FAULT = """
+import os, sys
+from diffsmooth.cli.main import run
+from diffsmooth.lit.certification import CertificationModule
+from diffsmooth.stats.errors import UserError
+
+def fail(module):
+    raise {error}
+
+if os.environ.get("LOCAL_RANK") == "1":
+    CertificationModule.on_predict_end = fail  # in the loop, while rank zero is at work
+run("certify", sys.argv[1:], "certify.py")
+"""
+
+
+@pytest.mark.parametrize(
+    ("error", "code"), [("UserError('no such thing')", 2), ("ValueError('shapes')", 1)]
+)
+def test_what_ends_one_process_only_decides_how_the_run_ends(
+    start: Start, tmp_path: Path, error: str, code: int
+) -> None:
+    script = tmp_path / "fault.py"
+    script.write_text(FAULT.format(error=error))
+    process = start("--devices", "2", script=(str(script),))
+    _, said = process.communicate(timeout=100)
+    assert process.returncode == code, said
+    assert "goes on" not in said  # the same command would fail again
+    assert said.count("Traceback") == (code == 1)
+    assert said.count("certify.py: error: no such thing") == (code == 2)
+
+
 def test_a_mistake_that_two_processes_see_is_said_once(start: Start, tmp_path: Path) -> None:
     (tmp_path / "o.txt").write_text("of another program")
     (line,) = ends(start("--devices", "2"), 2)

@@ -190,3 +190,25 @@ def test_ctrl_c_elsewhere_says_that_it_begins_anew(command: str) -> None:
     time.sleep(3)
     process.send_signal(signal.SIGINT)
     assert ends(process, 130) == [f"diffsmooth {command}: stopped; the same command begins anew"]
+
+
+@pytest.mark.parametrize("redirected", [">&-", "2>&-", "<&- >&- 2>&-"])
+def test_closed_streams_are_no_reason_to_fail(redirected: str, tmp_path: Path) -> None:
+    line = f"{sys.executable} -m diffsmooth.cli.main forecast {tmp_path}/no.jsonl {redirected}"
+    code = subprocess.call(["sh", "-c", line], cwd=REPOSITORY, stderr=subprocess.DEVNULL)
+    assert code == 2  # the mistake's, not that of a traceback
+
+
+@pytest.mark.parametrize("word", ["", "--version", "certify --help"])
+def test_a_reader_that_has_seen_enough_is_no_bug(word: str) -> None:
+    line = f"{sys.executable} -m diffsmooth.cli.main {word} | true"
+    done = subprocess.run(["sh", "-c", line], cwd=REPOSITORY, capture_output=True, text=True)
+    assert done.stderr == ""
+
+
+def test_a_working_directory_that_is_gone_is_one_line(tmp_path: Path) -> None:
+    line = f"cd {tmp_path} && rmdir {tmp_path} && {sys.executable} {REPOSITORY}/certify.py x"
+    done = subprocess.run(["sh", "-c", line], capture_output=True, text=True)
+    assert done.returncode == 2
+    (said,) = done.stderr.splitlines()
+    assert said.startswith("certify.py: error: the working directory is gone")

@@ -105,7 +105,7 @@ def _open_streams() -> None:
     os.close(handle)
     for name, number in (("stdout", 1), ("stderr", 2)):
         if getattr(sys, name) is None:
-            setattr(sys, name, open(number, "w", closefd=False))
+            setattr(sys, name, open(number, "w", closefd=False))  # noqa: SIM115
 
 
 if __name__ == "__main__":

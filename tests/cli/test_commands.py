@@ -124,6 +124,7 @@ def test_training_mistakes_are_one_line_and_exit_code_2(
         (["--trainer.accelerator", "nope"], "invalid accelerator name"),
         (["--model", "diffsmooth.lit.training.Nope"], "diffsmooth.lit.training.Nope"),
         (["-c", "nowhere.yaml"], "nowhere.yaml"),
+        (["--trainer.devices", "10000"], "devices must be at most"),
     ],
 )  # fmt: skip
 def test_mistakes_of_a_training_are_one_line_before_anything_is_written(
@@ -143,6 +144,19 @@ def test_mistakes_of_a_training_are_one_line_before_anything_is_written(
     assert line.startswith("train.py: error: ")
     assert message in line
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("trainer", ["null", "[]", "3"])
+def test_a_trainer_that_is_no_options_is_one_line(
+    trainer: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "t.yaml").write_text(f"trainer: {trainer}")
+    config = str(REPOSITORY / "configs/train/fashion_mnist_gaussian.yaml")
+    with pytest.raises(SystemExit) as stopped:
+        train.main(["fit", "-c", config, "-c", str(tmp_path / "t.yaml")])
+    assert stopped.value.code == 2
+    assert "trainer must be options by their names" in capsys.readouterr().err
 
 
 @pytest.mark.filterwarnings("ignore")

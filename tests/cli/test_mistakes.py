@@ -30,6 +30,7 @@ def commands(
         np.savez(inputs / f"{split}.npz", images=images, labels=np.arange(20) % 10)
     pilot = inputs / "pilot.jsonl"
     pilot.write_text("".join(STUDY.read_text().splitlines(keepends=True)[:5]))
+    (inputs / "twice.yaml").write_text("sigma: 0.5\nm: 1\nsigma: 0.25\n")
     (inputs / "loop.yaml").write_text("a: &a\n  b: *a\n")
     (inputs / "bomb.yaml").write_text(
         "a: &a [x, x, x, x, x, x, x, x, x]\n"
@@ -179,6 +180,7 @@ def test_a_number_out_of_range_is_named(
         ("certify", ["--config", "{inputs}/bytes.yaml"], "utf-8"),
         ("certify", ["--config", "{inputs}/loop.yaml"], "an alias (*)"),
         ("certify", ["--config", "{inputs}/bomb.yaml"], "an alias (*)"),
+        ("certify", ["--config", "{inputs}/twice.yaml"], "'sigma' is said 2 times"),
         ("tune", ["--noise", "x"], "noise must be numpy or device, got 'x'"),
         ("tune", ["--precision", "x"], "precision must be"),
         ("visualize", ["--precision", "x"], "precision must be"),

@@ -21,7 +21,7 @@ from diffsmooth.cli.errors import OneLineErrors, fail, user_errors
 from diffsmooth.cli.launcher import Launched, find_launcher
 from diffsmooth.cli.refusals import refusal
 from diffsmooth.cli.revision import git_revision
-from diffsmooth.cli.train_checks import check_monitors, check_optimizer
+from diffsmooth.cli.train_checks import check_monitors, check_numbers, check_optimizer
 from diffsmooth.cli.trainer import check_processes
 from diffsmooth.lit.data.module import ImageDataModule
 from diffsmooth.lit.launching import Launcher
@@ -103,6 +103,7 @@ class TrainCLI(LightningCLI):
             self.model.purified_sigma = purified.sigma
 
     def before_fit(self) -> None:
+        check_numbers(self.trainer)
         check_optimizer(self.trainer, self.model)
         check_monitors(self.trainer, self.model)
         path = self._checkpoint_path()

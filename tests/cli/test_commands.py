@@ -125,6 +125,11 @@ def test_training_mistakes_are_one_line_and_exit_code_2(
         (["--model", "diffsmooth.lit.training.Nope"], "diffsmooth.lit.training.Nope"),
         (["-c", "nowhere.yaml"], "nowhere.yaml"),
         (["--trainer.devices", "10000"], "devices must be at most"),
+        (["--trainer.accumulate_grad_batches", "0"], "accumulate_grad_batches must be at least 1"),
+        (["--trainer.check_val_every_n_epoch", "0"], "check_val_every_n_epoch must be at least 1"),
+        (["--trainer.val_check_interval", "0"], "val_check_interval must be above 0, got 0"),
+        (["--trainer.gradient_clip_val", "-1"], "gradient_clip_val must be at least 0, got -1"),
+        (["--trainer.gradient_clip_val", ".nan"], "gradient_clip_val must be at least 0, got nan"),
     ],
 )  # fmt: skip
 def test_mistakes_of_a_training_are_one_line_before_anything_is_written(

@@ -4,6 +4,7 @@ import re
 import sys
 from pathlib import Path
 
+import lightning.pytorch as pl
 import numpy as np
 import pytest
 import torch
@@ -14,6 +15,7 @@ from diffsmooth.cli import export, main, train
 from diffsmooth.cli.certify import make_parser
 from diffsmooth.cli.errors import underscored
 from diffsmooth.cli.options import SmoothingOptions
+from diffsmooth.cli.train_checks import check_numbers
 from diffsmooth.models import build_unet, load_classifier, load_unet
 from diffsmooth.models.formats import read_checkpoint
 from diffsmooth.models.weights import CheckpointMetadata, write_checkpoint
@@ -149,6 +151,15 @@ def test_mistakes_of_a_training_are_one_line_before_anything_is_written(
     assert line.startswith("train.py: error: ")
     assert message in line
     assert list(tmp_path.iterdir()) == []
+
+
+def test_an_interval_may_be_a_time(tmp_path: Path) -> None:
+    check_numbers(
+        pl.Trainer(
+            accelerator="cpu", logger=False, val_check_interval="00:00:10:00",
+            num_sanity_val_steps=-1, default_root_dir=tmp_path,
+        )
+    )  # fmt: skip
 
 
 @pytest.mark.filterwarnings("ignore")

@@ -278,6 +278,24 @@ def test_a_bug_keeps_its_traceback(
     assert not isinstance(raised.value, UserError)
 
 
+def test_a_full_disk_under_the_events_is_one_line(
+    commands: dict[str, list[str]],
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    module = import_module("tensorboard.summary.writer.record_writer")
+    monkeypatch.setattr(module.RecordWriter, "write", full)  # in a thread of TensorBoard's
+    with pytest.raises(SystemExit) as stopped:
+        run("certify", commands["certify"], "certify.py")
+    assert stopped.value.code == 2
+    said = capsys.readouterr().err
+    assert "Traceback" not in said
+    assert said.strip().splitlines()[-1].endswith("o: No space left on device")
+
+
 def test_a_full_disk_names_the_file(
     commands: dict[str, list[str]],
     capsys: pytest.CaptureFixture[str],

@@ -4,6 +4,7 @@ import os
 import re
 import sys
 import traceback
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from itertools import pairwise
@@ -124,7 +125,22 @@ def load_tree(text: str) -> Any:
         depth -= isinstance(event, yaml.CollectionEndEvent)
         if depth > MOST_LEVELS:
             raise yaml.YAMLError(f"more than {MOST_LEVELS} levels in YAML")
+    _refuse_repeated(yaml.compose(text, yaml.SafeLoader))
     return yaml_load(text)
+
+
+def _refuse_repeated(node: yaml.Node | None) -> None:
+    """Raises YAMLError where a mapping has a key twice: YAML's reader takes the last one."""
+    if isinstance(node, yaml.MappingNode):
+        keys = Counter(key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode))
+        for key, count in keys.items():
+            if count > 1:
+                raise yaml.YAMLError(f"{key!r} is said {count} times")
+        for _, value in node.value:
+            _refuse_repeated(value)
+    elif isinstance(node, yaml.SequenceNode):
+        for value in node.value:
+            _refuse_repeated(value)
 
 
 yaml_load = get_loader("yaml")  # jsonargparse's

@@ -3,7 +3,10 @@
 import errno
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib import import_module
+from pathlib import Path
 
 from diffsmooth import __version__
 from diffsmooth.lit.stopping import stoppable
@@ -24,19 +27,23 @@ COMMANDS = {
 }
 
 
+USAGE = "\n".join(
+    [
+        "usage: diffsmooth COMMAND ...\n",
+        *(f"  {name:9} {text}" for name, text in COMMANDS.items()),
+        "\ndiffsmooth COMMAND --help explains a command's options.",
+    ]
+)
 GOES_ON = ("certify", "predict")  # the others begin anew; train says itself how it goes on
 
 
 def main() -> None:
     """Runs the command that the first argument names."""
     words = sys.argv[1:]
-    if not words or words[0] in ("-h", "--help"):
-        lines = [f"  {name:9} {text}" for name, text in COMMANDS.items()]
-        print("usage: diffsmooth COMMAND ...\n\n" + "\n".join(lines))
-        print("\ndiffsmooth COMMAND --help explains a command's options.")
-        return
-    if words[0] == "--version":
-        print(__version__)
+    if not words or words[0] in ("-h", "--help", "--version"):
+        _open_streams()
+        with _printing("diffsmooth"):
+            print(__version__ if words[:1] == ["--version"] else USAGE)
         return
     # sys.argv stays as it is: Lightning starts the other ranks by it.
     run(words[0], words[1:], f"diffsmooth {words[0]}")
@@ -50,6 +57,7 @@ def run(command: str, words: list[str], prog: str) -> None:
         words: its arguments.
         prog: how it was called, for its messages.
     """
+    _open_streams()
     escape_output()
     again = "goes on from here" if command in GOES_ON else "begins anew"
     # Ranks that lose rank zero would print the frames of torch's library, in thirty lines each.
@@ -59,19 +67,45 @@ def run(command: str, words: list[str], prog: str) -> None:
 
         if command not in COMMANDS:
             fail("diffsmooth", f"unknown command {command!r}: known are {', '.join(COMMANDS)}")
-        module = import_module(f"diffsmooth.cli.{command}")
         try:
+            Path.cwd()
+        except OSError as error:  # Lightning and libraries of torch's look for it while they load
+            fail(prog, f"the working directory is gone or closed to us ({error.strerror})")
+        module = import_module(f"diffsmooth.cli.{command}")
+        with _printing(prog):
             module.main(words, prog=prog)
-            sys.stdout.flush()
-        except OSError as error:
-            if error.errno not in (errno.EPIPE, errno.ENOSPC) or error.filename is not None:
-                raise
-            # The reader, such as `head`, has seen enough, or the disk that the output goes to is
-            # full; nothing more is to be written at exit.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            if error.errno == errno.ENOSPC:
-                fail(prog, f"cannot write what it prints ({error.strerror})")
-            raise SystemExit(1) from None
+
+
+@contextmanager
+def _printing(prog: str) -> Iterator[None]:
+    """Around what prints: an output that takes no more is no bug."""
+    try:
+        yield
+        sys.stdout.flush()
+    except OSError as error:
+        if error.errno not in (errno.EPIPE, errno.ENOSPC) or error.filename is not None:
+            raise
+        # The reader, such as `head`, has seen enough, or the disk that the output goes to is
+        # full; nothing more is to be written at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        if error.errno == errno.ENOSPC:
+            from diffsmooth.cli.errors import fail
+
+            fail(prog, f"cannot write what it prints ({error.strerror})")
+        raise SystemExit(1) from None
+
+
+def _open_streams() -> None:
+    """Gives what was closed by the one who called (`>&-`) a place where nothing is kept.
+
+    The next file to be opened would become the standard output, and bear what libraries print.
+    """
+    while (handle := os.open(os.devnull, os.O_RDWR)) <= 2:
+        pass
+    os.close(handle)
+    for name, number in (("stdout", 1), ("stderr", 2)):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(number, "w", closefd=False))  # noqa: SIM115
 
 
 if __name__ == "__main__":

@@ -44,8 +44,12 @@ def _ranks(launcher: object, command: str) -> Iterator[None]:
     try:
         yield
     except BaseException as error:
+        told = None
         if started is not None:
+            told = started.told() if isinstance(error, LostRank) else None
             started.end()
+        if told is not None:
+            raise SystemExit(told) from None
         if isinstance(error, LostRank):
             fail(command, str(error), TRY_AGAIN)
         if isinstance(error, UserError | OSError):

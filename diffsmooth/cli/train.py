@@ -11,6 +11,8 @@ from contextlib import contextmanager
 import lightning.pytorch as pl
 import torch
 import yaml
+from jsonargparse import Namespace
+from lightning.pytorch.accelerators import CPUAccelerator
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 from lightning.pytorch.strategies.launchers.subprocess_script import _SubprocessScriptLauncher
 from lightning.pytorch.utilities import rank_zero_info
@@ -19,7 +21,8 @@ from diffsmooth.cli.errors import OneLineErrors, fail, user_errors
 from diffsmooth.cli.launcher import Launched, find_launcher
 from diffsmooth.cli.refusals import refusal
 from diffsmooth.cli.revision import git_revision
-from diffsmooth.cli.train_checks import check_monitors, check_optimizer
+from diffsmooth.cli.train_checks import check_monitors, check_numbers, check_optimizer
+from diffsmooth.cli.trainer import check_processes
 from diffsmooth.lit.data.module import ImageDataModule
 from diffsmooth.lit.launching import Launcher
 from diffsmooth.lit.stopping import INTERRUPTED, Stopped, end_with_parent, process_rank
@@ -28,6 +31,7 @@ from diffsmooth.lit.training.classifier import ClassifierTraining
 from diffsmooth.lit.training.module import TrainingDiverged, TrainingModule
 from diffsmooth.lit.training.signals import KeepSignals
 from diffsmooth.models.weights import load_weights
+from diffsmooth.shown_text import quoted
 from diffsmooth.stats.errors import UserError
 
 LOST_SECONDS = 20.0  # by which a rank that is lost has ended
@@ -88,6 +92,9 @@ class TrainCLI(LightningCLI):
         """Not as LightningCLI does: stored hyper-parameters never beat what the user says."""
 
     def instantiate_classes(self) -> None:
+        given = self.config[self.subcommand]["trainer"]
+        if not isinstance(given, Namespace):
+            raise UserError(f"trainer must be options by their names, got {quoted(given)}")
         super().instantiate_classes()
         purified = self.datamodule.purified
         if purified is not None:
@@ -96,6 +103,7 @@ class TrainCLI(LightningCLI):
             self.model.purified_sigma = purified.sigma
 
     def before_fit(self) -> None:
+        check_numbers(self.trainer)
         check_optimizer(self.trainer, self.model)
         check_monitors(self.trainer, self.model)
         path = self._checkpoint_path()
@@ -105,8 +113,12 @@ class TrainCLI(LightningCLI):
             raise UserError("--ckpt_path best is known within a training only: name the file")
         if path == "last":
             path = str(last_checkpoint(self.trainer))
-        if not read_trained(path).resumable:  # and see TrainingModule.on_load_checkpoint
-            raise UserError(f"{path}: holds weights only, training cannot resume from it")
+        checkpoint = read_trained(path)  # and see TrainingModule.on_load_checkpoint
+        if not checkpoint.resumable:
+            held = "only a part of a training's state" if checkpoint.family == "train.py" else ""
+            raise UserError(
+                f"{path}: holds {held or 'weights only'}, training cannot resume from it"
+            )
         self.config_init[self.subcommand]["ckpt_path"] = path
 
     def before_validate(self) -> None:
@@ -132,6 +144,8 @@ class TrainCLI(LightningCLI):
 
     def _run_subcommand(self, subcommand: str) -> None:
         trainer, strategy = self.trainer, self.trainer.strategy
+        if isinstance(trainer.accelerator, CPUAccelerator):
+            check_processes(trainer.num_devices)
         launched = find_launcher(os.environ, trainer.num_devices, trainer.num_nodes)
         end_with_parent(launched is not Launched.BY_US)
         launcher = None

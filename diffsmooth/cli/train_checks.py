@@ -7,6 +7,26 @@ from diffsmooth.lit.training.module import TrainingModule
 from diffsmooth.stats.errors import UserError
 
 
+def check_numbers(trainer: pl.Trainer) -> None:
+    """Raises UserError for numbers that Lightning takes and then divides by, or worse.
+
+    (A negative gradient_clip_val turns the gradients round.)
+    """
+    least = {
+        "accumulate_grad_batches": 1,
+        "check_val_every_n_epoch": 1,
+        "gradient_clip_val": 0,
+        "num_sanity_val_steps": -1,
+    }
+    for name, bound in least.items():
+        value = getattr(trainer, name)
+        if value is not None and not value >= bound:
+            raise UserError(f"--trainer.{name} must be at least {bound}, got {value}")
+    interval = getattr(trainer, "val_check_interval", None)  # of times, it has none
+    if isinstance(interval, int | float) and not interval > 0:
+        raise UserError(f"--trainer.val_check_interval must be above 0, got {interval}")
+
+
 def check_optimizer(trainer: pl.Trainer, model: TrainingModule) -> None:
     """Makes the optimiser, for what its options say.
 

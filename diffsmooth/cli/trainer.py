@@ -27,11 +27,8 @@ def build_trainer(options: SmoothingOptions) -> pl.Trainer:
     _hush()
     launched = find_launcher(os.environ, options.devices, options.num_nodes)
     end_with_parent(launched is not Launched.BY_US)
-    most = PROCESSES_A_CORE * threads_a_process(1)
-    if options.accelerator == "cpu" and options.devices > most:
-        raise UserError(
-            f"devices must be at most {most} on the cores of this host, got {options.devices}"
-        )
+    if options.accelerator == "cpu":
+        check_processes(options.devices)
     distributed = options.devices * options.num_nodes > 1
     try:
         with option_values():
@@ -54,6 +51,13 @@ def build_trainer(options: SmoothingOptions) -> pl.Trainer:
             )
     except (RuntimeError, ImportError, pl.utilities.exceptions.MisconfigurationException) as error:
         raise UserError(str(error)) from error
+
+
+def check_processes(devices: int) -> None:
+    """Raises UserError for more processes than the cores of this host have room for."""
+    most = PROCESSES_A_CORE * threads_a_process(1)
+    if devices > most:
+        raise UserError(f"devices must be at most {most} on the cores of this host, got {devices}")
 
 
 def threads_a_process(processes: int) -> int:

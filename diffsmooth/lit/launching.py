@@ -17,6 +17,7 @@ from diffsmooth.lit.stopping import TRY_AGAIN
 
 POLL_SECONDS = 0.2
 GRACE_SECONDS = 2.0  # for rank zero to say itself what happened
+EXIT_SECONDS = 10.0  # by which a process whose connection is closed has ended
 
 
 class Launcher(_SubprocessScriptLauncher):
@@ -55,6 +56,17 @@ class Launcher(_SubprocessScriptLauncher):
         """Ends the others at once; what they have finished is on disk."""
         self.kill(signal.SIGKILL)
         self.release()
+
+    def told(self) -> int | None:
+        """The exit code of a rank that has said itself what was wrong, as the run's is to be.
+
+        For rank zero, when it has lost the connection to a rank.
+        """
+        until = time.monotonic() + EXIT_SECONDS
+        while all(process.poll() is None for process in self.procs) and time.monotonic() < until:
+            time.sleep(POLL_SECONDS)
+        codes = (process.poll() for process in self.procs)
+        return next((code for code in codes if code and code > 0 and code != TRY_AGAIN), None)
 
     def _watch(self, started: list[subprocess.Popen]) -> None:
         while not (lost := [p for p in started if p.poll()]):

@@ -91,8 +91,15 @@ def _ours(path: Path, content: dict[str, Any], wanted: SetName | None) -> Checkp
             for key, value in weights.items()
             if key.startswith(prefix)
         }
-    resumable = "optimizer_states" in content
-    family = "train.py" if resumable else "diffsmooth export"
+    family = "train.py" if "optimizer_states" in content else "diffsmooth export"
+    # Without one of them Lightning fails, or begins the optimizer anew without a word.
+    loops = content.get("loops")
+    resumable = (
+        all(content.get(part) for part in ("optimizer_states", "pytorch-lightning_version"))
+        and "lr_schedulers" in content
+        and isinstance(loops, dict)
+        and "fit_loop" in loops
+    )
     set_key = key if key == LIGHTNING_RAW else ""
     return Checkpoint(path, family, metadata, weights, epoch, resumable, set_key, note)
 

@@ -2,6 +2,9 @@
 
 import math
 import re
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
@@ -22,6 +25,7 @@ from diffsmooth.stats.printed import radius_label, rounded_down
 # TensorBoard's steps are integers: step = 1000 x radius, rounded down, or more for a finer grid.
 DECIMALS, MOST_DECIMALS = 3, 9
 SHOWN_IMAGES = 8
+WRITER_SECONDS = 5.0  # by which TensorBoard's writing thread has ended
 SUFFIX = ".diffsmooth"  # of our files of events
 SETTINGS = ("dataset", "purifier", "sigma", "m", "sigma_local")
 
@@ -45,7 +49,7 @@ def write_run(folder: Path, run: Run, text: str) -> None:
     tags = curve_tags(decimals)
     accuracy = certified_accuracy(results, radii)
     low, high = certified_accuracy_interval(results, radii).T
-    with SummaryWriter(str(folder), filename_suffix=SUFFIX) as writer:
+    with _said_once(), SummaryWriter(str(folder), filename_suffix=SUFFIX) as writer:
         for tag, values, end in zip(tags, (accuracy, low, high), (0.0, 0.0, 1.0), strict=True):
             for radius, value in zip(radii, values, strict=True):
                 writer.add_scalar(tag, _float32(value, end), _step(radius, decimals))
@@ -66,6 +70,27 @@ def write_run(folder: Path, run: Run, text: str) -> None:
             )
             copies = ", local copies" if len(image.copies) else ""
             writer.add_image(f"image {image.index}: original, noisy, purified{copies}", strip, 0)
+
+
+@contextmanager
+def _said_once() -> Iterator[None]:
+    """Keeps what fails in TensorBoard's writing thread, as on a full disk, to our own thread.
+
+    TensorBoard raises it there once more; Python would print it for its own thread, too.
+    """
+    before, others = threading.excepthook, set(threading.enumerate())
+
+    def hook(failure: threading.ExceptHookArgs) -> None:
+        if not issubclass(failure.exc_type, OSError):
+            before(failure)
+
+    threading.excepthook = hook
+    try:
+        yield
+    finally:
+        for thread in set(threading.enumerate()) - others:
+            thread.join(WRITER_SECONDS)
+        threading.excepthook = before
 
 
 def folder_name(name: str) -> str:

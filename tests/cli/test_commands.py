@@ -4,6 +4,7 @@ import re
 import sys
 from pathlib import Path
 
+import lightning.pytorch as pl
 import numpy as np
 import pytest
 import torch
@@ -14,6 +15,7 @@ from diffsmooth.cli import export, main, train
 from diffsmooth.cli.certify import make_parser
 from diffsmooth.cli.errors import underscored
 from diffsmooth.cli.options import SmoothingOptions
+from diffsmooth.cli.train_checks import check_numbers
 from diffsmooth.models import build_unet, load_classifier, load_unet
 from diffsmooth.models.formats import read_checkpoint
 from diffsmooth.models.weights import CheckpointMetadata, write_checkpoint
@@ -124,6 +126,12 @@ def test_training_mistakes_are_one_line_and_exit_code_2(
         (["--trainer.accelerator", "nope"], "invalid accelerator name"),
         (["--model", "diffsmooth.lit.training.Nope"], "diffsmooth.lit.training.Nope"),
         (["-c", "nowhere.yaml"], "nowhere.yaml"),
+        (["--trainer.devices", "10000"], "devices must be at most"),
+        (["--trainer.accumulate_grad_batches", "0"], "accumulate_grad_batches must be at least 1"),
+        (["--trainer.check_val_every_n_epoch", "0"], "check_val_every_n_epoch must be at least 1"),
+        (["--trainer.val_check_interval", "0"], "val_check_interval must be above 0, got 0"),
+        (["--trainer.gradient_clip_val", "-1"], "gradient_clip_val must be at least 0, got -1"),
+        (["--trainer.gradient_clip_val", ".nan"], "gradient_clip_val must be at least 0, got nan"),
     ],
 )  # fmt: skip
 def test_mistakes_of_a_training_are_one_line_before_anything_is_written(
@@ -143,6 +151,28 @@ def test_mistakes_of_a_training_are_one_line_before_anything_is_written(
     assert line.startswith("train.py: error: ")
     assert message in line
     assert list(tmp_path.iterdir()) == []
+
+
+def test_an_interval_may_be_a_time(tmp_path: Path) -> None:
+    check_numbers(
+        pl.Trainer(
+            accelerator="cpu", logger=False, val_check_interval="00:00:10:00",
+            num_sanity_val_steps=-1, default_root_dir=tmp_path,
+        )
+    )  # fmt: skip
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("trainer", ["null", "[]", "3"])
+def test_a_trainer_that_is_no_options_is_one_line(
+    trainer: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "t.yaml").write_text(f"trainer: {trainer}")
+    config = str(REPOSITORY / "configs/train/fashion_mnist_gaussian.yaml")
+    with pytest.raises(SystemExit) as stopped:
+        train.main(["fit", "-c", config, "-c", str(tmp_path / "t.yaml")])
+    assert stopped.value.code == 2
+    assert "trainer must be options by their names" in capsys.readouterr().err
 
 
 @pytest.mark.filterwarnings("ignore")

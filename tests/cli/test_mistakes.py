@@ -30,6 +30,7 @@ def commands(
         np.savez(inputs / f"{split}.npz", images=images, labels=np.arange(20) % 10)
     pilot = inputs / "pilot.jsonl"
     pilot.write_text("".join(STUDY.read_text().splitlines(keepends=True)[:5]))
+    (inputs / "twice.yaml").write_text("sigma: 0.5\nm: 1\nsigma: 0.25\n")
     (inputs / "loop.yaml").write_text("a: &a\n  b: *a\n")
     (inputs / "bomb.yaml").write_text(
         "a: &a [x, x, x, x, x, x, x, x, x]\n"
@@ -179,6 +180,7 @@ def test_a_number_out_of_range_is_named(
         ("certify", ["--config", "{inputs}/bytes.yaml"], "utf-8"),
         ("certify", ["--config", "{inputs}/loop.yaml"], "an alias (*)"),
         ("certify", ["--config", "{inputs}/bomb.yaml"], "an alias (*)"),
+        ("certify", ["--config", "{inputs}/twice.yaml"], "'sigma' is said 2 times"),
         ("tune", ["--noise", "x"], "noise must be numpy or device, got 'x'"),
         ("tune", ["--precision", "x"], "precision must be"),
         ("visualize", ["--precision", "x"], "precision must be"),
@@ -274,6 +276,24 @@ def test_a_bug_keeps_its_traceback(
     with pytest.raises(ValueError, match="operands could not be broadcast") as raised:
         run(command, commands[command], f"diffsmooth {command}")
     assert not isinstance(raised.value, UserError)
+
+
+def test_a_full_disk_under_the_events_is_one_line(
+    commands: dict[str, list[str]],
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    module = import_module("tensorboard.summary.writer.record_writer")
+    monkeypatch.setattr(module.RecordWriter, "write", full)  # in a thread of TensorBoard's
+    with pytest.raises(SystemExit) as stopped:
+        run("certify", commands["certify"], "certify.py")
+    assert stopped.value.code == 2
+    said = capsys.readouterr().err
+    assert "Traceback" not in said
+    assert said.strip().splitlines()[-1].endswith("o: No space left on device")
 
 
 def test_a_full_disk_names_the_file(

@@ -128,6 +128,37 @@ def test_a_process_that_is_killed_while_it_waits_for_the_others_ends_the_run_wit
     assert line.endswith("; the same command goes on")
 
 
+FAULT = """
+import os, sys
+from diffsmooth.cli.main import run
+from diffsmooth.lit.certification import CertificationModule
+from diffsmooth.stats.errors import UserError
+
+def fail(module):
+    raise {error}
+
+if os.environ.get("LOCAL_RANK") == "1":
+    CertificationModule.on_predict_end = fail  # in the loop, while rank zero is at work
+run("certify", sys.argv[1:], "certify.py")
+"""
+
+
+@pytest.mark.parametrize(
+    ("error", "code"), [("UserError('no such thing')", 2), ("ValueError('shapes')", 1)]
+)
+def test_what_ends_one_process_only_decides_how_the_run_ends(
+    start: Start, tmp_path: Path, error: str, code: int
+) -> None:
+    script = tmp_path / "fault.py"
+    script.write_text(FAULT.format(error=error))
+    process = start("--devices", "2", script=(str(script),))
+    _, said = process.communicate(timeout=100)
+    assert process.returncode == code, said
+    assert "goes on" not in said  # the same command would fail again
+    assert said.count("Traceback") == (code == 1)
+    assert said.count("certify.py: error: no such thing") == (code == 2)
+
+
 def test_a_mistake_that_two_processes_see_is_said_once(start: Start, tmp_path: Path) -> None:
     (tmp_path / "o.txt").write_text("of another program")
     (line,) = ends(start("--devices", "2"), 2)
@@ -159,3 +190,25 @@ def test_ctrl_c_elsewhere_says_that_it_begins_anew(command: str) -> None:
     time.sleep(3)
     process.send_signal(signal.SIGINT)
     assert ends(process, 130) == [f"diffsmooth {command}: stopped; the same command begins anew"]
+
+
+@pytest.mark.parametrize("redirected", [">&-", "2>&-", "<&- >&- 2>&-"])
+def test_closed_streams_are_no_reason_to_fail(redirected: str, tmp_path: Path) -> None:
+    line = f"{sys.executable} -m diffsmooth.cli.main forecast {tmp_path}/no.jsonl {redirected}"
+    code = subprocess.call(["sh", "-c", line], cwd=REPOSITORY, stderr=subprocess.DEVNULL)
+    assert code == 2  # the mistake's, not that of a traceback
+
+
+@pytest.mark.parametrize("word", ["", "--version", "certify --help"])
+def test_a_reader_that_has_seen_enough_is_no_bug(word: str) -> None:
+    line = f"{sys.executable} -m diffsmooth.cli.main {word} | true"
+    done = subprocess.run(["sh", "-c", line], cwd=REPOSITORY, capture_output=True, text=True)
+    assert done.stderr == ""
+
+
+def test_a_working_directory_that_is_gone_is_one_line(tmp_path: Path) -> None:
+    line = f"cd {tmp_path} && rmdir {tmp_path} && {sys.executable} {REPOSITORY}/certify.py x"
+    done = subprocess.run(["sh", "-c", line], capture_output=True, text=True)
+    assert done.returncode == 2
+    (said,) = done.stderr.splitlines()
+    assert said.startswith("certify.py: error: the working directory is gone")

@@ -131,6 +131,24 @@ def test_a_torn_checkpoint_is_named_with_the_newest_whole_one(root: Path) -> Non
         read_trained("nowhere.ckpt")
 
 
+@pytest.mark.parametrize(
+    ("part", "left"),
+    [
+        ("optimizer_states", []),
+        ("lr_schedulers", None),
+        ("loops", None),
+        ("loops", {}),
+        ("pytorch-lightning_version", None),
+    ],
+)
+def test_a_part_of_a_trainings_state_is_no_state(root: Path, part: str, left: object) -> None:
+    last = fit(gaussian(), root)
+    content = torch.load(last, weights_only=True)
+    content.pop(part)
+    torch.save(content if left is None else {**content, part: left}, last)
+    assert not read_trained(last).resumable
+
+
 def test_the_last_checkpoint_must_be_there(tmp_path: Path) -> None:
     trainer = make_trainer(tmp_path, 1, callbacks=[ModelCheckpoint(tmp_path / "out")])
     with pytest.raises(UserError, match=r"no last\.ckpt under .*out yet"):

@@ -4,6 +4,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+DEEPEST = 1202  # of the paper's
+
 
 class CifarResNet(nn.Module):
     """A ResNet of 6n + 2 layers with 16, 32 and 64 channels.
@@ -14,13 +16,13 @@ class CifarResNet(nn.Module):
         in_channels: of the images.
 
     Raises:
-        ValueError: a depth that is not 6n + 2.
+        ValueError: a depth that is not 6n + 2, or beyond `DEEPEST`.
     """
 
     def __init__(self, depth: int, num_classes: int = 10, in_channels: int = 3) -> None:
         super().__init__()
-        if depth < 8 or (depth - 2) % 6:
-            raise ValueError(f"depth must be 6n + 2 with n >= 1, got {depth}")
+        if not 8 <= depth <= DEEPEST or (depth - 2) % 6:
+            raise ValueError(f"depth must be 6n + 2 in 8 .. {DEEPEST}, got {depth}")
         blocks = (depth - 2) // 6
         self.conv1 = nn.Conv2d(in_channels, 16, 3, padding=1, bias=False)
         self.bn1 = nn.BatchNorm2d(16)

@@ -12,6 +12,7 @@ from diffsmooth.lit.data import ImageSet, Reading
 from diffsmooth.lit.data.picture import ExifChoice
 from diffsmooth.models import IdentityPurifier, MultiStepPurifier, OneShotPurifier
 from diffsmooth.models.dataset_info import DatasetInfo
+from diffsmooth.models.finite import watched_layers
 from diffsmooth.models.formats import UNET_KEY, read_checkpoint
 from diffsmooth.models.input_layers import Resized
 from diffsmooth.models.loading import check_unet, classifier_of, unet_of
@@ -232,10 +233,10 @@ def check_classifier(checkpoint: Checkpoint, info: DatasetInfo, images: ImageSet
 
 
 def check_forward(model: nn.Module, info: DatasetInfo, path: Path) -> None:
-    """Raises UserError for a network that cannot take the images at their size."""
+    """Raises UserError for a network that cannot take the images at their size, or overflows."""
     parameter = next(model.parameters())
     try:
-        with torch.inference_mode():
+        with torch.inference_mode(), watched_layers(model, str(path)):
             model.eval()(torch.zeros(1, *info.image_shape, device=parameter.device))
     except (RuntimeError, AssertionError) as error:  # of the network's own code
         shape = " x ".join(map(str, info.image_shape))

@@ -69,7 +69,7 @@ def watched_layers(network: nn.Module, what: str) -> Iterator[None]:
             largest = float(output.abs().max())
             if not largest <= LARGEST_OUTPUT:  # NaN, too
                 raise UserError(
-                    f"{what}: {name} gives {largest:g} on a noisy image: a network's numbers must "
+                    f"{what}: {name} gives {largest:g}, where it was tried out: numbers must "
                     f"be finite, and at most {LARGEST_OUTPUT:g}"
                 )
 

@@ -139,3 +139,16 @@ def test_the_shipped_networks_say_what_they_were_trained_on(
         assert file.name.startswith(checkpoint.metadata.dataset + "_")
         said = describe(checkpoint)[-1]
         assert ("purified at sigma 0.5" in said) == ("purified" in file.name)
+
+
+def test_a_weight_that_overflows_is_named(
+    tmp_path: Path, classifier_file: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    checkpoint = read_checkpoint(classifier_file)
+    checkpoint.state_dict["1.fc.bias"][3] = 3e38  # finite, but the largest numbers are near
+    path = tmp_path / "c.pt"
+    write_checkpoint(path, checkpoint.metadata, checkpoint.state_dict)
+    with pytest.raises(SystemExit) as stopped:
+        doctor.main([str(path), "--accelerator", "cpu"])
+    assert stopped.value.code == 2
+    assert "1.fc gives 3e+38" in capsys.readouterr().err

@@ -12,7 +12,7 @@ from diffsmooth.cli.device import pick_device
 from diffsmooth.cli.errors import USER_ERROR, OneLineParser, option_values, show_error, user_errors
 from diffsmooth.cli.examine import ExamineOptions, examine
 from diffsmooth.cli.network_options import add_image_options, add_weights_option
-from diffsmooth.cli.option_checks import check_most, check_noise
+from diffsmooth.cli.option_checks import check_most
 from diffsmooth.cli.self_test import Setting, run_self_test
 from diffsmooth.models.formats import read_checkpoint
 from diffsmooth.models.precision import resolve_precision
@@ -52,7 +52,6 @@ def main(args: list[str] | None = None, prog: str = "diffsmooth doctor") -> None
             options = ExamineOptions(
                 **{f.name: getattr(namespace, f.name) for f in fields(ExamineOptions)}
             )
-        check_noise("sigma", options.sigma)
         for name in ("m", "n"):
             check_most(name, getattr(options, name))
         if not namespace.checkpoints and not namespace.self_test:

@@ -3,7 +3,6 @@
 import os
 import re
 import sys
-import traceback
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -33,17 +32,6 @@ def fail(command: str, message: str, code: int = USER_ERROR) -> NoReturn:
     wait_to_speak()
     show_error(command, message)
     raise SystemExit(code)
-
-
-def root_message(error: BaseException) -> str:
-    """What our own code said first of a chain of exceptions; else what the last of them said."""
-    while True:
-        frames = traceback.extract_tb(error.__traceback__)
-        if frames and Path(frames[-1].filename).is_relative_to(PACKAGE):
-            return str(error)
-        if error.__cause__ is None:
-            return str(error)
-        error = error.__cause__
 
 
 def file_problem(error: OSError) -> str:

@@ -30,6 +30,7 @@ from diffsmooth.lit.training.checkpoint_files import last_checkpoint, read_train
 from diffsmooth.lit.training.classifier import ClassifierTraining
 from diffsmooth.lit.training.module import TrainingDiverged, TrainingModule
 from diffsmooth.lit.training.signals import KeepSignals
+from diffsmooth.models.memory import is_out_of_memory
 from diffsmooth.models.weights import load_weights
 from diffsmooth.shown_text import quoted
 from diffsmooth.stats.errors import UserError
@@ -181,7 +182,7 @@ class TrainCLI(LightningCLI):
             if isinstance(error, OSError) and error.filename is None:
                 folder = self.trainer.log_dir or self.trainer.default_root_dir
                 raise UserError(f"{folder}: {error.strerror or error}") from error
-            if isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error):
+            if is_out_of_memory(error):
                 raise UserError("out of memory: give a smaller --data.batch_size") from error
             raise
 

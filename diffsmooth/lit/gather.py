@@ -6,7 +6,7 @@ from typing import TypeVar
 
 import torch.distributed as dist
 
-from diffsmooth.runs.journal import merge_records
+from diffsmooth.runs.journal import JournalError, merge_records
 from diffsmooth.stats import ImageRecord
 from diffsmooth.stats.errors import UserError
 
@@ -71,7 +71,7 @@ def gather_records(
         rows = [record for part in parts for record in part]
     try:
         merged = merge_records(rows)
-    except ValueError as error:
+    except JournalError as error:
         raise GatherError(str(error)) from error
     missing = sorted(set(selection) - {record.index for record in merged})
     if missing:

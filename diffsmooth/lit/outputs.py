@@ -27,7 +27,7 @@ from diffsmooth.runs.same_run import check_same_run
 from diffsmooth.stats import ImageRecord
 from diffsmooth.stats.errors import UserError
 from diffsmooth.stats.results import to_tsv
-from diffsmooth.whole_file import whole_file
+from diffsmooth.whole_file import write_whole
 
 ANEW = "--overwrite starts anew"
 LOCK = re.compile(r"lock(\.claim|\.\d+of\d+)?")
@@ -337,8 +337,9 @@ class Outputs:
         if stored is None or stored.digest != self.digest:
             raise OutputError(f"{files.table}: another run has taken the files")
         try:
-            _write(files.journal, "".join(to_line(record) + "\n" for record in records))
-            _write(files.table, to_tsv(records, columns))
+            lines = "".join(to_line(record) + "\n" for record in records)
+            write_whole(files.journal, lines.encode())
+            write_whole(files.table, to_tsv(records, columns).encode())
             self._remove_parts()
             self.release()
         except OSError as error:
@@ -366,10 +367,3 @@ def _probes_of(manifest: Manifest, path: Path) -> list[Probe]:
         return read_probes(manifest.context)
     except (ValueError, TypeError) as error:
         raise ManifestError(f"{path}: not a manifest (broken probes)") from error
-
-
-def _write(path: Path, text: str) -> None:
-    with whole_file(path) as partial, open(partial, "w") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())

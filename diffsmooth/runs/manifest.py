@@ -2,14 +2,13 @@
 
 import hashlib
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from diffsmooth.runs.names import is_file
 from diffsmooth.stats.errors import UserError
-from diffsmooth.whole_file import whole_file
+from diffsmooth.whole_file import write_whole
 
 
 class ManifestError(UserError):
@@ -61,7 +60,4 @@ def read_manifest(path: Path) -> Manifest | None:
 def write_manifest(path: Path, manifest: Manifest) -> None:
     """Writes a manifest, whole or not at all."""
     text = json.dumps({"identity": manifest.identity, "context": manifest.context}, indent=2)
-    with whole_file(path) as partial, open(partial, "w") as file:
-        file.write(text + "\n")
-        file.flush()
-        os.fsync(file.fileno())
+    write_whole(path, f"{text}\n".encode())

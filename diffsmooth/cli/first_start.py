@@ -16,7 +16,7 @@ from diffsmooth.lit.outputs import ANEW, OutputError
 from diffsmooth.models.noise import noise_source
 from diffsmooth.models.precision import Precision
 from diffsmooth.models.weights import Checkpoint
-from diffsmooth.runs.identity import NUMERICS, difference_of, selection_of
+from diffsmooth.runs.identity import NUMERICS, difference_of, selection_of, ties_of
 from diffsmooth.runs.manifest import ManifestError, read_manifest
 from diffsmooth.runs.names import OutputFiles
 from diffsmooth.stats import Plan
@@ -55,6 +55,7 @@ def fixed_fields(
         "convention": options.matching if diffusion else "",
         "steps": options.steps or steps,
         "runs": options.runs or 1,
+        "ties": ties_of(options.runs or 1),
         "pad": options.pad if diffusion else "none",
         "sigma": options.sigma,
         "m": options.m,

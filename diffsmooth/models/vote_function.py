@@ -7,7 +7,6 @@ from typing import Self, get_args
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from diffsmooth.models.local_smoothing import LocalSmoothing, NetworkError
 from diffsmooth.models.memory import memory_for
@@ -121,6 +120,8 @@ class VoteFunction(nn.Module):
     def vote(self, confidence_of: Callable[[int], Tensor]) -> Tensor:
         """From the confidence of each run to answers, as `answer` gives them: (..., B), int64.
 
+        Of several runs it is the answer that most of them give; see `_of_most`.
+
         Args:
             confidence_of: from the number of a run to its mean softmax (..., B, K).
 
@@ -141,9 +142,19 @@ class VoteFunction(nn.Module):
                 )
             finite = confidence.isfinite().all(dim=-1)
             answers.append(torch.where(finite, confidence.argmax(dim=-1), self.num_classes))
-        if len(answers) == 1:
-            return answers[0]
-        runs = torch.stack(answers, dim=-1)
-        ballots = F.one_hot(runs, self.num_classes + 1).sum(dim=-2)
-        majority = ballots[..., :-1].argmax(dim=-1)  # ties go to the lowest class
-        return torch.where(ballots[..., -1] > 0, self.num_classes, majority)
+        return answers[0] if len(answers) == 1 else self._of_most(torch.stack(answers, dim=-1))
+
+    def _of_most(self, runs: Tensor) -> Tensor:
+        """The answer (...) of most runs (..., runs); K where one of them has none.
+
+        Of classes that equally many runs gave it is the one that a run gave first. So the numbers
+        of the classes do not matter, and two runs count like the first alone: the lowest class
+        would win all disagreements, and be right or wrong by its number.
+
+        Source: DensePure (Xiao et al. 2023), the published code: `max(runs, key=runs.count)` in
+        core.py and results/merge_results.py of Jayfeather1024/DensePure.
+        """
+        agreeing = (runs[..., :, None] == runs[..., None, :]).sum(dim=-1)
+        first = agreeing.argmax(dim=-1, keepdim=True)  # of equals torch gives the first
+        no_answer = (runs == self.num_classes).any(dim=-1)
+        return torch.where(no_answer, self.num_classes, runs.gather(-1, first).squeeze(-1))

@@ -16,8 +16,9 @@ NUMERICS = 1
 MOST_IMAGES = 2**53  # nobody has as many
 
 # What a field that a stored identity lacks has meant before there was the field. Fields that stand
-# neither there nor in the file were not recorded, and are not compared.
+# neither here nor in the file were not recorded, and are not compared. See `_before`.
 BEFORE: Mapping[str, object] = {"numerics": 1, "classifier_set": "", "diffusion_set": ""}
+EARLIEST_RUN, LOWEST_CLASS = "earliest run", "lowest class"  # the `ties` of now, and of 0.2
 RETIRED = ("diffsmooth",)  # the package's version stood for the numerics once
 
 
@@ -37,6 +38,8 @@ class RunIdentity:
             for the set that a file of one set has.
         arch, input_layer: of the classifier.
         purifier, convention, steps, runs, pad: name and options; steps and runs are 1 for oneshot.
+        ties: whose answer a vote is where several classes have equally many of its reverse runs;
+            "" where it has one run.
         sigma, m, sigma_local: the smoothing, [0, 1] pixel units.
         seed, local_seed: of the votes' noise, and of the local noise.
         plan: the plan and its parameters.
@@ -70,6 +73,7 @@ class RunIdentity:
     convention: str
     steps: int
     runs: int
+    ties: str
     pad: str
     sigma: float
     m: int
@@ -115,7 +119,7 @@ class RunIdentity:
             raise UserError("size, skip, max and command must be told")
         unrecorded = dict.fromkeys(names - stored.keys())
         known = {name: value for name, value in stored.items() if name in names}
-        return cls(**{**unrecorded, **BEFORE, **known})
+        return cls(**{**unrecorded, **_before(stored), **known})
 
     def difference(self, stored: Mapping[str, Any]) -> str:
         """The first field in which a stored identity differs, in words; "" if none does."""
@@ -178,13 +182,25 @@ def _is_a(value: object, kind: Any) -> bool:
 
 def difference_of(asked: Mapping[str, Any], stored: Mapping[str, Any]) -> str:
     """The first of some fields of an identity in which a stored one differs; "" if none does."""
+    before = _before(stored)
     for name, mine in json.loads(json.dumps(asked)).items():
-        if name not in stored and name not in BEFORE:
+        if name not in stored and name not in before:
             continue
-        value = stored.get(name, BEFORE.get(name))
+        value = stored.get(name, before.get(name))
         if value != mine or type(value) is not type(mine):
             return f"{name} was {value!r}, is {mine!r}"
     return unknown_field(stored)
+
+
+def ties_of(runs: int, rule: str = EARLIEST_RUN) -> str:
+    """The field `ties` of a run with so many reverse runs a vote: one cannot tie."""
+    return rule if runs > 1 else ""
+
+
+def _before(stored: Mapping[str, Any]) -> Mapping[str, object]:
+    """What the fields that a stored identity may lack have meant in it."""
+    runs = stored.get("runs")
+    return {**BEFORE, "ties": ties_of(runs if type(runs) is int else 1, LOWEST_CLASS)}
 
 
 def unknown_field(stored: Mapping[str, Any]) -> str:

@@ -25,7 +25,7 @@ IDENTITY = RunIdentity(
     command="certify", dataset="d", split="test", data="0", size=9, skip=1, max=-1, classifier="a",
     classifier_set="", diffusion_set="",
     diffusion="b", arch="c", input_layer="none", purifier="oneshot", convention="diffsmooth",
-    steps=1, runs=1, pad="none", sigma=0.5, m=5,
+    steps=1, runs=1, ties="", pad="none", sigma=0.5, m=5,
     sigma_local=0.25, seed=0, local_seed=42,
     plan=str(PLAN), batch=50, threads=1, precision="float32", compile=False, noise_source="n",
     hardware="cpu", content="0", image_shape=(3, 32, 32), class_names=(), torch="1", numpy="2",

@@ -70,7 +70,9 @@ def add_options(parser: ArgumentParser, batch: int, skip: int, n: int) -> None:
 
     add = parser.add_argument
     add("--skip", type=int, default=skip, help="take every skip-th image")
-    add("--max", type=int, default=-1, help="stop before this index of the dataset; -1: no stop")
+    add("--max", type=int, default=-1,
+        help="stop before this index of the dataset (an index, not a number of images); -1: no "
+        "stop. The published loops stop only where it is a multiple of --skip")  # fmt: skip
     add("--split", type=str, default="test", help="train or test")
     add("--m", type=int, default=5, help="local copies a vote")
     add("--local_noise_sd", "--sigma_local", dest="local_noise_sd", type=float, default=0.25,

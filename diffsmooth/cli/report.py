@@ -24,7 +24,7 @@ from diffsmooth.report.tables import (
     envelope_table,
     interval_table,
     long_table,
-    paired_table,
+    paired_tables,
 )
 from diffsmooth.report.tensorboard import folder_name, write_run
 from diffsmooth.report.writers import Section, as_csv, as_latex, as_markdown, as_text
@@ -51,7 +51,8 @@ def main(args: list[str] | None = None, prog: str = "diffsmooth report") -> None
         "(ImageNet: of 0.5 up to 3), and the runs' own grids")  # fmt: skip
     add("--decimals", type=int, default=3, help="of the tables' numbers")
     add("--paired", action="store_true",
-        help="compare the first run with each other one, image by image (McNemar)")  # fmt: skip
+        help="compare the first run with each other one, image by image: p-values for each "
+        "radius alone (McNemar), and for all of them together (Holm)")  # fmt: skip
     add("--envelope", action="store_true",
         help="the best of the runs at each radius, and which run it is")  # fmt: skip
     add("--alpha", type=float | None, default=None,
@@ -201,7 +202,7 @@ def _sections(runs: list[Run], radii: np.ndarray, namespace: Any) -> list[Sectio
         sections.append(
             Section(
                 f"Certified accuracy at least, but for a chance of {RHO:g} a cell over the votes "
-                "(Cohen et al. 2019, appendix B)",
+                "(Cohen et al. 2019, appendix D)",
                 bound_table(runs, radii, decimals, namespace.table_alpha),
             )
         )
@@ -211,13 +212,16 @@ def _sections(runs: list[Run], radii: np.ndarray, namespace: Any) -> list[Sectio
     if namespace.paired:
         for run in runs[1:]:
             check_same_images(first, run)
-            sections.append(
-                Section(
-                    f"{first.name} against {run.name}, on the same {len(run.results)} images: "
-                    "difference of certified accuracy, and images that one run alone certifies",
-                    paired_table(first, run, radii, decimals),
-                )
+        tables = paired_tables(first, runs[1:], radii, decimals)
+        sections += [
+            Section(
+                f"{first.name} against {run.name}, on the same {len(run.results)} images: "
+                "difference of certified accuracy, and images that one run alone certifies; "
+                "p for one radius alone (McNemar), and for all of these p together (Holm)",
+                table,
             )
+            for run, table in zip(runs[1:], tables, strict=True)
+        ]
     return sections
 
 

@@ -1,6 +1,7 @@
 """Tables that compare runs, as text and as numbers."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
@@ -20,12 +21,14 @@ from diffsmooth.report.text import (
     shows_average,
 )
 from diffsmooth.stats import (
+    PairedDifference,
     Results,
     average_certified_radius,
     average_radius_interval,
     certified_accuracy,
     certified_accuracy_interval,
     high_probability_accuracy,
+    holm,
     paired_difference,
     upper_envelope,
 )
@@ -34,6 +37,7 @@ from diffsmooth.stats.printed import digits_up, exact, radius_label, signed
 
 RHO = 1e-3  # of the high-probability bound, as in Cohen et al. 2019
 AVERAGE = "ACR"
+P_VALUES = ("p (McNemar)", "p (Holm)")  # of a radius alone, and of all that are shown together
 
 
 class AccuracyTable(NamedTuple):
@@ -143,28 +147,53 @@ def bound_table(
     return pd.DataFrame.from_dict(rows, "index", columns=[radius_label(r) for r in radii])
 
 
-def paired_table(first: Run, second: Run, radii: np.ndarray, decimals: int = 3) -> pd.DataFrame:
-    """How the certified accuracy of two runs on the same images differs at each radius, as text.
+def paired_tables(
+    first: Run, others: Sequence[Run], radii: np.ndarray, decimals: int = 3
+) -> list[pd.DataFrame]:
+    """How the certified accuracy of a run differs from each other one's at each radius, as text.
+
+    The p-values are given twice: each for itself, and corrected for all that the tables show.
+
+    Args:
+        first, others: on the same images.
+        radii, decimals: see `accuracy_table`.
+
+    Returns:
+        One table a run of `others`.
 
     Raises:
         UserError: other images.
     """
-    both = first.results, second.results
-    able = all(is_comparable(results, both) for results in both)
-    rows = {}
-    for radius in radii:
-        found = paired_difference(first.results, second.results, float(radius))
-        cells = [
-            signed(found.difference, decimals),
-            str(found.first_only),
-            str(found.second_only),
-            digits_up(found.p_value, 2),
-        ]
-        measured = able and not np.isnan(found.p_value)
-        rows[radius_label(radius)] = cells if measured else [MISSING] * 4
-    columns = ["difference", f"only {first.name}", f"only {second.name}", "p (McNemar)"]
-    table = pd.DataFrame.from_dict(rows, "index", columns=columns)
-    return table.rename_axis("radius")
+    found = [[_paired(first, other, float(radius)) for radius in radii] for other in others]
+    p_values = np.array([difference.p_value for row in found for difference in row])
+    corrected = holm(p_values).reshape(len(others), len(radii))
+    tables = []
+    for other, differences, together in zip(others, found, corrected, strict=True):
+        columns = ["difference", f"only {first.name}", f"only {other.name}", *P_VALUES]
+        rows = {
+            radius_label(one.radius): [MISSING] * len(columns)
+            if np.isnan(one.p_value)
+            else [
+                signed(one.difference, decimals),
+                str(one.first_only),
+                str(one.second_only),
+                digits_up(one.p_value, 2),
+                digits_up(p_value, 2),
+            ]
+            for one, p_value in zip(differences, together, strict=True)
+        }
+        table = pd.DataFrame.from_dict(rows, "index", columns=columns)
+        tables.append(table.rename_axis("radius"))
+    return tables
+
+
+def _paired(first: Run, other: Run, radius: float) -> PairedDifference:
+    """Their difference at a radius; p-value NaN where they cannot be compared."""
+    both = first.results, other.results
+    found = paired_difference(*both, radius)
+    if all(is_comparable(results, both) for results in both):
+        return found
+    return replace(found, p_value=np.nan)
 
 
 def long_table(runs: Sequence[Run], radii: np.ndarray, alpha: float | None) -> pd.DataFrame:

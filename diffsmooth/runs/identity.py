@@ -127,7 +127,11 @@ class RunIdentity:
 
 
 def selection_of(size: int, skip: int, largest: int) -> range:
-    """Indices of every skip-th of `size` images, up to but without `largest` (-1: all)."""
+    """Indices of every skip-th of `size` images, up to but without `largest` (-1: all).
+
+    The published loops (`if i == args.max: break`, after the test of skip) give the same where
+    `largest` is a multiple of `skip`, and do not stop at any other.
+    """
     return range(0, size if largest < 0 else min(largest, size), skip)
 
 

@@ -6,6 +6,7 @@ from diffsmooth.stats.comparison import (
     Envelope,
     PairedDifference,
     average_radius_interval,
+    holm,
     paired_difference,
     upper_envelope,
 )
@@ -43,6 +44,7 @@ __all__ = [
     "certified_accuracy_interval",
     "certified_radius",
     "high_probability_accuracy",
+    "holm",
     "largest_radius",
     "lower_confidence_bound",
     "paired_difference",

@@ -24,8 +24,9 @@ class PairedDifference:
         radius: l2, in [0, 1] pixel units.
         total: images.
         first_only, second_only: images that one run certifies correctly and the other does not.
-        p_value: of the exact two-sided McNemar test that neither run is better; 1 where no image
-            tells them apart, NaN where a run does not measure this radius; never 0.
+        p_value: of the exact two-sided McNemar test that neither run is better, for this radius
+            alone (`holm` corrects several); 1 where no image tells them apart, NaN where a run does
+            not measure this radius; never 0.
     """
 
     radius: float
@@ -71,6 +72,34 @@ def _mcnemar(first_only: int, second_only: int) -> float:
         tail += ways
         ways = ways * (total - k) // (k + 1)
     return min(1.0, max(2 * tail / 2**total, sys.float_info.min))  # 0.0 would be none at all
+
+
+def holm(p_values: Sequence[float] | np.ndarray) -> np.ndarray:
+    """P-values corrected for their number, by Holm's method.
+
+    Whichever of the null hypotheses are true, and however the tests depend on one another, one of
+    the true ones gets at most a with probability at most a.
+
+    Args:
+        p_values: (T,), in [0, 1]; NaN where nothing was tested, which does not count.
+
+    Returns:
+        float64 (T,): of the k-th smallest of T, the largest of (T - j + 1) p_j over j <= k, at
+        most 1; NaN stays.
+
+    Raises:
+        ValueError: a number that is no probability.
+
+    Source: Holm 1979.
+    """
+    corrected = np.array(p_values, dtype=np.float64)
+    tested = np.flatnonzero(~np.isnan(corrected))
+    if not np.all((corrected[tested] >= 0) & (corrected[tested] <= 1)):
+        raise ValueError(f"p-values must be in [0, 1], got {list(p_values)}")
+    order = tested[np.argsort(corrected[tested], kind="stable")]
+    weights = np.arange(len(order), 0, -1)
+    corrected[order] = np.minimum(1.0, np.maximum.accumulate(weights * corrected[order]))
+    return corrected
 
 
 class Interval(NamedTuple):

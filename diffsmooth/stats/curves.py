@@ -87,21 +87,25 @@ def high_probability_accuracy(
         rho: probability that the returned bound (at one radius) does not hold, in (0, 1).
 
     Returns:
-        float64 (R,): the certified accuracy less alpha + sqrt(2 alpha (1 - alpha) log(1/rho) / M)
-        + log(1/rho) / (3 M), over M images.
+        float64 (R,): the certified accuracy less alpha + sqrt(2 v log(1/rho) / M) + log(1/rho) /
+        (3 M), over M images; v = alpha (1 - alpha), the largest variance of a coin that is wrong
+        with probability up to alpha (1/4 for alpha > 1/2).
 
     Raises:
         ValueError: no images, or alpha or rho out of range.
 
-    Source: Cohen et al. 2019, appendix B, by Bernstein's inequality. Their published code leaves
-    out the 2 under the root and so overstates a little.
+    Source: Cohen et al. 2019, appendix D, theorem 6, by Bernstein's inequality (for alpha <= 1/2).
+    There it is divided by 1 - alpha as well, which this leaves out: 0.1 % of it at alpha 0.001.
+    Their published code (code/analyze.py of locuslab/smoothing) leaves out that, and the 2 under
+    the root, and so overstates a little.
     """
     check_alpha(alpha)
     if not 0 < rho < 1:
         raise ValueError(f"rho must be in (0, 1), got {rho}")
     total = _count(results)
     log_rho = math.log(1 / rho)
-    spread = math.sqrt(2 * alpha * (1 - alpha) * log_rho / total)
+    variance = alpha * (1 - alpha) if alpha < 0.5 else 0.25
+    spread = math.sqrt(2 * variance * log_rho / total)
     return certified_accuracy(results, radii) - alpha - spread - log_rho / (3 * total)
 
 

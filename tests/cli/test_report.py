@@ -55,9 +55,10 @@ def test_several_runs_paired_and_enveloped(
     assert ["a", "1.000", "0.000", "0.300", "0.000", "8"] in rows
     assert ["certified", "accuracy", "1.000", "0.750"] in rows
     assert ["best", "run", "a", "b"] in rows
-    assert ["0.25", "+0.250", "2", "0", "0.5"] in rows
-    assert ["0.50", "-0.750", "0", "6", "0.032"] in rows
-    assert "appendix B" in out
+    assert ["0.25", "+0.250", "2", "0", "0.5", "0.5"] in rows
+    assert ["0.50", "-0.750", "0", "6", "0.032", "0.063"] in rows
+    assert "p for one radius alone (McNemar), and for all of these p together (Holm)" in out
+    assert "appendix D" in out
 
 
 def test_everything_is_written_by_its_ending(

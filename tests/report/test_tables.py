@@ -16,7 +16,7 @@ from diffsmooth.report.tables import (
     envelope_table,
     interval_table,
     long_table,
-    paired_table,
+    paired_tables,
 )
 from diffsmooth.stats import Results
 
@@ -62,12 +62,12 @@ def test_what_certifies_nothing_or_is_a_lower_bound_never_wins(
         ]  # fmt: skip
         assert envelope_table(runs, radii).loc["best run"].tolist() == ["f", "f", "n/a"]
         for pair in ((other, fixed), (fixed, other)):
-            assert set(paired_table(*pair, radii).to_numpy().flat) == {"n/a"}
+            assert set(paired_tables(pair[0], pair[1:], radii)[0].to_numpy().flat) == {"n/a"}
     twins = [stopped, named("s2", stopped.results)]
     assert accuracy_table(twins, radii).text.loc["s"].tolist()[:2] == ["n/a", ">= 0.800"]
     assert accuracy_table(twins, radii).text.loc["s", "abstained"] == "<= 0.100"
     assert envelope_table(twins, radii).loc["best run"].tolist() == ["n/a", "s", "n/a"]
-    assert paired_table(*twins, radii).loc["0.20"].tolist()[0] == "+0.000"
+    assert paired_tables(twins[0], twins[1:], radii)[0].loc["0.20"].tolist()[0] == "+0.000"
     with pytest.raises(ValueError, match="no run can be compared"):
         envelope_table([predicted], radii)
     remarks = comparison_remarks([stopped, fixed])
@@ -120,14 +120,28 @@ def test_the_high_probability_bound_needs_an_alpha(results: Results) -> None:
 
 def test_paired_runs_by_hand(results: Results, on_grid: Results) -> None:
     worse = replace(results, radius=results.radius.clip(0, 0.45))
-    first, second = named("a", results), named("b", worse)
-    table = paired_table(first, second, np.array([0.25, 0.5]))
-    assert table.columns.tolist() == ["difference", "only a", "only b", "p (McNemar)"]
-    assert table.loc["0.25"].tolist() == ["+0.000", "0", "0", "1"]
-    assert table.loc["0.50"].tolist() == ["+0.500", "5", "0", "0.063"]  # 2 / 32
-    table = paired_table(first, named("g", on_grid), np.array([0.2, 0.25]))
-    assert table.loc["0.25"].tolist() == ["n/a"] * 4
-    assert table.loc["0.20"].tolist() == ["+0.000", "0", "0", "1"]
+    first, second, grid = named("a", results), named("b", worse), named("g", on_grid)
+    (table,) = paired_tables(first, [second], np.array([0.25, 0.5]))
+    columns = ["difference", "only a", "only b", "p (McNemar)", "p (Holm)"]
+    assert table.columns.tolist() == columns
+    assert table.loc["0.25"].tolist() == ["+0.000", "0", "0", "1", "1"]
+    assert table.loc["0.50"].tolist() == ["+0.500", "5", "0", "0.063", "0.13"]  # 2 / 32, of two
+    (table,) = paired_tables(first, [grid], np.array([0.2, 0.25]))
+    assert table.loc["0.25"].tolist() == ["n/a"] * 5
+    assert table.loc["0.20"].tolist() == ["+0.000", "0", "0", "1", "1"]
+
+
+def test_p_values_are_corrected_for_all_that_are_shown(results: Results, on_grid: Results) -> None:
+    """Two runs at three radii, and one that is decided at one of them only: 7 comparisons."""
+    none = replace(results, radius=np.zeros(10))
+    first, others = named("a", results), [named("b", none), named("c", none), named("g", on_grid)]
+    tables = paired_tables(first, others, np.array([0.1, 0.2, 0.3]))
+    # The first certifies 9, 8 and 7 images that the others do not: 2 / 2^9, 2 / 2^8, 2 / 2^7.
+    for table in tables[:2]:
+        assert table["p (McNemar)"].tolist() == ["0.004", "0.0079", "0.016"]
+        # 7 x 2/512, 5 x 2/256 and 3 x 2/128, whichever of equals is first; rounded up.
+        assert table["p (Holm)"].tolist() == ["0.028", "0.04", "0.047"]
+    assert tables[2]["p (Holm)"].tolist() == ["n/a", "1", "n/a"]
 
 
 def test_the_long_table_is_of_numbers(results: Results, on_grid: Results) -> None:

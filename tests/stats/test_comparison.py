@@ -1,5 +1,6 @@
 """Paired differences, the bootstrap and the envelope, against hand counts and closed forms."""
 
+import itertools
 import math
 from dataclasses import replace
 
@@ -13,6 +14,7 @@ from diffsmooth.stats import (
     Results,
     average_radius_interval,
     certified_accuracy,
+    holm,
     paired_difference,
     upper_envelope,
 )
@@ -51,6 +53,38 @@ def test_mcnemar_is_the_exact_binomial_test(a: int, b: int) -> None:
 
 def test_a_p_value_is_never_nothing() -> None:
     assert 0.0 < paired_difference(of([1.0] * 2000), of([0.0] * 2000), 0.5).p_value < 1e-300
+
+
+def test_holm_by_hand() -> None:
+    # Ascending: 4 x 0.005, 3 x 0.01, then 2 x 0.03 = 0.06, which the last (0.04) is not below.
+    assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
+    assert holm([0.02, 0.02]) == pytest.approx([0.04, 0.04])
+    assert holm([0.6, 0.7, 0.01]) == pytest.approx([1.0, 1.0, 0.03])
+    assert holm([]).tolist() == []
+
+
+def test_holm_leaves_out_what_was_not_tested() -> None:
+    found = holm([math.nan, 0.01, math.nan, 0.5])
+    assert np.isnan(found).tolist() == [True, False, True, False]
+    assert found[[1, 3]] == pytest.approx([0.02, 0.5])
+
+
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=8))
+def test_holm_rejects_what_the_closed_bonferroni_test_rejects(p_values: list[float]) -> None:
+    """Closed testing: the largest Bonferroni p-value of all subsets that a hypothesis is in."""
+    every = range(len(p_values))
+    subsets = [
+        subset for size in every for subset in itertools.combinations(every, size + 1)
+    ]  # fmt: skip
+    bonferroni = {s: min(1.0, len(s) * min(p_values[i] for i in s)) for s in subsets}
+    closed = [max(bonferroni[s] for s in subsets if i in s) for i in every]
+    assert holm(p_values) == pytest.approx(closed, rel=1e-12, abs=0)
+
+
+@pytest.mark.parametrize("wrong", [-0.1, 1.1, math.inf])
+def test_holm_takes_probabilities(wrong: float) -> None:
+    with pytest.raises(ValueError, match=r"p-values must be in \[0, 1\]"):
+        holm([0.5, wrong])
 
 
 def test_runs_that_no_image_tells_apart_do_not_differ() -> None:

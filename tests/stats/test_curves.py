@@ -80,6 +80,14 @@ def test_high_probability_bound_by_hand(results: Results) -> None:
     assert high_probability_accuracy(results, [0.0], alpha, rho)[0] == pytest.approx(expected)
 
 
+def test_beyond_alpha_one_half_the_variance_is_the_largest_of_a_coin(results: Results) -> None:
+    # At alpha 0.9 a certificate that is wrong with probability 1/2 spreads the most.
+    rho, total = 0.5, 4
+    spread = math.sqrt(2 * 0.25 * math.log(2) / total) + math.log(2) / (3 * total)
+    found = high_probability_accuracy(results, [0.0], 0.9, rho)[0]
+    assert found == pytest.approx(certified_accuracy(results, [0.0])[0] - 0.9 - spread)
+
+
 def test_no_images_have_no_accuracy() -> None:
     empty = Results(*(np.empty(0) for _ in range(5)))
     with pytest.raises(ValueError, match="no images"):

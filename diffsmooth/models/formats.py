@@ -7,6 +7,7 @@ from typing import Any, get_args
 import torch
 from torch import Tensor
 
+from diffsmooth.models.dataset_info import CIFAR10
 from diffsmooth.models.key_names import without_wrappers
 from diffsmooth.models.presets import PRESETS, build_unet
 from diffsmooth.models.reading import read_file
@@ -23,7 +24,8 @@ from diffsmooth.shown_text import is_word, quoted, word
 from diffsmooth.stats.errors import UserError
 
 # Published names of `arch` that differ from ours.
-ARCHITECTURES = {"imagenet32_resnet110": "cifar_resnet110"}
+IMAGENET32 = "imagenet32_resnet110"  # SmoothAdv's, of 1,000 classes at 32 x 32
+ARCHITECTURES = {IMAGENET32: "cifar_resnet110"}
 UNET_KEY = "input_blocks.0.0.weight"
 
 
@@ -136,6 +138,10 @@ def _describe_classifier(content: dict[str, Any]) -> tuple[str, CheckpointMetada
     if not isinstance(arch, str) or not is_word(arch) or "state_dict" not in content:
         return "unknown code", CheckpointMetadata("classifier")
     layer = "0.5,0.5" if arch.startswith("beit_") else ""  # as DiffSmooth's code has it
+    if arch == IMAGENET32:
+        # code/datasets.py and code/architectures.py of Hadisalman/smoothing-adversarial: CIFAR-10's
+        # constants, and no centering layer for such images.
+        layer = ",".join(f"{number:g}" for number in (*CIFAR10.mean, *CIFAR10.std))
     arch = ARCHITECTURES.get(arch, arch)
     family = "Cohen et al., SmoothAdv, DiffSmooth or the like"
     return family, CheckpointMetadata("classifier", arch=arch, input_layer=layer)

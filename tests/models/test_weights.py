@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from diffsmooth.models import build_classifier, build_unet, load_classifier, load_unet
+from diffsmooth.models.dataset_info import DatasetInfo
 from diffsmooth.models.formats import read_checkpoint
 from diffsmooth.models.reading import read_file
 from diffsmooth.models.weights import CheckpointMetadata, write_checkpoint
@@ -247,9 +248,17 @@ def test_imagenet_checkpoints_of_cohen_and_of_timm(tmp_path: Path) -> None:
 
 def test_a_downsampled_imagenet_checkpoint(tmp_path: Path) -> None:
     path = tmp_path / "checkpoint.pth.tar"
-    state = build_classifier("cifar_resnet110", 1000, "standard", "cifar10").state_dict()
-    torch.save({"epoch": 1, "arch": "imagenet32_resnet110", "state_dict": state}, path)
-    assert read_checkpoint(path).metadata.arch == "cifar_resnet110"
+    model = build_classifier("cifar_resnet110", 1000, "standard", "cifar10").eval()
+    content = {"epoch": 1, "arch": "imagenet32_resnet110", "state_dict": model.state_dict()}
+    torch.save(content, path)
+    metadata = read_checkpoint(path).metadata
+    # SmoothAdv's code has CIFAR-10's constants for imagenet32, and no layer that centers only.
+    layer = "0.4914,0.4822,0.4465,0.2023,0.1994,0.201"
+    assert (metadata.arch, metadata.input_layer) == ("cifar_resnet110", layer)
+    folder = DatasetInfo("folder", (3, 32, 32), tuple(map(str, range(1000))))
+    assert same_logits(load_classifier(path, dataset=folder), model, (2, 3, 32, 32))
+    other = load_classifier(path, dataset=folder, input_layer="none")
+    assert not same_logits(other, model, (2, 3, 32, 32))
 
 
 def test_old_timm_beit_checkpoints_carry_a_table_that_is_dropped(tmp_path: Path) -> None:

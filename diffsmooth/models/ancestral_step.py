@@ -30,6 +30,12 @@ class AncestralStep(NamedTuple):
         Args:
             learned: (B, C, H, W), -1 for log_small to 1 for log_large; not clamped.
 
+        Without a learned variance OpenAI's code takes log_large by default (sigma_small=False,
+        FIXED_LARGE in script_util.py of improved-diffusion and guided-diffusion). Over all of the
+        schedule's steps they are nearly the same; over a few, log_large leaves in x_s noise that
+        the network at s is not told of. No published purifier samples so: their networks have
+        learned variances.
+
         Source: Nichol & Dhariwal 2021, equation 15.
         """
         if learned is None:

@@ -41,10 +41,12 @@ def match_noise(schedule: DiffusionSchedule, sigma: float, convention: Conventio
       sqrt(abar_t). Source: DiffSmooth (Zhang et al. 2023), the published code.
     - carlini: the same search from t = 1 on; noise of the schedule's own level at t, a little more
       than sigma, so that the radius, computed with sigma, is conservative. Source: Carlini et al.
-      2023, algorithm 2 and the published code.
+      2023, the published code (certify.py and DRM.py of ethz-spylab/diffusion_denoised_smoothing).
     - densepure: the t with the nearest ratio; noise of level sigma; scale 1 / sqrt(1 + 4 sigma^2).
-      Source: DensePure (Xiao et al. 2023), the published code for ImageNet; for CIFAR-10 it rounds
-      a continuous inverse of the cosine schedule, which gives t + 1 at some sigmas.
+      Source: DensePure (Xiao et al. 2023), the published code for ImageNet
+      (runners/diffpure_guided_densepure.py of Jayfeather1024/DensePure). For CIFAR-10 theirs
+      rounds a continuous inverse of the cosine schedule, which counts its steps from 1: t + 1 at
+      every sigma (t + 2 at 8 of 20,000 between 0.01 and 5, where the rounding falls otherwise).
 
     Raises:
         ValueError: an unknown convention; sigma <= 0 or beyond the schedule.
@@ -112,7 +114,8 @@ class OneShotPurifier(Purifier):
         pad_to: images are reflect-padded to this side for the U-Net, and cropped again; None runs
             it at the images' own size.
 
-    Source: DiffSmooth (Zhang et al. 2023), section 4.1; Carlini et al. 2023, algorithm 2.
+    Source: the published code of DiffSmooth (cifar_ddpm.py and imagenet_gdm.py of
+    javyduck/DiffSmooth; Zhang et al. 2023) and of Carlini et al. 2023 (DRM.py).
     """
 
     def __init__(
@@ -183,7 +186,8 @@ class OneShotPurifier(Purifier):
 class MultiStepPurifier(OneShotPurifier):
     """Several ancestral sampling steps from the timestep whose noise matches sigma.
 
-    Each run draws noise of its own between the steps, and one vote is the majority of the runs.
+    Each run draws noise of its own between the steps, and a vote is the answer of most runs: see
+    `VoteFunction`.
 
     Args:
         unet: predicts epsilon, and the variance where it has the channels for it.
@@ -196,8 +200,10 @@ class MultiStepPurifier(OneShotPurifier):
     Raises:
         ValueError: steps < 1 or runs < 1.
 
-    Source: DensePure (Xiao et al. 2023), section 4 and the published code, with the steps of
-    `ancestral_step.py` on the sub-sampled timesteps.
+    Source: DensePure (Xiao et al. 2023), the published code, with the steps of `ancestral_step.py`
+    on the sub-sampled timesteps. Theirs is less exact in what the schedule is at these: for
+    ImageNet they divide abar_t by abar_0, which is 0.9999; for CIFAR-10 their t + 1 has our abar_t,
+    and only the time that the network is told is one later (of 4,000).
     """
 
     def __init__(

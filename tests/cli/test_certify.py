@@ -478,10 +478,10 @@ def test_the_methods_take_one_path(
     }
     assert len(counts) == 3
     manifest = json.loads((tmp_path / "cohen.manifest.json").read_text())
-    assert manifest["identity"]["diffusion"] == ""
+    assert (manifest["identity"]["diffusion"], manifest["identity"]["ties"]) == ("", "")
     identity = json.loads((tmp_path / "densepure.manifest.json").read_text())["identity"]
     assert (identity["purifier"], identity["convention"]) == ("multistep", "densepure")
-    assert (identity["steps"], identity["runs"]) == (3, 2)
+    assert (identity["steps"], identity["runs"], identity["ties"]) == (3, 2, "earliest run")
 
 
 def test_predict_writes_the_published_columns(

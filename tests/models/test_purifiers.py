@@ -107,6 +107,31 @@ def test_conventions_by_their_definitions() -> None:
         match_noise(schedule, 0.5, "x")  # type: ignore[arg-type]
 
 
+def test_where_densepure_starts_on_cifar10() -> None:
+    """Their rule, a rounded inverse of the continuous schedule, is later by 1, rarely by 2."""
+    schedule, later = DiffusionSchedule("cosine", 4000), []
+    for sigma in [0.12, 0.25, 0.5, 0.75, 1.0, *np.linspace(0.01, 5, 2000)]:
+        ratio = np.sin(np.pi / 2.016) / np.sqrt(1 + (2 * sigma) ** 2)
+        theirs = round(4000 * (1 - 2.016 * np.arcsin(ratio) / np.pi))
+        later.append(theirs - match_noise(schedule, float(sigma), "densepure").timestep)
+    assert later[:5] == [1] * 5
+    assert set(later) <= {1, 2}
+    assert later.count(2) <= 3
+
+
+@pytest.mark.parametrize(("t", "s"), [(2000, 1000), (3000, 500), (801, 800)])
+def test_without_a_learned_variance_the_noise_left_is_that_of_the_timestep(t: int, s: int) -> None:
+    """x_s given x_0 where the network knows x_0: its variance is what the network at s expects."""
+    schedule = DiffusionSchedule("cosine", 4000)
+    step = ancestral_step(schedule, t, s)
+    log_variance = step.log_variance(None)
+    assert isinstance(log_variance, float)
+    carried = step.of_x_t**2 * (1 - schedule.alphas_cumprod[t])
+    expected = 1 - schedule.alphas_cumprod[s]
+    assert carried + np.exp(log_variance) == pytest.approx(expected)
+    assert carried + np.exp(step.log_large) > expected  # what OpenAI's code takes by default
+
+
 def test_the_ancestral_step_is_the_gaussian_posterior() -> None:
     """x_s given x_t and x_0, by conditioning the joint normal of (x_s, x_t)."""
     schedule = DiffusionSchedule("cosine", 4000)

@@ -1,4 +1,4 @@
-"""Of runs of several steps that 0.2 began, those of one reverse run a vote go on under this version.
+"""Of runs of several steps that 0.2 began, those of one reverse run a vote go on here.
 
 The manifests are as its own code wrote them. With several reverse runs a vote, it gave ties to the
 lowest class.

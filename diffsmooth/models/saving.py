@@ -5,13 +5,19 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from diffsmooth.stats.errors import UserError
 from diffsmooth.whole_file import whole_file
 
 
-def save_whole(path: Path, content: Any) -> None:
+def save_whole(path: Path, content: Any, legacy: bool = False) -> None:
     """Writes what torch.save makes of `content`, in a folder that is made if it is missing.
+
+    Args:
+        path: the file.
+        content: what torch.save takes.
+        legacy: in the form that torch before 1.6 reads.
 
     Raises:
         UserError: the file cannot be written; an older one of this name is as it was.
@@ -19,7 +25,7 @@ def save_whole(path: Path, content: Any) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with whole_file(path) as partial, open(partial, "wb") as file:
-            _save(content, file)
+            _save(content, file, legacy)
             file.flush()
             os.fsync(file.fileno())
         folder = os.open(path.parent, os.O_RDONLY)  # its new entry, too
@@ -31,9 +37,17 @@ def save_whole(path: Path, content: Any) -> None:
         raise UserError(f"{path}: cannot be written ({error.strerror or error})") from error
 
 
-def _save(content: Any, file: Any) -> None:
+def alone(weights: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Weights each in a memory of its own size: of a larger one, torch.save writes all."""
+    return {
+        key: value.clone() if value.untyped_storage().nbytes() > value.nbytes else value
+        for key, value in weights.items()
+    }
+
+
+def _save(content: Any, file: Any, legacy: bool) -> None:
     try:
-        torch.save(content, file)
+        torch.save(content, file, _use_new_zipfile_serialization=not legacy)
     except RuntimeError as error:  # torch's writer says but "unexpected pos" of a full disk
         if isinstance(error.__context__, OSError):
             raise error.__context__ from error

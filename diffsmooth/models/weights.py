@@ -1,14 +1,14 @@
 """A checkpoint's content: how its weights fit a network, and the writer of our own format."""
 
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from diffsmooth.models.key_names import unwrapped
 from diffsmooth.models.metadata import METADATA_KEY, CheckpointMetadata
-from diffsmooth.models.saving import save_whole
+from diffsmooth.models.saving import alone, save_whole
 from diffsmooth.shown_text import word
 from diffsmooth.stats.errors import UserError
 
@@ -47,25 +47,11 @@ def write_checkpoint(
     The file has the keys `epoch`, `arch` and `state_dict` of the field's classifier checkpoints,
     and one more for the metadata.
     """
-    plain = _classifier_file(metadata.arch or metadata.preset, state_dict, epoch)
-    save_whole(Path(path), {**plain, METADATA_KEY: metadata._asdict()})
-
-
-def write_plain(
-    path: Path | str, metadata: CheckpointMetadata, state_dict: dict[str, Tensor], epoch: int = 0
-) -> None:
-    """Writes weights as the field publishes them, whole or not at all, without the metadata.
-
-    Of a U-Net: the bare state dict, as OpenAI's. Of a classifier: `{epoch, arch, state_dict}`, as
-    Cohen et al. 2019's.
-    """
-    is_unet = metadata.kind == "unet"
-    content = state_dict if is_unet else _classifier_file(metadata.arch, state_dict, epoch)
+    content = {
+        "epoch": epoch, "arch": metadata.arch or metadata.preset, "state_dict": alone(state_dict),
+        METADATA_KEY: metadata._asdict(),
+    }  # fmt: skip
     save_whole(Path(path), content)
-
-
-def _classifier_file(arch: str, state_dict: dict[str, Tensor], epoch: int) -> dict[str, Any]:
-    return {"epoch": epoch, "arch": arch, "state_dict": state_dict}
 
 
 def load_weights(model: nn.Module, checkpoint: Checkpoint) -> None:
@@ -75,7 +61,7 @@ def load_weights(model: nn.Module, checkpoint: Checkpoint) -> None:
         UserError: see `check_weights`.
     """
     check_weights(model, checkpoint)
-    model.load_state_dict(_named_as(model, checkpoint.state_dict))
+    model.load_state_dict(named_as(model, checkpoint.state_dict))
 
 
 def check_weights(model: nn.Module, checkpoint: Checkpoint) -> None:
@@ -93,7 +79,7 @@ def check_weights(model: nn.Module, checkpoint: Checkpoint) -> None:
 def misfits(model: nn.Module, weights: dict[str, Tensor]) -> list[str]:
     """What does not fit between weights and a network, in words, one a key."""
     wanted = model.state_dict()
-    weights = _named_as(model, weights)
+    weights = named_as(model, weights)
     problems = [f"{key} is missing" for key in wanted if key not in weights]
     problems += [f"{word(key)} is not expected" for key in weights if key not in wanted]
     for key, value in wanted.items():
@@ -107,7 +93,7 @@ def misfits(model: nn.Module, weights: dict[str, Tensor]) -> list[str]:
     return problems
 
 
-def _named_as(model: nn.Module, weights: dict[str, Tensor]) -> dict[str, Tensor]:
+def named_as(model: nn.Module, weights: dict[str, Tensor]) -> dict[str, Tensor]:
     """The weights under the network's own names, and with the counters of batches, which torch
     before 0.4.1 did not write and nothing reads in eval mode."""
     own = model.state_dict()

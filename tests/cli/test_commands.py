@@ -16,7 +16,7 @@ from diffsmooth.cli.certify import make_parser
 from diffsmooth.cli.errors import underscored
 from diffsmooth.cli.options import SmoothingOptions
 from diffsmooth.cli.train_checks import check_numbers
-from diffsmooth.models import build_unet, load_classifier, load_unet
+from diffsmooth.models import build_unet, load_unet
 from diffsmooth.models.formats import read_checkpoint
 from diffsmooth.models.weights import CheckpointMetadata, write_checkpoint
 
@@ -205,25 +205,6 @@ def test_export_copies_the_weights(
     export.main()
     assert "classifier" in capsys.readouterr().out
     assert read_checkpoint(out).metadata == read_checkpoint(classifier_file).metadata
-
-
-def test_plain_export_of_a_classifier_is_cohens_form(
-    classifier_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    out = tmp_path / "plain.pth.tar"
-    export.main([str(classifier_file), str(out), "--plain"])
-    err = capsys.readouterr().err
-    assert err.startswith("diffsmooth export: note: plain, it does not say dataset, input_layer, ")
-    assert len(err.splitlines()) == 1
-    content = torch.load(out, weights_only=True)
-    assert set(content) == {"epoch", "arch", "state_dict"}
-    assert content["arch"] == "cifar_resnet8"
-    assert all(key.startswith("1.") for key in content["state_dict"])
-    ours = load_classifier(classifier_file).state_dict()
-    info = read_checkpoint(classifier_file).metadata.dataset_info
-    assert info is not None
-    loaded = load_classifier(out, input_layer="standard", dataset=info).state_dict()
-    assert all(torch.equal(ours[key], loaded[key]) for key in ours)
 
 
 def test_plain_export_of_a_unet_is_openais_form(

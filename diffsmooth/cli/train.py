@@ -101,6 +101,7 @@ class TrainCLI(LightningCLI):
         if purified is not None:
             if not isinstance(self.model, ClassifierTraining):
                 raise UserError("data.purified is for the training of classifiers")
+            self.model.check_views(purified.draws)
             self.model.purified_sigma = purified.sigma
 
     def before_fit(self) -> None:

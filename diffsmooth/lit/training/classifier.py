@@ -117,6 +117,9 @@ class ClassifierTraining(TrainingModule):
             generator: the step's random stream.
         """
 
+    def check_views(self, count: int) -> None:
+        """Raises UserError if the method has no use for so many purified draws of each image."""
+
     def noise(self, images: Tensor, generator: torch.Generator) -> Tensor:
         """sigma times a standard normal draw, shaped like `images`."""
         draw = torch.randn(images.shape, device=images.device, generator=generator)

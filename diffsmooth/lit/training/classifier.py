@@ -55,7 +55,8 @@ class ClassifierTraining(TrainingModule):
             pixel units; 0 trains on clean images.
         input_layer: standard, center or none.
         pretrained: checkpoint to start from; its head is taken if it has as many classes.
-        crop_padding: random crops after zero-padding by so many pixels.
+        crop_padding: random crops after zero-padding by so many pixels; 0 where the data module
+            crops at random scales.
         flip: random horizontal flips.
         optimizer: any torch optimiser.
         learning_rate: its schedule.
@@ -146,6 +147,10 @@ class ClassifierTraining(TrainingModule):
     @property
     def network(self) -> nn.Module:
         return self.classifier
+
+    @property
+    def crop_padding(self) -> int:
+        return self._crop_padding
 
     def metadata(self) -> CheckpointMetadata:
         return CheckpointMetadata(

@@ -147,10 +147,20 @@ def test_a_diffusion_config_is_its_record(record: Diffusion, begin: Callable[[st
     assert int(flags["--diffusion_steps"]) == preset.schedule_steps
     assert flags["--noise_schedule"] == preset.schedule_kind
     if record.dataset == "imagenet":
-        assert (data.resize, data.reading.image_size) == ("box_bicubic", 256)
+        assert (data.reading.resize, data.reading.image_size) == ("box_bicubic", 256)
         assert flags["--attention_resolutions"] == ",".join(map(str, net.attention_resolutions))
         assert int(flags["--num_head_channels"]) == net.head_channels
         assert flags["--resblock_updown"] == str(net.resblock_updown)
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("config", ["imagenet_macer", "imagenet_smoothmix", "imagenet_stability"])
+def test_a_config_of_ours_for_imagenet_crops_as_the_published_ones(
+    config: str, begin: Callable[[str], Run]
+) -> None:
+    run = begin(config)
+    assert run.data.random_resized_crop
+    assert run.model.settings()["crop_padding"] == 0
 
 
 def published_rates(record: Classifier) -> Iterator[float]:

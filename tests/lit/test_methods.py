@@ -383,8 +383,10 @@ def test_epochs_of_the_learning_rate_under_accumulation(tmp_path: Path, root: Pa
     assert rates == pytest.approx([0.1, 0.1, 0.1, 0.05, 0.05, 0.05, 0.05, 0.025])
 
 
-def test_a_batch_larger_than_the_data_is_refused(tmp_path: Path, root: Path) -> None:
+def test_only_whole_batches_of_fewer_images_than_a_batch_are_refused(
+    tmp_path: Path, root: Path
+) -> None:
     data = make_data(root)
-    data.batch_size = 200
-    with pytest.raises(DataError, match="128 training images a device, fewer than the batch"):
+    data.batch_size, data.drop_last = 200, True
+    with pytest.raises(DataError, match="128 training images a device, too few for the batch of"):
         make_trainer(tmp_path, 1).fit(make("gaussian"), datamodule=data)

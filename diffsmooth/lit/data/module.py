@@ -1,6 +1,7 @@
 """The data module for training: any dataset, sharded and shuffled reproducibly."""
 
 import signal
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -259,7 +260,7 @@ class ImageDataModule(pl.LightningDataModule):
         self, images: Dataset[Sample], rows: int, sampler: DistributedSampler[Sample]
     ) -> DataLoader[Sample]:
         assert self.trainer is not None
-        return DataLoader(
+        return LazyLoader(
             images,
             batch_size=rows,
             sampler=sampler,
@@ -268,6 +269,17 @@ class ImageDataModule(pl.LightningDataModule):
             persistent_workers=self.workers > 0,
             pin_memory=self.trainer.strategy.root_device.type == "cuda",
         )
+
+
+class LazyLoader(DataLoader[Sample]):
+    """A loader whose processes are asked for nothing before the first batch is wanted.
+
+    Lightning makes the iterator before it tells the sampler the epoch of a training that goes on;
+    torch's would at once ask for what belongs to epoch 0.
+    """
+
+    def __iter__(self) -> Iterator[Any]:  # type: ignore[override]  # not torch's own class
+        yield from super().__iter__()
 
 
 def _leave_interrupts_to_the_parent(worker: int) -> None:

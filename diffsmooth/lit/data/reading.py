@@ -72,7 +72,7 @@ def read_own(path: Path, reading: Reading) -> Tensor:
         raise DataError(f"{printable(path)}: {by((height, width))} is too narrow for {side}")
     if reading.resize == "box_bicubic":
         picture = F.to_pil_image((255 * image).round().to(torch.uint8))
-        return F.to_dtype(F.to_image(box_bicubic(picture, side)), scale=True)
+        return F.pil_to_tensor(box_bicubic(picture, side)).float() / 255
     return _eight_bits(F.center_crop(F.resize(image, [side], antialias=True), [side, side]))
 
 

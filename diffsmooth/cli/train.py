@@ -21,7 +21,12 @@ from diffsmooth.cli.errors import OneLineErrors, fail, user_errors
 from diffsmooth.cli.launcher import Launched, find_launcher
 from diffsmooth.cli.refusals import refusal
 from diffsmooth.cli.revision import git_revision
-from diffsmooth.cli.train_checks import check_monitors, check_numbers, check_optimizer
+from diffsmooth.cli.train_checks import (
+    check_images,
+    check_monitors,
+    check_numbers,
+    check_optimizer,
+)
 from diffsmooth.cli.trainer import check_processes
 from diffsmooth.lit.data.module import ImageDataModule
 from diffsmooth.lit.launching import Launcher
@@ -97,10 +102,10 @@ class TrainCLI(LightningCLI):
         if not isinstance(given, Namespace):
             raise UserError(f"trainer must be options by their names, got {quoted(given)}")
         super().instantiate_classes()
+        check_images(self.datamodule, self.model)
         purified = self.datamodule.purified
-        if purified is not None:
-            if not isinstance(self.model, ClassifierTraining):
-                raise UserError("data.purified is for the training of classifiers")
+        if purified is not None and isinstance(self.model, ClassifierTraining):
+            self.model.check_views(purified.draws)
             self.model.purified_sigma = purified.sigma
 
     def before_fit(self) -> None:

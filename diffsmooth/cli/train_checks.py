@@ -3,8 +3,32 @@
 import lightning.pytorch as pl
 from lightning.pytorch.plugins import MixedPrecision
 
+from diffsmooth.lit.data.module import ImageDataModule
+from diffsmooth.lit.training.classifier import ClassifierTraining
 from diffsmooth.lit.training.module import TrainingModule
 from diffsmooth.stats.errors import UserError
+
+
+def check_images(data: ImageDataModule, model: TrainingModule) -> None:
+    """Checks that a method goes with what is made of the images.
+
+    Raises:
+        UserError: images purified, or a classifier's images resized, for the other kind of network;
+            random crops of random crops.
+    """
+    classifier = isinstance(model, ClassifierTraining)
+    if data.purified is not None and not classifier:
+        raise UserError("data.purified is for the training of classifiers")
+    if data.reading.resize != "bilinear" and classifier:
+        raise UserError(
+            f"data.resize {data.reading.resize} is for the training of diffusion models: what a "
+            "classifier is shown is resized bilinearly"
+        )
+    if data.random_resized_crop and isinstance(model, ClassifierTraining) and model.crop_padding:
+        raise UserError(
+            "data.random_resized_crop crops the images already: give "
+            f"--model.init_args.crop_padding 0, got {model.crop_padding}"
+        )
 
 
 def check_numbers(trainer: pl.Trainer) -> None:

@@ -2,6 +2,7 @@
 
 import re
 from difflib import get_close_matches
+from typing import Any
 
 from torch import nn
 
@@ -52,7 +53,12 @@ def build_classifier(
             f"unknown architecture {arch!r}: known are cifar_resnet<6n+2> and timm's"
             + (f"; near are {', '.join(near)}" if near else "")
         )
-    network = timm.create_model(arch, num_classes=num_classes, in_chans=channels)
+    # timm's ResNets begin with zeros in the last batch norm of each block, torchvision's with ones,
+    # as the published base classifiers did; else the two draw the same weights.
+    options: dict[str, Any] = {"num_classes": num_classes, "in_chans": channels}
+    if timm.models.is_model_in_modules(arch, "resnet"):
+        options["zero_init_last"] = False
+    network = timm.create_model(arch, **options)
     config = timm.get_pretrained_cfg(arch)
     if config is not None and config.fixed_input_size and list(config.input_size[1:]) != sides:
         layer = Resized(layer, tuple(config.input_size[1:]))

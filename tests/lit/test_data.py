@@ -233,7 +233,7 @@ def test_extra_images_are_added_with_their_weight(tmp_path: Path) -> None:
 
     module = data()
     module.setup("fit")
-    weights = [module.train[i].weight for i in range(len(module.train))]  # type: ignore[arg-type]
+    weights = [module.train[i].weight for i in range(len(module.train))]
     assert weights == [1.0] * 150 + [0.25] * 8
     assert len(module.validation) == 10  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="extra_weight must be >= 0"):

@@ -219,11 +219,9 @@ def test_smoothmix_by_hand() -> None:
         steps = (after - before).flatten(1).norm(dim=1)
         assert (steps <= 0.5 + 1e-5).all()
         assert steps.max() > 0.1
-    # The draw of lambda comes after the noise and the attack's spare directions.
+    # The draw of lambda comes after the noise; the attack draws nothing.
     generator = torch.Generator().manual_seed(2)
     torch.randn(6, 3, 2, 2, generator=generator)
-    for _ in range(3):
-        torch.randn(3, 2, 2, generator=generator)
     share = (torch.rand(3, generator=generator) / 2).double().numpy()
     adversarial = ascent_l2(case.module.classifier, case.views[:, 0], case.labels, 0.5, 3, noise, 2)
     for i in range(3):
@@ -310,12 +308,19 @@ def test_weights_count_in_the_loss(tmp_path: Path, root: Path) -> None:
         ("stability", {"weight": -1}, "weight must be >= 0, got -1"),
         ("consistency", {"m": 1}, "m must be at least 2, got 1"),
         ("consistency", {"entropy_weight": -1}, "entropy_weight must be >= 0"),
+        ("consistency", {"epsilon": 0.0}, r"epsilon must be > 0 and finite, or null, got 0\.0"),
+        ("consistency", {"epsilon": float("nan")}, "epsilon must be > 0 and finite, or null"),
+        ("consistency", {"epsilon": 1.0, "steps": 0}, "steps must be at least 1, got 0"),
+        ("consistency", {"epsilon": 1.0, "warmup_epochs": -1}, "warmup_epochs must be >= 0"),
         ("macer", {"k": 0}, "k must be at least 1"),
         ("macer", {"gamma": 0}, "gamma must be > 0"),
         ("macer", {"sigma": 0.0}, "sigma must be > 0"),
+        ("macer", {"deferred_epochs": -1}, "deferred_epochs must be >= 0, got -1"),
         ("smoothmix", {"alpha": 0.0}, "alpha must be > 0"),
         ("smoothmix", {"steps": 0}, "steps must be at least 1"),
         ("smoothmix", {"m": 0}, "m must be at least 1"),
+        ("smoothmix", {"mix_step": -1}, r"mix_step must be in 0 \.\. 3 \(steps - 1\), got -1"),
+        ("smoothmix", {"mix_step": 2, "steps": 2}, r"mix_step must be in 0 \.\. 1 .*, got 2"),
         ("gaussian", {"sigma": -0.1}, r"sigma must be in 0 \.\. 1e\+06, got -0\.1"),
         ("gaussian", {"pretrained": "nowhere.pt"}, "nowhere.pt: no such checkpoint"),
     ],
@@ -378,8 +383,10 @@ def test_epochs_of_the_learning_rate_under_accumulation(tmp_path: Path, root: Pa
     assert rates == pytest.approx([0.1, 0.1, 0.1, 0.05, 0.05, 0.05, 0.05, 0.025])
 
 
-def test_a_batch_larger_than_the_data_is_refused(tmp_path: Path, root: Path) -> None:
+def test_only_whole_batches_of_fewer_images_than_a_batch_are_refused(
+    tmp_path: Path, root: Path
+) -> None:
     data = make_data(root)
-    data.batch_size = 200
-    with pytest.raises(DataError, match="128 training images a device, fewer than the batch"):
+    data.batch_size, data.drop_last = 200, True
+    with pytest.raises(DataError, match="128 training images a device, too few for the batch of"):
         make_trainer(tmp_path, 1).fit(make("gaussian"), datamodule=data)

@@ -208,6 +208,7 @@ def test_attack_success_is_logged_where_the_logger_looks(tmp_path: Path, root: P
         ({"warmup_epochs": -1}, "warmup_epochs must be >= 0, got -1"),
         ({"sigma": -1.0}, r"sigma must be in 0 \.\. 1e\+06, got -1"),
         ({"attack": "gradient_free", "sigma": 0.0}, "gradient_free needs sigma > 0"),
+        ({"attack": "gradient_free"}, "gradient_free needs m_train of at least 2, got 1"),
     ],
 )
 def test_out_of_range_arguments(kwargs: dict[str, Any], message: str) -> None:

@@ -4,6 +4,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import torchvision
 from conftest import GOLDEN
 from golden.fill import fill
 
@@ -52,6 +53,23 @@ def test_timm_architectures_by_name() -> None:
     model = build_classifier("resnet10t", 7, dataset="fashion_mnist").eval()
     with torch.inference_mode():
         assert model(torch.zeros(2, 1, 32, 32)).shape == (2, 7)
+
+
+@pytest.mark.parametrize("arch", ["resnet18", "resnet50"])
+def test_resnets_begin_as_torchvisions(arch: str) -> None:
+    """The published networks were trained from there: no batch norm is zero."""
+    torch.manual_seed(0)
+    mine = build_classifier(arch, 1000, dataset="imagenet")[1].state_dict()
+    torch.manual_seed(1)
+    theirs = torchvision.models.get_model(arch).state_dict()
+    assert mine.keys() == theirs.keys()
+    for key, value in theirs.items():
+        assert mine[key].shape == value.shape
+        if value.ndim in (2, 4) or key == "fc.bias":  # drawn: 1,000 numbers and more
+            assert mine[key].std().item() == pytest.approx(value.std().item(), rel=0.1), key
+            assert abs(mine[key].mean().item()) < 5 * value.std().item() / value.numel() ** 0.5
+        else:
+            assert torch.equal(mine[key], value), key
 
 
 def test_networks_of_one_image_size_get_others_resized_inside() -> None:

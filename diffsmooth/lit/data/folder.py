@@ -8,15 +8,18 @@ from itertools import chain
 from pathlib import Path
 
 import numpy as np
+import torch
+from PIL import Image
 from torch import Tensor
 from torchvision.datasets.folder import default_loader
 from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional as F
 
+from diffsmooth.lit.data.box_bicubic import box_bicubic
 from diffsmooth.lit.data.classes import ALL_SPLITS, label_classes, split_folder, split_folders
 from diffsmooth.lit.data.images import DataError, ImageSet, Sample, short_digest
 from diffsmooth.lit.data.picture import BROKEN, UnreadableImage
-from diffsmooth.lit.data.reading import Reading, by, one_size, read_own
+from diffsmooth.lit.data.reading import Reading, by, crop_own, one_size, read_own
 from diffsmooth.lit.data.tree import EXTENSIONS, Notes, image_files, printable, subfolders
 from diffsmooth.models.dataset_info import DatasetInfo, get_dataset_info
 
@@ -29,6 +32,7 @@ class FolderImages(ImageSet):
         labels: one a file.
         info: the dataset's facts.
         read: gives the image of a file, (C, H, W) in [0, 1].
+        crop: gives another one each time, cropped at random from torch's global stream.
         salt: what the images depend on beside the files.
         notes: see `ImageSet`.
     """
@@ -39,6 +43,7 @@ class FolderImages(ImageSet):
         labels: list[int],
         info: DatasetInfo,
         read: Callable[[Path], Tensor],
+        crop: Callable[[Path], Tensor],
         salt: str = "",
         notes: tuple[str, ...] = (),
     ) -> None:
@@ -47,10 +52,23 @@ class FolderImages(ImageSet):
         self.labels = np.array(labels, dtype=np.int64)
         self.notes = notes
         self._read = read
+        self._crop = crop
         self._salt = salt
 
     def __getitem__(self, index: int) -> Sample:
-        image = self._read(self.paths[index])
+        return self._sample(self._read(self.paths[index]), index)
+
+    def randomly_cropped(self, index: int, seed: int) -> Sample:
+        """The image cropped at a random scale, shape and place, and resized to the one size.
+
+        As torchvision's RandomResizedCrop does it by default: 0.08 to 1 of the area, 3/4 to 4/3 as
+        wide as high, bilinear. It depends on the seed alone; no other random stream is touched.
+        """
+        with torch.random.fork_rng(devices=[]):  # torchvision draws from torch's global stream
+            torch.default_generator.manual_seed(seed)
+            return self._sample(self._crop(self.paths[index]), index)
+
+    def _sample(self, image: Tensor, index: int) -> Sample:
         if tuple(image.shape) != self.info.image_shape:
             raise DataError(
                 f"{printable(self.paths[index])}: {by(image.shape[1:])}, all others are "
@@ -84,12 +102,26 @@ class FolderImages(ImageSet):
             ) from error
 
 
-def load_imagenet(root: Path, split: str) -> FolderImages:
+def imagenet_info(reading: Reading = Reading()) -> DatasetInfo:
+    """ImageNet's facts, at the size that `load_imagenet` gives the images."""
+    info, side = get_dataset_info("imagenet"), reading.image_size
+    if reading.resize == "box_bicubic" and side is not None:
+        return info._replace(image_shape=(info.image_shape[0], side, side))
+    return info
+
+
+def load_imagenet(root: Path, split: str, reading: Reading = Reading()) -> FolderImages:
     """ImageNet-1k from `root`/train or `root`/val, one folder a class named by its WordNet id.
 
     As in the field's evaluations the shorter side is resized to 256, and the middle 224 x 224 is
     the image; an EXIF orientation is ignored. A folder with some of the classes only still gets
     the canonical labels 0 .. 999.
+
+    Args:
+        root: the folder.
+        split: "train" or "test".
+        reading: box_bicubic resizes otherwise, and with an `image_size` N the shorter side is N and
+            the middle N x N the image: as diffusion models are trained, with N = 256.
 
     Raises:
         DataError: the folder is missing, or holds a class that is not ImageNet's.
@@ -108,9 +140,14 @@ def load_imagenet(root: Path, split: str) -> FolderImages:
     files = [(path, canonical[name]) for name in found
              for path in image_files(found[name], notes, seen)]  # fmt: skip
     paths, labels = _split_pairs(files, folder)
-    info = get_dataset_info("imagenet")
-    crop = v2.Compose([v2.Resize(256), v2.CenterCrop(info.image_shape[1:])])
-    return FolderImages(paths, labels, info, partial(_published, crop), notes=notes.lines())
+    info = imagenet_info(reading)
+    size = info.image_shape[1:]
+    change: Callable[[Image.Image], Image.Image] = v2.Compose([v2.Resize(256), v2.CenterCrop(size)])
+    if reading.resize == "box_bicubic":
+        resize = partial(box_bicubic, side=reading.image_size or 256)
+        change = v2.Compose([resize, v2.CenterCrop(size)])
+    read, crop = partial(_published, change), partial(_published, v2.RandomResizedCrop(size))
+    return FolderImages(paths, labels, info, read, crop, _salt(reading), notes.lines())
 
 
 def load_folder(root: Path, split: str, reading: Reading = Reading()) -> FolderImages:
@@ -122,8 +159,9 @@ def load_folder(root: Path, split: str, reading: Reading = Reading()) -> FolderI
         reading: how the files become images.
 
     Raises:
-        DataError: no class folders or no images; a class without an image; images of several sizes
-            without `image_size`; orientations without `exif`; pixels that have no one meaning.
+        DataError: no class folders or no images; a class without an image; images of several sizes,
+            or box_bicubic, without `image_size`; orientations without `exif`; pixels that have no
+            one meaning.
     """
     folder, notes = split_folder(root, split), Notes()
     splits = {path: Notes() for path in split_folders(root).values()} | {folder: notes}
@@ -142,6 +180,8 @@ def load_folder(root: Path, split: str, reading: Reading = Reading()) -> FolderI
                 f"{printable(folder / name)}: a folder without an image would count as a class: "
                 f"remove it (known endings: {' '.join(EXTENSIONS)})"
             )
+    if reading.resize == "box_bicubic" and reading.image_size is None:
+        raise DataError(f"{printable(folder)}: resize box_bicubic needs an image_size to resize to")
     classes = label_classes(names, reading.class_names, folder)
     pairs = [
         (path, label) for name, label in classes.labels.items() for path in files.get(name, ())
@@ -152,8 +192,15 @@ def load_folder(root: Path, split: str, reading: Reading = Reading()) -> FolderI
         printable(root.resolve().name), (reading.channels, *size), classes.class_names
     )
     said = (classes.describe(), *notes.lines())
-    salt = "exif apply" if reading.exif == "apply" else ""
-    return FolderImages(paths, labels, info, partial(read_own, reading=reading), salt, said)
+    read = partial(read_own, reading=reading)
+    crop = partial(crop_own, reading=reading, crop=v2.RandomResizedCrop(size))
+    return FolderImages(paths, labels, info, read, crop, _salt(reading), said)
+
+
+def _salt(reading: Reading) -> str:
+    """What the images depend on beside their files and their size."""
+    exif = "exif apply" if reading.exif == "apply" else ""
+    return exif + (reading.resize if reading.resize != "bilinear" else "")
 
 
 def _split_pairs(files: list[tuple[Path, int]], folder: Path) -> tuple[list[Path], list[int]]:
@@ -163,9 +210,9 @@ def _split_pairs(files: list[tuple[Path, int]], folder: Path) -> tuple[list[Path
     return [path for path, _ in files], [label for _, label in files]
 
 
-def _published(crop: v2.Transform, path: Path) -> Tensor:
+def _published(change: Callable[[Image.Image], Image.Image], path: Path) -> Tensor:
     try:
-        picture = crop(default_loader(str(path)))
+        picture = change(default_loader(str(path)))
     except BROKEN as error:
         said = printable(error)
         raise UnreadableImage(f"{printable(path)}: not a readable image ({said})") from error

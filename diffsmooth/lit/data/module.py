@@ -1,22 +1,28 @@
 """The data module for training: any dataset, sharded and shuffled reproducibly."""
 
 import signal
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import lightning.pytorch as pl
 import numpy as np
-from torch.utils.data import ConcatDataset, DataLoader, Dataset, Subset
+from torch.utils.data import DataLoader, Dataset, Subset
 from torch.utils.data.distributed import DistributedSampler
 
+from diffsmooth.lit.data.folder import FolderImages
 from diffsmooth.lit.data.images import DataError, ImageSet, Sample
 from diffsmooth.lit.data.picture import ExifChoice
 from diffsmooth.lit.data.purified import Purification, purify_images
-from diffsmooth.lit.data.reading import Reading
+from diffsmooth.lit.data.reading import Reading, ResizeKind
 from diffsmooth.lit.data.sources import KNOWN, describe_dataset, has_test_split, load_images
+from diffsmooth.lit.data.training_images import TrainingImages, TrainingOrder
 from diffsmooth.lit.data.whole_batches import WholeBatches, evaluation_rows
 from diffsmooth.models.dataset_info import DatasetInfo
+
+# What trainings did before these were options; their checkpoints do not say it.
+BEFORE = {"random_resized_crop": False, "resize": "bilinear", "drop_last": True}
 
 
 class ImageDataModule(pl.LightningDataModule):
@@ -31,16 +37,23 @@ class ImageDataModule(pl.LightningDataModule):
             validation runs on the test images.
         seed: of the held-out choice and of the shuffling.
         extra: more training images, with labels that another network may have given them: an .npz
-            file or a folder. Source: self-training, Carmon et al. 2019.
-        extra_weight: of their losses, >= 0.
+            file or a folder. They come in batches of their own, one to each batch of the others:
+            see `TrainingOrder`. Source: self-training, Carmon et al. 2019; Salman et al. 2019.
+        extra_weight: of their batches' losses, >= 0.
         purified: train, validate and test on purified draws of the images.
         image_size: of a folder's images, where the files have several sizes; see `Reading`. It is
             that of `extra`, too.
         exif: apply or ignore the orientation that a folder's files carry.
+        random_resized_crop: train on crops of random scale and shape, as published for ImageNet:
+            see `FolderImages.randomly_cropped`. For images in files. Validation and test have none.
+        resize: how images in files are resized: bilinear, or box_bicubic as the images of OpenAI's
+            diffusion models; see `load_imagenet` for the size of ImageNet's.
+        drop_last: leave out an epoch's last batch where it is smaller than the others.
 
     Raises:
         DataError: batch_size < 1, workers < 0, validation_images < 0, extra_weight < 0,
-            image_size < 1, another exif.
+            image_size < 1, another exif or resize; random_resized_crop or box_bicubic with purified
+            or with each other.
     """
 
     def __init__(
@@ -56,9 +69,20 @@ class ImageDataModule(pl.LightningDataModule):
         purified: Purification | None = None,
         image_size: int | None = None,
         exif: ExifChoice | None = None,
+        random_resized_crop: bool = False,
+        resize: ResizeKind = "bilinear",
+        drop_last: bool = False,
     ) -> None:
         super().__init__()
-        self.reading = Reading(image_size, exif)
+        self.reading = Reading(image_size, exif, resize=resize)
+        given = {
+            "random_resized_crop": random_resized_crop,
+            "resize box_bicubic": resize == "box_bicubic",
+            "purified": purified is not None,
+        }
+        together = [name for name, asked in given.items() if asked]
+        if len(together) > 1:
+            raise DataError(f"{together[0]} and {together[1]} do not go together")
         if not extra_weight >= 0:
             raise DataError(f"extra_weight must be >= 0, got {extra_weight}")
         lowest = {"batch_size": 1, "workers": 0, "validation_images": 0, "seed": 0}
@@ -79,23 +103,41 @@ class ImageDataModule(pl.LightningDataModule):
         self.extra = extra
         self.extra_weight = extra_weight
         self.purified = purified
+        self.random_resized_crop = random_resized_crop
+        self.drop_last = drop_last
 
     def state_dict(self) -> dict[str, Any]:
         """What a resumed training must share: the images held out before must not be trained on."""
         return {
             "validation_images": self.validation_images,
             "seed": self.seed,
+            "extra": None if self.extra is None else "in batches of their own",
             "extra_weight": self.extra_weight,
             "purified": None if self.purified is None else self.purified.words(),
+            "image_size": self.reading.image_size,
+            "exif": self.reading.exif,
+            "random_resized_crop": self.random_resized_crop,
+            "resize": self.reading.resize,
+            "drop_last": self.drop_last,
         }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Raises DataError if the checkpoint is of a training on other images."""
+        """Raises DataError if the checkpoint is of a training on other images, or other epochs."""
+        path = self.trainer and self.trainer.ckpt_path
+        if self.extra is not None and "extra" not in state_dict:
+            raise DataError(
+                f"{path}: was trained before data.extra came in batches of their own: an epoch was "
+                "another, and the training cannot go on"
+            )
+        stored = BEFORE | state_dict
         for name, value in self.state_dict().items():
-            if state_dict.get(name, value) != value:
+            if stored.get(name, value) != value:
+                how = "leave the options as they were"
+                if name not in state_dict:
+                    how = f"give --data.{name} {str(stored[name]).lower()}, as it was then"
                 raise DataError(
-                    f"{self.trainer and self.trainer.ckpt_path}: was trained with data.{name} "
-                    f"{state_dict[name]!r}, not {value!r}; to go on, leave the options as they were"
+                    f"{path}: was trained with data.{name} {stored[name]!r}, not {value!r}; to go "
+                    f"on, {how}"
                 )
 
     def prepare_data(self) -> None:
@@ -109,12 +151,15 @@ class ImageDataModule(pl.LightningDataModule):
                 print(images.describe())
             train = self._views(images, "train")
             held_out, rest = hold_out(len(train), self.validation_images, self.seed)
-            self.train: Dataset[Sample] = Subset(train, rest)
             self.validation: Dataset[Sample] = (
                 Subset(train, held_out) if self.validation_images else self._test_images(train.info)
             )
-            if self.extra is not None and stage == "fit":
-                self.train = ConcatDataset([self.train, self._extra_images(train.info)])
+            if stage == "fit":
+                extra = None if self.extra is None else self._extra_images(train.info)
+                if self.random_resized_crop:
+                    self._check_files({self.dataset: train, self.extra: extra})
+                seed = self.seed if self.random_resized_crop else None
+                self.train = TrainingImages(train, rest, extra, self.extra_weight, seed)
         if stage == "test":
             self.test: ImageSet = self._test_images(describe_dataset(self.dataset, self.reading))
 
@@ -135,7 +180,12 @@ class ImageDataModule(pl.LightningDataModule):
                 + (": give data.image_size for folders" if given[0] == wanted[0] else "")
             )
 
-    def _extra_images(self, info: DatasetInfo) -> Dataset[Sample]:
+    def _check_files(self, sets: dict[str | None, ImageSet | None]) -> None:
+        for name, images in sets.items():
+            if images is not None and not isinstance(images, FolderImages):
+                raise DataError(f"random_resized_crop is for images in files, {name} is arrays")
+
+    def _extra_images(self, info: DatasetInfo) -> ImageSet:
         assert self.extra is not None
         if self.extra in KNOWN:
             raise DataError(f"extra must be an .npz file or a folder, got {self.extra!r}")
@@ -150,7 +200,7 @@ class ImageDataModule(pl.LightningDataModule):
                 f"{self.extra}: label {images.labels.max()} is beyond the {info.num_classes} "
                 f"classes of {info.name}"
             )
-        return Weighted(self._views(images, "extra"), self.extra_weight)
+        return self._views(images, "extra")
 
     def _views(self, images: ImageSet, split: str) -> ImageSet:
         """The images, or their purified draws."""
@@ -164,18 +214,20 @@ class ImageDataModule(pl.LightningDataModule):
         assert trainer is not None
         # Our own sampler on one device too: its order depends on (seed, epoch) alone, so that a
         # resumed run sees the order that an unbroken one would have seen.
-        sampler: DistributedSampler[Sample] = DistributedSampler(
+        order = TrainingOrder(
             self.train,
+            self.batch_size,
+            self.drop_last,
+            self.seed,
             num_replicas=trainer.world_size,
             rank=trainer.global_rank,
-            seed=self.seed,
         )
-        if len(sampler) < self.batch_size:
+        if not len(order):
             raise DataError(
-                f"{self.dataset}: {len(sampler)} training images a device, fewer than the batch of "
-                f"{self.batch_size}"
+                f"{self.dataset}: {order.num_samples} training images a device, too few for the "
+                f"batch of {self.batch_size}"
             )
-        return self._loader(self.train, self.batch_size, sampler, drop_last=True)
+        return self._loader(self.train, self.batch_size, order)
 
     def val_dataloader(self) -> DataLoader[Sample]:
         assert self.trainer is not None
@@ -202,17 +254,13 @@ class ImageDataModule(pl.LightningDataModule):
         rows = evaluation_rows(images)
         most = limit if isinstance(limit, int) and limit > 0 else None  # 0: none is asked for
         sampler = WholeBatches(images, rows, most, trainer.world_size, trainer.global_rank)
-        return self._loader(images, rows, sampler, drop_last=False)
+        return self._loader(images, rows, sampler)
 
     def _loader(
-        self,
-        images: Dataset[Sample],
-        rows: int,
-        sampler: DistributedSampler[Sample],
-        drop_last: bool,
+        self, images: Dataset[Sample], rows: int, sampler: DistributedSampler[Sample]
     ) -> DataLoader[Sample]:
         assert self.trainer is not None
-        return DataLoader(
+        return LazyLoader(
             images,
             batch_size=rows,
             sampler=sampler,
@@ -220,26 +268,22 @@ class ImageDataModule(pl.LightningDataModule):
             worker_init_fn=_leave_interrupts_to_the_parent,
             persistent_workers=self.workers > 0,
             pin_memory=self.trainer.strategy.root_device.type == "cuda",
-            drop_last=drop_last,
         )
+
+
+class LazyLoader(DataLoader[Sample]):
+    """A loader whose processes are asked for nothing before the first batch is wanted.
+
+    Lightning makes the iterator before it tells the sampler the epoch of a training that goes on;
+    torch's would at once ask for what belongs to epoch 0.
+    """
+
+    def __iter__(self) -> Iterator[Any]:  # type: ignore[override]  # not torch's own class
+        yield from super().__iter__()
 
 
 def _leave_interrupts_to_the_parent(worker: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-
-
-class Weighted(Dataset[Sample]):
-    """A dataset whose items' losses count `weight` times."""
-
-    def __init__(self, images: ImageSet, weight: float) -> None:
-        self._images = images
-        self._weight = weight
-
-    def __len__(self) -> int:
-        return len(self._images)
-
-    def __getitem__(self, index: int) -> Sample:
-        return self._images[index]._replace(weight=self._weight)
 
 
 def hold_out(total: int, count: int, seed: int) -> tuple[list[int], list[int]]:

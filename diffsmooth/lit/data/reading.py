@@ -5,11 +5,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import Literal
 
+import torch
 from PIL import Image
 from torch import Tensor
+from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional as F
 
+from diffsmooth.lit.data.box_bicubic import box_bicubic
 from diffsmooth.lit.data.images import DataError
 from diffsmooth.lit.data.picture import (
     ExifChoice,
@@ -20,6 +24,8 @@ from diffsmooth.lit.data.picture import (
 )
 from diffsmooth.lit.data.tree import printable
 
+ResizeKind = Literal["bilinear", "box_bicubic"]
+
 SIZES_SHOWN = 5
 
 
@@ -28,23 +34,28 @@ class Reading:
     """How images of one's own are read from their files.
 
     Attributes:
-        image_size: N: the shorter side is resized to N (bilinear, antialiased, rounded to 8 bits),
-            then the middle N x N is cut out. None: all files have one size, and stay as they are.
+        image_size: N: the shorter side is resized to N and rounded to 8 bits, then the middle N x N
+            is cut out. None: all files have one size, and stay as they are.
         exif: whether the orientation that a file carries is applied or ignored; None: none does.
         channels: 3, or 1 for grey.
         class_names: the classifier's classes, where it names them; see `labels_of`.
+        resize: bilinear, antialiased; or as OpenAI's diffusion models were trained: see
+            `box_bicubic`. What is certified is resized bilinearly.
     """
 
     image_size: int | None = None
     exif: ExifChoice | None = None
     channels: int = 3
     class_names: tuple[str, ...] = ()
+    resize: ResizeKind = "bilinear"
 
     def __post_init__(self) -> None:
         if self.image_size is not None and self.image_size < 1:
             raise DataError(f"image_size must be at least 1, got {self.image_size}")
         if self.exif not in (None, "apply", "ignore"):
             raise DataError(f"exif must be apply or ignore, got {self.exif!r}")
+        if self.resize not in ("bilinear", "box_bicubic"):
+            raise DataError(f"resize must be bilinear or box_bicubic, got {self.resize!r}")
 
 
 def read_own(path: Path, reading: Reading) -> Tensor:
@@ -59,7 +70,22 @@ def read_own(path: Path, reading: Reading) -> Tensor:
     height, width = image.shape[1:]
     if side**2 * max(height, width) > min(height, width) * (Image.MAX_IMAGE_PIXELS or 10**8):
         raise DataError(f"{printable(path)}: {by((height, width))} is too narrow for {side}")
-    image = F.center_crop(F.resize(image, [side], antialias=True), [side, side])
+    if reading.resize == "box_bicubic":
+        picture = F.to_pil_image((255 * image).round().to(torch.uint8))
+        return F.pil_to_tensor(box_bicubic(picture, side)).float() / 255
+    return _eight_bits(F.center_crop(F.resize(image, [side], antialias=True), [side, side]))
+
+
+def crop_own(path: Path, reading: Reading, crop: v2.RandomResizedCrop) -> Tensor:
+    """The image of a file cropped at random before any resizing, (C, H, W) in [0, 1].
+
+    Raises:
+        DataError: see `read_picture`.
+    """
+    return _eight_bits(crop(read_picture(path, reading.channels, reading.exif)))
+
+
+def _eight_bits(image: Tensor) -> Tensor:
     return (255 * image).round().clamp(0, 255) / 255  # ImageNet's pixels, too, have 8 bits
 
 

@@ -5,7 +5,12 @@ from pathlib import Path
 from diffsmooth.lit.data.cifar10 import load_cifar10
 from diffsmooth.lit.data.classes import split_folders
 from diffsmooth.lit.data.fashion_mnist import load_fashion_mnist, load_fashion_mnist_sample
-from diffsmooth.lit.data.folder import load_folder, load_imagenet
+from diffsmooth.lit.data.folder import (
+    FolderImages,
+    imagenet_info,
+    load_folder,
+    load_imagenet,
+)
 from diffsmooth.lit.data.images import DataError, ImageSet
 from diffsmooth.lit.data.npz import load_npz
 from diffsmooth.lit.data.reading import Reading, by
@@ -29,7 +34,7 @@ def load_images(
         root: where a known dataset lies; `root`/`split`.npz is taken if it is there.
         split: "train" or "test". fashion_mnist_sample and an .npz file have one split only.
         reading: how a folder's files become images. The others have a size of their own, which
-            `image_size` may repeat, and no EXIF.
+            `image_size` may repeat, and no EXIF; ImageNet takes `resize`, too, and then a size.
 
     Raises:
         DataError: an unknown dataset or split, or files that are missing or broken.
@@ -39,7 +44,9 @@ def load_images(
     path = Path(dataset).expanduser()
     if is_folder(dataset):
         return load_folder(path, split, reading)
-    images = _load_arrays(dataset, Path(root).expanduser(), split)
+    images = _load_known(dataset, Path(root).expanduser(), split, reading)
+    if reading.resize != "bilinear" and not isinstance(images, FolderImages):
+        raise DataError(f"resize {reading.resize} is for images in files, {dataset} is arrays")
     if reading.exif is not None:
         raise DataError(f"exif is for folders of your own images, {dataset} is taken as published")
     size = images.info.image_shape[1:]
@@ -58,7 +65,7 @@ def is_folder(dataset: str) -> bool:
     return dataset not in KNOWN and path.is_dir() and not packed
 
 
-def _load_arrays(dataset: str, root: Path, split: str) -> ImageSet:
+def _load_known(dataset: str, root: Path, split: str, reading: Reading) -> ImageSet:
     if dataset == "fashion_mnist_sample":
         if split != "test":
             raise DataError("fashion_mnist_sample holds test images only")
@@ -69,7 +76,9 @@ def _load_arrays(dataset: str, root: Path, split: str) -> ImageSet:
             return load_npz(packed, get_dataset_info(dataset))
         if dataset == "fashion_mnist":
             return load_fashion_mnist(root, split)
-        return load_cifar10(root, split) if dataset == "cifar10" else load_imagenet(root, split)
+        if dataset == "cifar10":
+            return load_cifar10(root, split)
+        return load_imagenet(root, split, reading)
     path = Path(dataset).expanduser()
     if path.is_dir():
         packed = path / f"{split}.npz"
@@ -106,6 +115,8 @@ def describe_dataset(dataset: str, reading: Reading = Reading()) -> DatasetInfo:
     Raises:
         DataError: see `load_images`.
     """
+    if dataset == "imagenet":
+        return imagenet_info(reading)
     if dataset in KNOWN and dataset != "fashion_mnist_sample":
         return get_dataset_info(dataset)
     return load_images(dataset, split="test" if dataset in KNOWN else "train", reading=reading).info

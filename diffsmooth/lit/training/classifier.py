@@ -55,7 +55,8 @@ class ClassifierTraining(TrainingModule):
             pixel units; 0 trains on clean images.
         input_layer: standard, center or none.
         pretrained: checkpoint to start from; its head is taken if it has as many classes.
-        crop_padding: random crops after zero-padding by so many pixels.
+        crop_padding: random crops after zero-padding by so many pixels; 0 where the data module
+            crops at random scales.
         flip: random horizontal flips.
         optimizer: any torch optimiser.
         learning_rate: its schedule.
@@ -117,6 +118,9 @@ class ClassifierTraining(TrainingModule):
             generator: the step's random stream.
         """
 
+    def check_views(self, count: int) -> None:
+        """Raises UserError if the method has no use for so many purified draws of each image."""
+
     def noise(self, images: Tensor, generator: torch.Generator) -> Tensor:
         """sigma times a standard normal draw, shaped like `images`."""
         draw = torch.randn(images.shape, device=images.device, generator=generator)
@@ -143,6 +147,10 @@ class ClassifierTraining(TrainingModule):
     @property
     def network(self) -> nn.Module:
         return self.classifier
+
+    @property
+    def crop_padding(self) -> int:
+        return self._crop_padding
 
     def metadata(self) -> CheckpointMetadata:
         return CheckpointMetadata(

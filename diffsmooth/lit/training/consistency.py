@@ -6,7 +6,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from diffsmooth.lit.training.classifier import ClassifierTraining, Losses
+from diffsmooth.lit.training.classifier import ClassifierTraining, Losses, ramp
+from diffsmooth.models.attacks import ascent_l2
+from diffsmooth.stats.errors import UserError
 
 
 class ConsistencyTraining(ClassifierTraining):
@@ -18,20 +20,39 @@ class ConsistencyTraining(ClassifierTraining):
     Where the data module purifies, the copies are of different purified draws of the image, so that
     the answers agree across the purifier's noise, too.
 
+    With epsilon, x is an adversarial image of the smoothed classifier F: the attack, in eval mode,
+    sees the m noise vectors that the loss then has.
+
+    The published code takes m optimiser steps for a loader's batch of B, each on B / m images with
+    m noise vectors each: B rows. Here a step is a loader's batch: set its batch size to B / m for
+    the same updates.
+
     Args:
         m: noisy copies an image, at least 2.
         weight: of the KL divergence (lambda), >= 0.
         entropy_weight: of the mean's entropy (eta), >= 0.
+        epsilon: l2 budget of the attack, > 0, in [0, 1] pixel units; None: no attack. One
+            perturbation belongs to one image: not with several purified draws.
+        steps: of the attack, at least 1, of length 2 epsilon / steps.
+        warmup_epochs: over which epsilon grows linearly, >= 0.
         kwargs: see `ClassifierTraining`.
 
     Raises:
         ValueError: an argument out of range; see `ClassifierTraining`.
 
-    Source: Jeong & Shin 2020, equations 7 and 8, and the published code.
+    Source: Jeong & Shin 2020, equations 7 and 8, and the published code: of the attack,
+    SmoothAdv_PGD in smoothing-consistency, code/train_consistency.py.
     """
 
     def __init__(
-        self, m: int = 2, weight: float = 10.0, entropy_weight: float = 0.5, **kwargs: Any
+        self,
+        m: int = 2,
+        weight: float = 10.0,
+        entropy_weight: float = 0.5,
+        epsilon: float | None = None,
+        steps: int = 4,
+        warmup_epochs: int = 10,
+        **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
         if m < 2:
@@ -39,18 +60,57 @@ class ConsistencyTraining(ClassifierTraining):
         for name, value in (("weight", weight), ("entropy_weight", entropy_weight)):
             if not value >= 0:
                 raise ValueError(f"{name} must be >= 0, got {value}")
+        if epsilon is not None and not 0 < epsilon < math.inf:
+            raise ValueError(f"epsilon must be > 0 and finite, or null, got {epsilon}")
+        if steps < 1:
+            raise ValueError(f"steps must be at least 1, got {steps}")
+        if warmup_epochs < 0:
+            raise ValueError(f"warmup_epochs must be >= 0, got {warmup_epochs}")
         self._m = m
         self._weight = weight
         self._entropy_weight = entropy_weight
+        self._epsilon = epsilon
+        self._steps = steps
+        self._warmup_epochs = warmup_epochs
+
+    def check_views(self, count: int) -> None:
+        if self._epsilon is not None and count > 1:
+            raise UserError(
+                f"epsilon {self._epsilon} attacks one image, but there are {count} purified draws "
+                "of each: set data.purified's draws to 1, or leave one of the two out"
+            )
 
     def losses(self, views: Tensor, labels: Tensor, generator: torch.Generator) -> Losses:
-        logits = self.classifier(self.noisy_copies(views, self._m, generator)).float()
+        if self._epsilon is None:
+            copies = self.noisy_copies(views, self._m, generator)
+        else:
+            copies = self._attacked_copies(views, labels, self._epsilon, generator)
+        logits = self.classifier(copies).float()
         logits = logits.unflatten(0, (-1, self._m))  # (B, m, K)
         log_p = logits.log_softmax(dim=2)
         fit = -log_p[torch.arange(len(labels), device=labels.device), :, labels].mean(dim=1)
         spread, entropy = consistency(log_p)
         each = fit + self._weight * spread + self._entropy_weight * entropy
         return Losses(each, logits[:, 0])
+
+    def _attacked_copies(
+        self, views: Tensor, labels: Tensor, epsilon: float, generator: torch.Generator
+    ) -> Tensor:
+        """As `noisy_copies`, of adversarial images."""
+        self.check_views(views.shape[1])
+        images, m = views[:, 0], self._m
+        noise = self.noise(images.repeat_interleave(m, dim=0), generator)  # (B * m, C, H, W)
+        epsilon *= ramp(self.current_epoch, self._warmup_epochs)
+        # The published loss of the attack is a mean over the images, and so are its gradients, to
+        # whose norms it adds 1e-8.
+        damping = 1e-8 * len(images)
+        step_length = 2 * epsilon / self._steps
+        with self.attacked_network() as network:
+            adversarial = ascent_l2(
+                network, images, labels, step_length, self._steps, noise, m,
+                epsilon=epsilon, damping=damping,
+            )  # fmt: skip
+        return adversarial.repeat_interleave(m, dim=0) + noise
 
 
 def consistency(log_p: Tensor) -> tuple[Tensor, Tensor]:

@@ -14,10 +14,12 @@ class LearningRate:
 
     Attributes:
         schedule: "constant"; "step": times `gamma` every `step_epochs` epochs; "milestones": times
-            `gamma` at each of those epochs; or "cosine": from the start value to 0 at the end
+            `gamma` from each of those epochs on; or "cosine": from the start value to 0 at the end
             (Loshchilov & Hutter 2017).
-        step_epochs: of "step", > 0.
-        milestones: of "milestones": epochs, rising.
+        step_epochs: of "step", > 0: torch's StepLR, stepped before an epoch.
+        milestones: of "milestones": epochs, counted from 0, rising. A StepLR that a published loop
+            steps after its epochs, by their numbers, falls one epoch later: 51, 101 for a step of
+            50 (see configs/published.py).
         gamma: of "step" and "milestones", in (0, 1].
         warmup_epochs: epochs of linear increase from 0 at the beginning, >= 0.
 

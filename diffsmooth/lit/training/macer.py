@@ -16,11 +16,20 @@ class MacerTraining(ClassifierTraining):
     inverse temperature beta. The second term counts only for images that are answered rightly,
     with margin <= gamma.
 
+    The network runs in float32 here, whatever the trainer's precision: beta multiplies the logits'
+    rounding, too. Float32 from the logits on does not mend it.
+
+    The published code takes one optimiser step for a loader's batch of B, on B * k rows. So does
+    this: the batch size is the same.
+
     Args:
         k: noisy copies an image, at least 1.
         weight: of the radius (lambda), >= 0.
         gamma: margin from which on the radius is large enough, > 0.
         beta: inverse temperature of the softmax in the radius, > 0.
+        deferred_epochs: lambda is 0 in so many first epochs, >= 0. In the re-implementation by
+            Jeong & Shin it is so while the epoch, from 0, is at most the learning rate's step: in
+            one epoch more than that step has (smoothing-consistency, code/train_macer.py).
         kwargs: see `ClassifierTraining`.
 
     Raises:
@@ -35,13 +44,15 @@ class MacerTraining(ClassifierTraining):
         weight: float = 12.0,
         gamma: float = 8.0,
         beta: float = 16.0,
+        deferred_epochs: int = 0,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
         if k < 1:
             raise ValueError(f"k must be at least 1, got {k}")
-        if not weight >= 0:
-            raise ValueError(f"weight must be >= 0, got {weight}")
+        for name, value in (("weight", weight), ("deferred_epochs", deferred_epochs)):
+            if not value >= 0:
+                raise ValueError(f"{name} must be >= 0, got {value}")
         for name, value in (("gamma", gamma), ("beta", beta), ("sigma", self._sigma)):
             if not value > 0:
                 raise ValueError(f"{name} must be > 0, got {value}")
@@ -49,15 +60,26 @@ class MacerTraining(ClassifierTraining):
         self._weight = weight
         self._gamma = gamma
         self._beta = beta
+        self._deferred_epochs = deferred_epochs
+
+    def weight_at(self, epoch: int) -> float:
+        """lambda in an epoch (from 0)."""
+        return self._weight if epoch >= self._deferred_epochs else 0.0
 
     def losses(self, views: Tensor, labels: Tensor, generator: torch.Generator) -> Losses:
-        logits = self.classifier(self.noisy_copies(views, self._k, generator)).float()
+        copies = self.noisy_copies(views, self._k, generator)
+        with torch.autocast(copies.device.type, enabled=False):
+            logits = self.classifier(copies).float()
         logits = logits.unflatten(0, (-1, self._k))  # (B, k, K)
         smoothed = logits.softmax(dim=2).mean(dim=1)
         fit = -(smoothed.gather(1, labels[:, None]).squeeze(1) + 1e-10).log()
+        weight = self.weight_at(self.current_epoch)
+        self.log("train/radius_weight", weight)
+        if not weight:
+            return Losses(fit, logits[:, 0])
         hinge = margin_hinge((self._beta * logits).softmax(dim=2).mean(dim=1), labels, self._gamma)
         self.log("train/radius_loss", hinge.mean() * self._sigma / 2)
-        return Losses(fit + self._weight * self._sigma / 2 * hinge, logits[:, 0])
+        return Losses(fit + weight * self._sigma / 2 * hinge, logits[:, 0])
 
 
 def margin_hinge(p: Tensor, labels: Tensor, gamma: float) -> Tensor:

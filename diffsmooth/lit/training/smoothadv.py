@@ -21,9 +21,11 @@ class SmoothAdvTraining(ClassifierTraining):
     Each image gets m_train noise vectors. The attack, in eval mode, sees all of them; the update
     has the same ones, so that it trains on the very points that were attacked.
 
-    The published code takes m_train optimiser steps for a loader's batch of B, each on B / m_train
-    images, when train_multi_noise is on. Here a step is a loader's batch: set its batch size to
-    B / m_train for the same updates, each on B noisy images.
+    The published code cuts a loader's batch of B images into m_train parts, and attacks each with
+    m_train noise vectors an image: B rows a pass. With train_multi_noise it takes an optimiser step
+    on each part: m_train steps, each on B / m_train images and B rows. Without, it takes one step
+    on all B images, one row an image. Here a step is a loader's batch: for the same updates set its
+    batch size to B / m_train with train_multi_noise, and to B without.
 
     Args:
         attack: "pgd", "ddn" or "gradient_free".
@@ -35,7 +37,7 @@ class SmoothAdvTraining(ClassifierTraining):
         kwargs: see `ClassifierTraining`.
 
     Raises:
-        ValueError: an argument out of range; gradient_free with sigma = 0; see
+        ValueError: an argument out of range; gradient_free with sigma = 0 or m_train = 1; see
             `ClassifierTraining`.
 
     Source: SmoothAdv, Salman et al. 2019, pseudocode 1, and the published code.
@@ -64,6 +66,11 @@ class SmoothAdvTraining(ClassifierTraining):
             raise ValueError(f"warmup_epochs must be >= 0, got {warmup_epochs}")
         if attack == "gradient_free" and self._sigma == 0:
             raise ValueError("attack gradient_free needs sigma > 0, got 0")
+        if attack == "gradient_free" and m_train == 1:
+            raise ValueError(
+                "attack gradient_free needs m_train of at least 2, got 1: with one noise vector "
+                "its direction does not depend on the network"
+            )
         self._attack = attack
         self._epsilon = epsilon
         self._steps = steps
@@ -99,7 +106,7 @@ class SmoothAdvTraining(ClassifierTraining):
             images: (B, C, H, W), in [0, 1].
             labels: int64 (B,).
             noise: (B * m_train, C, H, W), image-major, scaled to sigma.
-            generator: of random directions where a gradient is zero.
+            generator: of random steps where a gradient is zero.
         """
         m = self._m_train
         attack = functools.partial(

@@ -8,6 +8,7 @@ from torch.nn import functional as F
 
 from diffsmooth.lit.training.classifier import ClassifierTraining, Losses, ramp
 from diffsmooth.models.attacks import ascent_l2
+from diffsmooth.models.attacks.target import project
 
 
 class SmoothMixTraining(ClassifierTraining):
@@ -20,15 +21,22 @@ class SmoothMixTraining(ClassifierTraining):
     `steps` steps of length alpha up the loss of F, without a bound. The noise is the same in all
     terms, and eta grows linearly over the warm-up.
 
-    The published code takes m optimiser steps for a loader's batch of B, each on B / m images. Here
-    a step is a loader's batch: set its batch size to B / m for the same updates.
+    With mix_step > 0 (1 is the published "one-step adversary"), x stands in all of this, F and
+    "right" included, for where the attack is after its first mix_step steps, drawn back to within
+    alpha * mix_step of the image, times the warm-up; x_adv is where it ends, without a warm-up.
+
+    The published code takes m optimiser steps for a loader's batch of B, each on B / m images with
+    m noise vectors each: B rows, and B more of the mixes. Here a step is a loader's batch: set its
+    batch size to B / m for the same updates.
 
     Args:
         m: noisy copies an image, at least 1.
         eta: weight of the mixes, >= 0.
         steps: of the attack (T), at least 1.
         alpha: length of its steps, > 0, l2, in [0, 1] pixel units.
-        warmup_epochs: over which eta grows, >= 0.
+        warmup_epochs: over which eta, and the bound of the first steps, grow, >= 0.
+        mix_step: steps of the attack after which the clean side of the mix is taken, in
+            0 .. steps - 1; 0: the image itself.
         kwargs: see `ClassifierTraining`.
 
     Raises:
@@ -44,6 +52,7 @@ class SmoothMixTraining(ClassifierTraining):
         steps: int = 4,
         alpha: float = 0.5,
         warmup_epochs: int = 10,
+        mix_step: int = 0,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -53,19 +62,20 @@ class SmoothMixTraining(ClassifierTraining):
                 raise ValueError(f"{name} must be at least {lowest}, got {value}")
         if not alpha > 0:
             raise ValueError(f"alpha must be > 0, got {alpha}")
+        if not 0 <= mix_step < steps:
+            raise ValueError(f"mix_step must be in 0 .. {steps - 1} (steps - 1), got {mix_step}")
         self._m = m
         self._eta = eta
         self._steps = steps
         self._alpha = alpha
         self._warmup_epochs = warmup_epochs
+        self._mix_step = mix_step
 
     def losses(self, views: Tensor, labels: Tensor, generator: torch.Generator) -> Losses:
         images, m = views[:, 0], self._m
         noise = self.noise(images.repeat_interleave(m, dim=0), generator)  # (B * m, C, H, W)
-        with self.attacked_network() as network:
-            adversarial = ascent_l2(
-                network, images, labels, self._alpha, self._steps, noise, m, generator=generator
-            )
+        warm = ramp(self.current_epoch, self._warmup_epochs)
+        images, adversarial = self._attack(images, labels, noise, warm)
         share = torch.rand(len(images), device=images.device, generator=generator) / 2
         mixed = torch.lerp(images, adversarial, share.view(-1, 1, 1, 1))
 
@@ -79,8 +89,31 @@ class SmoothMixTraining(ClassifierTraining):
         log_p = self._answers(mixed, noise).log_softmax(dim=2)
         mix = F.kl_div(log_p, target[:, None].expand_as(log_p), reduction="none").sum(dim=2)
         right = smoothed.argmax(dim=1) == labels
-        eta = self._eta * ramp(self.current_epoch, self._warmup_epochs)
-        return Losses(fit.mean(dim=1) + eta * right * mix.mean(dim=1), logits[:, 0])
+        each = fit.mean(dim=1) + self._eta * warm * right * mix.mean(dim=1)
+        return Losses(each, logits[:, 0])
+
+    def _attack(
+        self, images: Tensor, labels: Tensor, noise: Tensor, warm: float
+    ) -> tuple[Tensor, Tensor]:
+        """Both sides of the mix, each (B, C, H, W), in [0, 1].
+
+        Args:
+            images: (B, C, H, W), in [0, 1].
+            labels: int64 (B,).
+            noise: (B * m, C, H, W).
+            warm: the share of the bound of the first steps.
+        """
+        start, clean, first = images, images, self._mix_step
+        with self.attacked_network() as network:
+            if first:
+                start = ascent_l2(network, images, labels, self._alpha, first, noise, self._m)
+                bound = self._alpha * first * warm
+                clean = (images + project(start - images, bound)).clamp(0, 1)
+            # Without a bound, an attack that goes on from where it is is the same attack.
+            adversarial = ascent_l2(
+                network, start, labels, self._alpha, self._steps - first, noise, self._m
+            )
+        return clean, adversarial
 
     def _answers(self, images: Tensor, noise: Tensor) -> Tensor:
         """Logits (B, m, K), float32, under the noise (B * m, C, H, W)."""

@@ -20,6 +20,7 @@ def pgd_l2(
     """Raises the loss of a smoothed classifier by projected gradient ascent from the images.
 
     The loss is -log of the mean softmax over the noise; each step has length 2 epsilon / steps.
+    Where a gradient is zero, the step is 2 epsilon / steps times a standard normal draw.
 
     Args:
         model: (B, C, H, W) to logits (B, K), in eval mode; neither its mode nor its parameters'
@@ -31,7 +32,7 @@ def pgd_l2(
         noise: (B * samples, C, H, W), image-major, already scaled to sigma, in [0, 1] pixel units;
             None attacks the model without noise.
         samples: noise vectors an image (m_test, m_train), at least 1.
-        generator: of random directions where a gradient is zero; None takes the global stream.
+        generator: of random steps where a gradient is zero; None takes the global stream.
 
     Returns:
         Adversarial images (B, C, H, W), in [0, 1], within l2 distance epsilon of `images`.

@@ -89,15 +89,29 @@ def l2_norms(x: Tensor) -> Tensor:
 
 
 def unit_directions(gradients: Tensor, generator: torch.Generator | None) -> Tensor:
-    """Each gradient (B, C, H, W) scaled to norm 1; a zero gradient becomes a random direction."""
+    """Each gradient (B, C, H, W) scaled to norm 1; a zero gradient becomes a random draw.
+
+    The draw is standard normal and is not scaled, as published: in d dimensions its norm is about
+    sqrt(d), so that a step goes to the border of the ball.
+
+    Source: PGD_L2 and DDN, Salman et al. 2019 (smoothing-adversarial, code/attacks.py).
+    """
     # Drawn whether needed or not, and one for all: so no image's result depends on another's.
     draw = torch.randn(gradients.shape[1:], device=gradients.device, generator=generator)
     largest = gradients.abs().amax(dim=(1, 2, 3), keepdim=True)
     # Where the squares of a confident model's gradients underflow, by the largest entry first; not
     # elsewhere, since long attacks amplify rounding and the published code just divides.
-    directions = torch.where(largest > 0, gradients / largest, draw)
-    directions = torch.where(largest > 1e-15, gradients, directions)
-    return directions / l2_norms(directions)
+    scaled = torch.where(largest > 1e-15, gradients, gradients / largest)
+    return torch.where(largest > 0, scaled / l2_norms(scaled), draw)
+
+
+def damped_directions(gradients: Tensor, damping: float) -> Tensor:
+    """Each gradient (B, C, H, W) over its norm plus `damping` > 0: a zero gradient stays zero.
+
+    Source: SmoothMix_PGD and SmoothAdv_PGD, Jeong et al. (smoothmix, code/train.py;
+    smoothing-consistency, code/train_consistency.py).
+    """
+    return gradients / (l2_norms(gradients) + damping)
 
 
 def project(delta: Tensor, epsilon: float) -> Tensor:

@@ -1,0 +1,141 @@
+"""What is trained on: which image in which epoch, and in which order a rank takes them."""
+
+import math
+from collections.abc import Iterator
+from itertools import chain, islice, repeat
+from typing import NamedTuple
+
+import numpy as np
+from torch.utils.data import Dataset, Subset
+from torch.utils.data.distributed import DistributedSampler
+
+from diffsmooth.lit.data.folder import FolderImages
+from diffsmooth.lit.data.images import ImageSet, Sample
+
+
+class Address(NamedTuple):
+    """What a loader asks for: an image as it is seen in an epoch.
+
+    So the epoch comes to each loader's process with every index, however long the process lives.
+    """
+
+    epoch: int
+    image: int
+
+
+class TrainingImages(Dataset[Sample]):
+    """Labelled images, and perhaps pseudo-labelled ones behind them.
+
+    Args:
+        images: the labelled data set.
+        indices: of those of its images that are trained on.
+        extra: the pseudo-labelled ones.
+        extra_weight: of their losses.
+        crop_seed: images are cropped at random scales, each differently in each epoch; None: they
+            are not. All images lie in files then.
+    """
+
+    def __init__(
+        self,
+        images: ImageSet,
+        indices: list[int],
+        extra: ImageSet | None = None,
+        extra_weight: float = 1.0,
+        crop_seed: int | None = None,
+    ) -> None:
+        self.labelled = Subset(images, indices)
+        self.extra = extra
+        self._images = images
+        self._indices = indices
+        self._extra_weight = extra_weight
+        self._crop_seed = crop_seed
+
+    def __len__(self) -> int:
+        return len(self._indices) + (0 if self.extra is None else len(self.extra))
+
+    def __getitem__(self, address: Address | int) -> Sample:
+        """The sample; at a bare index, for which Lightning's overfit_batches asks, epoch 0's."""
+        epoch, index = address if isinstance(address, tuple) else (0, address)
+        beyond = index - len(self._indices)
+        if beyond < 0:
+            return self._read(self._images, self._indices[index], epoch, 0)
+        assert self.extra is not None
+        sample = self._read(self.extra, beyond, epoch, 1)
+        return sample._replace(weight=self._extra_weight)
+
+    def _read(self, images: ImageSet, index: int, epoch: int, part: int) -> Sample:
+        if self._crop_seed is None:
+            return images[index]
+        assert isinstance(images, FolderImages)
+        seeds = np.random.SeedSequence((self._crop_seed, epoch, index, part))
+        (word,) = seeds.generate_state(1, np.uint64)
+        return images.randomly_cropped(index, int(word >> np.uint64(1)))
+
+
+class TrainingOrder(DistributedSampler[Sample]):
+    """Addresses of the images that a rank trains on, shuffled anew by (seed, epoch) alone.
+
+    An epoch goes once through the labelled images, the last batch being smaller where they do not
+    go round. Each rank has as many: some images are dealt twice for that.
+
+    With extra images as many batches of these, all whole, are mixed among the labelled ones, in an
+    order that all ranks share: as in Hadisalman/smoothing-adversarial at cc80077, code/datasets.py
+    (MultiDatasetsDataLoader). Where the extra images do not suffice they come again in another
+    order (there, the epoch breaks off); where they are too many, each epoch takes others. A smaller
+    labelled batch is the epoch's last (there, it is anywhere).
+
+    A last batch of one image is left out unless all batches are of one: batch norm has nothing to
+    normalise it by, and raises where feature maps are of one pixel.
+
+    Args:
+        images: what is trained on.
+        rows: images a batch, the loader's batch size.
+        drop_last: whether a smaller last batch is left out.
+        seed: of the order.
+        num_replicas, rank: how many ranks there are, and which is this.
+    """
+
+    def __init__(
+        self,
+        images: TrainingImages,
+        rows: int,
+        drop_last: bool,
+        seed: int,
+        num_replicas: int,
+        rank: int,
+    ) -> None:
+        super().__init__(images.labelled, num_replicas, rank, seed=seed)
+        self._extra: DistributedSampler[Sample] | None = None
+        if images.extra is not None:
+            self._extra = DistributedSampler(images.extra, num_replicas, rank, seed=seed)
+        self._rows = rows
+        over = self.num_samples % rows
+        self._count = self.num_samples - (over if drop_last or over == 1 else 0)
+
+    def __len__(self) -> int:
+        return self._count + (0 if self._extra is None else self._extra_count())
+
+    def __iter__(self) -> Iterator[Address]:  # type: ignore[override]  # not of bare indices
+        shuffled: Iterator[int] = super().__iter__()  # type: ignore[assignment]  # not of samples
+        labelled = islice(shuffled, self._count)
+        return map(Address, repeat(self.epoch), self._mixed(labelled))
+
+    def _mixed(self, labelled: Iterator[int]) -> Iterator[int]:
+        """The labelled indices, and between them batches of extra ones."""
+        if self._extra is None:
+            return labelled
+        whole, extra = self._count // self._rows, self._extra_count() // self._rows
+        turns = np.random.default_rng((self.seed, self.epoch)).permutation(whole + extra) < whole
+        others = self._extra_indices(self._extra)
+        batches = (islice(labelled if turn else others, self._rows) for turn in turns)
+        return chain(chain.from_iterable(batches), labelled)  # the rest is the smaller batch
+
+    def _extra_count(self) -> int:
+        return math.ceil(self._count / self._rows) * self._rows
+
+    def _extra_indices(self, extra: DistributedSampler[Sample]) -> Iterator[int]:
+        passes = math.ceil(self._extra_count() / len(extra))
+        for number in range(passes):
+            extra.set_epoch(self.epoch * passes + number)
+            for index in extra:
+                yield len(self.dataset) + index  # type: ignore[arg-type, operator]  # no sample

@@ -1,0 +1,60 @@
+"""The rate that each optimiser step of a real run has: epochs with a smaller last batch, too."""
+
+from pathlib import Path
+from typing import Any
+
+import lightning.pytorch as pl
+import pytest
+import torch
+from stripes import make_trainer
+
+from diffsmooth.lit.data import ImageDataModule
+from diffsmooth.lit.training import GaussianTraining
+from diffsmooth.lit.training.learning_rate import LearningRate
+
+pytestmark = pytest.mark.filterwarnings("ignore:.*does not have many workers")
+
+
+class Rates(pl.Callback):
+    """Notes the epoch and the rate of each step."""
+
+    def __init__(self) -> None:
+        self.seen: list[tuple[int, float]] = []
+
+    def on_before_optimizer_step(
+        self, trainer: pl.Trainer, module: pl.LightningModule, optimizer: Any
+    ) -> None:
+        self.seen.append((trainer.current_epoch, optimizer.param_groups[0]["lr"]))
+
+
+# 128 training images in batches of 48: 48, 48 and 32.
+@pytest.mark.parametrize(("accumulated", "steps"), [(1, 3), (2, 2)])
+def test_rates_fall_at_the_first_step_of_a_milestone(
+    accumulated: int, steps: int, tmp_path: Path, root: Path
+) -> None:
+    module = GaussianTraining(
+        "cifar_resnet8",
+        sigma=0.25,
+        learning_rate=LearningRate("milestones", milestones=(1, 3)),
+    )
+    data = ImageDataModule("fashion_mnist", str(root), batch_size=48, validation_images=32)
+    rates = Rates()
+    trainer = make_trainer(
+        tmp_path,
+        5,
+        callbacks=[rates],
+        enable_checkpointing=False,
+        limit_val_batches=0,
+        accumulate_grad_batches=accumulated,
+        log_every_n_steps=1,
+    )
+    trainer.fit(module, datamodule=data)
+    # torch's own, stepped between epochs.
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=0.1)
+    scheduler = torch.optim.lr_scheduler.MultiStepLR(optimizer, [1, 3])
+    expected = []
+    for epoch in range(5):
+        expected += [(epoch, pytest.approx(optimizer.param_groups[0]["lr"]))] * steps
+        optimizer.step()
+        scheduler.step()
+    assert rates.seen == expected

@@ -12,7 +12,12 @@ from lightning.pytorch.plugins import TorchCheckpointIO
 from lightning.pytorch.plugins.io import AsyncCheckpointIO
 from stripes import make_data, make_trainer
 
-from diffsmooth.lit.training import GaussianTraining, SmoothAdvTraining, StabilityTraining
+from diffsmooth.lit.training import (
+    ConsistencyTraining,
+    GaussianTraining,
+    SmoothAdvTraining,
+    StabilityTraining,
+)
 from diffsmooth.lit.training.checkpoint_files import (
     WholeCheckpointIO,
     last_checkpoint,
@@ -185,3 +190,14 @@ def test_the_settings_are_those_of_all_classes_of_the_method() -> None:
     assert (attacked["seed"], attacked["optimizer.lr"]) == (0, 0.1)
     assert (attacked["learning_rate.step_epochs"], attacked["optimizer.class"]) == (30, "SGD")
     assert StabilityTraining(arch="cifar_resnet8", weight=3.0).settings()["weight"] == 3.0
+
+
+@pytest.mark.parametrize(("before", "after"), [(None, 0.25), (0.25, None)])
+def test_an_option_that_is_left_out_is_a_setting_too(
+    root: Path, before: float | None, after: float | None
+) -> None:
+    """A training with an attack is not resumed without, nor the other way round."""
+    last = fit(ConsistencyTraining(arch="cifar_resnet8", epsilon=before, steps=1), root)
+    resumed = ConsistencyTraining(arch="cifar_resnet8", epsilon=after, steps=1)
+    with pytest.raises(UserError, match=f"was trained with epsilon {before}, not {after}"):
+        fit(resumed, root, epochs=2, ckpt_path=last)

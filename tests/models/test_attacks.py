@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from diffsmooth.models import build_classifier, ddn_l2, gradient_free_l2, pgd_l2
+from diffsmooth.models.attacks import ascent_l2
 
 ATTACKS = {"pgd": pgd_l2, "ddn": ddn_l2, "nograd": gradient_free_l2}
 EVERY = pytest.mark.parametrize("attack", ATTACKS.values(), ids=ATTACKS)
@@ -41,9 +42,16 @@ class Linear(nn.Module):
         return self.w.detach() / self.w.detach().norm()
 
 
-class Constant(nn.Module):
+class Steps(nn.Module):
+    """Class 1 where the pixels' sum is above a threshold; the gradient is zero everywhere."""
+
+    def __init__(self, threshold: float) -> None:
+        super().__init__()
+        self.threshold = threshold
+
     def forward(self, x: Tensor) -> Tensor:
-        return x.new_zeros(len(x), 2) + 0 * x.sum()
+        score = torch.sign(x.flatten(1).sum(dim=1) - self.threshold)
+        return torch.stack([-score, score], dim=1)
 
 
 def random_images(n: int, seed: int = 0, shape: tuple[int, int, int] = (2, 5, 5)) -> Tensor:
@@ -149,7 +157,7 @@ def test_without_gradients_the_direction_is_about_the_weights() -> None:
 @given(
     epsilon=st.floats(1e-3, 20),
     steps=st.integers(1, 5),
-    samples=st.integers(1, 3),
+    samples=st.integers(2, 3),
     sharpness=st.floats(0, 4),
     seed=st.integers(0, 2**32),
 )
@@ -184,19 +192,85 @@ def test_an_image_does_not_depend_on_its_batch(attack: Any) -> None:
 
 
 @pytest.mark.parametrize("attack", [pgd_l2, gradient_free_l2])
-def test_zero_gradients_become_random_directions(attack: Any) -> None:
+@pytest.mark.parametrize("steps", [1, 3])
+def test_at_a_zero_gradient_the_step_is_a_normal_draw(attack: Any, steps: int) -> None:
+    """Of its own length, about sqrt(d), and not of length 1: smoothing-adversarial, attacks.py."""
     images, labels = torch.full((3, 2, 5, 5), 0.5), torch.tensor([0, 1, 0])
 
     def run(seed: int, n: int) -> Tensor:
         generator = torch.Generator().manual_seed(seed)
-        noise = torch.zeros((n, 2, 5, 5))
-        out: Tensor = attack(Constant(), images[:n], labels[:n], 0.3, 1, noise, generator=generator)
+        noise = torch.zeros((2 * n, 2, 5, 5))
+        out: Tensor = attack(
+            Steps(25.0), images[:n], labels[:n], 0.9, steps, noise, 2, generator=generator
+        )
         return out
 
-    norms = (run(0, 3) - images).flatten(1).norm(dim=1)
-    torch.testing.assert_close(norms, torch.full((3,), 0.3))
+    generator = torch.Generator().manual_seed(0)
+    expected = torch.zeros(2, 5, 5)
+    for _ in range(steps):
+        draw = torch.randn(2, 5, 5, generator=generator)
+        expected = (0.5 + expected + 2 * 0.9 / steps * draw).clamp(0, 1) - 0.5
+        expected *= min(1.0, 0.9 / float(expected.norm()))
+    for found in run(0, 3) - images:
+        torch.testing.assert_close(found, expected)
     assert torch.equal(run(0, 3)[:1], run(0, 1))
     assert not torch.equal(run(0, 3), run(1, 3))
+
+
+def test_ddns_step_at_a_zero_gradient_is_a_normal_draw() -> None:
+    images, labels, model = torch.full((1, 2, 5, 5), 100 / 255), torch.tensor([0]), Steps(20.0)
+    generator = torch.Generator().manual_seed(3)
+    delta, norm, best, best_norm = torch.zeros(2, 5, 5), 2.0, torch.zeros(2, 5, 5), 1e9
+    farthest = float((1 - images[0]).norm())
+    for i in range(6):
+        wrong = bool(model(images + delta).argmax() != 0)
+        if wrong and delta.norm() < best_norm:
+            best, best_norm = delta, float(delta.norm())
+        length = 0.01 + 0.99 * (1 + np.cos(np.pi * i / 6)) / 2
+        delta = delta + float(length) * torch.randn(2, 5, 5, generator=generator)
+        norm = min(norm * (0.95 if wrong else 1.05), farthest)
+        point = images[0] + delta * (norm / delta.norm())
+        delta = ((point * 255).round() / 255).clamp(0, 1) - images[0]
+    assert 0 < best_norm < 2.0
+    found = ddn_l2(model, images, labels, 2.0, 6, generator=torch.Generator().manual_seed(3))
+    torch.testing.assert_close(found[0], images[0] + best)
+
+
+@pytest.mark.parametrize("epsilon", [None, 0.4])
+def test_ascent_does_not_move_at_a_zero_gradient(epsilon: float | None) -> None:
+    images, labels = random_images(2), torch.tensor([0, 1])
+    assert torch.equal(ascent_l2(Steps(25.0), images, labels, 0.5, 3, epsilon=epsilon), images)
+
+
+@pytest.mark.parametrize("epsilon", [None, 0.4])
+@pytest.mark.parametrize("damping", [1e-8, 0.05])
+def test_ascent_by_hand(epsilon: float | None, damping: float) -> None:
+    """SmoothMix's attack and, with a budget, consistency's: projected first, and then clamped."""
+    model = Linear((2, 5, 5), margin=2.0)
+    images = ((random_images(2) - 0.5) * 2 + 0.5).clamp(0, 1)  # some pixels black or white
+    model.set_distance(images[0], 0.25)  # firm in class 0: the gradient is small there
+    labels = torch.tensor([0, 1])  # and the other image is taken for it, wrongly
+    noise = 0.01 * torch.randn((4, 2, 5, 5), generator=torch.Generator().manual_seed(1))
+    norms = []
+    found = ascent_l2(model, images, labels, 0.15, 3, noise, 2, epsilon=epsilon, damping=damping)
+    for i in range(2):
+        point = images[i].double()
+        for _ in range(3):
+            point.requires_grad_()
+            rows = point + noise[2 * i : 2 * i + 2].double()
+            score = model.margin * ((rows * model.w.detach()).sum(dim=(1, 2, 3)) - model.threshold)
+            loss = -torch.log(torch.sigmoid(2 * (1 - 2 * i) * score).mean())
+            (gradient,) = torch.autograd.grad(loss, point)
+            norms.append(float(gradient.norm()))
+            point = point.detach() + 0.15 * gradient / (gradient.norm() + damping)
+            change = point - images[i]
+            if epsilon is not None and change.norm() > epsilon:
+                change = change * (epsilon / change.norm())
+            point = (images[i] + change).clamp(0, 1)
+        torch.testing.assert_close(found[i].double(), point, rtol=0, atol=1e-4)
+    assert min(norms) < 0.05 < 1.0 < max(norms)
+    if epsilon is not None:
+        assert ((found - images).flatten(1).norm(dim=1) <= epsilon + 1e-6).all()
 
 
 @EVERY
@@ -207,7 +281,8 @@ def test_parameters_and_modes_are_left_alone(attack: Any, training: bool) -> Non
         parameter.grad = torch.ones_like(parameter)
     before = {key: value.clone() for key, value in model.state_dict().items()}
     images = random_images(2, shape=(3, 32, 32))
-    out = attack(model, images, torch.tensor([0, 1]), 0.5, 2, torch.randn_like(images))
+    noise = torch.randn((4, 3, 32, 32))
+    out = attack(model, images, torch.tensor([0, 1]), 0.5, 2, noise, 2)
     assert not out.requires_grad
     assert all(module.training == training for module in model.modules())
     assert all((parameter.grad == 1).all() for parameter in model.parameters())
@@ -232,21 +307,27 @@ def test_bad_arguments_are_named(attack: Any) -> None:
     noise = torch.zeros_like(images)
     for epsilon in (0.0, -1.0, float("nan"), float("inf")):
         with pytest.raises(ValueError, match="epsilon must be > 0 and finite"):
-            attack(model, images, labels, epsilon, 1, noise)
+            attack(model, images, labels, epsilon, 1, noise, 1)
     with pytest.raises(ValueError, match="steps must be at least 1, got 0"):
-        attack(model, images, labels, 0.5, 0, noise)
+        attack(model, images, labels, 0.5, 0, noise, 1)
     with pytest.raises(ValueError, match="samples must be at least 1, got 0"):
         attack(model, images, labels, 0.5, 1, noise, 0)
     with pytest.raises(ValueError, match=r"noise must be \(4, 2, 5, 5\), got \(2, 2, 5, 5\)"):
         attack(model, images, labels, 0.5, 1, noise, 2)
     with pytest.raises(ValueError, match=r"labels must be \(2,\), got \(1,\)"):
-        attack(model, images, labels[:1], 0.5, 1, noise)
+        attack(model, images, labels[:1], 0.5, 1, noise, 1)
     with pytest.raises(ValueError, match=r"images must be \(B, C, H, W\), got \(2, 5, 5\)"):
-        attack(model, images[0], labels, 0.5, 1, noise)
+        attack(model, images[0], labels, 0.5, 1, noise, 1)
     with pytest.raises(ValueError, match=r"images must lie in \[0, 1\]"):
-        attack(model, images * 255, labels, 0.5, 1, noise)
+        attack(model, images * 255, labels, 0.5, 1, noise, 1)
     with pytest.raises(ValueError, match="noise must be given"):
         gradient_free_l2(model, images, labels, 0.5, 1)
+    with pytest.raises(ValueError, match="samples must be at least 2, got 1: with one noise vec"):
+        gradient_free_l2(model, images, labels, 0.5, 1, noise, 1)
+    for name in ("step_length", "epsilon", "damping"):
+        bad: dict[str, Any] = {"step_length": 0.5, name: 0.0}
+        with pytest.raises(ValueError, match=f"{name} must be > 0 and finite, got 0.0"):
+            ascent_l2(model, images, labels, steps=1, **bad)
     for kwargs, message in (
         ({"init_norm": 0.0}, "init_norm must be > 0"),
         ({"gamma": 1.0}, r"gamma must be in \(0, 1\)"),

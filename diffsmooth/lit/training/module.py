@@ -4,6 +4,7 @@ import dataclasses
 import inspect
 import math
 from abc import ABC, abstractmethod
+from types import NoneType
 from typing import Any
 
 import lightning.pytorch as pl
@@ -125,7 +126,9 @@ class TrainingModule(pl.LightningModule, ABC):
         """
         kinds = [kind for kind in type(self).__mro__ if issubclass(kind, TrainingModule)]
         names = {name for kind in kinds for name in inspect.signature(kind.__init__).parameters}
-        own = {name: getattr(self, f"_{name}", None) for name in sorted(names)}
+        own = {
+            name: getattr(self, f"_{name}") for name in sorted(names) if hasattr(self, f"_{name}")
+        }
         rate = dataclasses.asdict(self._learning_rate)
         optimizer = self.new_optimizer()
         said = {"class": type(optimizer).__name__, **optimizer.defaults}
@@ -134,7 +137,7 @@ class TrainingModule(pl.LightningModule, ABC):
             **{f"learning_rate.{name}": value for name, value in rate.items()},
             **{f"optimizer.{name}": said[name] for name in said if name not in HARDWARE},
         }
-        plain = (bool, int, float, str, tuple)
+        plain = (bool, int, float, str, tuple, NoneType)
         return {name: value for name, value in options.items() if isinstance(value, plain)}
 
     def setup(self, stage: str) -> None:

@@ -1,7 +1,5 @@
 """The data module for training: any dataset, sharded and shuffled reproducibly."""
 
-import signal
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,6 +11,7 @@ from torch.utils.data.distributed import DistributedSampler
 
 from diffsmooth.lit.data.folder import FolderImages
 from diffsmooth.lit.data.images import DataError, ImageSet, Sample
+from diffsmooth.lit.data.lazy_loader import LazyLoader, leave_interrupts_to_the_parent
 from diffsmooth.lit.data.picture import ExifChoice
 from diffsmooth.lit.data.purified import Purification, purify_images
 from diffsmooth.lit.data.reading import Reading, ResizeKind
@@ -265,25 +264,10 @@ class ImageDataModule(pl.LightningDataModule):
             batch_size=rows,
             sampler=sampler,
             num_workers=self.workers,
-            worker_init_fn=_leave_interrupts_to_the_parent,
+            worker_init_fn=leave_interrupts_to_the_parent,
             persistent_workers=self.workers > 0,
             pin_memory=self.trainer.strategy.root_device.type == "cuda",
         )
-
-
-class LazyLoader(DataLoader[Sample]):
-    """A loader whose processes are asked for nothing before the first batch is wanted.
-
-    Lightning makes the iterator before it tells the sampler the epoch of a training that goes on;
-    torch's would at once ask for what belongs to epoch 0.
-    """
-
-    def __iter__(self) -> Iterator[Any]:  # type: ignore[override]  # not torch's own class
-        yield from super().__iter__()
-
-
-def _leave_interrupts_to_the_parent(worker: int) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def hold_out(total: int, count: int, seed: int) -> tuple[list[int], list[int]]:

@@ -1,0 +1,25 @@
+"""A loader that Lightning may start early, and what its processes leave to their parent."""
+
+import signal
+from collections.abc import Iterator
+from typing import Any
+
+from torch.utils.data import DataLoader
+
+from diffsmooth.lit.data.images import Sample
+
+
+class LazyLoader(DataLoader[Sample]):
+    """A loader whose processes are asked for nothing before the first batch is wanted.
+
+    Lightning makes the iterator before it tells the sampler the epoch of a training that goes on;
+    torch's would at once ask for what belongs to epoch 0.
+    """
+
+    def __iter__(self) -> Iterator[Any]:  # type: ignore[override]  # not torch's own class
+        yield from super().__iter__()
+
+
+def leave_interrupts_to_the_parent(worker: int) -> None:
+    """What a loader's process begins with: Ctrl-C, which all processes get, is not for it."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)

@@ -1,5 +1,6 @@
 """The benchmark, the forecast, and the choice to compile."""
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -38,6 +39,14 @@ def test_the_benchmark_runs_and_its_float32_votes_are_the_same(
     assert "(a) published loop" in out
     assert out.count("100.00 % of 250") >= 1
     assert "3 shipped images" in out
+    of_loop, of_engine = (re.search(rf"^\({x}\) (tf32.*)$", out, re.MULTILINE) for x in "ab")
+    assert of_loop is not None and of_engine is not None
+    assert of_loop[1] == (
+        "tf32 convolutions on, tf32 products off, deterministic off, timed choice off"
+    )
+    assert of_engine[1] == (
+        "tf32 convolutions off, tf32 products off, deterministic on, timed choice off"
+    )
 
 
 @pytest.mark.parametrize(

@@ -377,9 +377,10 @@ def _print_sequential(namespace: Any, device: torch.device) -> None:
                 used += [f.certificate.votes for f in engine.step() if f.certificate]
         used += [f.certificate.votes for f in engine.drain() if f.certificate]
     mean = statistics.mean(used)
+    error = f"{statistics.stdev(used) / len(used) ** 0.5:,.0f}" if len(used) > 1 else "?"
     print(
         f"\nsequential plan (Cohen's method, {len(used)} shipped images, radii "
-        f"{' '.join(f'{radius:g}' for radius in plan.radii)}): {mean:,.0f} votes an image on "
-        f"average, {min(used):,} to {max(used):,}; fixed: {plan.max_votes:,}; "
+        f"{' '.join(f'{radius:g}' for radius in plan.radii)}): {mean:,.0f} +- {error} votes an "
+        f"image on average (+- the standard error), {min(used):,} to {max(used):,}; fixed: {plan.max_votes:,}; "
         f"{rounded_down(plan.max_votes / mean, 1)} times fewer"
     )

@@ -115,8 +115,12 @@ def fit_shares(images: list[PilotImage]) -> ShareModel:
 
     start = np.array([1.0, 0.0, -0.3])
     simplex = np.vstack([start, start + np.eye(3)])
-    options = {"maxiter": 600, "initial_simplex": simplex}
-    found = minimize(surprise, start, method="Nelder-Mead", options=options)
+    found = minimize(
+        surprise,
+        start,
+        method="Nelder-Mead",
+        options={"maxiter": 600, "initial_simplex": simplex},
+    )
     log_a, log_b, logit = np.clip(found.x, -LARGEST_LOG, LARGEST_LOG)
     return ShareModel(float(np.exp(log_a)), float(np.exp(log_b)), float(expit(3 * logit)))
 

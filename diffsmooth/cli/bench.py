@@ -381,6 +381,6 @@ def _print_sequential(namespace: Any, device: torch.device) -> None:
     print(
         f"\nsequential plan (Cohen's method, {len(used)} shipped images, radii "
         f"{' '.join(f'{radius:g}' for radius in plan.radii)}): {mean:,.0f} +- {error} votes an "
-        f"image on average (+- the standard error), {min(used):,} to {max(used):,}; fixed: {plan.max_votes:,}; "
-        f"{rounded_down(plan.max_votes / mean, 1)} times fewer"
+        f"image on average (+- the standard error), {min(used):,} to {max(used):,}; fixed: "
+        f"{plan.max_votes:,}; {rounded_down(plan.max_votes / mean, 1)} times fewer"
     )

@@ -30,6 +30,7 @@ def test_the_benchmark_runs_and_its_float32_votes_are_the_same(
 ) -> None:
     monkeypatch.chdir(REPOSITORY)
     monkeypatch.setattr(bench, "AGREEMENT_IMAGES", 5)
+    monkeypatch.setattr(bench, "MATRIX_SIDE", 64)  # bf16 takes minutes where it is emulated
     bench.main(
         ["--sections", "speed", "sequential", "--workloads", "cohen", "--settings", "plain",
          "float32", "--batch", "10", "--repetitions", "1", "--seconds", "0.05", "--images", "3",
@@ -39,7 +40,9 @@ def test_the_benchmark_runs_and_its_float32_votes_are_the_same(
     assert "(a) published loop" in out
     assert out.count("100.00 % of 250") >= 1
     assert "3 shipped images" in out
-    assert re.search(r": [\d,]+ \+- [\d,]+ votes an image on average \(\+- the standard error\)", out)
+    assert re.search(
+        r": [\d,]+ \+- [\d,]+ votes an image on average \(\+- the standard error\)", out
+    )
     assert re.findall(r"^\([ab]\) tf32 .*$", out, re.MULTILINE) == [
         "(a) tf32 convolutions on, tf32 products off, deterministic off, timed choice off",
         "(b) tf32 convolutions off, tf32 products off, deterministic on, timed choice off",

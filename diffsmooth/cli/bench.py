@@ -19,13 +19,14 @@ from torch import Tensor
 from diffsmooth.cli.device import pick_device
 from diffsmooth.cli.errors import OneLineParser, option_values, user_errors
 from diffsmooth.cli.option_checks import check_most
-from diffsmooth.cli.published_loop import PublishedLoop
+from diffsmooth.cli.published_loop import PublishedLoop, published_numerics
 from diffsmooth.cli.workloads import SIGMA, WORKLOADS, Setting, Workload
 from diffsmooth.lit.data import load_images
 from diffsmooth.models import SmoothedClassifier
 from diffsmooth.models.engine import Task, VoteEngine
 from diffsmooth.models.inference import can_compile
 from diffsmooth.models.noise import NoiseKey, NumpyNoise, Votes, noise_source
+from diffsmooth.models.precision import Numerics, current_numerics, numerics_of
 from diffsmooth.models.presets import get_preset
 from diffsmooth.stats import GroupSequential, MajorityVote, Plan
 from diffsmooth.stats.errors import UserError
@@ -166,6 +167,9 @@ def _print_speed(workload: Workload, namespace: Any, device: torch.device) -> No
             alone = lambda m=model: _run_networks(m, noisy, batches)  # noqa: E731
             networks[i].append(_seconds(alone, device))
     loop_process.end()
+    without = "" if device.type == "cuda" else " (nothing of it is used on a CPU)"
+    print(f"CUDA's switches{without}:")
+    print(f"(a) {loop_process.numerics}\n(b) {current_numerics()}")
     rate = votes / statistics.median(loop)
     print(f"{'':22} votes/s   x published   outside the networks   votes as float32")
     print(f"{'(a) published loop':22} {rate:7.1f}   {1:11.2f}")
@@ -184,7 +188,13 @@ def _print_speed(workload: Workload, namespace: Any, device: torch.device) -> No
 
 class _LoopProcess:
     """The published loop in a process of its own: preparing networks changes the memory allocation
-    of the whole process, which would speed the loop up, too."""
+    of the whole process, which would speed the loop up, too.
+
+    Attributes:
+        numerics: under which the last votes were made, as that process found them.
+    """
+
+    numerics: Numerics
 
     def __init__(self, name: str, batch: int, device_type: str) -> None:
         context = multiprocessing.get_context("spawn")
@@ -199,7 +209,8 @@ class _LoopProcess:
         """Of so many votes."""
         try:
             self._pipe.send(votes)
-            return float(self._pipe.recv())
+            seconds, self.numerics = self._pipe.recv()
+            return float(seconds)
         except (EOFError, BrokenPipeError):
             raise UserError("the process of the published loop failed") from None
 
@@ -218,7 +229,16 @@ def _loop_child(name: str, batch: int, device_type: str, threads: int, pipe: Any
             votes = pipe.recv()
         except EOFError:
             return
-        pipe.send(_seconds(partial(loop.count_votes, image, votes), device))
+        numerics = published_numerics(workload.info.name)
+        pipe.send(_time_published(loop, image, votes, device, numerics))
+
+
+def _time_published(
+    loop: PublishedLoop, image: Tensor, votes: int, device: torch.device, numerics: Numerics
+) -> tuple[float, Numerics]:
+    """Seconds of so many votes under the published switches; and these, as they stood then."""
+    with numerics_of(numerics):
+        return _seconds(partial(loop.count_votes, image, votes), device), current_numerics()
 
 
 def _published(workload: Workload, batch: int, device: torch.device) -> PublishedLoop:
@@ -357,9 +377,10 @@ def _print_sequential(namespace: Any, device: torch.device) -> None:
                 used += [f.certificate.votes for f in engine.step() if f.certificate]
         used += [f.certificate.votes for f in engine.drain() if f.certificate]
     mean = statistics.mean(used)
+    error = f"{statistics.stdev(used) / len(used) ** 0.5:,.0f}" if len(used) > 1 else "?"
     print(
         f"\nsequential plan (Cohen's method, {len(used)} shipped images, radii "
-        f"{' '.join(f'{radius:g}' for radius in plan.radii)}): {mean:,.0f} votes an image on "
-        f"average, {min(used):,} to {max(used):,}; fixed: {plan.max_votes:,}; "
-        f"{rounded_down(plan.max_votes / mean, 1)} times fewer"
+        f"{' '.join(f'{radius:g}' for radius in plan.radii)}): {mean:,.0f} +- {error} votes an "
+        f"image on average (+- the standard error), {min(used):,} to {max(used):,}; fixed: "
+        f"{plan.max_votes:,}; {rounded_down(plan.max_votes / mean, 1)} times fewer"
     )

@@ -1,7 +1,9 @@
 """`diffsmooth forecast`: votes, hours and load of a run to come, from a small one."""
 
 import math
+import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -11,10 +13,14 @@ from diffsmooth.cli.plan_options import add_plan_options, build_plan
 from diffsmooth.runs.journal import read_journal
 from diffsmooth.stats import FixedSampleSize
 from diffsmooth.stats.errors import UserError
-from diffsmooth.stats.forecast import forecast_votes, queue_load, striped_load
-from diffsmooth.stats.printed import digits_up, rounded_down, rounded_up
+from diffsmooth.stats.forecast import Estimate, average_votes, forecast_votes, simulate_loads
+from diffsmooth.stats.many_plays import ForecastPlan
+from diffsmooth.stats.pilot import Unresolved, pilot_images, unresolved
+from diffsmooth.stats.printed import digits_up, radius_label, rounded_down, rounded_up
 
 LEAST_RATE, MOST_RATE = 1e-6, 1e15  # votes a second
+IMAGES_TO_SIMULATE = 1_000_000  # in all runs, which take a second
+LEAST_RUNS, MOST_RUNS = 10, 1000
 
 
 def main(args: list[str] | None = None, prog: str = "diffsmooth forecast") -> None:
@@ -46,28 +52,85 @@ def main(args: list[str] | None = None, prog: str = "diffsmooth forecast") -> No
         path = Path(namespace.pilot)
         if not path.is_file():
             raise UserError(f"{path}: no such file")
-        pilot = [record.certificate for record in read_journal(path).records]
+        records = read_journal(path).records
+        certificates = [record.certificate for record in records]
+        pilot = pilot_images(certificates, [_known(record.label) for record in records])
+        if len({certificate.sigma for certificate in certificates}) > 1:
+            raise UserError(f"{path}: of several sigmas, which are not one run")
+        sigma = certificates[0].sigma
         plan = build_plan(namespace)
         with option_values("seed"):
             rng = np.random.default_rng(namespace.seed)
-        votes = forecast_votes(pilot, plan, namespace.images, rng)
+        votes = forecast_votes(pilot, plan, sigma, rng)
     fixed = FixedSampleSize(namespace.n0, namespace.n, namespace.alpha).max_votes
+    average = average_votes(votes)
+    _print_votes(votes, average, plan, fixed)
+    _print_loads(votes, average, namespace, fixed, rng)
+    short = unresolved(pilot, plan, sigma)
+    if short is not None:
+        print(_warning(short, len(pilot), prog), file=sys.stderr)
+
+
+def _known(label: int | None) -> int | None:
+    return label if label is not None and label >= 0 else None
+
+
+def _print_votes(votes: np.ndarray, average: Estimate, plan: ForecastPlan, fixed: int) -> None:
     low, middle, high = np.ceil(np.percentile(votes, [10, 50, 90]))
     print(
-        f"{plan.name}: {math.ceil(votes.mean()):,} votes an image on average (10 % take up to "
-        f"{low:,.0f}, half {middle:,.0f}, 90 % {high:,.0f}); fixed: {fixed:,}, "
-        f"{rounded_down(fixed / votes.mean(), 1)} times as many"
+        f"{plan.name}: {math.ceil(average.mean):,} {_plus_minus(average)} votes an image on "
+        f"average (10 % take up to {low:,.0f}, half {middle:,.0f}, 90 % {high:,.0f}); fixed: "
+        f"{fixed:,}, {rounded_down(fixed / average.mean, 1)} times as many"
     )
     print(
-        "devices   hours   longest / mean load   (as shards: hours, longest / mean)   fixed: hours"
+        f"(+- is the standard error: {len(votes):,} images of the pilot, each played "
+        f"{votes.shape[1]:,} times)"
     )
-    for devices in namespace.devices:
-        mean = votes.sum() / devices
-        queue, striped = queue_load(votes, devices), striped_load(votes, devices)
-        whole = -(-namespace.images // devices) * fixed
-        second = 3600 * namespace.rate
-        print(
-            f"{devices:7}   {digits_up(queue / second, 3):>5}   {rounded_up(queue / mean):>19}   "
-            f"{digits_up(striped / second, 3):>19}, {rounded_up(striped / mean):>14}   "
-            f"{digits_up(whole / second, 3):>12}"
-        )
+
+
+def _plus_minus(average: Estimate) -> str:
+    return "+- ?" if math.isinf(average.error) else f"+- {math.ceil(average.error):,}"
+
+
+def _print_loads(
+    votes: np.ndarray, average: Estimate, namespace: Any, fixed: int, rng: np.random.Generator
+) -> None:
+    images, second = namespace.images, 3600 * namespace.rate
+    repetitions = min(max(IMAGES_TO_SIMULATE // images, LEAST_RUNS), MOST_RUNS)
+    print(f"{'':9} {'queue':33}{'shards':33}fixed")
+    print("devices  " + 2 * f" {'hours':18}{'longest / mean':15}" + "hours")
+    runs = simulate_loads(votes, images, namespace.devices, repetitions, rng)
+    for devices, loads in zip(namespace.devices, runs, strict=True):
+        cells = ""
+        for longest in (loads.queue, loads.striped):
+            hours, ratio = longest / second, longest / loads.mean
+            of_hours = f"{digits_up(_mean(hours), 3)} +- {digits_up(_spread(hours), 2)}"
+            of_ratio = f"{rounded_up(_mean(ratio))} +- {rounded_up(_spread(ratio))}"
+            cells += f" {of_hours:17} {of_ratio:15}"
+        whole = -(-images // devices) * fixed
+        print(f"{devices:7}  {cells}{digits_up(whole / second, 3)}")
+    pilot = "by an amount not known"
+    if math.isfinite(average.error):
+        pilot = f"{rounded_up(100 * average.error / average.mean, 1)} %, together"
+    print(
+        f"(means of {repetitions:,} simulated runs of {images:,} images, +- the standard deviation "
+        f"of one run; the pilot's error shifts all hours, but fixed, {pilot})"
+    )
+
+
+def _mean(values: np.ndarray) -> float:
+    return float(values.mean() if np.ptp(values) else values[0])  # without rounding errors
+
+
+def _spread(values: np.ndarray) -> float:
+    return float(values.std()) if np.ptp(values) else 0.0
+
+
+def _warning(short: Unresolved, images: int, prog: str) -> str:
+    radius, known = (radius_label(r, most=3) for r in (short.radius, short.known))
+    wanted = "no pilot" if math.isinf(short.n) else f"a pilot of N = {short.n:,} or more"
+    return (
+        f"{prog}: warning: radius {radius} is beyond what this pilot tells: {short.images:,} of "
+        f"its {images:,} images had all votes for one class, and so few votes know nothing above "
+        f"radius {known}. What these images cost is guessed from the others; {wanted} would tell"
+    )

@@ -6,7 +6,7 @@ from jsonargparse import ActionYesNo, ArgumentParser
 
 from diffsmooth.cli.errors import option_values
 from diffsmooth.cli.option_checks import check_alpha, check_most
-from diffsmooth.stats import FixedSampleSize, GroupSequential, Plan
+from diffsmooth.stats import FixedSampleSize, GroupSequential
 from diffsmooth.stats.errors import UserError
 
 DEFAULTS = GroupSequential()
@@ -33,7 +33,7 @@ def add_plan_options(parser: ArgumentParser) -> None:
         f"(default: {DEFAULTS.first_look})")  # fmt: skip
 
 
-def build_plan(namespace: Any) -> Plan:
+def build_plan(namespace: Any) -> FixedSampleSize | GroupSequential:
     """The plan that the options ask for.
 
     Raises:

@@ -17,7 +17,28 @@ from torch.nn import functional as F
 from diffsmooth.models import DiffusionSchedule
 from diffsmooth.models.cifar_resnet import BasicBlock
 from diffsmooth.models.input_layers import Normalize
+from diffsmooth.models.precision import Numerics
 from diffsmooth.models.unet import AttentionBlock, Pointwise, ResBlock, UNet
+
+
+def published_numerics(dataset: str) -> Numerics:
+    """The switches under which the published code runs.
+
+    PyTorch's defaults, but that cuDNN times its kernels for ImageNet's classifiers.
+
+    Args:
+        dataset: name of the dataset.
+
+    Source: locuslab/smoothing code/architectures.py and javyduck/DiffSmooth architectures.py set
+    `cudnn.benchmark` for imagenet; no other switch is set in them, nor in certify.py or core.py of
+    either, nor in DiffSmooth's cifar_ddpm.py and imagenet_gdm.py.
+    """
+    return Numerics(
+        tf32_convolutions=True,
+        tf32_products=False,
+        deterministic=False,
+        timed_choice=dataset == "imagenet",
+    )
 
 
 class PublishedLoop:

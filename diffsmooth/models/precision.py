@@ -1,6 +1,8 @@
 """Which number format the layers compute in."""
 
-from typing import Literal, get_args
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Literal, NamedTuple, get_args
 
 import torch
 
@@ -56,7 +58,48 @@ def fix_numerics(precision: str = "float32") -> None:
     Args:
         precision: as resolved; "tf32" lets matrix products of float32 run in TF32.
     """
-    torch.backends.cudnn.deterministic = True
-    torch.backends.cudnn.benchmark = False
-    torch.backends.cudnn.allow_tf32 = precision == "tf32"
-    torch.backends.cuda.matmul.allow_tf32 = precision == "tf32"
+    tf32 = precision == "tf32"
+    _turn(Numerics(tf32, tf32, deterministic=True, timed_choice=False))
+
+
+class Numerics(NamedTuple):
+    """The switches of PyTorch that say how CUDA computes in float32, and by which kernels.
+
+    Attributes:
+        tf32_convolutions, tf32_products: whether float32 convolutions (cuDNN's) and matrix products
+            may run in TF32.
+        deterministic: whether cuDNN may use deterministic kernels only.
+        timed_choice: whether cuDNN times its kernels and takes the fastest (`cudnn.benchmark`).
+    """
+
+    tf32_convolutions: bool
+    tf32_products: bool
+    deterministic: bool
+    timed_choice: bool
+
+    def __str__(self) -> str:
+        words = zip(self._fields, ("on" if value else "off" for value in self), strict=True)
+        return ", ".join(f"{name.replace('_', ' ')} {word}" for name, word in words)
+
+
+def current_numerics() -> Numerics:
+    """The switches as they stand in this process."""
+    cudnn, matmul = torch.backends.cudnn, torch.backends.cuda.matmul
+    return Numerics(cudnn.allow_tf32, matmul.allow_tf32, cudnn.deterministic, cudnn.benchmark)
+
+
+@contextmanager
+def numerics_of(numerics: Numerics) -> Iterator[None]:
+    """Turns the switches, and turns them back at the end."""
+    before = current_numerics()
+    _turn(numerics)
+    try:
+        yield
+    finally:
+        _turn(before)
+
+
+def _turn(numerics: Numerics) -> None:
+    cudnn, matmul = torch.backends.cudnn, torch.backends.cuda.matmul
+    cudnn.allow_tf32, matmul.allow_tf32 = numerics.tf32_convolutions, numerics.tf32_products
+    cudnn.deterministic, cudnn.benchmark = numerics.deterministic, numerics.timed_choice

@@ -1,62 +1,134 @@
 """What a run would cost: votes an image, from a pilot run, and the load of many workers."""
 
 import heapq
-from collections.abc import Iterable
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 
-from diffsmooth.stats.certificate import Certificate
 from diffsmooth.stats.errors import UserError
-from diffsmooth.stats.plans import Plan
+from diffsmooth.stats.many_plays import ForecastPlan, play
+from diffsmooth.stats.pilot import PilotImage, fit_shares, select
+
+PLAYS = 100_000  # of the plan, over all images of the pilot, at least
+
+
+class Estimate(NamedTuple):
+    """Attributes: the mean, and its standard error (infinite where one draw tells nothing)."""
+
+    mean: float
+    error: float
 
 
 def forecast_votes(
-    pilot: Iterable[Certificate], plan: Plan, images: int, rng: np.random.Generator
+    images: list[PilotImage],
+    plan: ForecastPlan,
+    sigma: float,
+    rng: np.random.Generator,
+    plays: int = PLAYS,
 ) -> np.ndarray:
-    """Votes that a plan would take for images like those of a pilot run; int64 (images,).
+    """Votes that a plan would take for each of a pilot's images, several times over.
 
-    Each image is one of the pilot's at random; its class's probability is drawn from what the
-    pilot's votes say of it (the Beta posterior of Jeffreys' prior), and the plan is played.
+    Each time, the share of the image's class is drawn from what its votes say of it beside those of
+    all other images (`ShareModel`), the class is selected by fresh votes, and the plan is played.
 
     Args:
-        pilot: with estimation votes.
-        plan: of the run to come; sigma is the pilot's.
-        images: at least 1.
+        images: of the pilot, (M,).
+        plan: of the run to come.
+        sigma: noise level of both, in [0, 1] pixel units.
         rng: of the draws.
+        plays: at least so many in all.
+
+    Returns:
+        int64 (M, copies).
 
     Raises:
-        UserError: no certificate of the pilot has estimation votes.
+        UserError: a plan that needs labels, which the pilot does not have.
     """
-    usable = [certificate for certificate in pilot if certificate.looks]
-    if not usable:
-        raise UserError("the pilot has no estimation votes")
-    votes = np.empty(images, dtype=np.int64)
-    for i, choice in enumerate(rng.integers(len(usable), size=images)):
-        certificate = usable[choice]
-        n, successes = certificate.looks[-1]
-        p = rng.beta(successes + 0.5, n - successes + 0.5)
-        votes[i] = _play(plan, certificate.sigma, p, rng)
+    label_aware = getattr(plan, "label_aware", False)
+    if label_aware and any(image.label is None for image in images):
+        raise UserError("a label-aware plan needs labels, and the pilot has none")
+    copies = math.ceil(plays / len(images))
+    shares = fit_shares(images).draw(images, copies, rng)
+    skipped = np.zeros(shares.shape, dtype=bool)
+    for i, image in enumerate(images):
+        selected, shares[i] = select(image, shares[i], plan.n0, rng)
+        skipped[i] = label_aware & (selected != image.label)
+    votes = np.full(shares.shape, plan.n0, dtype=np.int64)
+    votes[~skipped] += play(plan, sigma, shares[~skipped], rng)
     return votes
 
 
-def _play(plan: Plan, sigma: float, p: float, rng: np.random.Generator) -> int:
-    """Votes of one image; the selection finds the class, and so does the label."""
-    run = plan.start(sigma, 2, label=0)
-    run.update(np.array([run.wanted, 0]))
-    while wanted := run.wanted:
-        successes = rng.binomial(wanted, p)
-        run.update(np.array([successes, wanted - successes]))
-    return run.certificate.votes
+def average_votes(votes: np.ndarray) -> Estimate:
+    """Of votes (M, copies): what an image takes on average.
+
+    The error is of both the finite pilot and the finite simulation: the means of the M images
+    scatter by either. (A bootstrap over images has the same error, but for its own noise.)
+    """
+    return estimate(votes.mean(axis=1))
+
+
+def estimate(values: np.ndarray) -> Estimate:
+    """The mean of independent values (R,)."""
+    if len(values) < 2:
+        return Estimate(float(values.mean()), math.inf)
+    return Estimate(float(values.mean()), float(values.std(ddof=1)) / math.sqrt(len(values)))
+
+
+class Loads(NamedTuple):
+    """Of some workers in each of R simulated runs; float64 (R,) each, in votes.
+
+    Attributes:
+        mean: of a worker.
+        queue: of the longest, where whoever is free takes the next image.
+        striped: of the longest, where worker i does images i, i + workers, ...
+    """
+
+    mean: np.ndarray
+    queue: np.ndarray
+    striped: np.ndarray
+
+
+def simulate_loads(
+    votes: np.ndarray,
+    images: int,
+    workers: Sequence[int],
+    repetitions: int,
+    rng: np.random.Generator,
+) -> list[Loads]:
+    """Loads in runs of so many images, for each number of workers.
+
+    Args:
+        votes: int64 (M, copies), of `forecast_votes`; an image of a run takes any of them.
+        images: of a run, at least 1.
+        workers: numbers of workers, each at least 1.
+        repetitions: R, at least 1.
+        rng: of the draws.
+    """
+    found = np.empty((len(workers), 3, repetitions))
+    for r in range(repetitions):
+        costs = votes.flat[rng.integers(votes.size, size=images)]
+        for i, count in enumerate(workers):
+            loads = costs.sum() / count, queue_load(costs, count), striped_load(costs, count)
+            found[i, :, r] = loads
+    return [Loads(*of_count) for of_count in found]
 
 
 def striped_load(costs: np.ndarray, workers: int) -> float:
     """The longest of the workers' sums, where worker i does images i, i + workers, ..."""
-    return float(max(costs[i::workers].sum() for i in range(workers)))
+    rounds = -(-len(costs) // workers)
+    padded = np.pad(costs, (0, rounds * workers - len(costs)))
+    return float(padded.reshape(rounds, workers).sum(axis=0).max())
 
 
 def queue_load(costs: np.ndarray, workers: int) -> float:
     """The longest of the workers' sums, where whoever is free takes the next image."""
-    ends = [0.0] * workers
-    for cost in costs:
-        heapq.heapreplace(ends, ends[0] + float(cost))
-    return max(ends)
+    if workers == 1:
+        return float(costs.sum())
+    if workers >= len(costs):
+        return float(costs.max())
+    ends = [0] * workers
+    for cost in costs.tolist():
+        heapq.heapreplace(ends, ends[0] + cost)
+    return float(max(ends))

@@ -1,13 +1,13 @@
 """What the group-sequential plan costs and gives, as a function of the class's probability."""
 
-from bisect import bisect_left
 from typing import NamedTuple
 
 import numpy as np
 from scipy.signal import fftconvolve
 from scipy.stats import binom
 
-from diffsmooth.stats.group_sequential import GroupSequential, upper_bound, votes_needed
+from diffsmooth.stats.group_sequential import GroupSequential, votes_needed
+from diffsmooth.stats.many_plays import first_not_futile
 
 
 class Power(NamedTuple):
@@ -58,14 +58,9 @@ def sequential_power(plan: GroupSequential, sigma: float, p: float) -> Power:
             moved[np.maximum(certified, reached), successes] += alive[certified]
         # The larger the radius, the sooner it is futile: the smallest undecided one is the last.
         for certified, share in enumerate(np.divide(at_the_end, plan.n)):
-            futile = _first_above(share, n, len(plan.looks)) if n < plan.n else n + 1
+            futile = first_not_futile(share, n, len(plan.looks)) if n < plan.n else n + 1
             ended[certified] += moved[certified, :futile].sum()
             moved[certified, :futile] = 0.0
         ended[count] += moved[count].sum()
         alive, before = moved[:count], n
     return Power(votes, ended[::-1].cumsum()[-2::-1])
-
-
-def _first_above(share: float, n: int, looks: int) -> int:
-    """The fewest successes of n whose upper bound is not below a share: fewer are futile."""
-    return bisect_left(range(n + 1), share, key=lambda s: upper_bound(s, n, looks))

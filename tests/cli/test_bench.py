@@ -1,5 +1,6 @@
 """The benchmark, the forecast, and the choice to compile."""
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -29,6 +30,7 @@ def test_the_benchmark_runs_and_its_float32_votes_are_the_same(
 ) -> None:
     monkeypatch.chdir(REPOSITORY)
     monkeypatch.setattr(bench, "AGREEMENT_IMAGES", 5)
+    monkeypatch.setattr(bench, "MATRIX_SIDE", 64)  # bf16 takes minutes where it is emulated
     bench.main(
         ["--sections", "speed", "sequential", "--workloads", "cohen", "--settings", "plain",
          "float32", "--batch", "10", "--repetitions", "1", "--seconds", "0.05", "--images", "3",
@@ -38,6 +40,13 @@ def test_the_benchmark_runs_and_its_float32_votes_are_the_same(
     assert "(a) published loop" in out
     assert out.count("100.00 % of 250") >= 1
     assert "3 shipped images" in out
+    assert re.search(
+        r": [\d,]+ \+- [\d,]+ votes an image on average \(\+- the standard error\)", out
+    )
+    assert re.findall(r"^\([ab]\) tf32 .*$", out, re.MULTILINE) == [
+        "(a) tf32 convolutions on, tf32 products off, deterministic off, timed choice off",
+        "(b) tf32 convolutions off, tf32 products off, deterministic on, timed choice off",
+    ]
 
 
 @pytest.mark.parametrize(
@@ -61,23 +70,48 @@ def test_a_process_has_a_peak_of_its_own() -> None:
     assert 2**27 < peak < 2**31
 
 
+PILOT = str(REPOSITORY / "docs/studies/fashion_mnist/diffsmooth.jsonl")
+
+
 def test_a_forecast(capsys: pytest.CaptureFixture[str]) -> None:
-    pilot = str(REPOSITORY / "docs/studies/fashion_mnist/diffsmooth.jsonl")
-    forecast.main([pilot, "--rate", "100", "--images", "40", "--plan", "fixed", "--N", "3500"])
-    out = capsys.readouterr().out
-    assert "fixed: 3,600 votes an image on average" in out
-    one, eight, *_ = [line.split() for line in out.splitlines()[2:]]
-    assert one[:3] == ["1", "0.4", "1.000"]  # 40 images of 3,600 votes at 100 a second
-    assert eight[:3] == ["8", "0.05", "1.000"]
+    forecast.main([PILOT, "--rate", "100", "--images", "40", "--plan", "fixed", "--N", "3500"])
+    out, err = capsys.readouterr()
+    assert "fixed: 3,600 +- 0 votes an image on average" in out
+    assert not err
+    one, eight, *_ = [line.split() for line in out.splitlines()[4:]]
+    # 40 images of 3,600 votes at 100 a second
+    assert one == ["1", *2 * ["0.4", "+-", "0", "1.000", "+-", "0.000"], "0.4"]
+    assert eight == ["8", *2 * ["0.05", "+-", "0", "1.000", "+-", "0.000"], "0.05"]
     for words, message in (
         (["nowhere.jsonl", "--rate", "1"], "nowhere.jsonl: no such file"),
-        ([pilot, "--rate", "0"], "rate must be > 0"),
-        ([pilot, "--rate", "1", "--devices", "0"], "devices must be at least 1"),
+        ([PILOT, "--rate", "0"], "rate must be > 0"),
+        ([PILOT, "--rate", "1", "--devices", "0"], "devices must be at least 1"),
     ):
         with pytest.raises(SystemExit) as stopped:
             forecast.main(words)
         assert stopped.value.code == 2
         assert message in capsys.readouterr().err
+
+
+def test_a_forecast_says_its_errors_and_where_the_pilot_ends(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    words = [PILOT, "--rate", "100", "--images", "100", "--devices", "2"]
+    forecast.main(words)
+    out, err = capsys.readouterr()
+    mean, error = re.findall(r"^group_sequential: ([\d,]+) \+- ([\d,]+) votes", out)[0]
+    # As 500 images of a pilot can tell it; a single draw of 500 was between 15,000 and 20,000.
+    assert 16_000 < int(mean.replace(",", "")) < 19_000
+    assert 300 < int(error.replace(",", "")) < 900
+    assert "500 images of the pilot, each played 200 times" in out
+    assert "means of 1,000 simulated runs of 100 images" in out
+    (line,) = err.splitlines()
+    # sigma * Phi^-1(0.001 ** (1 / 1000)) and log(0.001) / log(Phi(1.5 / sigma))
+    assert "radius 1.50 is beyond what this pilot tells" in line
+    assert "nothing above radius 1.231" in line
+    assert "a pilot of N = 5,114 or more would tell" in line
+    forecast.main([*words, "--radii", "0", "0.5", "1"])
+    assert not capsys.readouterr().err
 
 
 def smoothed() -> SmoothedClassifier:

@@ -1,12 +1,16 @@
 """The rebuilt published loop computes what our engine computes."""
 
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 import torch
 from golden.fill import fill
 from torch import Tensor, nn
 
-from diffsmooth.cli.published_loop import PublishedLoop
+from diffsmooth.cli.bench import _time_published
+from diffsmooth.cli.published_loop import PublishedLoop, published_numerics
 from diffsmooth.cli.self_test import SMALL_UNETS
 from diffsmooth.models import (
     IdentityPurifier,
@@ -18,6 +22,7 @@ from diffsmooth.models import (
 )
 from diffsmooth.models.ancestral_step import ancestral_step
 from diffsmooth.models.dataset_info import CIFAR10, FASHION_MNIST, DatasetInfo
+from diffsmooth.models.precision import Numerics, current_numerics, fix_numerics, numerics_of
 from diffsmooth.models.presets import get_preset
 from diffsmooth.models.unet import UNet
 
@@ -141,3 +146,58 @@ def test_a_unet_needs_its_schedule() -> None:
     classifier = _classifier(FASHION_MNIST)
     with pytest.raises(ValueError, match="a U-Net needs its schedule"):
         PublishedLoop(build_unet("small-gray32"), None, classifier, 0.5, 1, 0.0, (1, 32, 32), 10, 5)
+
+
+class FlagsInside:
+    """Stands for the published loop, and keeps the switches that it finds."""
+
+    def __init__(self, error: Exception | None = None) -> None:
+        self.found: list[Numerics] = []
+        self.error = error
+
+    def count_votes(self, image: Tensor, votes: int) -> np.ndarray:
+        cudnn, matmul = torch.backends.cudnn, torch.backends.cuda.matmul
+        self.found.append(
+            Numerics(cudnn.allow_tf32, matmul.allow_tf32, cudnn.deterministic, cudnn.benchmark)
+        )
+        if self.error is not None:
+            raise self.error
+        return np.array([votes])
+
+
+@pytest.mark.parametrize(("dataset", "timed"), [("cifar10", False), ("imagenet", True)])
+def test_it_is_measured_under_its_authors_switches_and_ours_come_back(
+    dataset: str, timed: bool
+) -> None:
+    fix_numerics()
+    ours, loop = current_numerics(), FlagsInside()
+    assert ours == Numerics(False, False, deterministic=True, timed_choice=False)
+    image, device = torch.zeros(1, 4, 4), torch.device("cpu")
+    published = published_numerics(dataset)
+    seconds, numerics = _time_published(loop, image, 7, device, published)  # type: ignore[arg-type]
+    # PyTorch's defaults, but for the timed choice, which is ImageNet's.
+    expected = Numerics(True, False, deterministic=False, timed_choice=timed)
+    assert loop.found == [numerics] == [expected]
+    assert seconds >= 0
+    assert current_numerics() == ours
+    failing = FlagsInside(RuntimeError("no memory"))
+    with pytest.raises(RuntimeError, match="no memory"):
+        _time_published(failing, image, 7, device, published)  # type: ignore[arg-type]
+    assert failing.found == [expected]
+    assert current_numerics() == ours
+
+
+def test_the_published_switches_are_those_of_a_fresh_pytorch() -> None:
+    code = "from diffsmooth.models.precision import current_numerics as now; print(*now())"
+    fresh = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert fresh.stdout.split() == [str(value) for value in published_numerics("cifar10")]
+
+
+def test_switches_are_turned_one_by_one() -> None:
+    fix_numerics()
+    for place in range(4):
+        wanted = Numerics(*(i == place for i in range(4)))
+        with numerics_of(wanted):
+            assert current_numerics() == wanted
+            assert f"{wanted._fields[place].replace('_', ' ')} on" in str(wanted)
+            assert str(wanted).count("off") == 3

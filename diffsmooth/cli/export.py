@@ -8,6 +8,7 @@ from diffsmooth.cli.network_options import add_weights_option
 from diffsmooth.cli.output_checks import check_file
 from diffsmooth.lit.training.checkpoint_files import read_trained
 from diffsmooth.models.formats import read_checkpoint
+from diffsmooth.models.image_cards import training_images_of
 from diffsmooth.models.weights import Checkpoint, write_checkpoint, write_plain
 from diffsmooth.shown_text import shown
 from diffsmooth.stats.errors import UserError
@@ -31,20 +32,24 @@ def main(args: list[str] | None = None, prog: str = "diffsmooth export") -> None
         checkpoint = read_trained(namespace.checkpoint, namespace.weights)
         if outfile.exists() and outfile.samefile(checkpoint.path):
             raise UserError(f"{outfile}: is the checkpoint itself; give the weights another name")
-        write = write_plain if namespace.plain else write_checkpoint
-        write(outfile, checkpoint.metadata, checkpoint.state_dict, checkpoint.epoch)
+        images = training_images_of(checkpoint).record
+        content = checkpoint.metadata, checkpoint.state_dict, checkpoint.epoch
         if namespace.plain:
-            _tell_loss(prog, checkpoint, read_checkpoint(outfile))
+            write_plain(outfile, *content)
+            _tell_loss(prog, checkpoint, read_checkpoint(outfile), images is not None)
+        else:
+            write_checkpoint(outfile, *content, images)
     if checkpoint.note:
         print(checkpoint.note)
     numbers = sum(value.numel() for value in checkpoint.state_dict.values())
     print(f"{shown(outfile)}: {checkpoint.metadata.kind}, {numbers:,} numbers")
 
 
-def _tell_loss(prog: str, checkpoint: Checkpoint, plain: Checkpoint) -> None:
+def _tell_loss(prog: str, checkpoint: Checkpoint, plain: Checkpoint, had_images: bool) -> None:
     """Says on stderr what a plain file no longer tells its reader."""
     told, kept = checkpoint.metadata._asdict(), plain.metadata._asdict()
     lost = [name for name, value in told.items() if kept[name] != value]
+    lost += ["which images trained it"] if had_images else []
     if lost:
         unknown = plain.metadata.kind == "unet" and not plain.metadata.preset
         unreadable = "; certify.py cannot use it: no published architecture" if unknown else ""

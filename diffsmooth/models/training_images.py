@@ -6,6 +6,7 @@ pass over. Files of others have none: what trained them is then unknown, and is 
 
 import hashlib
 import re
+from itertools import pairwise
 from typing import Any, NamedTuple, Self
 
 import numpy as np
@@ -48,10 +49,11 @@ def split_images(total: int, validation: int, left_out: int, seed: int) -> Split
         validation, left_out: how many, >= 0.
         seed: of the choice, >= 0.
     """
-    assert 0 <= min(validation, left_out) and validation + left_out < total
+    assert min(validation, left_out) >= 0
+    assert validation + left_out < total
     order = np.random.default_rng(seed).permutation(total)
     ends = (0, validation, validation + left_out, total)
-    parts = [np.sort(order[a:b]).tolist() for a, b in zip(ends, ends[1:], strict=False)]
+    parts = [np.sort(order[a:b]).tolist() for a, b in pairwise(ends)]
     return Split(*parts)
 
 
@@ -113,13 +115,13 @@ class TrainingImages(NamedTuple):
             self._check(name, is_word(getattr(self, name)), "a word")
         for name, digits in (("digest", 64), ("choice", 16), ("extra_digest", 64)):
             value = getattr(self, name)
-            known = isinstance(value, str) and re.fullmatch(f"[0-9a-f]{{{digits}}}", value)
+            known = isinstance(value, str) and bool(re.fullmatch(f"[0-9a-f]{{{digits}}}", value))
             none = name == "extra_digest" and value == ""
-            self._check(name, bool(known) or none, f"{digits} hex digits")
+            self._check(name, known or none, f"{digits} hex digits")
         for name in ("total", "validation", "left_out", "seed", "extra_total"):
             value, most = getattr(self, name), MOST_SEED if name == "seed" else MOST_IMAGES
             known = type(value) is int and 0 <= value <= most
-            self._check(name, bool(known), f"a whole number from 0 to {most}")
+            self._check(name, known, f"a whole number from 0 to {most}")
         for name, words in (("chosen_by", CHOSEN_BY), ("pretrained", PRETRAINED)):
             self._check(name, getattr(self, name) in words, f"one of {words}")
         if self.validation + self.left_out >= self.total:

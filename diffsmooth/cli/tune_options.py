@@ -14,7 +14,7 @@ from diffsmooth.stats import FixedSampleSize, GroupSequential
 from diffsmooth.stats.bounds import votes_to_reach
 from diffsmooth.stats.errors import UserError
 from diffsmooth.stats.outlook import Goal, goal_of
-from diffsmooth.stats.printed import exact, rounded_down
+from diffsmooth.stats.printed import exact, rounded_down, rounded_up
 
 STEPS_FROM_TRAINED = (-0.05, 0.0, 0.01, 0.02, 0.05, 0.1)
 NUMBERS = (1, 3, 5)
@@ -63,12 +63,12 @@ class TuneOptions(VotingOptions):
         for name in ("validation_images", "validation_seed"):
             if self.trained_images and getattr(self, name) is not None:
                 raise UserError(f"give trained_images or {name}, not both")
-        enough = self.goal.enough_votes
+        enough, share = self.goal.enough_votes, rounded_up(self.goal.share, 4)
         if self.votes.max_votes < enough:
             needed = enough - self.n0
             raise UserError(
-                f"radius {exact(self.target)}: the planned run needs {self.goal.share:.4f} of the "
-                f"votes for it, which {self.votes.max_votes} votes hardly tell from all: give "
+                f"radius {exact(self.target)}: the planned run needs {share} of the votes "
+                f"for it, which {self.votes.max_votes} votes hardly tell from all: give "
                 f"--N {needed}, or a smaller --radius"
             )
 

@@ -153,7 +153,7 @@ def goal_text(outcome: SweepOutcome) -> str:
     goal = outcome.goal
     last = ", its last look" * (goal.plan == "group_sequential")
     return (
-        f"estimate: the share of images whose label gets at least {goal.share:.4f} of "
+        f"estimate: the share of images whose label gets at least {rounded_up(goal.share, 4)} of "
         f"{outcome.votes} votes, which is what the planned run (N {goal.n}, alpha "
         f"{exact(goal.alpha)}, {goal.plan}{last}) needs to certify radius {exact(goal.radius)}; "
         "no certificate"

@@ -29,6 +29,7 @@ from diffsmooth.models import (
     SmoothedClassifier,
 )
 from diffsmooth.models.dataset_info import DatasetInfo
+from diffsmooth.models.image_cards import training_images_of
 from diffsmooth.models.loading import classifier_of, classifier_outline, unet_outline
 from diffsmooth.models.noise import NoiseKey
 from diffsmooth.models.precision import autocast
@@ -149,6 +150,7 @@ def describe(checkpoint: Checkpoint) -> list[str]:
             if checkpoint.note
             else []
         ),
+        f"  images       {training_images_of(checkpoint)}",
         "  it says      " + (", ".join(f"{k} {v}" for k, v in said.items() if v) or "nothing"),
     ]
 

@@ -11,6 +11,7 @@ from diffsmooth.cli.output_checks import check_file
 from diffsmooth.lit.training.checkpoint_files import read_trained
 from diffsmooth.models.formats import read_checkpoint
 from diffsmooth.models.half_precision import halved
+from diffsmooth.models.image_cards import training_images_of
 from diffsmooth.models.plain_files import write_plain
 from diffsmooth.models.published_networks import Code
 from diffsmooth.models.weights import Checkpoint, write_checkpoint
@@ -48,11 +49,12 @@ def main(args: list[str] | None = None, prog: str = "diffsmooth export") -> None
         checkpoint = read_trained(namespace.checkpoint, namespace.weights)
         if outfile.exists() and outfile.samefile(checkpoint.path):
             raise UserError(f"{outfile}: is the checkpoint itself; give the weights another name")
+        images = training_images_of(checkpoint).record
         said = []
         if namespace.plain:
             plain = write_plain(outfile, checkpoint, namespace.code or None, namespace.normalize)
             said += [f"{outfile}: {plain.said}"] if plain.said else []
-            _tell_loss(prog, checkpoint, read_checkpoint(outfile))
+            _tell_loss(prog, checkpoint, read_checkpoint(outfile), images is not None)
         else:
             weights = checkpoint.state_dict
             if namespace.half:
@@ -62,7 +64,7 @@ def main(args: list[str] | None = None, prog: str = "diffsmooth export") -> None
                     f"{outfile}: half precision: changes a weight by at most {half.change:.2g} "
                     f"of the largest in its tensor{f' ({word(half.name)})' if half.name else ''}"
                 )
-            write_checkpoint(outfile, checkpoint.metadata, weights, checkpoint.epoch)
+            write_checkpoint(outfile, checkpoint.metadata, weights, checkpoint.epoch, images)
     if checkpoint.note:
         print(checkpoint.note)
     numbers = sum(value.numel() for value in checkpoint.state_dict.values())
@@ -81,10 +83,11 @@ def _check_options(given: Namespace) -> None:
         raise UserError("--half is not of --plain, whose files are in float32 as published")
 
 
-def _tell_loss(prog: str, checkpoint: Checkpoint, plain: Checkpoint) -> None:
+def _tell_loss(prog: str, checkpoint: Checkpoint, plain: Checkpoint, had_images: bool) -> None:
     """Says on stderr what a plain file no longer tells its reader."""
     told, kept = checkpoint.metadata._asdict(), plain.metadata._asdict()
     lost = [name for name, value in told.items() if kept[name] != value]
+    lost += ["which images trained it"] if had_images else []
     if lost:
         unknown = plain.metadata.kind == "unet" and not plain.metadata.preset
         unreadable = "; certify.py cannot use it: no published architecture" if unknown else ""

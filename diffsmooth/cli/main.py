@@ -17,7 +17,7 @@ COMMANDS = {
     "certify": "certified radii of a dataset's images (also: python certify.py)",
     "predict": "predictions of the smoothed classifier, without radii",
     "merge": "the table of a run that several processes did by --shard",
-    "tune": "sigma_local and m for a classifier, chosen on held-out training images",
+    "tune": "sigma_local and m for a classifier, by what a run to come would certify",
     "visualize": "a grid of images, noisy and purified",
     "report": "tables, figures, TensorBoard and a page from the results of runs",
     "export": "the weights of a training checkpoint, without the optimiser's state",

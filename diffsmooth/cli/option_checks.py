@@ -10,6 +10,7 @@ LEAST_ALPHA = 1e-100
 MOST = {
     "n": 10**9,
     "n0": 10**9,
+    "planned_N": 10**9,
     "batch": 10**6,
     "m": 1000,
     "threads": 1024,

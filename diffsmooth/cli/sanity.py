@@ -1,6 +1,6 @@
 """Before votes are spent: does the base classifier see what it was trained on?"""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -43,6 +43,7 @@ def right_answers(
     device: torch.device,
     batch: int = 50,
     draws: int = 0,
+    among: Sequence[int] | None = None,
 ) -> Tensor:
     """Which of evenly spaced images are classified right under one noise draw each: bool (N,).
 
@@ -57,8 +58,10 @@ def right_answers(
         device: where `classify` runs.
         batch: images a call.
         draws: of a run of a random purifier.
+        among: indices of the images to take them from; None takes them from all.
     """
-    indices = evenly_spaced(len(images), total)
+    pool = range(len(images)) if among is None else among
+    indices = [pool[i] for i in evenly_spaced(len(pool), total)]
     right = []
     for start in range(0, len(indices), batch):
         samples = [images[index] for index in indices[start : start + batch]]
@@ -95,9 +98,12 @@ def noisy_accuracy(
     device: torch.device,
     batch: int = 50,
     draws: int = 0,
+    among: Sequence[int] | None = None,
 ) -> Accuracy:
     """The share of `right_answers`, which explains the arguments."""
-    right = right_answers(classify, images, total, sigma, purpose, seed, device, batch, draws)
+    right = right_answers(
+        classify, images, total, sigma, purpose, seed, device, batch, draws, among
+    )
     return Accuracy(int(right.sum()), len(right))
 
 
@@ -107,19 +113,30 @@ def check_sanity(
     votes_ahead: int,
     seed: int,
     device: torch.device,
+    among: Sequence[int] | None = None,
 ) -> Accuracy | None:
     """Accuracy of single votes, on few images against the votes ahead; None where too few are.
+
+    Args:
+        f: what votes.
+        images: labelled images.
+        votes_ahead: of the run.
+        seed: of the noise.
+        device: where it runs.
+        among: see `right_answers`.
 
     Raises:
         UserError: it is near chance.
     """
-    total = min(MOST_IMAGES, len(images), votes_ahead // 10)
+    there = len(images) if among is None else len(among)
+    total = min(MOST_IMAGES, there, votes_ahead // 10)
     if total < FEWEST_IMAGES:
         return None
     f = f.to(device)
     accuracy = noisy_accuracy(
-        f.answer, images, total, f.noise_level, "sanity", seed, device, f.batch, f.purifier.draws
-    )
+        f.answer, images, total, f.noise_level, "sanity", seed, device, f.batch, f.purifier.draws,
+        among,
+    )  # fmt: skip
     # Hardly better than guessing, for all that these images tell at the 1 % level?
     guessing = 1 / f.num_classes
     useful = guessing + min(0.5 * guessing, 0.05)

@@ -1,4 +1,4 @@
-"""`diffsmooth tune`: sigma_local and m for a classifier, chosen on held-out training images."""
+"""`diffsmooth tune`: sigma_local and m for a classifier, chosen on training images left to it."""
 
 import shlex
 import sys
@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
 import yaml
 from tqdm import tqdm
 
@@ -17,10 +18,10 @@ from diffsmooth.cli.networks import (
     reading_for,
 )
 from diffsmooth.cli.output_checks import check_ending, check_file, check_no_input, data_files
-from diffsmooth.cli.sanity import check_sanity, evenly_spaced
+from diffsmooth.cli.sanity import check_sanity
+from diffsmooth.cli.tune_images import choose_images, say_of_diffusion
 from diffsmooth.cli.tune_options import TuneOptions, add_tune_options
 from diffsmooth.lit.data import ImageSet, Reading, load_images
-from diffsmooth.lit.data.module import hold_out
 from diffsmooth.lit.data.sources import KNOWN, has_test_split, has_train_split
 from diffsmooth.lit.probes import probe_images
 from diffsmooth.lit.progress import QUIET_INTERVAL
@@ -28,6 +29,7 @@ from diffsmooth.models import LocalSmoothing
 from diffsmooth.models.engine import Task
 from diffsmooth.models.fixed_function import ensure_fixed
 from diffsmooth.models.formats import read_checkpoint
+from diffsmooth.models.image_cards import training_images_of
 from diffsmooth.models.inference import prepare
 from diffsmooth.models.noise import NoiseKey, noise_source
 from diffsmooth.models.precision import fix_numerics, resolve_precision
@@ -35,16 +37,24 @@ from diffsmooth.models.sweep import Sweep, certify_settings
 from diffsmooth.models.vote_function import VoteFunction
 from diffsmooth.report.figures import save_figure
 from diffsmooth.report.sweep_figure import sweep_figure
-from diffsmooth.report.sweep_table import SweepOutcome, judge, sweep_frame, sweep_text
+from diffsmooth.report.sweep_table import (
+    SweepOutcome,
+    curse_text,
+    goal_text,
+    judge,
+    sweep_frame,
+    sweep_text,
+)
 from diffsmooth.shown_text import shown
-from diffsmooth.stats import Certificate, ImageRecord, Results
+from diffsmooth.stats import Certificate
 from diffsmooth.stats.errors import UserError
 from diffsmooth.stats.printed import exact, rounded_down, rounded_up
 from diffsmooth.whole_file import write_whole
 
-DESCRIPTION = """Chooses the local smoothing (sigma_local and m) by certified accuracy at a radius,
-on training images that the classifier's training held out, with few votes an image. Test images are
-never used. All settings are judged on the same noisy images, each purified once."""
+DESCRIPTION = """Chooses the local smoothing (sigma_local and m) by an estimate, from few votes an
+image, of the certified accuracy of a run to come, on training images that the classifier's training
+left out or held out, as far as its checkpoint says so. Test images are never used. All settings are
+judged on the same noisy images, each purified once."""
 
 
 class Chosen(NamedTuple):
@@ -52,11 +62,13 @@ class Chosen(NamedTuple):
 
     Attributes:
         outcome: of the sweep.
+        said: lines on what its images are to the networks.
         diffusion: file of the diffusion model, "" where there is none.
         input_layer: of the classifier, "" where its checkpoint says it.
     """
 
     outcome: SweepOutcome
+    said: tuple[str, ...]
     diffusion: str
     input_layer: str
 
@@ -141,8 +153,8 @@ def choose(options: TuneOptions) -> Chosen:
     settings = options.settings(metadata.sigma)
     images = training_images(options, reading_for(checkpoint, options.image_size, options.exif))
     print(images.describe())
-    held_out, _ = hold_out(len(images), options.validation_images, options.validation_seed)
-    indices = [held_out[i] for i in evenly_spaced(len(held_out), options.images)]
+    taken = choose_images(options, training_images_of(checkpoint), images)
+    indices, goal = taken.indices, options.goal
     # For what is checked once. Unpurified, it sees the votes' own noise, and wants no more.
     trained = 0.0 if options.purifier == "none" else metadata.sigma or 0.0
     usual = min(settings, key=lambda s: (abs(s.sigma_local - trained), -s.m))
@@ -151,8 +163,8 @@ def choose(options: TuneOptions) -> Chosen:
     for line in (*classifier.said, note):
         if line:
             print(line)
-    plan = options.plan
-    batch, shape = min(options.batch, plan.max_votes), images.info.image_shape
+    total = options.votes.max_votes
+    batch, shape = min(options.batch, total), images.info.image_shape
     with option_values():
         local = LocalSmoothing(
             classifier.model, usual.m, usual.sigma_local, shape, options.local_seed
@@ -162,35 +174,39 @@ def choose(options: TuneOptions) -> Chosen:
         )
     f.to(device)
     if options.sanity_check:
-        votes = plan.max_votes * len(indices)
-        found = check_sanity(f, images, votes, options.seed, device)
+        found = check_sanity(f, images, total * len(indices), options.seed, device, indices)
         if found is not None:
             print(f"sanity check: accuracy of single votes {found}")
+    said = taken.said
+    if diffusion is not None:
+        unet = training_images_of(read_checkpoint(diffusion, options.unsafe_load))
+        said = (*said, say_of_diffusion(unet, images, indices))
     print(
-        f"{len(settings)} settings on {len(indices)} training images of "
-        f"{shown(images.info.name)}, "
-        f"{plan.max_votes} votes each; sigma' "
+        f"{len(settings)} settings on {len(indices)} of {taken.pool} images of "
+        f"{shown(images.info.name)}, {total} votes each; sigma' "
         f"{'unknown' if metadata.sigma is None else metadata.sigma}\n"
-        f"these are new to the classifier if its training held out {len(held_out)} images by seed "
-        f"{options.validation_seed} (data.validation_images, data.seed)"
+        f"images: {taken.kind}"
     )
+    for line in said:
+        print(shown(line))
     sweep = Sweep(f, settings, options.local_seed)
     prepare(f)
     probed = probe_images(images, indices, images.info.image_shape)
     fixed = ensure_fixed(f, probed, lambda line: print(line, file=sys.stderr))
     if not fixed.exact:
         print(fixed)
-    runs = run(sweep, options, images, indices)
-    outcome = judge(settings, runs, options.target, options.sigma, metadata.sigma)
+    votes = run(sweep, options, images, indices)
+    outcome = judge(settings, votes, total, goal, options.sigma, metadata.sigma, taken.kind)
     told = metadata.input_layer and options.normalize == "auto"
-    return Chosen(outcome, str(diffusion or ""), "" if told else classifier.input_layer)
+    return Chosen(outcome, said, str(diffusion or ""), "" if told else classifier.input_layer)
 
 
-def run(
-    sweep: Sweep, options: TuneOptions, images: ImageSet, indices: Sequence[int]
-) -> list[Results]:
-    """Certifies the images under each setting, in the settings' order."""
-    plan, labels = options.plan, []
+def run(sweep: Sweep, options: TuneOptions, images: ImageSet, indices: Sequence[int]) -> np.ndarray:
+    """The votes for each image's label under each setting: int64 (S, M), in their orders.
+
+    Votes of both stages count: no class is selected, for what matters is the label.
+    """
+    plan, labels = options.votes, []
 
     def tasks() -> Iterator[Task]:
         for index in indices:
@@ -199,19 +215,23 @@ def run(
             key = NoiseKey(options.seed, "tune", images.info.name, "train", index)
             yield Task(sample.image, key)
 
-    total = plan.max_votes * len(indices)
     certificates: list[list[Certificate]] = []
     source = noise_source(options.noise, sweep.f.device)
     interval = 0.2 if sys.stderr.isatty() else QUIET_INTERVAL
+    total = plan.max_votes * len(indices)
     with tqdm(total=total, unit="votes", mininterval=interval, dynamic_ncols=True) as bar:
         certificates += certify_settings(sweep, plan, tasks(), source, bar.update)
-    return [
-        Results.from_records(
-            ImageRecord(index, label, float("nan"), certificate)
-            for index, label, certificate in zip(indices, labels, of_setting, strict=True)
-        )
-        for of_setting in zip(*certificates, strict=True)
+    votes = [
+        [label_votes(certificate, label) for certificate in of_image]
+        for of_image, label in zip(certificates, labels, strict=True)
     ]
+    return np.array(votes, dtype=np.int64).T
+
+
+def label_votes(certificate: Certificate, label: int) -> int:
+    """The votes for a class, of both stages."""
+    stages = (certificate.selection_counts, certificate.estimation_counts)
+    return sum(dict(counts).get(label, 0) for counts in stages)
 
 
 def write(outfile: Path, options: TuneOptions, chosen: Chosen, command: str) -> None:
@@ -223,10 +243,17 @@ def write(outfile: Path, options: TuneOptions, chosen: Chosen, command: str) -> 
     save_figure(sweep_figure(outcome), outfile.with_suffix(".sweep.png"))
     best = outcome.best
     config = options.for_certify(best.setting, chosen.diffusion, chosen.input_layer)
-    text = (
-        f"# By {shown(command)}\n"
-        f"# On {outcome.images} held-out training images: certified accuracy "
-        f"{rounded_down(best.accuracy)} ({rounded_down(best.low)} .. {rounded_up(best.high)}) at "
-        f"radius {exact(outcome.radius)}.\n" + yaml.safe_dump(config, sort_keys=False)
-    )
-    write_whole(outfile, text.encode())
+    estimate = best.estimate
+    header = [
+        f"By {shown(command)}",
+        f"On {outcome.images} images of {shown(options.dataset)}: {outcome.kind}.",
+        *map(shown, chosen.said),
+        "Estimated certified accuracy of a run by this file at radius "
+        f"{exact(outcome.goal.radius)}: "
+        f"{rounded_down(estimate.value)} ({rounded_down(estimate.low)} .. "
+        f"{rounded_up(estimate.high)}, 95 % over images), no certificate.",
+        goal_text(outcome),
+        *curse_text(outcome),
+    ]
+    lines = "".join(f"# {line}\n" for line in header)
+    write_whole(outfile, (lines + yaml.safe_dump(config, sort_keys=False)).encode())

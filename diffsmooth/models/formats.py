@@ -13,6 +13,7 @@ from diffsmooth.models.presets import PRESETS, build_unet
 from diffsmooth.models.reading import read_file
 from diffsmooth.models.stored_networks import is_state_dict
 from diffsmooth.models.tensor_checks import check_tensors
+from diffsmooth.models.training_images import IMAGES_KEY, TrainingImages
 from diffsmooth.models.weight_sets import (
     LIGHTNING_RAW,
     SetName,
@@ -73,6 +74,8 @@ def _ours(path: Path, content: dict[str, Any], wanted: SetName | None) -> Checkp
         epoch = content.get("epoch")
         if not isinstance(epoch, int) or not -1 <= epoch < 10**9:
             raise UserError(f"epoch is no number: {quoted(epoch)}")
+        record = content.get(IMAGES_KEY)
+        images = None if record is None else TrainingImages.from_stored(record)
     except UserError as error:
         raise UserError(f"{path}: a broken checkpoint ({error})") from error
     key, note = "state_dict", ""
@@ -103,7 +106,7 @@ def _ours(path: Path, content: dict[str, Any], wanted: SetName | None) -> Checkp
         and "fit_loop" in loops
     )
     set_key = key if key == LIGHTNING_RAW else ""
-    return Checkpoint(path, family, metadata, weights, epoch, resumable, set_key, note)
+    return Checkpoint(path, family, metadata, weights, epoch, resumable, set_key, note, images)
 
 
 def _foreign(path: Path, content: Any, wanted: SetName | None) -> Checkpoint:

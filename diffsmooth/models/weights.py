@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from diffsmooth.models.key_names import unwrapped
 from diffsmooth.models.metadata import METADATA_KEY, CheckpointMetadata
 from diffsmooth.models.saving import alone, save_whole
+from diffsmooth.models.training_images import IMAGES_KEY, TrainingImages
 from diffsmooth.shown_text import word
 from diffsmooth.stats.errors import UserError
 
@@ -27,6 +28,7 @@ class Checkpoint(NamedTuple):
         resumable: whether training can go on from it.
         set_key: see `WeightSet.key`.
         note: see `WeightSet.note`.
+        images: which images trained it, None where the file does not say; see `training_images_of`.
     """
 
     path: Path
@@ -37,20 +39,27 @@ class Checkpoint(NamedTuple):
     resumable: bool = False
     set_key: str = ""
     note: str = ""
+    images: TrainingImages | None = None
 
 
 def write_checkpoint(
-    path: Path | str, metadata: CheckpointMetadata, state_dict: dict[str, Tensor], epoch: int = 0
+    path: Path | str,
+    metadata: CheckpointMetadata,
+    state_dict: dict[str, Tensor],
+    epoch: int = 0,
+    images: TrainingImages | None = None,
 ) -> None:
     """Writes weights and metadata, whole or not at all.
 
     The file has the keys `epoch`, `arch` and `state_dict` of the field's classifier checkpoints,
-    and one more for the metadata.
+    one more for the metadata, and one for the record of the training's images, if there is one.
     """
     content = {
         "epoch": epoch, "arch": metadata.arch or metadata.preset, "state_dict": alone(state_dict),
         METADATA_KEY: metadata._asdict(),
     }  # fmt: skip
+    if images is not None:
+        content[IMAGES_KEY] = images._asdict()
     save_whole(Path(path), content)
 
 

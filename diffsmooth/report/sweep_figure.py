@@ -1,4 +1,4 @@
-"""The figure of a sweep: certified accuracy against sigma_local, one line a number of copies."""
+"""The figure of a sweep: the estimate against sigma_local, one line a number of copies."""
 
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -16,9 +16,10 @@ DODGE_OF_GAP, DODGE_OF_RANGE = 0.6, 0.04
 
 
 def sweep_figure(outcome: SweepOutcome) -> Figure:
-    """Certified accuracy at the sweep's radius with 95 % intervals, a little apart for each m.
+    """Estimated certified accuracy with 95 % intervals, a little apart for each m.
 
-    A grey line marks sigma', a ring the setting that is taken.
+    A grey line marks sigma', a ring the setting that is taken, a cross beside it what settings have
+    that were chosen in the same way on images that did not choose them.
     """
     figure = Figure(figsize=(7.6, 4.2), layout="constrained")
     FigureCanvasAgg(figure)
@@ -33,8 +34,8 @@ def sweep_figure(outcome: SweepOutcome) -> Figure:
     shown: list[ErrorbarContainer | Line2D] = []  # in the legend's order
     for i, (m, offset) in enumerate(zip(numbers, offsets, strict=True)):
         rows = [row for row in outcome.rows if row.setting.m == m]
-        accuracy = np.array([row.accuracy for row in rows])
-        interval = np.array([(row.low, row.high) for row in rows])
+        accuracy = np.array([row.estimate.value for row in rows])
+        interval = np.array([(row.estimate.low, row.estimate.high) for row in rows])
         bars = axes.errorbar(
             [row.setting.sigma_local + offset for row in rows],
             accuracy,
@@ -58,9 +59,10 @@ def sweep_figure(outcome: SweepOutcome) -> Figure:
         )
         shown.append(mark)
     best = outcome.best
+    place = best.setting.sigma_local + offsets[numbers.index(best.setting.m)]
     shown += axes.plot(
-        [best.setting.sigma_local + offsets[numbers.index(best.setting.m)]],
-        [best.accuracy],
+        [place],
+        [best.estimate.value],
         "o",
         markersize=11,
         markerfacecolor="none",
@@ -68,10 +70,22 @@ def sweep_figure(outcome: SweepOutcome) -> Figure:
         label="taken",
         zorder=5,
     )
+    if outcome.fresh is not None:
+        shown += axes.plot(
+            [place],
+            [outcome.fresh.value],
+            "x",
+            markersize=8,
+            color="black",
+            label="on images that\ndid not choose",
+            zorder=6,
+        )
     axes.set_xlabel("sigma_local (standard deviation, in [0, 1] pixel units)")
-    axes.set_ylabel(f"certified accuracy at l2 radius {exact(outcome.radius)}")
+    goal = outcome.goal
+    axes.set_ylabel(f"estimated certified accuracy at l2 radius {exact(goal.radius)}")
     axes.set_title(
-        f"sigma {exact(outcome.sigma)}, {outcome.images} held-out training images, 95 % intervals",
+        f"sigma {exact(outcome.sigma)}, planned N {goal.n}; {outcome.votes} votes on each of "
+        f"{outcome.images} images, 95 % intervals\n{outcome.kind}",
         fontsize="medium",
     )
     axes.grid(alpha=0.3)

@@ -61,12 +61,15 @@ def paired_difference(first: Results, second: Results, radius: float) -> PairedD
     measured = bool(first.measures(radii)[0] and second.measures(radii)[0])
     a, b = certified_at(first, radii)[0], certified_at(second, radii)[0]
     first_only, second_only = int(np.sum(a & ~b)), int(np.sum(b & ~a))
-    p_value = _mcnemar(first_only, second_only) if measured else float("nan")
+    p_value = mcnemar(first_only, second_only) if measured else float("nan")
     return PairedDifference(radius, len(first), first_only, second_only, p_value)
 
 
-def _mcnemar(first_only: int, second_only: int) -> float:
-    """Twice the probability of at most the smaller count by fair coins, in whole numbers."""
+def mcnemar(first_only: int, second_only: int) -> float:
+    """Exact p-value of two runs that differ on so many images, one way and the other; never 0.
+
+    Twice the probability of at most the smaller count by fair coins, in whole numbers.
+    """
     total, tail, ways = first_only + second_only, 0, 1
     for k in range(min(first_only, second_only) + 1):
         tail += ways

@@ -8,10 +8,11 @@ import pytest
 import torch
 from PIL import Image
 
-from diffsmooth.cli import doctor
+from diffsmooth.cli import doctor, export
 from diffsmooth.cli.examine import describe
 from diffsmooth.models import build_classifier, build_unet
 from diffsmooth.models.formats import read_checkpoint
+from diffsmooth.models.training_images import TrainingImages, split_images
 from diffsmooth.models.weights import CheckpointMetadata, write_checkpoint
 
 
@@ -36,6 +37,36 @@ def test_a_classifier_of_ours(
     assert "input layer standard" in out
     assert "keys         all fit" in out
     assert "hours for 7 images of 1,000 votes" in out
+
+
+def test_what_the_training_did_with_its_images(
+    tmp_path: Path, classifier_file: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    plain, path = read_checkpoint(classifier_file), tmp_path / "c.pt"
+    write_checkpoint(path, plain.metadata, plain.state_dict)
+    assert "  images       unknown: the checkpoint does not say" in describe_text(path)
+    split = split_images(50, 0, 0, 0)
+    told = TrainingImages("fashion_mnist", "0" * 64, 50, 0, 0, 0, split.choice, "test")
+    write_checkpoint(path, plain.metadata, plain.state_dict, 0, told)
+    said = "trained on 50 of the 50 images of fashion_mnist; its TEST images may have chosen this"
+    assert f"  images       {said}" in describe_text(path)
+    export.main([str(path), str(tmp_path / "e.pt")])
+    assert read_checkpoint(tmp_path / "e.pt").images == told
+    export.main([str(path), str(tmp_path / "p.pt"), "--plain"])
+    assert read_checkpoint(tmp_path / "p.pt").images is None
+    assert "which images trained it" in capsys.readouterr().err
+
+
+def test_export_takes_a_card_into_the_file(tmp_path: Path) -> None:
+    file = Path(__file__).parents[2] / "checkpoints" / "fashion_mnist_clean.pt"
+    export.main([str(file), str(tmp_path / "e.pt")])
+    found = read_checkpoint(tmp_path / "e.pt").images
+    assert found is not None
+    assert (found.trained, found.validation, found.chosen_by) == (58_000, 2_000, "validation")
+
+
+def describe_text(path: Path) -> str:
+    return "\n".join(describe(read_checkpoint(path)))
 
 
 def test_a_published_diffusion_model(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

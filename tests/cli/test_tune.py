@@ -28,6 +28,7 @@ from diffsmooth.models.noise import NoiseKey
 from diffsmooth.models.presets import get_preset
 from diffsmooth.models.purifiers import Purifier
 from diffsmooth.stats import FixedSampleSize
+from diffsmooth.stats.outlook import goal_of
 
 Command = Callable[..., list[str]]
 FILES = ["o.sweep.csv", "o.sweep.png", "o.yaml"]
@@ -102,28 +103,29 @@ def test_the_numbers_are_those_of_a_certification_of_each_setting(
         ),
         "none": IdentityPurifier,
     }
-    averages = []
+    goal = goal_of(FixedSampleSize(100, 10_000, 0.001), 0.2, 0.5)
+    assert goal is not None
+    merit = []
     for _, row in frame.iterrows():
         local = LocalSmoothing(
             load_classifier(classifier_file), int(row["m"]), row["sigma_local"], (1, 32, 32), 42
         )
         f = SmoothedClassifier(makers[purifier](), local, 0.5, 10, 16)
-        held = []
+        shares = []
         for index in chosen:
             sample = images[index]
             key = NoiseKey(0, "tune", "fashion_mnist", "train", index)
             certificate = f.run_plan(sample.image, key, FixedSampleSize(4, 30, 0.001))
-            held.append(certificate.radius * (certificate.prediction == sample.label))
-        assert row["certified_accuracy"] == pytest.approx(np.mean(np.array(held) >= 0.2))
-        assert row["average_certified_radius"] == pytest.approx(np.mean(held))
-        averages.append(np.mean(held))
-    assert max(averages) > 0
+            both = (certificate.selection_counts, certificate.estimation_counts)
+            shares.append(sum(dict(counts).get(sample.label, 0) for counts in both) / 34)
+        reached = np.mean(np.array(shares) >= goal.share)
+        assert row["estimated_certified_accuracy"] == pytest.approx(reached)
+        assert row["mean_share_of_votes_for_label"] == pytest.approx(np.mean(shares))
+        merit.append((row["estimated_certified_accuracy"], row["mean_share_of_votes_for_label"]))
+    assert max(merit) > (0, 0)
     config = yaml.safe_load((tmp_path / "out" / "o.yaml").read_text())
-    merit = frame.set_index(["sigma_local", "m"])[
-        ["certified_accuracy", "average_certified_radius"]
-    ]
-    taken = tuple(merit.loc[(config["local_noise_sd"], config["m"])])
-    assert taken == max(map(tuple, merit.to_numpy()))
+    settings = list(zip(frame["sigma_local"], frame["m"], strict=True))
+    assert merit[settings.index((config["local_noise_sd"], config["m"]))] == max(merit)
 
 
 def test_certify_reads_the_config(
@@ -147,6 +149,7 @@ def test_certify_reads_the_config(
                   "cpu", "--no_sanity_check", "--logdir", str(tmp_path / "logs")])  # fmt: skip
     identity = json.loads((tmp_path / "c.manifest.json").read_text())["identity"]
     config = yaml.safe_load(outfile.read_text())
+    assert (config["n"], config["alpha"]) == (10_000, 0.001)  # as they were planned for
     expected = {
         "dataset": "fashion_mnist", "split": "test", "size": 2, "sigma": 0.5,
         "sigma_local": config["local_noise_sd"], "m": config["m"], "local_seed": 7,
@@ -244,16 +247,37 @@ def test_the_votes_that_a_refused_radius_takes_do_suffice(
     words: Command, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(SystemExit):
-        tune.main(words("--radius", "0.6"))
+        tune.main(words("--radius", "0.7"))
     error = capsys.readouterr().err
-    assert "30 votes certify at most 0.410 at sigma 0.5" in error
+    assert "of the votes for it, which 34 votes hardly tell from all" in error
     needed = error.split("--N ")[1].split(",")[0]
     with pytest.raises(SystemExit):
-        tune.main(words("--radius", "0.6", "--N", str(int(needed) - 1)))
-    tune.main(words("--radius", "0.6", "--N", needed))
-    with pytest.raises(SystemExit):
-        tune.main(words("--radius", "9"))
-    assert "no number of votes will do, or a smaller --radius" in capsys.readouterr().err
+        tune.main(words("--radius", "0.7", "--N", str(int(needed) - 1)))
+    tune.main(words("--radius", "0.7", "--N", needed, "--images", "1"))
+
+
+def test_a_radius_that_the_planned_run_cannot_certify_is_refused(
+    words: Command, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for radius, how in (("0.5", "more than 40 are needed"), ("9", "no number will do")):
+        with pytest.raises(SystemExit):
+            tune.main(words("--radius", radius, "--planned_N", "30"))
+        error = capsys.readouterr().err
+        assert "30 votes certify at most 0.41" in error
+        assert how in error
+        assert error.count("\n") == 1
+
+
+def test_a_sequential_run_to_come(words: Command, tmp_path: Path) -> None:
+    tune.main(words("--plan", "group_sequential", "--planned_N", "1000", "--images", "1"))
+    config = yaml.safe_load((tmp_path / "out" / "o.yaml").read_text())
+    assert (config["plan"], config["n"]) == ("group_sequential", 1000)
+    assert config["radii"] == [0.0, 0.2, 0.25, 0.5, 0.75, 1.0, 1.25, 1.5]
+    # Its last look, by definition: 0.8 alpha.
+    goal = goal_of(FixedSampleSize(100, 1000, 0.0008), 0.2, 0.5)
+    assert goal is not None
+    frame = pd.read_csv(tmp_path / "out" / "o.sweep.csv")
+    assert frame["share_of_votes_needed"].unique() == pytest.approx([goal.share])
 
 
 def test_test_images_by_another_name_are_refused(
@@ -310,6 +334,11 @@ def test_a_checkpoint_that_does_not_say_needs_levels(
         (["--m", "0"], "m must be at least 1, got 0"),
         (["--sigma_local", "-0.1"], "sigma_local must be >= 0 and finite, got -0.1"),
         (["--images", "21"], "images must be at most the 20 validation_images, got 21"),
+        (["--planned_N", "0"], "planned_N must be at least 1, got 0"),
+        (["--plan", "best"], "plan must be fixed or group_sequential, got 'best'"),
+        (["--radii", "0.2"], "radii is of plan group_sequential, not of fixed"),
+        (["--plan", "group_sequential", "--radii", "0.5"], "must have the radius 0.2 among them"),
+        (["--trained_images"], "give trained_images or validation_images, not both"),
         (["--validation_images", "60"], "validation_images must be below the 60 training images"),
         (["--N", "0"], "N must be at least 1"),
         (["--N0", "0"], "n0 must be at least 1"),

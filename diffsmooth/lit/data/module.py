@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any
 
 import lightning.pytorch as pl
-import numpy as np
 from torch.utils.data import DataLoader, Dataset, Subset
 from torch.utils.data.distributed import DistributedSampler
 
@@ -16,12 +15,19 @@ from diffsmooth.lit.data.picture import ExifChoice
 from diffsmooth.lit.data.purified import Purification, purify_images
 from diffsmooth.lit.data.reading import Reading, ResizeKind
 from diffsmooth.lit.data.sources import KNOWN, describe_dataset, has_test_split, load_images
-from diffsmooth.lit.data.training_images import TrainingImages, TrainingOrder
+from diffsmooth.lit.data.training_set import TrainingOrder, TrainingSet
 from diffsmooth.lit.data.whole_batches import WholeBatches, evaluation_rows
 from diffsmooth.models.dataset_info import DatasetInfo
+from diffsmooth.models.training_images import Split, TrainingImages, split_images
+from diffsmooth.shown_text import LONGEST_WORD
 
 # What trainings did before these were options; their checkpoints do not say it.
-BEFORE = {"random_resized_crop": False, "resize": "bilinear", "drop_last": True}
+BEFORE = {
+    "left_out_images": 0,
+    "random_resized_crop": False,
+    "resize": "bilinear",
+    "drop_last": True,
+}
 
 
 class ImageDataModule(pl.LightningDataModule):
@@ -34,6 +40,8 @@ class ImageDataModule(pl.LightningDataModule):
         workers: loader processes on each device; 0 loads in the training process.
         validation_images: training images held out for validation, chosen by `seed`; with 0
             validation runs on the test images.
+        left_out_images: further training images that nothing of the training looks at, chosen by
+            the same seed: `diffsmooth tune` takes them.
         seed: of the held-out choice and of the shuffling.
         extra: more training images, with labels that another network may have given them: an .npz
             file or a folder. They come in batches of their own, one to each batch of the others:
@@ -50,9 +58,9 @@ class ImageDataModule(pl.LightningDataModule):
         drop_last: leave out an epoch's last batch where it is smaller than the others.
 
     Raises:
-        DataError: batch_size < 1, workers < 0, validation_images < 0, extra_weight < 0,
-            image_size < 1, another exif or resize; random_resized_crop or box_bicubic with purified
-            or with each other.
+        DataError: batch_size < 1, workers < 0, validation_images < 0, left_out_images < 0,
+            extra_weight < 0, image_size < 1, another exif or resize; random_resized_crop or
+            box_bicubic with purified or with each other.
     """
 
     def __init__(
@@ -71,6 +79,7 @@ class ImageDataModule(pl.LightningDataModule):
         random_resized_crop: bool = False,
         resize: ResizeKind = "bilinear",
         drop_last: bool = False,
+        left_out_images: int = 0,
     ) -> None:
         super().__init__()
         self.reading = Reading(image_size, exif, resize=resize)
@@ -84,21 +93,24 @@ class ImageDataModule(pl.LightningDataModule):
             raise DataError(f"{together[0]} and {together[1]} do not go together")
         if not extra_weight >= 0:
             raise DataError(f"extra_weight must be >= 0, got {extra_weight}")
-        lowest = {"batch_size": 1, "workers": 0, "validation_images": 0, "seed": 0}
+        lowest = {"batch_size": 1}
         for name, value in (
             ("batch_size", batch_size),
             ("workers", workers),
             ("validation_images", validation_images),
+            ("left_out_images", left_out_images),
             ("seed", seed),
         ):
-            if value < lowest[name]:
-                raise DataError(f"{name} must be at least {lowest[name]}, got {value}")
+            if value < lowest.get(name, 0):
+                raise DataError(f"{name} must be at least {lowest.get(name, 0)}, got {value}")
         self.dataset = dataset
         self.root = Path(root)
         self.batch_size = batch_size
         self.workers = workers
         self.validation_images = validation_images
+        self.left_out_images = left_out_images
         self.seed = seed
+        self.training_images: TrainingImages | None = None  # what a checkpoint says of them
         self.extra = extra
         self.extra_weight = extra_weight
         self.purified = purified
@@ -107,8 +119,10 @@ class ImageDataModule(pl.LightningDataModule):
 
     def state_dict(self) -> dict[str, Any]:
         """What a resumed training must share: the images held out before must not be trained on."""
+        record = self.training_images
         return {
             "validation_images": self.validation_images,
+            "left_out_images": self.left_out_images,
             "seed": self.seed,
             "extra": None if self.extra is None else "in batches of their own",
             "extra_weight": self.extra_weight,
@@ -118,6 +132,7 @@ class ImageDataModule(pl.LightningDataModule):
             "random_resized_crop": self.random_resized_crop,
             "resize": self.reading.resize,
             "drop_last": self.drop_last,
+            "images": [] if record is None else [record.digest, record.extra_digest],
         }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
@@ -128,16 +143,21 @@ class ImageDataModule(pl.LightningDataModule):
                 f"{path}: was trained before data.extra came in batches of their own: an epoch was "
                 "another, and the training cannot go on"
             )
-        stored = BEFORE | state_dict
+        before = BEFORE | state_dict
         for name, value in self.state_dict().items():
-            if stored.get(name, value) != value:
-                how = "leave the options as they were"
-                if name not in state_dict:
-                    how = f"give --data.{name} {str(stored[name]).lower()}, as it was then"
+            stored = before.get(name, value)
+            if stored == value:
+                continue
+            if name == "images":
                 raise DataError(
-                    f"{path}: was trained with data.{name} {stored[name]!r}, not {value!r}; to go "
-                    f"on, {how}"
+                    f"{path}: was trained on other images than data.dataset and data.extra hold now"
                 )
+            how = "leave the options as they were"
+            if name not in state_dict:
+                how = f"give --data.{name} {str(stored).lower()}, as it was then"
+            raise DataError(
+                f"{path}: was trained with data.{name} {stored!r}, not {value!r}; to go on, {how}"
+            )
 
     def prepare_data(self) -> None:
         """On one process a host: downloads what is missing before all of them look for it."""
@@ -149,16 +169,21 @@ class ImageDataModule(pl.LightningDataModule):
             if self.trainer is not None and self.trainer.is_global_zero:
                 print(images.describe())
             train = self._views(images, "train")
-            held_out, rest = hold_out(len(train), self.validation_images, self.seed)
+            split = checked_split(
+                len(train), self.validation_images, self.left_out_images, self.seed
+            )
             self.validation: Dataset[Sample] = (
-                Subset(train, held_out) if self.validation_images else self._test_images(train.info)
+                Subset(train, split.validation)
+                if self.validation_images
+                else self._test_images(train.info)
             )
             if stage == "fit":
+                self.training_images = self._record(images, split)
                 extra = None if self.extra is None else self._extra_images(train.info)
                 if self.random_resized_crop:
                     self._check_files({self.dataset: train, self.extra: extra})
                 seed = self.seed if self.random_resized_crop else None
-                self.train = TrainingImages(train, rest, extra, self.extra_weight, seed)
+                self.train = TrainingSet(train, split.trained, extra, self.extra_weight, seed)
         if stage == "test":
             self.test: ImageSet = self._test_images(describe_dataset(self.dataset, self.reading))
 
@@ -199,7 +224,25 @@ class ImageDataModule(pl.LightningDataModule):
                 f"{self.extra}: label {images.labels.max()} is beyond the {info.num_classes} "
                 f"classes of {info.name}"
             )
+        assert self.training_images is not None
+        self.training_images = self.training_images._replace(
+            extra=images.info.name[:LONGEST_WORD],
+            extra_digest=images.fingerprint(),
+            extra_total=len(images),
+        )
         return self._views(images, "extra")
+
+    def _record(self, images: ImageSet, split: Split) -> TrainingImages:
+        return TrainingImages(
+            dataset=images.info.name[:LONGEST_WORD],
+            digest=images.fingerprint(),
+            total=len(images),
+            validation=self.validation_images,
+            left_out=self.left_out_images,
+            seed=self.seed,
+            choice=split.choice,
+            chosen_by="nothing",  # the training's module knows what is watched
+        )
 
     def _views(self, images: ImageSet, split: str) -> ImageSet:
         """The images, or their purified draws."""
@@ -276,8 +319,21 @@ def hold_out(total: int, count: int, seed: int) -> tuple[list[int], list[int]]:
     Raises:
         DataError: count >= total.
     """
-    if count >= total:
+    split = checked_split(total, count, 0, seed)
+    return split.validation, split.trained
+
+
+def checked_split(total: int, validation: int, left_out: int, seed: int) -> Split:
+    """See `split_images`.
+
+    Raises:
+        DataError: nothing is left to train on.
+    """
+    if validation >= total:
         raise DataError(f"validation_images must be below the {total} training images")
-    held_out = np.sort(np.random.default_rng(seed).permutation(total)[:count])
-    rest = np.setdiff1d(np.arange(total), held_out)
-    return held_out.tolist(), rest.tolist()
+    if validation + left_out >= total:
+        raise DataError(
+            f"validation_images and left_out_images together must be below the {total} training "
+            f"images, got {validation} and {left_out}"
+        )
+    return split_images(total, validation, left_out, seed)

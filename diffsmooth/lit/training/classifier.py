@@ -22,6 +22,7 @@ from diffsmooth.lit.training.module import TrainingModule
 from diffsmooth.lit.training.pictures import image_writers, noisy_grid
 from diffsmooth.models.classifiers import build_classifier
 from diffsmooth.models.formats import read_checkpoint
+from diffsmooth.models.image_cards import training_images_of
 from diffsmooth.models.loading import load_pretrained
 from diffsmooth.models.metadata import LARGEST_SIGMA
 from diffsmooth.models.weights import CheckpointMetadata
@@ -103,6 +104,7 @@ class ClassifierTraining(TrainingModule):
         if pretrained is not None:
             checkpoint = read_checkpoint(pretrained)
             load_pretrained(self.classifier, checkpoint)
+            self.begun_with = training_images_of(checkpoint)
             if checkpoint.note:
                 rank_zero_info(checkpoint.note)
         self.train_accuracy = MulticlassAccuracy(classes, average="micro")

@@ -15,11 +15,14 @@ from torch.nn import Parameter
 from torch.nn.utils import get_total_norm
 
 from diffsmooth.lit.data.images import Batch
+from diffsmooth.lit.data.module import ImageDataModule
 from diffsmooth.lit.training.checkpoint_files import write_whole_checkpoints
 from diffsmooth.lit.training.learning_rate import LearningRate
 from diffsmooth.lit.training.mean_over_images import MeanOverImages
 from diffsmooth.lit.training.randomness import DROPOUT, step_generator, step_seed
+from diffsmooth.models.image_cards import Told
 from diffsmooth.models.noise import NoiseKey, NumpyNoise, Votes
+from diffsmooth.models.training_images import IMAGES_KEY, TrainingImages
 from diffsmooth.models.weights import METADATA_KEY, CheckpointMetadata
 from diffsmooth.stats.errors import UserError
 
@@ -55,6 +58,10 @@ class TrainingModule(pl.LightningModule, ABC):
         seed: of the training noise and the augmentation, and of the noise of validation and test.
         measures: names of what validation and test measure of each image.
     """
+
+    # What the weights that the training began with, or goes on from, were trained on; None where
+    # they are random. Subclasses set it.
+    begun_with: Told | None = None
 
     def __init__(
         self,
@@ -194,6 +201,24 @@ class TrainingModule(pl.LightningModule, ABC):
         checkpoint[METADATA_KEY] = self.metadata()._asdict()
         checkpoint[METHOD_KEY] = type(self).__name__
         checkpoint[SETTINGS_KEY] = self.settings()
+        record = self.training_images()
+        if record is not None:
+            checkpoint[IMAGES_KEY] = record._asdict()
+
+    def training_images(self) -> TrainingImages | None:
+        """Which images train the network and choose its checkpoint; None with others' loaders."""
+        data = getattr(self.trainer, "datamodule", None)
+        record = data.training_images if isinstance(data, ImageDataModule) else None
+        if record is None:
+            return None
+        callbacks: list[pl.Callback] = self.trainer.callbacks  # type: ignore[attr-defined]
+        monitors = [str(getattr(callback, "monitor", None)) for callback in callbacks]
+        watched = any(monitor.startswith("val") for monitor in monitors)
+        by = ("validation" if record.validation else "test") if watched else "nothing"
+        before = self.begun_with
+        same = before is not None and record.same_images(before.record)
+        pretrained = "" if before is None else "same" if same else "other"
+        return record._replace(chosen_by=by, pretrained=pretrained)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Raises UserError if the checkpoint is of another training; before anything is loaded."""
@@ -212,6 +237,19 @@ class TrainingModule(pl.LightningModule, ABC):
                     f"{path}: was trained with {name} {stored[name]!r}, not {value!r}; to go on, "
                     "leave the options as they were"
                 )
+        self._go_on_from(checkpoint)
+
+    def _go_on_from(self, checkpoint: dict[str, Any]) -> None:
+        """What trained the weights before they were saved stays so, whatever is said now."""
+        record = None
+        if IMAGES_KEY in checkpoint:
+            record = TrainingImages.from_stored(checkpoint[IMAGES_KEY])
+        if record is None:
+            self.begun_with = Told(None, "the training was begun by an older version")
+        elif record.pretrained == "other":
+            self.begun_with = Told(record)
+        elif not record.pretrained:
+            self.begun_with = None
 
     def _check_finite(self) -> None:
         """Raises TrainingDiverged, on all ranks, if the loss or a weight of one is not finite."""

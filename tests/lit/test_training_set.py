@@ -27,7 +27,7 @@ from diffsmooth.lit.data.folder import FolderImages
 from diffsmooth.lit.data.images import DataError
 from diffsmooth.lit.data.purified import Purification
 from diffsmooth.lit.data.sources import describe_dataset
-from diffsmooth.lit.data.training_images import Address, TrainingImages, TrainingOrder
+from diffsmooth.lit.data.training_set import Address, TrainingOrder, TrainingSet
 from diffsmooth.lit.training import DiffusionTraining, GaussianTraining
 from diffsmooth.models.dataset_info import DatasetInfo
 from diffsmooth.stats.errors import UserError
@@ -70,7 +70,7 @@ def epochs_batches(
     **options: Any,
 ) -> Batches:
     """The indices of a rank's batches, as the loader cuts them."""
-    images = TrainingImages(
+    images = TrainingSet(
         Counted(labelled), list(range(labelled)), None if extra is None else Counted(extra)
     )
     options = {"drop_last": False, "seed": 0} | options
@@ -179,7 +179,7 @@ def seed_of(seed: int, epoch: int, index: int, part: int) -> int:
 def test_crops_are_torchvisions_under_a_seed_of_the_image_and_the_epoch(tmp_path: Path) -> None:
     images = load_images("imagenet", imagenet(tmp_path), "train")
     assert isinstance(images, FolderImages)
-    training = TrainingImages(images, [2, 0, 3], images, extra_weight=0.5, crop_seed=11)
+    training = TrainingSet(images, [2, 0, 3], images, extra_weight=0.5, crop_seed=11)
     torch.manual_seed(5)
     expected_stream = torch.rand(3)
     torch.manual_seed(5)

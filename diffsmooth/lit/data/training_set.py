@@ -23,7 +23,7 @@ class Address(NamedTuple):
     image: int
 
 
-class TrainingImages(Dataset[Sample]):
+class TrainingSet(Dataset[Sample]):
     """Labelled images, and perhaps pseudo-labelled ones behind them.
 
     Args:
@@ -97,7 +97,7 @@ class TrainingOrder(DistributedSampler[Sample]):
 
     def __init__(
         self,
-        images: TrainingImages,
+        images: TrainingSet,
         rows: int,
         drop_last: bool,
         seed: int,

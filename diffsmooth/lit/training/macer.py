@@ -16,8 +16,8 @@ class MacerTraining(ClassifierTraining):
     inverse temperature beta. The second term counts only for images that are answered rightly,
     with margin <= gamma.
 
-    The network runs in float32 here, whatever the trainer's precision: beta multiplies the logits'
-    rounding, too. Float32 from the logits on does not mend it.
+    The network runs in float32 here, also under autocast, as in the published code: beta multiplies
+    the rounding of bfloat16's logits, too. Float32 from the last layer on does not mend it.
 
     The published code takes one optimiser step for a loader's batch of B, on B * k rows. So does
     this: the batch size is the same.

@@ -1,3 +1,3 @@
 """DiffSmooth: certified robustness by diffusion purification and local smoothing."""
 
-__version__ = "0.2.0"
+__version__ = "0.3.0"

@@ -25,10 +25,10 @@ STATE = build_classifier("cifar_resnet8", 10, "none")[1].state_dict()
 
 
 def refused(path: Path, message: str, read: Callable[[Path], Any] = read_checkpoint) -> None:
-    start = time.perf_counter()
+    start = time.process_time()
     with pytest.raises(UserError, match=message) as error:
         read(path)
-    assert time.perf_counter() - start < 10  # a bomb would take minutes, or all memory
+    assert time.process_time() - start < 60  # a bomb would take many minutes, or all memory
     assert str(path) in str(error.value)
     assert "\n" not in str(error.value)
     assert str(error.value).isprintable()

@@ -1,8 +1,8 @@
 """By how much a forecast may be wrong because a pilot's votes leave open how its shares lie.
 
-`ShareModel` is fitted to the pilot, and other models fit it nearly as well: where all images had all
-votes, it might be that all have a share of 1, or that one in 10,000 votes goes elsewhere. So the
-mean votes of an image are computed for a grid of models, each weighted by its likelihood.
+`ShareModel` is fitted to the pilot, and other models fit it nearly as well: where all images had
+all votes, it might be that all have a share of 1, or that one in 10,000 votes goes elsewhere. So
+the mean votes of an image are computed for a grid of models, each weighted by its likelihood.
 """
 
 from collections.abc import Iterator
@@ -49,7 +49,7 @@ def fit_error(
         return 0.0
     told = _Told(images, plan, sigma, rng)
     _, fitted = told.of(np.array([[model.a, model.b]]), np.array([model.certain]))
-    axes = [np.linspace(*axis) for axis in GRID]
+    axes = [np.linspace(low, high, count) for low, high, count in GRID]
     for _ in range(PASSES):
         odds, logs, angles = axes
         models = np.exp([(o + b, b) for o in odds for b in logs])
@@ -68,7 +68,7 @@ def _closer(axis: np.ndarray, weights: np.ndarray) -> np.ndarray:
     """As many points between those that are next to the likely ones."""
     likely = np.flatnonzero(weights >= AS_LIKELY)
     ends = max(0, likely[0] - 1), min(len(axis) - 1, likely[-1] + 1)
-    return np.linspace(*axis[list(ends)], len(axis))
+    return np.linspace(axis[ends[0]], axis[ends[1]], len(axis))
 
 
 class _Told:

@@ -13,7 +13,7 @@ from diffsmooth.cli.plan_options import add_plan_options, build_plan
 from diffsmooth.runs.journal import read_journal
 from diffsmooth.stats import FixedSampleSize
 from diffsmooth.stats.errors import UserError
-from diffsmooth.stats.forecast import Estimate, average_votes, forecast_votes, simulate_loads
+from diffsmooth.stats.forecast import Estimate, forecast_average, forecast_votes, simulate_loads
 from diffsmooth.stats.many_plays import ForecastPlan
 from diffsmooth.stats.pilot import Unresolved, pilot_images, unresolved
 from diffsmooth.stats.printed import digits_up, radius_label, rounded_down, rounded_up
@@ -63,7 +63,7 @@ def main(args: list[str] | None = None, prog: str = "diffsmooth forecast") -> No
             rng = np.random.default_rng(namespace.seed)
         votes = forecast_votes(pilot, plan, sigma, rng)
     fixed = FixedSampleSize(namespace.n0, namespace.n, namespace.alpha).max_votes
-    average = average_votes(votes)
+    average = forecast_average(votes, pilot, plan, sigma, rng)
     _print_votes(votes, average, plan, fixed)
     _print_loads(votes, average, namespace, fixed, rng)
     short = unresolved(pilot, plan, sigma)
@@ -83,8 +83,8 @@ def _print_votes(votes: np.ndarray, average: Estimate, plan: ForecastPlan, fixed
         f"{fixed:,}, {rounded_down(fixed / average.mean, 1)} times as many"
     )
     print(
-        f"(+- is the standard error: {len(votes):,} images of the pilot, each played "
-        f"{votes.shape[1]:,} times)"
+        f"(+- is the standard error, by {len(votes):,} images of the pilot and by what their votes "
+        f"leave open; each played {votes.shape[1]:,} times)"
     )
 
 

@@ -13,6 +13,7 @@ from diffsmooth.shown_text import word
 from diffsmooth.stats.errors import UserError
 
 UNKNOWN = "training images; unknown whether they trained the classifier"
+EXTRA_UNKNOWN = "training images; unknown whether the classifier's extra training images hold them"
 TRAINED = "training images that TRAINED the classifier"
 LEFT_OUT = "training images that the classifier's training left out"
 VALIDATION = "validation images; they may have chosen the classifier's checkpoint"
@@ -52,12 +53,19 @@ def choose_images(options: TuneOptions, told: Told, images: ImageSet) -> TuneIma
     record, total = told.record, len(images)
     doubt = _doubt(told, images)
     if options.trained_images:
-        if record and not doubt and record.trained < total:
+        if record and not doubt and record.trained < total and not _again(record):
             raise UserError("--trained_images: the checkpoint says that some images were held out")
-        said = doubt or "the checkpoint says so, too"
-        return _of(range(total), options.images, total, TRAINED, f"by --trained_images; {said}")
+        said = f"by --trained_images; {doubt or 'the checkpoint says so, too'}"
+        what = f"classifier: {record.describe()}" if record and not doubt else ""
+        return _of(range(total), options.images, total, TRAINED, said, what)
     if record is None or doubt:
         count, seed = options.validation_images or 2000, options.validation_seed or 0
+        if count >= total:
+            given = "" if options.validation_images else " (by default)"
+            raise UserError(
+                f"validation_images must be below the {total:,} training images, got "
+                f"{count:,}{given}: {doubt}"
+            )
         held_out, _ = hold_out(total, count, seed)
         said = (
             f"they are new to the classifier if its training held out {count} images by seed "
@@ -72,14 +80,18 @@ def _recorded(options: TuneOptions, record: TrainingImages, images: ImageSet) ->
     """Those that a record tells, which is of these very images."""
     split = record.split()
     assert split is not None  # or there was a doubt
+    if _again(record):
+        raise UserError(
+            f"the checkpoint says that all {record.total:,} training images trained it, those held "
+            "out among them: they were its training's data.extra, too; name other images, or give "
+            "--trained_images to judge on images that it has seen"
+        )
     given = {"validation_images": record.validation, "validation_seed": record.seed}
     for name, own in given.items():
         value = getattr(options, name)
         if value not in (None, own):
             raise UserError(f"{name} is {own} by the classifier's checkpoint, got {value}")
     said = [f"classifier: {record.describe()}"]
-    if record.extra_total:
-        said.append(f"unknown whether {word(record.extra)} holds the images of the sweep")
     if record.left_out:
         pool, kind, name = split.left_out, LEFT_OUT, "left-out images"
     elif record.validation:
@@ -92,6 +104,9 @@ def _recorded(options: TuneOptions, record: TrainingImages, images: ImageSet) ->
             )
     else:
         raise UserError(NO_HELD_OUT.format(total=record.total))
+    if record.extra_total:
+        kind = EXTRA_UNKNOWN
+        said.append(f"unknown whether {word(record.extra)} holds the images of the sweep")
     if record.pretrained == "other":
         kind = UNKNOWN
         said.append(
@@ -100,21 +115,30 @@ def _recorded(options: TuneOptions, record: TrainingImages, images: ImageSet) ->
     return _of(pool, options.images, len(pool), kind, *said, name=f"{name} of its training")
 
 
+def _again(record: TrainingImages) -> bool:
+    """Whether the images beyond the data set that trained the network are that set itself."""
+    return record.extra_digest == record.digest
+
+
 def _doubt(told: Told, images: ImageSet) -> str:
-    """Why a record does not say what these images are to the network; "" if it does."""
+    """That a record does not say what these images are to the classifier; "" if it does."""
+    problem = _of_others(told, images)
+    return problem and f"unknown which images trained the classifier: {problem}"
+
+
+def _of_others(told: Told, images: ImageSet) -> str:
+    """Why a record does not say what these images are to a network; "" if it does."""
     record = told.record
     if record is None:
-        return f"unknown which images trained the classifier: {told.why}"
+        return told.why
+    # First, for a file may say that there were very many: their choice is not computed then.
     if record.total != len(images) or record.digest != images.fingerprint():
         return (
-            f"unknown which of these images trained the classifier: its checkpoint tells of "
-            f"{record.total:,} other ones ({word(record.dataset)}, {record.digest[:12]})"
+            f"its checkpoint tells of {record.total:,} other ones ({word(record.dataset)}, "
+            f"{record.digest[:12]})"
         )
     if record.split() is None:
-        return (
-            "unknown which images trained the classifier: the choice that its checkpoint tells of "
-            "comes out otherwise here"
-        )
+        return "the choice that its checkpoint tells of comes out otherwise here"
     return ""
 
 
@@ -129,16 +153,12 @@ def _of(
 
 def say_of_diffusion(told: Told, images: ImageSet, chosen: Sequence[int]) -> str:
     """What the images of the sweep are to the diffusion model, on one line."""
-    record = told.record
-    if record is None:
-        return f"diffusion model: unknown whether these images trained it: {told.why}"
+    record, problem = told.record, _of_others(told, images)
+    if record is None or problem:
+        return f"diffusion model: unknown whether these images trained it: {problem}"
     split = record.split()
-    if split is None or record.digest != images.fingerprint():
-        return (
-            "diffusion model: unknown whether these images trained it: its checkpoint tells of "
-            f"other ones ({word(record.dataset)})"
-        )
-    seen = len(set(chosen) & set(split.trained))
-    unknown = record.extra_total or record.pretrained == "other"
+    assert split is not None
+    seen = len(set(chosen) & set(split.trained)) if not _again(record) else len(chosen)
+    unknown = (record.extra_total and not _again(record)) or record.pretrained == "other"
     also = "; unknown of others that trained it, too" * bool(unknown)
     return f"diffusion model: {seen} of these {len(chosen)} images trained it{also}"

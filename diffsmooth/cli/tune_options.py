@@ -103,10 +103,15 @@ class TuneOptions(VotingOptions):
         if goal is None:
             largest = rounded_down(planned.nothing(self.sigma).max_radius)
             needed = votes_to_reach(self.target, self.sigma, self.alpha)
-            how = f"more than {needed:g} are needed" if needed < math.inf else "no number will do"
+            how = "no number will do: give a smaller --radius"
+            if needed < math.inf:
+                how = (
+                    f"at least {needed:g} are needed: give a larger --planned_N or a smaller "
+                    "--radius"
+                )
             raise UserError(
                 f"radius {exact(self.target)}: {self.planned_n} votes certify at most {largest} at "
-                f"sigma {exact(self.sigma)}, {how}: give a larger --planned_N or a smaller --radius"
+                f"sigma {exact(self.sigma)}, {how}"
             )
         return goal
 

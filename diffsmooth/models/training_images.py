@@ -149,8 +149,17 @@ class TrainingImages(NamedTuple):
         return split if split.choice == self.choice else None
 
     def same_images(self, other: "TrainingImages | None") -> bool:
-        """Whether another network was trained on the same images, and on none that are unknown."""
-        return other is not None and other.pretrained != "other" and self._key() == other._key()
+        """Whether another network was trained on the same images, and on none that are unknown.
+
+        Nor may it have looked at images, to validate, that are left out of everything here: a seed
+        takes the validation images first.
+        """
+        return (
+            other is not None
+            and other.pretrained != "other"
+            and other.validation <= self.validation
+            and self._key() == other._key()
+        )
 
     def _key(self) -> tuple[object, ...]:
         # A seed holds out the same images, be they for validation or left out.

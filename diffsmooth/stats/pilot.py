@@ -13,7 +13,10 @@ from diffsmooth.stats.errors import UserError
 from diffsmooth.stats.many_plays import ForecastPlan
 from diffsmooth.stats.plans import FixedSampleSize
 
-LARGEST_LOG = 7.0  # of the Beta's parameters: beyond, it has no width that votes would show
+# Of log a, log b and a third of the logit of the certain part. Near 1 the shares of losses, which
+# the votes do show, have the relative width of b alone, and their mean is b / a.
+LARGEST = np.array([13.0, 7.0, 7.0])
+STARTS = (1.0, 0.0, -0.3), (9.0, 0.0, -2.0)  # shares of all sizes; all near 1
 
 
 class PilotImage(NamedTuple):
@@ -103,25 +106,28 @@ def fit_shares(images: list[PilotImage]) -> ShareModel:
     unanimous = successes == n
 
     def surprise(parameters: np.ndarray) -> float:
-        log_a, log_b, logit = np.clip(parameters, -LARGEST_LOG, LARGEST_LOG)
+        within = np.clip(parameters, -LARGEST, LARGEST)
+        log_a, log_b, logit = within
         a, b = np.exp(log_a), np.exp(log_b)
         spread = betaln(successes + a, n - successes + b) - betaln(a, b)
         spread -= np.logaddexp(0.0, 3 * logit)
         certain = -np.logaddexp(0.0, -3 * logit)
         total = np.where(unanimous, np.logaddexp(certain, spread), spread)
         # Beyond the limits it rises, or the search would not come back.
-        beyond = np.square(parameters - np.clip(parameters, -LARGEST_LOG, LARGEST_LOG)).sum()
+        beyond = np.square(parameters - within).sum()
         return float(beyond - weights @ total)
 
-    start = np.array([1.0, 0.0, -0.3])
-    simplex = np.vstack([start, start + np.eye(3)])
-    found = minimize(
-        surprise,
-        start,
-        method="Nelder-Mead",
-        options={"maxiter": 600, "initial_simplex": simplex},
-    )
-    log_a, log_b, logit = np.clip(found.x, -LARGEST_LOG, LARGEST_LOG)
+    found = [
+        minimize(
+            surprise,
+            start,
+            method="Nelder-Mead",
+            options={"maxiter": 600, "initial_simplex": np.add(start, [[0] * 3, *np.eye(3)])},
+        )
+        for start in STARTS
+    ]
+    best = min(found, key=lambda result: result.fun)
+    log_a, log_b, logit = np.clip(best.x, -LARGEST, LARGEST)
     return ShareModel(float(np.exp(log_a)), float(np.exp(log_b)), float(expit(3 * logit)))
 
 

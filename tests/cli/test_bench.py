@@ -103,7 +103,7 @@ def test_a_forecast_says_its_errors_and_where_the_pilot_ends(
     # As 500 images of a pilot can tell it; a single draw of 500 was between 15,000 and 20,000.
     assert 16_000 < int(mean.replace(",", "")) < 19_000
     assert 300 < int(error.replace(",", "")) < 900
-    assert "500 images of the pilot, each played 200 times" in out
+    assert "by 500 images of the pilot and by what their votes leave open; each played 200" in out
     assert "means of 1,000 simulated runs of 100 images" in out
     (line,) = err.splitlines()
     # sigma * Phi^-1(0.001 ** (1 / 1000)) and log(0.001) / log(Phi(1.5 / sigma))

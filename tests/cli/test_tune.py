@@ -259,7 +259,10 @@ def test_the_votes_that_a_refused_radius_takes_do_suffice(
 def test_a_radius_that_the_planned_run_cannot_certify_is_refused(
     words: Command, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    for radius, how in (("0.5", "more than 40 are needed"), ("9", "no number will do")):
+    for radius, how in (
+        ("0.5", "at least 40 are needed: give a larger --planned_N"),
+        ("9", "no number will do: give a smaller --radius"),
+    ):
         with pytest.raises(SystemExit):
             tune.main(words("--radius", radius, "--planned_N", "30"))
         error = capsys.readouterr().err

@@ -8,7 +8,14 @@ import numpy as np
 import pytest
 
 from diffsmooth.cli import tune
-from diffsmooth.cli.tune_images import HELD_OUT, LEFT_OUT, TRAINED, UNKNOWN, VALIDATION
+from diffsmooth.cli.tune_images import (
+    EXTRA_UNKNOWN,
+    HELD_OUT,
+    LEFT_OUT,
+    TRAINED,
+    UNKNOWN,
+    VALIDATION,
+)
 from diffsmooth.lit.data import load_images
 from diffsmooth.models.formats import read_checkpoint
 from diffsmooth.models.training_images import TrainingImages, split_images
@@ -156,6 +163,41 @@ def test_a_record_of_other_images_does_not_tell(
     assert f"On 5 images of fashion_mnist: {UNKNOWN}." in header(tmp_path)
 
 
+def extra(data: Path, **changes: Any) -> dict[str, Any]:
+    """Of a training whose extra images were the data set's own, held-out ones among them."""
+    digest = record(data, 20).digest
+    return {"extra": "train.npz", "extra_digest": digest, "extra_total": 60} | changes
+
+
+def test_extra_images_may_hold_those_that_were_held_out(
+    tuned: Tuned, tmp_path: Path, data: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tuned(record(data, 20, 8, **extra(data, extra_digest="3" * 64)))
+    assert f"On 5 images of fashion_mnist: {EXTRA_UNKNOWN}." in header(tmp_path)
+    assert "unknown whether train.npz holds the images of the sweep" in header(tmp_path)
+    again = record(data, 20, 8, **extra(data))
+    error = refused(tuned, capsys, again)
+    assert "all 60 training images trained it, those held out among them" in error
+    assert tuned(again, "--trained_images") == by_hand(np.arange(60))
+    assert f"On 5 images of fashion_mnist: {TRAINED}." in header(tmp_path)
+
+
+def test_the_test_images_that_chose_a_network_are_told_of_trained_ones_too(
+    tuned: Tuned, tmp_path: Path, data: Path
+) -> None:
+    tuned(record(data, 0, chosen_by="test"), "--trained_images")
+    assert "its TEST images may have chosen this checkpoint" in header(tmp_path)
+
+
+def test_a_small_data_set_without_a_record_needs_its_number(
+    tuned: Tuned, capsys: pytest.CaptureFixture[str]
+) -> None:
+    error = refused(tuned, capsys, None)
+    assert "validation_images must be below the 60 training images, got 2,000 (by default)" in error
+    assert "the checkpoint does not say which images trained it" in error
+    assert "got 60:" in refused(tuned, capsys, None, "--validation_images", "60")
+
+
 def test_options_that_the_record_contradicts(
     tuned: Tuned, data: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -178,7 +220,10 @@ def test_what_the_images_are_to_the_diffusion_model(
         (None, "unknown whether these images trained it: the checkpoint does not say"),
         (record(data, 20), "diffusion model: 0 of these 5 images trained it"),
         (record(data, 0), "diffusion model: 5 of these 5 images trained it"),
-        (record(data, 20, digest="0" * 64), "its checkpoint tells of other ones (fashion_mnist)"),
+        (record(data, 20, digest="0" * 64), "its checkpoint tells of 60 other ones (fashion_mnist"),
+        # Nothing is computed of so many.
+        (record(data, 20, total=10**12), "its checkpoint tells of 1,000,000,000,000 other ones"),
+        (record(data, 20, **extra(data)), "diffusion model: 5 of these 5 images trained it"),
     ):
         write_checkpoint(path, plain.metadata, plain.state_dict, 0, told)
         tuned(record(data, 20), *more)

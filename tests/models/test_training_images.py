@@ -99,6 +99,8 @@ def test_the_same_images() -> None:
     assert record().same_images(record(chosen_by="nothing"))
     # Of one seed and number held out: the rest is the same, whatever they were held out for.
     assert record().same_images(record(validation=8, left_out=20))
+    # But not if what is left out of everything here was looked at there.
+    assert not record(validation=8, left_out=20).same_images(record())
     for other in (
         None, record(seed=4), record(digest="1" * 64), record(left_out=7),
         record(pretrained="other"), record(extra_digest="2" * 64),

@@ -131,3 +131,12 @@ def test_looks_of_a_sequential_pilot_count_as_their_votes() -> None:
         run.update(np.array([wanted, 0]))
     (found,) = pilot_images([run.certificate], [None])
     assert run.certificate.looks[-1] == Look(found.n, found.successes) == (100, 100)
+
+
+@pytest.mark.parametrize("n", [1000, 10_000])
+def test_shares_that_are_all_near_1_are_not_spread(n: int) -> None:
+    # Each image loses 1 vote in 10,000. (With e^7 as the largest a, b could not exceed 0.1.)
+    some = images(np.random.default_rng(4).binomial(n, np.full(2000, 1 - 1e-4)), n)
+    lost = 1 - fit_shares(some).draw(some, 20, np.random.default_rng(0))
+    assert lost.mean() == pytest.approx(1e-4, rel=0.15)
+    assert ((lost > 3e-5) & (lost < 3e-4)).mean() > 0.8

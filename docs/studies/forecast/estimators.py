@@ -52,6 +52,8 @@ TRUTHS = {
     "0.3 within 5e-3 .. 3e-5 of 1, Beta(3, 1)": mixture(
         (0.3, just_below_one(-4.5, -2.3)), (0.7, beta(3, 1))
     ),
+    "all 1 - 1e-4": just_below_one(-4, -4),
+    "all within 1e-2 .. 1e-5 of 1": just_below_one(-5, -2),
 }
 
 

@@ -229,10 +229,16 @@ class ImageDataModule(pl.LightningDataModule):
                 f"{self.extra}: label {images.labels.max()} is beyond the {info.num_classes} "
                 f"classes of {info.name}"
             )
-        assert self.training_images is not None
-        self.training_images = self.training_images._replace(
+        record, digest = self.training_images, images.fingerprint()
+        assert record is not None
+        if digest == record.digest and (record.validation or record.left_out):
+            raise DataError(
+                f"{self.extra}: these are the training images, with those that validation_images "
+                "and left_out_images keep from the training"
+            )
+        self.training_images = record._replace(
             extra=images.info.name[:LONGEST_WORD],
-            extra_digest=images.fingerprint(),
+            extra_digest=digest,
             extra_total=len(images),
         )
         return self._views(images, "extra")

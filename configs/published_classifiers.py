@@ -61,6 +61,8 @@ CLASSIFIERS = (
             " --epsilon 64 --train-multi-noise --num-noise-vec 2 --warmup 10",
             f"{SALMAN}, data/certify/cifar10/PGD_10steps_multiNoiseSamples/2-multitrain/eps_64:"
             " results of the same at sigma 0.25",
+            f"{SALMAN}, code/architectures.py at revision 3911bd8: the input layer (standard at"
+            " cc80077, their last)",
         ),
         our_steps=391,
         our_precision="32-true",
@@ -216,6 +218,8 @@ CLASSIFIERS = (
             " results of such a network",
             f"{SALMAN}, code/train_pgd.py: the defaults (no command for ImageNet is in the"
             " repository)",
+            f"{SALMAN}, code/architectures.py at revision 3911bd8: the input layer (standard at"
+            " cc80077, their last)",
         ),
     ),
     Classifier(

@@ -1,5 +1,6 @@
 """Each config of configs/train/ is what its record in configs/published.py says."""
 
+import inspect
 import math
 import warnings
 from collections.abc import Callable, Iterator
@@ -86,6 +87,13 @@ def test_a_config_is_its_record(record: Classifier, begin: Callable[[str], Run])
     assert run.data.random_resized_crop == record.random_scale
     for option in record.options:
         assert said[option.name] == option.value, option.name
+    # What the record does not name, as an attack of consistency's, is left at its default.
+    kinds = [kind for kind in type(run.model).__mro__ if issubclass(kind, TrainingModule)]
+    given = [inspect.signature(kind.__init__).parameters for kind in kinds]
+    left = {name: said[name] for own in given for name in own if name in said}
+    for name in (*names, *(option.name for option in record.options)):
+        left.pop(name, None)
+    assert left == {name: own[name].default for own in given[::-1] for name in own if name in left}
 
     optimizer = run.model.new_optimizer()
     assert type(optimizer) is torch.optim.SGD

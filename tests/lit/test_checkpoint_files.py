@@ -15,7 +15,9 @@ from stripes import make_data, make_trainer
 from diffsmooth.lit.training import (
     ConsistencyTraining,
     GaussianTraining,
+    MacerTraining,
     SmoothAdvTraining,
+    SmoothMixTraining,
     StabilityTraining,
 )
 from diffsmooth.lit.training.checkpoint_files import (
@@ -24,6 +26,7 @@ from diffsmooth.lit.training.checkpoint_files import (
     read_trained,
     remove_leftovers,
 )
+from diffsmooth.lit.training.learning_rate import LearningRate
 from diffsmooth.lit.training.module import SETTINGS_KEY, TrainingModule
 from diffsmooth.models.saving import save_whole
 from diffsmooth.stats.errors import UserError
@@ -58,7 +61,7 @@ def test_what_breaks_off_leaves_the_old_file_and_nothing_else(
     path = tmp_path / "last.ckpt"
     WholeCheckpointIO().save_checkpoint({"epoch": 1}, path)
 
-    def broken(content: Any, file: Any) -> None:
+    def broken(content: Any, file: Any, **_: Any) -> None:
         file.write(b"half of it")
         raise trouble
 
@@ -82,7 +85,7 @@ def test_a_full_disk_is_told_apart_from_a_bug_of_torchs_writer(
     with pytest.raises(UserError, match=r"weights\.pt: cannot be written \(No space left"):
         save_whole(tmp_path / "weights.pt", {"w": torch.zeros(100_000)})
     monkeypatch.undo()
-    monkeypatch.setattr(torch, "save", lambda *_: [][0])  # a bug
+    monkeypatch.setattr(torch, "save", lambda *_, **__: [][0])  # a bug
     with pytest.raises(IndexError):
         save_whole(tmp_path / "weights.pt", {})
     assert os.listdir(tmp_path) == []
@@ -201,3 +204,33 @@ def test_an_option_that_is_left_out_is_a_setting_too(
     resumed = ConsistencyTraining(arch="cifar_resnet8", epsilon=after, steps=1)
     with pytest.raises(UserError, match=f"was trained with epsilon {before}, not {after}"):
         fit(resumed, root, epochs=2, ckpt_path=last)
+
+
+@pytest.mark.parametrize(
+    ("method", "name", "value", "before"),
+    [
+        (ConsistencyTraining, "epsilon", 0.25, None),
+        (MacerTraining, "deferred_epochs", 2, 0),
+        (SmoothMixTraining, "mix_step", 1, 0),
+    ],
+)
+def test_an_option_that_an_older_version_did_not_have_is_as_it_did(
+    root: Path, method: type[TrainingModule], name: str, value: Any, before: Any
+) -> None:
+    last = fit(method(arch="cifar_resnet8"), root)  # type: ignore[call-arg]
+    content = torch.load(last, weights_only=True)
+    del content[SETTINGS_KEY][name]
+    torch.save(content, last)
+    with pytest.raises(UserError, match=f"was trained with {name} {before!r}, not {value!r}"):
+        fit(method(arch="cifar_resnet8", **{name: value}), root, epochs=2, ckpt_path=last)
+    fit(method(arch="cifar_resnet8"), root, epochs=2, ckpt_path=last)  # type: ignore[call-arg]
+
+
+def test_milestones_are_a_setting_as_a_list_too(root: Path) -> None:
+    def module(*milestones: int) -> GaussianTraining:
+        rate = LearningRate("milestones", milestones=list(milestones))  # type: ignore[arg-type]
+        return gaussian(learning_rate=rate)
+
+    last = fit(module(1, 2), root)
+    with pytest.raises(UserError, match=r"learning_rate\.milestones \(1, 2\), not \(1, 3\)"):
+        fit(module(1, 3), root, epochs=2, ckpt_path=last)

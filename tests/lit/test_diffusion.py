@@ -17,6 +17,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from torch import Tensor
 
 from diffsmooth.lit.data import ImageDataModule
+from diffsmooth.lit.data.images import Batch
 from diffsmooth.lit.training import DiffusionTraining, GaussianTraining
 from diffsmooth.lit.training.module import TrainingDiverged, TrainingModule
 from diffsmooth.models import load_unet
@@ -223,3 +224,18 @@ def test_a_module_is_copied_without_what_its_optimizer_refers_to() -> None:
     copied = copy.deepcopy(module)
     assert torch.equal(weights_of(copied), weights_of(module))
     assert copied._purifiers[0].unet is copied.unet
+
+
+def test_the_weight_of_an_image_counts_in_the_loss(monkeypatch: pytest.MonkeyPatch) -> None:
+    module = make_diffusion(flip=False)
+    monkeypatch.setattr(module, "generator", lambda: torch.Generator().manual_seed(0))
+    monkeypatch.setattr(module, "log", lambda *_, **__: None)
+    images, numbers = torch.rand(2, 1, 8, 8), torch.arange(2)
+
+    def loss(*weights: float) -> Tensor:
+        return module.training_step(Batch(images, numbers, numbers, torch.tensor(weights)), 0)
+
+    first, second = loss(2.0, 0.0), loss(0.0, 2.0)  # each image's own: the mean is over two
+    assert not torch.isclose(first, second)
+    assert loss(1.0, 1.0).item() == pytest.approx((first + second).item() / 2)
+    assert loss(1.0, 0.5).item() == pytest.approx((first / 2 + second / 4).item())

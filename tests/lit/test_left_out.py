@@ -132,3 +132,12 @@ def test_a_training_of_version_0_2_goes_on(root: Path) -> None:
     with pytest.raises(DataError, match=r"was trained with data\.left_out_images 0, not 16"):
         fit(root, epochs=2, ckpt_path=last, left_out_images=16)
     assert told(fit(root, epochs=2, ckpt_path=last, left_out_images=0)).pretrained == "other"
+
+
+def test_the_training_images_are_no_extra_images(root: Path) -> None:
+    extra = str(root / "train.npz")
+    for kept in ({"validation_images": 8}, {"validation_images": 0, "left_out_images": 8}):
+        data = ImageDataModule(str(root), extra=extra, **kept)  # type: ignore[arg-type]
+        with pytest.raises(DataError, match=r"train\.npz: these are the training images, with"):
+            data.setup("fit")
+    ImageDataModule(str(root), extra=extra, validation_images=0).setup("fit")

@@ -6,6 +6,7 @@ code/train_consistency.py and third_party/macer.py (Jeong & Shin 2020); smoothmi
 """
 
 from collections.abc import Callable, Iterator
+from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 import pytest
@@ -418,3 +419,11 @@ def test_macers_gradient_is_float32s_under_autocast() -> None:
     assert (ours - truth).norm() < 1e-4 * truth.norm()
     rounded = gradient_of(make_macer(Rounded()))
     assert (rounded - truth).norm() > 5e-3 * truth.norm()
+
+
+@pytest.mark.parametrize("precision", ["bf16-true", "16-true"])
+def test_macer_is_not_trained_with_weights_of_16_bits(precision: str) -> None:
+    module = MacerTraining(arch="cifar_resnet8")
+    module.trainer = SimpleNamespace(precision=precision)  # type: ignore[assignment]
+    with pytest.raises(UserError, match=f"{precision} is not for MACER"):
+        module.setup("fit")

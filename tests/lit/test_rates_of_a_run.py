@@ -1,18 +1,22 @@
 """The rate that each optimiser step of a real run has: epochs with a smaller last batch, too."""
 
+import math
 from pathlib import Path
 from typing import Any
 
 import lightning.pytorch as pl
 import pytest
 import torch
-from stripes import make_trainer
+from lightning.pytorch.callbacks import ModelCheckpoint
+from stripes import StopAfter, make_trainer
 
 from diffsmooth.lit.data import ImageDataModule
 from diffsmooth.lit.training import GaussianTraining
 from diffsmooth.lit.training.learning_rate import LearningRate
 
-pytestmark = pytest.mark.filterwarnings("ignore:.*does not have many workers")
+pytestmark = pytest.mark.filterwarnings(
+    "ignore:.*does not have many workers|.*exists and is not empty"
+)
 
 
 class Rates(pl.Callback):
@@ -58,3 +62,36 @@ def test_rates_fall_at_the_first_step_of_a_milestone(
         optimizer.step()
         scheduler.step()
     assert rates.seen == expected
+
+
+# 128 training images make 4 steps of 32, 8 of 16 and 2 of 64.
+@pytest.mark.parametrize(("rows", "steps"), [(16, 8), (64, 2)])
+@pytest.mark.parametrize("schedule", ["milestones", "cosine"])
+def test_a_training_that_goes_on_with_another_batch_size_keeps_its_epochs(
+    schedule: str, rows: int, steps: int, tmp_path: Path, root: Path
+) -> None:
+    rate = LearningRate("milestones", milestones=(2, 3)) if schedule == "milestones" else None
+
+    def fit(rows: int, epochs: int, **resumed: Any) -> list[tuple[int, float]]:
+        module = GaussianTraining(
+            "cifar_resnet8", sigma=0.25, learning_rate=rate or LearningRate("cosine")
+        )
+        data = ImageDataModule("fashion_mnist", str(root), batch_size=rows, validation_images=32)
+        rates, saving = Rates(), ModelCheckpoint(tmp_path / "out", save_last=True)
+        trainer = make_trainer(
+            tmp_path, 4, callbacks=[rates, saving, StopAfter(epochs)], limit_val_batches=0,
+            log_every_n_steps=1,
+        )  # fmt: skip
+        trainer.fit(module, datamodule=data, **resumed)
+        return rates.seen
+
+    fit(32, 2)
+    went_on = fit(rows, 4, ckpt_path=tmp_path / "out" / "last.ckpt")
+    if schedule == "milestones":
+        expected = [(2, pytest.approx(0.01))] * steps + [(3, pytest.approx(0.001))] * steps
+    else:  # at a step's begin, of 4 epochs
+        done = [2 + k / steps for k in range(2 * steps)]
+        expected = [
+            (int(e), pytest.approx(0.1 * (1 + math.cos(math.pi * e / 4)) / 2)) for e in done
+        ]
+    assert went_on == expected

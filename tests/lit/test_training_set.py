@@ -1,5 +1,6 @@
 """What a training is shown: crops, resizing, pseudo-labelled images, and what an epoch is."""
 
+import warnings
 from collections import Counter
 from collections.abc import Iterable
 from itertools import chain
@@ -234,8 +235,10 @@ def folder_data(folder: Path, **changes: Any) -> ImageDataModule:
 def shown(data: ImageDataModule, epoch: int, ranks: int = 1, rank: int = 0) -> dict[int, Tensor]:
     """The images of an epoch by their index, as a rank's loader gives them."""
     device = SimpleNamespace(root_device=torch.device("cpu"))
+    progress = SimpleNamespace(current=SimpleNamespace(ready=0))  # an epoch begins
+    loop = SimpleNamespace(epoch_loop=SimpleNamespace(batch_progress=progress))
     data.trainer = SimpleNamespace(  # type: ignore[assignment]
-        world_size=ranks, global_rank=rank, is_global_zero=False, strategy=device
+        world_size=ranks, global_rank=rank, is_global_zero=False, strategy=device, fit_loop=loop
     )
     data.setup("fit")
     loader: DataLoader[Sample] = data.train_dataloader()
@@ -548,3 +551,45 @@ def test_the_command_line_says_it_in_one_line(
     assert ended.value.code == 2
     said = capsys.readouterr().err.strip().splitlines()[-1]
     assert "random_resized_crop crops the images already" in said
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("stop", [2, 8, 12])  # in the first epoch, in the second, at its end
+def test_a_training_goes_on_from_the_middle_of_an_epoch(
+    tmp_path: Path, workers: int, stop: int
+) -> None:
+    root = write_classes(tmp_path / "pets", each=7)
+    extra = write_classes(tmp_path / "extra", each=5)
+
+    def fit(name: str, batch_size: int = 4, **options: Any) -> list[Any]:
+        seen = Seen()
+        saving = ModelCheckpoint(
+            tmp_path / name, filename="{step}", every_n_train_steps=2, save_top_k=-1
+        )
+        data = folder_data(
+            root, random_resized_crop=True, extra=str(extra), workers=workers, batch_size=batch_size
+        )
+        module = classifier(root)
+        trainer = make_trainer(tmp_path, 3, callbacks=[seen, saving])
+        trainer.fit(module, datamodule=data, **options)
+        weights.append(torch.cat([p.detach().flatten() for p in module.parameters()]))
+        return seen.steps
+
+    weights: list[Tensor] = []
+    whole = fit("whole")
+    saved = tmp_path / "whole" / f"step={stop}.ckpt"
+    with warnings.catch_warnings():
+        warnings.filterwarnings("error", ".*not resumable.*")
+        assert fit("rest", ckpt_path=saved) == whole[stop:]
+    assert torch.equal(*weights)
+    if stop % 6:
+        said = r"in the middle of an epoch, with batches of 4 on 1 device: .* got 8 on 1"
+        with pytest.raises(DataError, match=said):
+            fit("other", batch_size=8, ckpt_path=saved)
+    else:
+        assert [step[0] for step in fit("other", batch_size=8, ckpt_path=saved)] == [2] * 4
+
+
+def test_a_weight_of_extra_images_needs_some() -> None:
+    with pytest.raises(DataError, match=r"extra_weight 0\.5 is of extra images: give extra, too"):
+        ImageDataModule(extra_weight=0.5)

@@ -14,10 +14,19 @@ class LazyLoader(DataLoader[Sample]):
 
     Lightning makes the iterator before it tells the sampler the epoch of a training that goes on;
     torch's would at once ask for what belongs to epoch 0.
+
+    It has a state, if an empty one, which tells Lightning that a training can go on from the middle
+    of an epoch: `TrainingOrder` leaves out what the trainer says it has had.
     """
 
     def __iter__(self) -> Iterator[Any]:  # type: ignore[override]  # not torch's own class
         yield from super().__iter__()
+
+    def state_dict(self) -> dict[str, Any]:
+        return {}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Nothing is in it."""
 
 
 def leave_interrupts_to_the_parent(worker: int) -> None:

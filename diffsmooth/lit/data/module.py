@@ -59,8 +59,8 @@ class ImageDataModule(pl.LightningDataModule):
 
     Raises:
         DataError: batch_size < 1, workers < 0, validation_images < 0, left_out_images < 0,
-            extra_weight < 0, image_size < 1, another exif or resize; random_resized_crop or
-            box_bicubic with purified or with each other.
+            extra_weight < 0, or without extra; image_size < 1, another exif or resize;
+            random_resized_crop or box_bicubic with purified or with each other.
     """
 
     def __init__(
@@ -93,6 +93,8 @@ class ImageDataModule(pl.LightningDataModule):
             raise DataError(f"{together[0]} and {together[1]} do not go together")
         if not extra_weight >= 0:
             raise DataError(f"extra_weight must be >= 0, got {extra_weight}")
+        if extra is None and extra_weight != 1:
+            raise DataError(f"extra_weight {extra_weight} is of extra images: give extra, too")
         lowest = {"batch_size": 1}
         for name, value in (
             ("batch_size", batch_size),
@@ -111,6 +113,7 @@ class ImageDataModule(pl.LightningDataModule):
         self.left_out_images = left_out_images
         self.seed = seed
         self.training_images: TrainingImages | None = None  # what a checkpoint says of them
+        self._batches_before: list[int] | None = None  # of the checkpoint that goes on, if it says
         self.extra = extra
         self.extra_weight = extra_weight
         self.purified = purified
@@ -133,11 +136,13 @@ class ImageDataModule(pl.LightningDataModule):
             "resize": self.reading.resize,
             "drop_last": self.drop_last,
             "images": [] if record is None else [record.digest, record.extra_digest],
+            "batches": self._batches(),
         }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Raises DataError if the checkpoint is of a training on other images, or other epochs."""
         path = self.trainer and self.trainer.ckpt_path
+        self._batches_before = state_dict.get("batches")
         if self.extra is not None and "extra" not in state_dict:
             raise DataError(
                 f"{path}: was trained before data.extra came in batches of their own: an epoch was "
@@ -146,7 +151,7 @@ class ImageDataModule(pl.LightningDataModule):
         before = BEFORE | state_dict
         for name, value in self.state_dict().items():
             stored = before.get(name, value)
-            if stored == value:
+            if stored == value or name == "batches":  # they may be others from an epoch's begin on
                 continue
             if name == "images":
                 raise DataError(
@@ -224,10 +229,16 @@ class ImageDataModule(pl.LightningDataModule):
                 f"{self.extra}: label {images.labels.max()} is beyond the {info.num_classes} "
                 f"classes of {info.name}"
             )
-        assert self.training_images is not None
-        self.training_images = self.training_images._replace(
+        record, digest = self.training_images, images.fingerprint()
+        assert record is not None
+        if digest == record.digest and (record.validation or record.left_out):
+            raise DataError(
+                f"{self.extra}: these are the training images, with those that validation_images "
+                "and left_out_images keep from the training"
+            )
+        self.training_images = record._replace(
             extra=images.info.name[:LONGEST_WORD],
-            extra_digest=images.fingerprint(),
+            extra_digest=digest,
             extra_total=len(images),
         )
         return self._views(images, "extra")
@@ -263,6 +274,7 @@ class ImageDataModule(pl.LightningDataModule):
             self.seed,
             num_replicas=trainer.world_size,
             rank=trainer.global_rank,
+            taken=self._taken,
         )
         if not len(order):
             raise DataError(
@@ -270,6 +282,27 @@ class ImageDataModule(pl.LightningDataModule):
                 f"batch of {self.batch_size}"
             )
         return self._loader(self.train, self.batch_size, order)
+
+    def _batches(self) -> list[int]:
+        """What an epoch's batches depend on beside its order: their size, and the devices."""
+        return [self.batch_size, 1 if self.trainer is None else self.trainer.world_size]
+
+    def _taken(self) -> int:
+        """Batches of this epoch before the next, on each device.
+
+        Raises:
+            DataError: they were of another size, or shared by another number of devices.
+        """
+        assert self.trainer is not None
+        taken: int = self.trainer.fit_loop.epoch_loop.batch_progress.current.ready
+        before, now = self._batches_before, self._batches()
+        if taken and before is not None and before != now:
+            raise DataError(
+                f"{self.trainer.ckpt_path}: was saved in the middle of an epoch, with batches of "
+                f"{before[0]} on {before[1]} device{'s' * (before[1] != 1)}: from there it goes on "
+                f"with these alone, got {now[0]} on {now[1]}"
+            )
+        return taken
 
     def val_dataloader(self) -> DataLoader[Sample]:
         assert self.trainer is not None

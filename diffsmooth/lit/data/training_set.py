@@ -1,7 +1,7 @@
 """What is trained on: which image in which epoch, and in which order a rank takes them."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import chain, islice, repeat
 from typing import NamedTuple
 
@@ -93,6 +93,8 @@ class TrainingOrder(DistributedSampler[Sample]):
         drop_last: whether a smaller last batch is left out.
         seed: of the order.
         num_replicas, rank: how many ranks there are, and which is this.
+        taken: batches of the epoch that the training has had before, when it goes on from the
+            middle of it: they are not shown again.
     """
 
     def __init__(
@@ -103,12 +105,14 @@ class TrainingOrder(DistributedSampler[Sample]):
         seed: int,
         num_replicas: int,
         rank: int,
+        taken: Callable[[], int] = lambda: 0,
     ) -> None:
         super().__init__(images.labelled, num_replicas, rank, seed=seed)
         self._extra: DistributedSampler[Sample] | None = None
         if images.extra is not None:
             self._extra = DistributedSampler(images.extra, num_replicas, rank, seed=seed)
         self._rows = rows
+        self._taken = taken
         over = self.num_samples % rows
         self._count = self.num_samples - (over if drop_last or over == 1 else 0)
 
@@ -118,7 +122,8 @@ class TrainingOrder(DistributedSampler[Sample]):
     def __iter__(self) -> Iterator[Address]:  # type: ignore[override]  # not of bare indices
         shuffled: Iterator[int] = super().__iter__()  # type: ignore[assignment]  # not of samples
         labelled = islice(shuffled, self._count)
-        return map(Address, repeat(self.epoch), self._mixed(labelled))
+        rest = islice(self._mixed(labelled), self._taken() * self._rows, None)
+        return map(Address, repeat(self.epoch), rest)
 
     def _mixed(self, labelled: Iterator[int]) -> Iterator[int]:
         """The labelled indices, and between them batches of extra ones."""

@@ -133,7 +133,7 @@ class DiffusionTraining(TrainingModule):
         terms = self._losses(images, generator)
         for name, each in _named(terms):
             self.log(f"train/{name}", each.mean(), prog_bar=name == "loss")
-        return terms.total.mean()
+        return (batch.weight.to(terms.total) * terms.total).mean()
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         self._evaluate(batch, "val")

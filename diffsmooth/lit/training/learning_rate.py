@@ -1,6 +1,7 @@
 """Learning-rate schedules, in epochs, applied at every step."""
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -34,6 +35,7 @@ class LearningRate:
     warmup_epochs: float = 0.0
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "milestones", tuple(self.milestones))  # of lists, in Python
         if self.step_epochs < 1:
             raise ValueError(f"step_epochs must be at least 1, got {self.step_epochs}")
         if (self.schedule == "milestones") != bool(self.milestones):
@@ -62,7 +64,20 @@ class LearningRate:
         return 1.0
 
     def scheduler(
-        self, optimizer: Optimizer, total_steps: float, steps_per_epoch: float
+        self,
+        optimizer: Optimizer,
+        total_steps: float,
+        steps_per_epoch: float,
+        done: Callable[[int], int] = lambda step: step,
     ) -> LambdaLR:
-        """The scheduler, to be stepped after each optimiser step."""
-        return LambdaLR(optimizer, lambda step: self.factor(step, total_steps, steps_per_epoch))
+        """The scheduler, to be stepped after each optimiser step.
+
+        Args:
+            optimizer: whose rate it sets.
+            total_steps, steps_per_epoch: of this run.
+            done: from the number of steps taken to how many of this run's are behind it: another
+                number where the run goes on from one whose epochs had others.
+        """
+        return LambdaLR(
+            optimizer, lambda step: self.factor(done(step), total_steps, steps_per_epoch)
+        )

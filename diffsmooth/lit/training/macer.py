@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from diffsmooth.lit.training.classifier import ClassifierTraining, Losses
+from diffsmooth.stats.errors import UserError
 
 
 class MacerTraining(ClassifierTraining):
@@ -34,6 +35,7 @@ class MacerTraining(ClassifierTraining):
 
     Raises:
         ValueError: an argument out of range, or sigma = 0; see `ClassifierTraining`.
+        UserError: when it is to be trained with weights of 16 bits.
 
     Source: Zhai et al. 2020, equations 6 and 7, algorithm 1, and the published code.
     """
@@ -61,6 +63,14 @@ class MacerTraining(ClassifierTraining):
         self._gamma = gamma
         self._beta = beta
         self._deferred_epochs = deferred_epochs
+
+    def setup(self, stage: str) -> None:
+        if stage == "fit" and self.trainer.precision in ("bf16-true", "16-true"):
+            raise UserError(
+                f"--trainer.precision {self.trainer.precision} is not for MACER, whose network "
+                "runs in float32: give 32-true, or a mixed one"
+            )
+        super().setup(stage)
 
     def weight_at(self, epoch: int) -> float:
         """lambda in an epoch (from 0)."""

@@ -28,6 +28,12 @@ from diffsmooth.stats.errors import UserError
 
 METHOD_KEY = "diffsmooth_training"  # in a checkpoint: the class that trained it
 SETTINGS_KEY = "diffsmooth_settings"  # and its options
+# What trainings did before these were options; their checkpoints do not say it.
+BEFORE: dict[str, dict[str, Any]] = {
+    "ConsistencyTraining": {"epsilon": None},
+    "MacerTraining": {"deferred_epochs": 0},
+    "SmoothMixTraining": {"mix_step": 0},
+}
 HARDWARE = ("fused", "foreach", "capturable", "differentiable")  # how an optimiser computes
 
 
@@ -158,7 +164,17 @@ class TrainingModule(pl.LightningModule, ABC):
             raise UserError("the cosine schedule needs max_epochs or max_steps: to know its end")
         # The last batch of an epoch makes a step, too, however many were accumulated.
         steps = math.ceil(self.trainer.num_training_batches / self.trainer.accumulate_grad_batches)
-        scheduler = self._learning_rate.scheduler(optimizer, total, steps_per_epoch=steps)
+
+        def done(step: int) -> int:
+            # By the epoch, which a training that goes on keeps; its steps it may have taken with
+            # another batch size or on another number of devices.
+            if total == self.trainer.max_steps and self._learning_rate.schedule == "cosine":
+                return step  # its end is a number of steps
+            batches = self.trainer.fit_loop.epoch_loop.batch_progress.current.ready
+            steps_now = math.ceil(batches / self.trainer.accumulate_grad_batches)
+            return self.trainer.current_epoch * steps + steps_now
+
+        scheduler = self._learning_rate.scheduler(optimizer, total, steps, done)
         return {
             "optimizer": optimizer,
             "lr_scheduler": {"scheduler": scheduler, "interval": "step"},
@@ -231,6 +247,7 @@ class TrainingModule(pl.LightningModule, ABC):
             **CheckpointMetadata(**checkpoint[METADATA_KEY])._asdict(),
             **checkpoint.get(SETTINGS_KEY, {}),  # of older versions, without: not compared
         }
+        stored = BEFORE.get(checkpoint[METHOD_KEY], {}) | stored
         for name, value in asked.items():
             if stored.get(name, value) != value:
                 raise UserError(

@@ -132,8 +132,8 @@ def add_purifier_options(parser: ArgumentParser) -> None:
     add = parser.add_argument
     add_image_options(parser)
     add("--purifier", type=str, default="oneshot",
-        help="oneshot: one reverse-diffusion jump; multistep: several steps, with a majority "
-        "over runs (DensePure); none: plain randomized smoothing")  # fmt: skip
+        help="oneshot: one reverse-diffusion jump; multistep: several steps, a vote being "
+        "the answer of most --runs (DensePure); none: plain randomized smoothing")  # fmt: skip
     add("--convention", type=str | None, default=None,
         help="how sigma is matched to a timestep: diffsmooth, carlini or densepure; by default "
         "densepure for multistep and diffsmooth for oneshot")  # fmt: skip

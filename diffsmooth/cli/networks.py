@@ -11,7 +11,7 @@ from diffsmooth.cli.network_options import MULTISTEP_STEPS, PurifierOptions, Vot
 from diffsmooth.lit.data import ImageSet, Reading
 from diffsmooth.lit.data.picture import ExifChoice
 from diffsmooth.models import IdentityPurifier, MultiStepPurifier, OneShotPurifier
-from diffsmooth.models.dataset_info import DatasetInfo
+from diffsmooth.models.dataset_info import DatasetInfo, misplaced
 from diffsmooth.models.finite import watched_layers
 from diffsmooth.models.formats import UNET_KEY, read_checkpoint
 from diffsmooth.models.input_layers import Resized
@@ -224,12 +224,12 @@ def check_classifier(checkpoint: Checkpoint, info: DatasetInfo, images: ImageSet
             f"{images.info.name} has {' x '.join(map(str, given))}"
         )
     names, own = images.info.class_names, info.class_names
-    for label, name in enumerate(names):
-        if names.count(name) == own.count(name) == 1 and own.index(name) != label:
-            raise UserError(
-                f"{images.info.name}: label {label} is {word(name)}, of {path} it is label "
-                f"{own.index(name)}: the classes are in another order"
-            )
+    label = misplaced(names, own)
+    if label is not None:
+        raise UserError(
+            f"{images.info.name}: label {label} is {word(names[label])}, of {path} it is label "
+            f"{own.index(names[label])}: the classes are in another order"
+        )
 
 
 def check_forward(model: nn.Module, info: DatasetInfo, path: Path) -> None:

@@ -1,5 +1,6 @@
 """What the models need to know of a dataset: shape, classes, and the usual normalisation."""
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from diffsmooth.stats.errors import UserError
@@ -74,6 +75,24 @@ def _imagenet() -> DatasetInfo:
     return DatasetInfo(
         "imagenet", (3, 224, 224), names, mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225)
     )
+
+
+def wordnet_ids() -> list[str]:
+    """The names of ImageNet's class folders, in the order of the labels."""
+    from timm.data import ImageNetInfo
+
+    return list(ImageNetInfo().label_names())
+
+
+def misplaced(names: Sequence[str], own: Sequence[str]) -> int | None:
+    """The first label whose name is another label's in `own`; None where no name tells.
+
+    Names that are missing or repeated in one of them tell nothing.
+    """
+    for label, name in enumerate(names):
+        if names.count(name) == own.count(name) == 1 and own.index(name) != label:
+            return label
+    return None
 
 
 def get_dataset_info(name: str) -> DatasetInfo:

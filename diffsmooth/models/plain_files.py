@@ -96,6 +96,8 @@ def plain_content(
     trained_on = checkpoint.metadata.dataset
     if trained_on not in ("", network.dataset):
         said += f"; it was trained on {word(trained_on)}"
+    if network.dataset == "imagenet32":
+        said += "; there class k is ILSVRC2012_ID k + 1, which is not the order of the folders"
     return PlainFile(content, network.readers, said)
 
 

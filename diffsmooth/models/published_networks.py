@@ -4,13 +4,20 @@ A published file does not say its input layer: whoever reads it puts one in fron
 was trained behind another one would be loaded there without a word, and answer wrongly.
 """
 
+from pathlib import Path
 from typing import Literal, NamedTuple
 
 import torch
 from torch import nn
 
 from diffsmooth.models.classifiers import build_classifier
-from diffsmooth.models.dataset_info import CIFAR10, DatasetInfo, get_dataset_info
+from diffsmooth.models.dataset_info import (
+    CIFAR10,
+    DatasetInfo,
+    get_dataset_info,
+    misplaced,
+    wordnet_ids,
+)
 from diffsmooth.models.input_layers import Normalize, build_input_layer
 from diffsmooth.models.weights import Checkpoint, misfits
 from diffsmooth.shown_text import quoted, word
@@ -22,6 +29,10 @@ al. 2019's with its InputCenterLayer; Zhai et al. 2020's."""
 
 SALMAN, DIFFSMOOTH = "Hadisalman/smoothing-adversarial", "javyduck/DiffSmooth"
 ALL = ("locuslab/smoothing", SALMAN, DIFFSMOOTH, "jh-jeong/smoothing-consistency")
+
+# Downsampled ImageNet's labels are ILSVRC2012_ID - 1, not the order of the folders' names: utils.py
+# of PatrykChrabaszcz/Imagenet32_Scripts (map_clsloc.txt), ImageNetDS in smoothing-adversarial.
+FIRST_OF_32 = ["n02119789", "n02100735", "n02110185"]
 
 
 class PublishedNetwork(NamedTuple):
@@ -47,8 +58,8 @@ class PublishedNetwork(NamedTuple):
     def info(self) -> DatasetInfo:
         if self.dataset != "imagenet32":
             return get_dataset_info(self.dataset)
-        shape, mean, std = CIFAR10.image_shape, CIFAR10.mean, CIFAR10.std
-        return DatasetInfo("imagenet32", shape, get_dataset_info("imagenet").class_names, mean, std)
+        numbers = tuple(map(str, range(1000)))  # their order is not ImageNet's, see FIRST_OF_32
+        return CIFAR10._replace(name="imagenet32", class_names=numbers)
 
     @property
     def constants(self) -> tuple[list[float], list[float]]:
@@ -123,10 +134,30 @@ def published_network(checkpoint: Checkpoint, code: Code) -> tuple[PublishedNetw
             what = f"has {classes:,} classes"
         has = " or ".join(f"{n.info.num_classes:,} ({n.name})" for n in known)
         raise UserError(f"{path}: {what}; {theirs} takes {_by(wanted)} and has {has} classes")
-    given, there = metadata.class_names, list(network.info.class_names)
-    if given and given != there and sorted(given) == sorted(there):
-        raise UserError(f"{path}: its classes are in another order than those of {theirs}")
+    _check_order(path, metadata.class_names, network, theirs)
     return network, outline
+
+
+def _check_order(path: Path, names: list[str], network: PublishedNetwork, theirs: str) -> None:
+    """Raises UserError for classes that have other numbers there, as far as their names tell."""
+    if network.dataset == "imagenet32":
+        numbered = set(names) <= set(network.info.class_names)
+        if not numbered and names[: len(FIRST_OF_32)] != FIRST_OF_32:
+            raise UserError(
+                f"{path}: its classes are in another order than those of {theirs}, which are "
+                f"{', '.join(FIRST_OF_32)}, ..."
+            )
+        return
+    known = [list(network.info.class_names)]
+    if network.dataset == "imagenet":
+        known.append(wordnet_ids())
+    for there in known:
+        label = misplaced(names, there)
+        if label is not None:
+            raise UserError(
+                f"{path}: its classes are in another order than those of {theirs}: label {label} "
+                f"is {word(names[label])}, there it is label {there.index(names[label])}"
+            )
 
 
 def check_layer(checkpoint: Checkpoint, network: PublishedNetwork, code: Code, given: str) -> None:

@@ -71,7 +71,7 @@ class Purifier(nn.Module):
 
     Attributes:
         steps: of the reverse process, in a run.
-        runs: reverse runs a vote; the vote is the majority of the runs' answers.
+        runs: reverse runs a vote, which is the answer of most of them, see `VoteFunction`.
         draws: standard normal draws that a run needs.
     """
 

@@ -1,5 +1,6 @@
 """Files for other people's code, loaded strictly into networks built as theirs: equal logits."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -32,9 +33,7 @@ def shaken(model: nn.Module) -> nn.Module:
 
 
 def imagenet32() -> DatasetInfo:
-    return get_dataset_info("imagenet")._replace(
-        name="imagenet32", image_shape=(3, 32, 32), mean=CIFAR10.mean, std=CIFAR10.std
-    )
+    return CIFAR10._replace(name="imagenet32", class_names=tuple(map(str, range(1000))))
 
 
 def trained(
@@ -232,14 +231,53 @@ def test_other_constants_under_the_same_word_are_refused(
         (CIFAR10._replace(image_shape=(3, 64, 64)), "takes images of 3 x 64 x 64"),
         (CIFAR10._replace(class_names=tuple("abcdefg")), "has 7 classes; cifar_resnet20"),
         (CIFAR10._replace(class_names=CIFAR10.class_names[::-1]), "classes are in another order"),
+        (CIFAR10._replace(class_names=(*CIFAR10.class_names[:6], "horse", "frog", "ship", "lorry")),
+         "label 6 is horse, there it is label 7"),
     ],
-    ids=["channels", "size", "classes", "order"],
-)
+    ids=["channels", "size", "classes", "order", "order and another name"],
+)  # fmt: skip
 def test_other_images_or_classes_are_refused(
     info: DatasetInfo, message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path, _ = trained(tmp_path, "cifar_resnet20", "standard", info)
     assert message in refused(capsys, path, tmp_path / "o.pt", "--plain")
+
+
+def order_of(arch: str, info: DatasetInfo, names: Sequence[str]) -> str:
+    """What plain_content says to classes of these names, or raises."""
+    with torch.device("meta"):
+        state = build_classifier(arch, len(names), "standard", info).state_dict()
+    metadata = CheckpointMetadata(
+        "classifier", "own", arch, "standard", list(info.image_shape), list(names),
+        list(info.mean), list(info.std),
+    )  # fmt: skip
+    return plain_content(Checkpoint(Path("own.pt"), "", metadata, state)).said
+
+
+def test_imagenets_folders_must_be_in_their_order() -> None:
+    from timm.data import ImageNetInfo
+
+    folders, info = ImageNetInfo().label_names(), get_dataset_info("imagenet")
+    assert folders == sorted(folders)
+    order_of("resnet50", info, folders)
+    order_of("resnet50", info, [f"a{n}" for n in range(1000)])
+    with pytest.raises(UserError, match="label 0 is n15075141, there it is label 999"):
+        order_of("resnet50", info, folders[::-1])
+
+
+def test_imagenet32_is_numbered_otherwise_than_imagenet() -> None:
+    # map_clsloc.txt of ILSVRC2012 begins n02119789 1 kit_fox, n02100735 2, n02110185 3; folders
+    # sort n01440764, n01443537, ...
+    from timm.data import ImageNetInfo
+
+    folders = ImageNetInfo().label_names()
+    for names in (folders, get_dataset_info("imagenet").class_names):
+        with pytest.raises(UserError, match="which are n02119789, n02100735, n02110185"):
+            order_of("cifar_resnet110", imagenet32(), names)
+    first = ["n02119789", "n02100735", "n02110185"]
+    order_of("cifar_resnet110", imagenet32(), [*first, *(n for n in folders if n not in first)])
+    said = order_of("cifar_resnet110", imagenet32(), imagenet32().class_names)
+    assert "there class k is ILSVRC2012_ID k + 1" in said
 
 
 def test_a_file_that_does_not_say_its_images_is_measured_by_its_weights(

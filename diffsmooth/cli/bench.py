@@ -26,7 +26,7 @@ from diffsmooth.models import SmoothedClassifier
 from diffsmooth.models.engine import Task, VoteEngine
 from diffsmooth.models.inference import can_compile
 from diffsmooth.models.noise import NoiseKey, NumpyNoise, Votes, noise_source
-from diffsmooth.models.precision import Numerics, current_numerics, numerics_of
+from diffsmooth.models.precision import Numerics, current_numerics, numerics_of, resolve_precision
 from diffsmooth.models.presets import get_preset
 from diffsmooth.stats import GroupSequential, MajorityVote, Plan
 from diffsmooth.stats.errors import UserError
@@ -58,7 +58,8 @@ def main(args: list[str] | None = None, prog: str = "diffsmooth bench") -> None:
         help="; ".join(f"{w.name}: {w.title}" for w in WORKLOADS.values()))  # fmt: skip
     add("--settings", type=str, nargs="+", default=None,
         help="of the engine: plain (float32, networks as loaded), float32 and bf16 (prepared for "
-        "many votes), compiled (bf16; by default on GPUs only)")  # fmt: skip
+        "many votes), compiled (bf16); by default bf16 where the hardware computes in it, and "
+        "compiled on GPUs only")  # fmt: skip
     add("--accelerator", type=str, default="auto", help="auto, cpu or gpu")
     add("--noise", type=str, default="numpy", help="source of the votes' noise: numpy or device")
     add("--batch", type=int, default=50, help="votes a forward pass")
@@ -79,7 +80,11 @@ def main(args: list[str] | None = None, prog: str = "diffsmooth bench") -> None:
             )
         device = pick_device(namespace.accelerator)
         if namespace.settings is None:
-            namespace.settings = [s for s in SETTINGS if s != "compiled" or device.type == "cuda"]
+            namespace.settings = ["plain", "float32"]
+            if _fastest(device) == "bf16":
+                namespace.settings.append("bf16")
+            if device.type == "cuda":
+                namespace.settings.append("compiled")
         for name, known in (
             ("sections", SECTIONS), ("workloads", WORKLOADS), ("settings", SETTINGS)
         ):  # fmt: skip
@@ -99,6 +104,11 @@ def main(args: list[str] | None = None, prog: str = "diffsmooth bench") -> None:
             _print_processes(namespace)
         if "sequential" in namespace.sections:
             _print_sequential(namespace, device)
+
+
+def _fastest(device: torch.device) -> str:
+    """The setting that `certify` takes of its own accord, but for compiling."""
+    return resolve_precision("auto", device.type)
 
 
 def _machine(device: torch.device) -> str:
@@ -332,33 +342,33 @@ def _peak_bytes() -> int:
 
 def _print_memory(namespace: Any, device: torch.device) -> None:
     few, many = min(1000, namespace.n), namespace.n
-    peaks = []
+    peaks, setting = [], _fastest(device)
     for votes in (few, many):
         if device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(device)
-            model = WORKLOADS["cohen"].smoothed(namespace.batch, SETTINGS["bf16"], device)
+            model = WORKLOADS["cohen"].smoothed(namespace.batch, SETTINGS[setting], device)
             _run(model, MajorityVote(votes), torch.full((1, 32, 32), 0.5), namespace.noise)
             peaks.append(torch.cuda.max_memory_allocated(device))
         else:
-            ((_, peak),) = _in_processes("cohen", "bf16", namespace.batch, votes, 1)
+            ((_, peak),) = _in_processes("cohen", setting, namespace.batch, votes, 1)
             peaks.append(peak)
     print(
-        f"\npeak memory (Cohen's method, bf16): {peaks[0] / 2**20:,.0f} MiB at N = {few:,}, "
+        f"\npeak memory (Cohen's method, {setting}): {peaks[0] / 2**20:,.0f} MiB at N = {few:,}, "
         f"{peaks[1] / 2**20:,.0f} MiB at N = {many:,}"
     )
 
 
 def _print_processes(namespace: Any) -> None:
     rates: list[list[float]] = [[], []]
-    votes = 20 * namespace.batch
+    votes, setting = 20 * namespace.batch, _fastest(torch.device("cpu"))
     for _ in range(namespace.repetitions):
         for i, processes in enumerate((1, 2)):
-            found = _in_processes("small", "bf16", namespace.batch, votes, processes)
+            found = _in_processes("small", setting, namespace.batch, votes, processes)
             rates[i].append(sum(votes / seconds for seconds, _ in found))
     one, two = map(statistics.median, rates)
     ratio = statistics.median(b / a for a, b in zip(*rates, strict=True))
     print(
-        f"\nprocesses of one thread (shipped networks, bf16): one {one:.1f} votes/s, two "
+        f"\nprocesses of one thread (shipped networks, {setting}): one {one:.1f} votes/s, two "
         f"{two:.1f} votes/s, {ratio:.2f} times"
     )
 
@@ -368,7 +378,7 @@ def _print_sequential(namespace: Any, device: torch.device) -> None:
     images = load_images("fashion_mnist_sample", "data")
     step = max(1, len(images) // namespace.images)
     chosen = range(0, len(images), step)[: namespace.images]
-    model = WORKLOADS["cohen"].smoothed(namespace.batch, SETTINGS["bf16"], device)
+    model = WORKLOADS["cohen"].smoothed(namespace.batch, SETTINGS[_fastest(device)], device)
     used = []
     with VoteEngine(model, plan, noise_source(namespace.noise, device)) as engine:
         for index in chosen:

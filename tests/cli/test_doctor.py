@@ -11,6 +11,7 @@ from PIL import Image
 from diffsmooth.cli import doctor, export
 from diffsmooth.cli.examine import describe
 from diffsmooth.models import build_classifier, build_unet
+from diffsmooth.models.dataset_info import get_dataset_info
 from diffsmooth.models.formats import read_checkpoint
 from diffsmooth.models.training_images import TrainingImages, split_images
 from diffsmooth.models.weights import CheckpointMetadata, write_checkpoint
@@ -39,9 +40,7 @@ def test_a_classifier_of_ours(
     assert "hours for 7 images of 1,000 votes" in out
 
 
-def test_what_the_training_did_with_its_images(
-    tmp_path: Path, classifier_file: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_what_the_training_did_with_its_images(tmp_path: Path, classifier_file: Path) -> None:
     plain, path = read_checkpoint(classifier_file), tmp_path / "c.pt"
     write_checkpoint(path, plain.metadata, plain.state_dict)
     assert "  images       unknown: the checkpoint does not say" in describe_text(path)
@@ -52,6 +51,20 @@ def test_what_the_training_did_with_its_images(
     assert f"  images       {said}" in describe_text(path)
     export.main([str(path), str(tmp_path / "e.pt")])
     assert read_checkpoint(tmp_path / "e.pt").images == told
+
+
+def test_a_plain_file_does_not_say_what_trained_it(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    info, path = get_dataset_info("cifar10"), tmp_path / "c.pt"
+    state = build_classifier("cifar_resnet20", 10, "standard", info).state_dict()
+    metadata = CheckpointMetadata(
+        "classifier", "cifar10", "cifar_resnet20", "standard", [3, 32, 32],
+        list(info.class_names), list(info.mean), list(info.std),
+    )  # fmt: skip
+    split = split_images(50, 0, 0, 0)
+    told = TrainingImages("cifar10", "0" * 64, 50, 0, 0, 0, split.choice, "nothing")
+    write_checkpoint(path, metadata, state, 0, told)
     export.main([str(path), str(tmp_path / "p.pt"), "--plain"])
     assert read_checkpoint(tmp_path / "p.pt").images is None
     assert "which images trained it" in capsys.readouterr().err

@@ -6,9 +6,8 @@ from typing import NamedTuple
 from diffsmooth.cli.sanity import evenly_spaced
 from diffsmooth.cli.tune_options import TuneOptions
 from diffsmooth.lit.data import ImageSet
-from diffsmooth.lit.data.module import hold_out
 from diffsmooth.models.image_cards import Told
-from diffsmooth.models.training_images import TrainingImages
+from diffsmooth.models.training_images import TrainingImages, split_images
 from diffsmooth.shown_text import word
 from diffsmooth.stats.errors import UserError
 
@@ -66,7 +65,7 @@ def choose_images(options: TuneOptions, told: Told, images: ImageSet) -> TuneIma
                 f"validation_images must be below the {total:,} training images, got "
                 f"{count:,}{given}: {doubt}"
             )
-        held_out, _ = hold_out(total, count, seed)
+        held_out = split_images(total, count, 0, seed).validation
         said = (
             f"they are new to the classifier if its training held out {count} images by seed "
             f"{seed} (data.validation_images, data.seed)"

@@ -1,6 +1,5 @@
 """The CIFAR ResNets for inference: batch norms folded, activations and sums in the convolutions."""
 
-from functools import cache
 from typing import Any
 
 import torch
@@ -14,12 +13,6 @@ from diffsmooth.models.finite import check_finite
 # oneDNN's ReLU makes 0 of NaN, its leaky one does not; and no ReLU but a leaky one keeps -infinity.
 # Normal in float32 and bf16, and lost in rounding wherever outputs are below `LARGEST_OUTPUT`.
 SLOPE = 1e-30
-
-
-@cache
-def onednn_has_bf16() -> bool:
-    """Whether oneDNN convolves in bf16 on this CPU; where it does not, torch does, slowly."""
-    return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
 
 
 class FusedConv(nn.Module):
@@ -49,10 +42,12 @@ class FusedConv(nn.Module):
         self.relu = relu
         # What torch's own compiler calls for frozen weights.
         self.onednn = conv.weight.device.type == "cpu" and torch.backends.mkldnn.is_available()
+        # Where a CPU has no bf16 for it, torch itself convolves in bf16, slowly.
+        self.onednn_bf16 = self.onednn and bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
 
     def forward(self, x: Tensor, plus: Tensor | None = None) -> Tensor:
         """x (B, into, H, W) in the weights' number format; plus, like the result."""
-        if self.onednn and (x.dtype != torch.bfloat16 or onednn_has_bf16()):
+        if self.onednn_bf16 if x.dtype == torch.bfloat16 else self.onednn:
             return self._by_onednn(x, plus)
         padding, stride, dilation, groups = self.window
         h = F.conv2d(x, self.weight, self.bias, stride, padding, dilation, groups)

@@ -14,7 +14,6 @@ import yaml
 
 from diffsmooth.cli import certify, tune
 from diffsmooth.lit.data import load_images
-from diffsmooth.lit.data.module import hold_out
 from diffsmooth.lit.identity import file_sha256
 from diffsmooth.models import (
     IdentityPurifier,
@@ -27,6 +26,7 @@ from diffsmooth.models import (
 from diffsmooth.models.noise import NoiseKey
 from diffsmooth.models.presets import get_preset
 from diffsmooth.models.purifiers import Purifier
+from diffsmooth.models.training_images import split_images
 from diffsmooth.stats import FixedSampleSize
 from diffsmooth.stats.outlook import goal_of
 
@@ -95,7 +95,7 @@ def test_the_numbers_are_those_of_a_certification_of_each_setting(
         (0.1, 1), (0.1, 2), (0.3, 1), (0.3, 2),
     ]  # fmt: skip
     images = load_images("fashion_mnist", data, "train")
-    held_out, _ = hold_out(60, 20, 0)
+    held_out = split_images(60, 20, 0, 0).validation
     chosen = [held_out[i] for i in (0, 5, 10, 14, 19)]  # evenly spaced: 0, 4.75, 9.5, 14.25, 19
     makers: dict[str, Callable[[], Purifier]] = {
         "oneshot": lambda: OneShotPurifier(
@@ -181,7 +181,7 @@ def test_only_held_out_training_images_and_a_noise_of_their_own(
 
     monkeypatch.setattr(tune, "load_images", load_spy)
     tune.main(words("--validation_seed", "3", "--seed", "9", "--images", "20"))
-    held_out, rest = hold_out(60, 20, 3)
+    held_out, _, rest = split_images(60, 20, 0, 3)
     assert [key.image for key in keys] == held_out
     assert not set(held_out) & set(rest)
     assert {key[:4] for key in keys} == {(9, "tune", "fashion_mnist", "train")}

@@ -12,7 +12,7 @@ from torch.utils.data import DataLoader
 from diffsmooth.lit.data import ImageDataModule, load_images
 from diffsmooth.lit.data.fashion_mnist import SYSTEM_FOLDER
 from diffsmooth.lit.data.images import DataError, image_digest
-from diffsmooth.lit.data.module import hold_out
+from diffsmooth.lit.data.module import checked_split
 
 
 def save_npz(path: Path, n: int = 4, side: int = 6, classes: int = 2) -> Path:
@@ -207,14 +207,15 @@ def test_content_digests_tell_stored_bytes_apart(tmp_path: Path) -> None:
 
 
 def test_held_out_images_are_a_fixed_partition() -> None:
-    held_out, rest = hold_out(100, 10, seed=3)
+    split = checked_split(100, 10, 0, seed=3)
+    held_out, rest = split.validation, split.trained
     assert len(held_out) == 10
     assert sorted(held_out + rest) == list(range(100))
-    assert hold_out(100, 10, seed=3) == (held_out, rest)
-    assert hold_out(100, 10, seed=4)[0] != held_out
-    assert hold_out(5, 0, seed=0) == ([], [0, 1, 2, 3, 4])
+    assert checked_split(100, 10, 0, seed=3) == (held_out, [], rest)
+    assert checked_split(100, 10, 0, seed=4).validation != held_out
+    assert checked_split(5, 0, 0, seed=0) == ([], [], [0, 1, 2, 3, 4])
     with pytest.raises(DataError, match="validation_images must be below"):
-        hold_out(5, 5, seed=0)
+        checked_split(5, 5, 0, seed=0)
 
 
 def test_extra_images_are_added_with_their_weight(tmp_path: Path) -> None:

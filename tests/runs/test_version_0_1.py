@@ -5,12 +5,10 @@ import shutil
 import sys
 from pathlib import Path
 
-import numpy as np
+import adopted
 import pytest
-import torch
 
 from diffsmooth.cli import certify
-from diffsmooth.lit.identity import file_sha256, hardware_name
 from diffsmooth.models.precision import resolve_precision
 from diffsmooth.runs.journal import read_journal
 from diffsmooth.runs.manifest import read_manifest
@@ -28,18 +26,8 @@ def words(classifier: Path, out: Path, *changes: str) -> list[str]:
 
 
 def adopt(out: Path, classifier: Path) -> str:
-    """The stored manifest, of this machine; returns its text."""
-    manifest = json.loads((STORED / "o.manifest.json").read_text())
-    manifest["identity"].update(
-        classifier=file_sha256(classifier),
-        precision=resolve_precision("auto", "cpu"),
-        hardware=hardware_name(torch.device("cpu")),
-        torch=torch.__version__,
-        numpy=np.__version__,
-    )
-    text = json.dumps(manifest, indent=2) + "\n"
-    out.with_suffix(".manifest.json").write_text(text)
-    return text
+    precision = resolve_precision("auto", "cpu")
+    return adopted.adopt(STORED / "o.manifest.json", out, classifier, precision=precision)
 
 
 def test_the_digest_of_an_old_identity_is_the_one_in_its_parts_names() -> None:

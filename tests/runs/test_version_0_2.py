@@ -9,12 +9,11 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import numpy as np
+import adopted
 import pytest
-import torch
 
 from diffsmooth.cli import certify
-from diffsmooth.lit.identity import file_sha256, hardware_name
+from diffsmooth.lit.identity import file_sha256
 from diffsmooth.runs.identity import RunIdentity
 
 STORED = Path(__file__).parent / "version_0_2"
@@ -40,18 +39,8 @@ def certify_with(
 
 
 def adopt(runs: int, out: Path, classifier: Path, unet: Path) -> str:
-    """The stored manifest, of this machine; returns its text."""
-    manifest = stored(runs)
-    manifest["identity"].update(
-        classifier=file_sha256(classifier),
-        diffusion=file_sha256(unet),
-        hardware=hardware_name(torch.device("cpu")),
-        torch=torch.__version__,
-        numpy=np.__version__,
-    )
-    text = json.dumps(manifest, indent=2) + "\n"
-    out.with_suffix(".manifest.json").write_text(text)
-    return text
+    file = STORED / f"runs{runs}.manifest.json"
+    return adopted.adopt(file, out, classifier, diffusion=file_sha256(unet))
 
 
 def test_a_run_of_one_reverse_run_a_vote_goes_on(

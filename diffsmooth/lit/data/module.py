@@ -346,16 +346,6 @@ class ImageDataModule(pl.LightningDataModule):
         )
 
 
-def hold_out(total: int, count: int, seed: int) -> tuple[list[int], list[int]]:
-    """Splits indices 0 .. total - 1 into `count` held-out ones and the rest, both sorted.
-
-    Raises:
-        DataError: count >= total.
-    """
-    split = checked_split(total, count, 0, seed)
-    return split.validation, split.trained
-
-
 def checked_split(total: int, validation: int, left_out: int, seed: int) -> Split:
     """See `split_images`.
 

@@ -7,12 +7,10 @@ docs/studies/forecast/errors.py`, ten minutes.)
 """
 
 import numpy as np
-from estimators import RNG, SIGMA, TRUTHS
-from scipy.special import ndtr, ndtri
+from estimators import RNG, SIGMA, TRUTHS, votes_by_share
 
 from diffsmooth.stats import GroupSequential
 from diffsmooth.stats.fit_doubt import fit_error
-from diffsmooth.stats.many_plays import play
 from diffsmooth.stats.pilot import PilotImage, fit_shares
 
 IMAGES, PILOTS, COPIES, PLAYS = 100, 16, 200, 300
@@ -20,15 +18,7 @@ IMAGES, PILOTS, COPIES, PLAYS = 100, 16, 200, 300
 
 def main() -> None:
     plan = GroupSequential()
-    z = np.concatenate(
-        [np.linspace(-6, 0, 40), np.linspace(0.01, 3.6, 300), np.linspace(3.7, 6, 10)]
-    )
-    shares = np.repeat(ndtr(z)[:, None], PLAYS, axis=1)
-    known = play(plan, SIGMA, shares.ravel(), RNG).reshape(shares.shape).mean(axis=1) + plan.n0
-
-    def votes(shares: np.ndarray) -> np.ndarray:
-        return np.interp(ndtri(np.minimum(shares, 1 - 1e-12)), z, known)
-
+    votes = votes_by_share(plan, PLAYS)
     print("| pilot N | true shares | off | rms | scatter | told | within two |")
     print("| --- | --- | --- | --- | --- | --- | --- |")
     for n in (200, 1000):

@@ -57,22 +57,22 @@ TRUTHS = {
 }
 
 
-def main() -> None:
-    plan = GroupSequential()
-    # Votes as a function of the share, which the truth and its estimates have in common.
+def votes_by_share(plan: GroupSequential, plays: int) -> Callable[[np.ndarray], np.ndarray]:
+    """Mean votes as a function of the share, which the truth and its estimates have in common."""
     z = np.concatenate(
         [np.linspace(-6, 0, 40), np.linspace(0.01, 3.6, 300), np.linspace(3.7, 6, 10)]
     )
-    shares = np.repeat(ndtr(z)[:, None], PLAYS, axis=1)
+    shares = np.repeat(ndtr(z)[:, None], plays, axis=1)
     known = play(plan, SIGMA, shares.ravel(), RNG).reshape(shares.shape).mean(axis=1) + plan.n0
+    return lambda shares: np.interp(ndtri(shares), z, known)
 
-    def votes(shares: np.ndarray) -> float:
-        return float(np.interp(ndtri(shares), z, known).mean())
 
+def main() -> None:
+    votes = votes_by_share(GroupSequential(), PLAYS)
     print(f"{'pilot N':8}{'truth':44}{'votes':>7}  {'s / n':>14}{'Jeffreys':>15}{'fitted':>15}")
     for n in (200, 1000, 10_000):
         for name, draw in TRUTHS.items():
-            truth = votes(draw(300_000))
+            truth = votes(draw(300_000)).mean()
             found = []
             for _ in range(PILOTS):
                 successes = RNG.binomial(n, draw(IMAGES))
@@ -80,7 +80,7 @@ def main() -> None:
                 s = successes[:, None]
                 jeffreys = RNG.beta(s + 0.5, n - s + 0.5, (IMAGES, COPIES))
                 fitted = fit_shares(pilot).draw(pilot, COPIES, RNG)
-                found.append([votes(shares) for shares in (successes / n, jeffreys, fitted)])
+                found.append([votes(p).mean() for p in (successes / n, jeffreys, fitted)])
             errors = 100 * (np.array(found) / truth - 1)
             cells = "".join(
                 f"{mean:+8.1f} ({spread:3.1f}) %"

@@ -16,20 +16,25 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from diffsmooth.cli.device import pick_device
-from diffsmooth.cli.errors import OneLineParser, option_values, user_errors
-from diffsmooth.cli.option_checks import check_most
-from diffsmooth.cli.published_loop import PublishedLoop, published_numerics
-from diffsmooth.cli.workloads import SIGMA, WORKLOADS, Setting, Workload
+from diffsmooth.cli.errors import OneLineParser, user_errors
 from diffsmooth.lit.data import load_images
 from diffsmooth.models import SmoothedClassifier
-from diffsmooth.models.engine import Task, VoteEngine
-from diffsmooth.models.inference import can_compile
-from diffsmooth.models.noise import NoiseKey, NumpyNoise, Votes, noise_source
-from diffsmooth.models.precision import Numerics, current_numerics, numerics_of, resolve_precision
-from diffsmooth.models.presets import get_preset
+from diffsmooth.models.diffusion.presets import get_preset
+from diffsmooth.models.smoothing.engine import Task, VoteEngine
+from diffsmooth.models.smoothing.inference import can_compile
+from diffsmooth.models.smoothing.noise import NoiseKey, NumpyNoise, Votes, noise_source
+from diffsmooth.models.smoothing.precision import (
+    Numerics,
+    current_numerics,
+    numerics_of,
+    resolve_precision,
+)
+from diffsmooth.pipeline.device import pick_device
+from diffsmooth.pipeline.option_checks import check_most
+from diffsmooth.pipeline.published_loop import PublishedLoop, published_numerics
+from diffsmooth.pipeline.workloads import SIGMA, WORKLOADS, Setting, Workload
 from diffsmooth.stats import GroupSequential, MajorityVote, Plan
-from diffsmooth.stats.errors import UserError
+from diffsmooth.stats.errors import UserError, option_values
 from diffsmooth.stats.printed import rounded_down
 
 SETTINGS = {

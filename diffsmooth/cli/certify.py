@@ -3,12 +3,13 @@
 from pathlib import Path
 
 from diffsmooth.cli.errors import OneLineParser, user_errors
-from diffsmooth.cli.gallery import gallery_of
-from diffsmooth.cli.job import build_job
-from diffsmooth.cli.options import SmoothingOptions, add_options
+from diffsmooth.cli.options import add_options
 from diffsmooth.cli.plan_options import add_plan_options, build_plan
-from diffsmooth.cli.publish import publish
 from diffsmooth.cli.run import report_failures, run_job, shard_text
+from diffsmooth.pipeline.gallery import gallery_of
+from diffsmooth.pipeline.job import build_job
+from diffsmooth.pipeline.publish import publish
+from diffsmooth.pipeline.specification import SmoothingOptions
 from diffsmooth.stats.results import CERTIFY_COLUMNS
 
 DESCRIPTION = """Certifies images by DiffSmooth: purify the noisy image, average the classifier's
@@ -36,5 +37,7 @@ def main(args: list[str] | None = None, prog: str = "certify.py") -> None:
     if options.part:
         print(shard_text(job, records))
     else:
-        publish(job.files, gallery_of(job, records), Path(options.logdir), prog)
+        gallery = gallery_of(job, records)
+        with user_errors(prog):
+            publish(job.files, gallery, Path(options.logdir))
     report_failures(prog, records)

@@ -8,16 +8,16 @@ from dataclasses import fields
 import torch
 from jsonargparse import ActionYesNo
 
-from diffsmooth.cli.device import pick_device
-from diffsmooth.cli.errors import USER_ERROR, OneLineParser, option_values, show_error, user_errors
-from diffsmooth.cli.examine import ExamineOptions, examine
+from diffsmooth.cli.errors import USER_ERROR, OneLineParser, show_error, user_errors
 from diffsmooth.cli.network_options import add_image_options, add_weights_option
-from diffsmooth.cli.option_checks import check_most
-from diffsmooth.cli.self_test import Setting, run_self_test
-from diffsmooth.models.formats import read_checkpoint
-from diffsmooth.models.precision import resolve_precision
+from diffsmooth.models.checkpoints.formats import read_checkpoint
+from diffsmooth.models.smoothing.precision import resolve_precision
+from diffsmooth.pipeline.device import pick_device
+from diffsmooth.pipeline.examine import ExamineOptions, examine
+from diffsmooth.pipeline.option_checks import check_most
+from diffsmooth.pipeline.self_test import Setting, run_self_test
 from diffsmooth.shown_text import shown
-from diffsmooth.stats.errors import UserError
+from diffsmooth.stats.errors import UserError, option_values
 
 
 def main(args: list[str] | None = None, prog: str = "diffsmooth doctor") -> None:

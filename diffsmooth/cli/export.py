@@ -7,14 +7,14 @@ from typing import get_args
 
 from diffsmooth.cli.errors import OneLineParser, user_errors
 from diffsmooth.cli.network_options import add_weights_option
-from diffsmooth.cli.output_checks import check_file
 from diffsmooth.lit.training.checkpoint_files import read_trained
-from diffsmooth.models.formats import read_checkpoint
-from diffsmooth.models.half_precision import halved
-from diffsmooth.models.image_cards import training_images_of
-from diffsmooth.models.plain_files import write_plain
-from diffsmooth.models.published_networks import Code
-from diffsmooth.models.weights import Checkpoint, write_checkpoint
+from diffsmooth.models.checkpoints.formats import read_checkpoint
+from diffsmooth.models.checkpoints.half_precision import halved
+from diffsmooth.models.checkpoints.image_cards import training_images_of
+from diffsmooth.models.checkpoints.plain_files import write_plain
+from diffsmooth.models.checkpoints.published_networks import Code
+from diffsmooth.models.checkpoints.weights import Checkpoint, write_checkpoint
+from diffsmooth.pipeline.output_checks import check_file
 from diffsmooth.shown_text import shown, word
 from diffsmooth.stats.errors import UserError
 

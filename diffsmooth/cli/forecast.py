@@ -7,12 +7,12 @@ from typing import Any
 
 import numpy as np
 
-from diffsmooth.cli.errors import OneLineParser, option_values, user_errors
-from diffsmooth.cli.option_checks import check_most
+from diffsmooth.cli.errors import OneLineParser, user_errors
 from diffsmooth.cli.plan_options import add_plan_options, build_plan
+from diffsmooth.pipeline.option_checks import check_most
 from diffsmooth.runs.journal import read_journal
 from diffsmooth.stats import FixedSampleSize
-from diffsmooth.stats.errors import UserError
+from diffsmooth.stats.errors import UserError, option_values
 from diffsmooth.stats.forecast import Estimate, forecast_average, forecast_votes, simulate_loads
 from diffsmooth.stats.many_plays import ForecastPlan
 from diffsmooth.stats.pilot import Unresolved, pilot_images, unresolved

@@ -4,9 +4,9 @@ from pathlib import Path
 
 from diffsmooth.cli.errors import OneLineParser, user_errors
 from diffsmooth.cli.predict import prediction_text
-from diffsmooth.cli.publish import publish
 from diffsmooth.cli.run import report_failures
 from diffsmooth.lit.outputs import OutputError, Outputs
+from diffsmooth.pipeline.publish import publish
 from diffsmooth.runs.identity import RunIdentity
 from diffsmooth.runs.manifest import read_manifest
 from diffsmooth.runs.names import OutputFiles
@@ -28,7 +28,8 @@ def main(args: list[str] | None = None, prog: str = "diffsmooth merge") -> None:
     if identity.command == "predict":
         print(prediction_text(files, records))
     else:
-        publish(files, [], Path(namespace.logdir), prog)
+        with user_errors(prog):
+            publish(files, [], Path(namespace.logdir))
     report_failures(prog, records, "the command of their shard")
 
 

@@ -1,111 +1,16 @@
 """The options of which networks, on which images, that several commands share."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
-from typing import Any, Literal, Self, get_args
+from typing import Literal
 
 from jsonargparse import ActionYesNo, ArgumentParser
 
-from diffsmooth.cli.option_checks import check_alpha, check_most, check_noise, check_seed
 from diffsmooth.lit.data.picture import ExifChoice
-from diffsmooth.models.noise import SourceName
-from diffsmooth.models.purifiers import Convention
-from diffsmooth.models.weight_sets import SetName
-from diffsmooth.stats.errors import UserError
+from diffsmooth.pipeline.specification import MULTISTEP_STEPS
 
-MULTISTEP_STEPS = 10
 DATASETS = (
     "fashion_mnist, fashion_mnist_sample (shipped), cifar10, imagenet, an .npz file (images uint8 "
     "N,H,W[,C]; labels), or a folder with one folder a class"
 )
-
-
-@dataclass(frozen=True)
-class PurifierOptions:
-    """Images and what purifies them, checked; see `add_purifier_options` for their meaning."""
-
-    dataset: str
-    data_root: str
-    image_size: int | None
-    exif: ExifChoice | None
-    purifier: str
-    convention: str | None
-    steps: int | None
-    runs: int | None
-    pad: str
-    diffusion: str | None
-    unsafe_load: bool
-
-    def __post_init__(self) -> None:
-        self.check_lowest({"steps": 1, "runs": 1, "image_size": 1})
-        self.check_word("purifier", ("oneshot", "multistep", "none"))
-        if self.convention is not None:
-            self.check_word("convention", get_args(Convention))
-        self.check_word("pad", ("none", "reflect"))
-        # What would not be used is not what its user wanted.
-        for name in ("steps", "runs"):
-            if getattr(self, name) is not None and self.purifier != "multistep":
-                raise UserError(f"{name} is of purifier multistep, not of {self.purifier}")
-        if self.purifier == "none" and (self.convention or self.pad != "none"):
-            name = "convention" if self.convention else "pad"
-            raise UserError(f"{name} has no meaning with purifier none")
-
-    def check_lowest(self, bounds: Mapping[str, int]) -> None:
-        """Raises UserError for an option below its bound; None is not given."""
-        for name, bound in bounds.items():
-            value = getattr(self, name)
-            if value is not None and value < bound:
-                option = "N" if name == "n" else name
-                raise UserError(f"{option} must be at least {bound}, got {value}")
-
-    def check_word(self, name: str, words: Sequence[str]) -> None:
-        """Raises UserError for an option that is none of the words."""
-        if getattr(self, name) not in words:
-            raise UserError(
-                f"{name} must be {', '.join(words[:-1])} or {words[-1]}, "
-                f"got {getattr(self, name)!r}"
-            )
-
-    @property
-    def matching(self) -> Convention:
-        """--convention, or the purifier's own."""
-        default = "densepure" if self.purifier == "multistep" else "diffsmooth"
-        return self.convention or default  # type: ignore[return-value]
-
-    @classmethod
-    def from_namespace(cls, namespace: Any, **others: Any) -> Self:
-        """The options among the parser's values, and those that the command sets itself."""
-        names = [field.name for field in fields(cls) if field.name not in others]
-        return cls(**{name: getattr(namespace, name) for name in names}, **others)
-
-
-@dataclass(frozen=True)
-class VotingOptions(PurifierOptions):
-    """And the classifier, and how it votes; see `add_voting_options`."""
-
-    classifier: str
-    sigma: float
-    n: int
-    alpha: float
-    batch: int
-    local_seed: int
-    seed: int
-    arch: str | None
-    normalize: str
-    weights: SetName | None
-    sanity_check: bool
-    noise: SourceName
-    precision: str
-
-    def __post_init__(self) -> None:
-        check_noise("sigma", self.sigma)
-        self.check_lowest({"batch": 1, "n": 1})
-        check_most("batch", self.batch)
-        check_most("n", self.n)
-        check_alpha("alpha", self.alpha)
-        check_seed("local_seed", self.local_seed)
-        self.check_word("noise", get_args(SourceName))
-        super().__post_init__()
 
 
 def add_image_options(parser: ArgumentParser) -> None:

@@ -1,57 +1,11 @@
 """The options that `certify` and `predict` share: what is smoothed, and on what it runs."""
 
-from dataclasses import dataclass
 from typing import Literal
 
 from jsonargparse import ActionYesNo, ArgumentParser
 
-from diffsmooth.cli.errors import option_values
-from diffsmooth.cli.network_options import DATASETS, VotingOptions, add_voting_options
-from diffsmooth.cli.option_checks import check_most, check_noise
-from diffsmooth.lit.outputs import Shard
-from diffsmooth.models.engine import IN_FLIGHT
-
-
-@dataclass(frozen=True)
-class SmoothingOptions(VotingOptions):
-    """The options, checked for their ranges; see `add_options` for their meaning."""
-
-    outfile: str
-    skip: int
-    max: int
-    split: str
-    m: int
-    local_noise_sd: float
-    compile: bool | Literal["auto"]
-    in_flight: int
-    threads: int | None
-    accelerator: str
-    devices: int
-    num_nodes: int
-    shard: str | None
-    logdir: str
-    overwrite: bool
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        self.check_lowest({"skip": 1, "max": -1, "m": 1, "devices": 1, "num_nodes": 1,
-                           "threads": 1, "in_flight": 1})  # fmt: skip
-        check_noise("local_noise_sd", self.local_noise_sd, zero=True)
-        for name in ("m", "threads", "num_nodes", "in_flight"):
-            check_most(name, getattr(self, name))
-        if self.shard is not None:
-            with option_values():
-                Shard.parse(self.shard)
-
-    @property
-    def part(self) -> Shard | None:
-        """--shard, parsed."""
-        return None if self.shard is None else Shard.parse(self.shard)
-
-    @property
-    def processes(self) -> int:
-        """Of the whole run, on all machines."""
-        return self.devices * self.num_nodes * (self.part.total if self.part else 1)
+from diffsmooth.cli.network_options import DATASETS, add_voting_options
+from diffsmooth.models.smoothing.engine import IN_FLIGHT
 
 
 def add_options(parser: ArgumentParser, batch: int, skip: int, n: int) -> None:

@@ -4,10 +4,9 @@ from typing import Any
 
 from jsonargparse import ActionYesNo, ArgumentParser
 
-from diffsmooth.cli.errors import option_values
-from diffsmooth.cli.option_checks import check_alpha, check_most
+from diffsmooth.pipeline.option_checks import check_alpha, check_most
 from diffsmooth.stats import FixedSampleSize, GroupSequential
-from diffsmooth.stats.errors import UserError
+from diffsmooth.stats.errors import UserError, option_values
 
 DEFAULTS = GroupSequential()
 

@@ -1,12 +1,14 @@
 """`diffsmooth predict`: the smoothed classifier's predictions, without radii."""
 
-from diffsmooth.cli.errors import OneLineParser, option_values, user_errors
-from diffsmooth.cli.job import build_job
-from diffsmooth.cli.options import SmoothingOptions, add_options
+from diffsmooth.cli.errors import OneLineParser, user_errors
+from diffsmooth.cli.options import add_options
 from diffsmooth.cli.run import report_failures, run_job, shard_text
+from diffsmooth.pipeline.job import build_job
+from diffsmooth.pipeline.specification import SmoothingOptions
 from diffsmooth.runs.names import OutputFiles
 from diffsmooth.shown_text import shown
 from diffsmooth.stats import ImageRecord, MajorityVote
+from diffsmooth.stats.errors import option_values
 from diffsmooth.stats.printed import rounded_down, rounded_up
 from diffsmooth.stats.results import PREDICT_COLUMNS
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from diffsmooth.cli.errors import OneLineParser, user_errors
-from diffsmooth.cli.output_checks import check_ending, check_file, check_folder
+from diffsmooth.pipeline.output_checks import check_ending, check_file, check_folder
 from diffsmooth.report.at_alpha import at_alpha
 from diffsmooth.report.figures import ENDINGS, accuracy_figure, figure_bytes
 from diffsmooth.report.page import html_page

@@ -5,11 +5,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from diffsmooth.cli.errors import fail, show_error, user_errors
-from diffsmooth.cli.job import Job
 from diffsmooth.lit.gather import LostRank
 from diffsmooth.lit.launching import Launcher
 from diffsmooth.lit.stopping import TRY_AGAIN
-from diffsmooth.models.memory import memory_for
+from diffsmooth.models.smoothing.memory import memory_for
+from diffsmooth.pipeline.job import Job
 from diffsmooth.stats import ImageRecord
 from diffsmooth.stats.errors import UserError
 

@@ -18,16 +18,6 @@ from lightning.pytorch.strategies.launchers.subprocess_script import _Subprocess
 from lightning.pytorch.utilities import rank_zero_info
 
 from diffsmooth.cli.errors import OneLineErrors, fail, user_errors
-from diffsmooth.cli.launcher import Launched, find_launcher
-from diffsmooth.cli.refusals import refusal
-from diffsmooth.cli.revision import git_revision
-from diffsmooth.cli.train_checks import (
-    check_images,
-    check_monitors,
-    check_numbers,
-    check_optimizer,
-)
-from diffsmooth.cli.trainer import check_processes
 from diffsmooth.lit.data.module import ImageDataModule
 from diffsmooth.lit.launching import Launcher
 from diffsmooth.lit.stopping import INTERRUPTED, Stopped, end_with_parent, process_rank
@@ -35,8 +25,18 @@ from diffsmooth.lit.training.checkpoint_files import last_checkpoint, read_train
 from diffsmooth.lit.training.classifier import ClassifierTraining
 from diffsmooth.lit.training.module import TrainingDiverged, TrainingModule
 from diffsmooth.lit.training.signals import KeepSignals
-from diffsmooth.models.memory import is_out_of_memory
-from diffsmooth.models.weights import load_weights
+from diffsmooth.models.checkpoints.weights import load_weights
+from diffsmooth.models.smoothing.memory import is_out_of_memory
+from diffsmooth.pipeline.launcher import Launched, find_launcher
+from diffsmooth.pipeline.refusals import refusal
+from diffsmooth.pipeline.revision import git_revision
+from diffsmooth.pipeline.train_checks import (
+    check_images,
+    check_monitors,
+    check_numbers,
+    check_optimizer,
+)
+from diffsmooth.pipeline.trainer import check_processes
 from diffsmooth.shown_text import quoted
 from diffsmooth.stats.errors import UserError
 

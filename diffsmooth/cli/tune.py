@@ -10,31 +10,32 @@ import numpy as np
 import yaml
 from tqdm import tqdm
 
-from diffsmooth.cli.device import pick_device
-from diffsmooth.cli.errors import OneLineParser, option_values, user_errors
-from diffsmooth.cli.networks import (
-    choose_classifier,
-    load_purifier,
-    reading_for,
-)
-from diffsmooth.cli.output_checks import check_ending, check_file, check_no_input, data_files
-from diffsmooth.cli.sanity import check_sanity
-from diffsmooth.cli.tune_images import choose_images, say_of_diffusion
-from diffsmooth.cli.tune_options import TuneOptions, add_tune_options
+from diffsmooth.cli.errors import OneLineParser, user_errors
+from diffsmooth.cli.tune_options import add_tune_options
 from diffsmooth.lit.data import ImageSet, Reading, load_images
 from diffsmooth.lit.data.sources import KNOWN, has_test_split, has_train_split
 from diffsmooth.lit.probes import probe_images
 from diffsmooth.lit.progress import QUIET_INTERVAL
 from diffsmooth.models import LocalSmoothing
-from diffsmooth.models.engine import Task
-from diffsmooth.models.fixed_function import ensure_fixed
-from diffsmooth.models.formats import read_checkpoint
-from diffsmooth.models.image_cards import training_images_of
-from diffsmooth.models.inference import prepare
-from diffsmooth.models.noise import NoiseKey, noise_source
-from diffsmooth.models.precision import fix_numerics, resolve_precision
-from diffsmooth.models.sweep import Sweep, certify_settings
-from diffsmooth.models.vote_function import VoteFunction
+from diffsmooth.models.checkpoints.formats import read_checkpoint
+from diffsmooth.models.checkpoints.image_cards import training_images_of
+from diffsmooth.models.smoothing.engine import Task
+from diffsmooth.models.smoothing.fixed_function import ensure_fixed
+from diffsmooth.models.smoothing.inference import prepare
+from diffsmooth.models.smoothing.noise import NoiseKey, noise_source
+from diffsmooth.models.smoothing.precision import fix_numerics, resolve_precision
+from diffsmooth.models.smoothing.sweep import Sweep, certify_settings
+from diffsmooth.models.smoothing.vote_function import VoteFunction
+from diffsmooth.pipeline.device import pick_device
+from diffsmooth.pipeline.networks import (
+    choose_classifier,
+    load_purifier,
+    reading_for,
+)
+from diffsmooth.pipeline.output_checks import check_ending, check_file, check_no_input, data_files
+from diffsmooth.pipeline.sanity import check_sanity
+from diffsmooth.pipeline.tune_images import choose_images, say_of_diffusion
+from diffsmooth.pipeline.tune_specification import TuneOptions
 from diffsmooth.report.figures import save_figure
 from diffsmooth.report.sweep_figure import sweep_figure
 from diffsmooth.report.sweep_table import (
@@ -47,7 +48,7 @@ from diffsmooth.report.sweep_table import (
 )
 from diffsmooth.shown_text import shown
 from diffsmooth.stats import Certificate
-from diffsmooth.stats.errors import UserError
+from diffsmooth.stats.errors import UserError, option_values
 from diffsmooth.stats.printed import exact, rounded_down, rounded_up
 from diffsmooth.whole_file import write_whole
 

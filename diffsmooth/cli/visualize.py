@@ -5,23 +5,24 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from diffsmooth.cli.device import pick_device
-from diffsmooth.cli.errors import OneLineParser, option_values, user_errors
-from diffsmooth.cli.network_options import DATASETS, PurifierOptions, add_purifier_options
-from diffsmooth.cli.networks import find_diffusion, load_purifier, reading_for
-from diffsmooth.cli.option_checks import check_noise
-from diffsmooth.cli.output_checks import check_ending, check_file, check_no_input, data_files
+from diffsmooth.cli.errors import OneLineParser, user_errors
+from diffsmooth.cli.network_options import DATASETS, add_purifier_options
 from diffsmooth.lit.data import ImageSet, load_images
 from diffsmooth.lit.data.sources import is_folder
 from diffsmooth.models import IdentityPurifier
-from diffsmooth.models.formats import read_checkpoint
-from diffsmooth.models.noise import NoiseKey, draw_noise
-from diffsmooth.models.precision import autocast, resolve_precision
-from diffsmooth.models.purifiers import Purifier
+from diffsmooth.models.checkpoints.formats import read_checkpoint
+from diffsmooth.models.smoothing.noise import NoiseKey, draw_noise
+from diffsmooth.models.smoothing.precision import autocast, resolve_precision
+from diffsmooth.models.smoothing.purifiers import Purifier
+from diffsmooth.pipeline.device import pick_device
+from diffsmooth.pipeline.networks import find_diffusion, load_purifier, reading_for
+from diffsmooth.pipeline.option_checks import check_noise
+from diffsmooth.pipeline.output_checks import check_ending, check_file, check_no_input, data_files
+from diffsmooth.pipeline.specification import PurifierOptions
 from diffsmooth.report.figures import ENDINGS, save_figure
 from diffsmooth.report.image_grid import GridRow, NoisyPair, image_grid
 from diffsmooth.shown_text import shown
-from diffsmooth.stats.errors import UserError
+from diffsmooth.stats.errors import UserError, option_values
 
 DESCRIPTION = """Draws a grid: one row an image with its index and class, then for each noise level
 the noisy image, and the purified one with its PSNR. The noise is that of no certificate."""

@@ -21,10 +21,10 @@ from diffsmooth.lit.probes import (
 from diffsmooth.lit.progress import JobProgress
 from diffsmooth.lit.shared_work import SharedWork, Turns
 from diffsmooth.lit.stopping import StopOnSigterm
-from diffsmooth.models.engine import IN_FLIGHT, Task, VoteEngine
-from diffsmooth.models.fixed_function import FixedFunction, check_unchanged, ensure_fixed
-from diffsmooth.models.noise import NoiseKey, SourceName, noise_source
-from diffsmooth.models.smoothed_classifier import SmoothedClassifier
+from diffsmooth.models.smoothing.engine import IN_FLIGHT, Task, VoteEngine
+from diffsmooth.models.smoothing.fixed_function import FixedFunction, check_unchanged, ensure_fixed
+from diffsmooth.models.smoothing.noise import NoiseKey, SourceName, noise_source
+from diffsmooth.models.smoothing.smoothed_classifier import SmoothedClassifier
 from diffsmooth.runs.journal import JournalWriter
 from diffsmooth.stats import Certificate, ImageRecord, Plan
 from diffsmooth.stats.errors import UserError

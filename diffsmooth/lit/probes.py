@@ -11,8 +11,8 @@ from torch import Tensor
 
 from diffsmooth.lit.data.images import ImageSet
 from diffsmooth.lit.identity import hardware_name
-from diffsmooth.models.engine import check_image
-from diffsmooth.models.fixed_function import FixedFunction
+from diffsmooth.models.smoothing.engine import check_image
+from diffsmooth.models.smoothing.fixed_function import FixedFunction
 
 IMAGES = 4  # of the probe batch
 

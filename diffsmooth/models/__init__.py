@@ -1,14 +1,18 @@
 """Floor 1: what is smoothed. Networks, purifiers, local smoothing, votes, checkpoints."""
 
 from diffsmooth.models.attacks import ddn_l2, gradient_free_l2, pgd_l2
-from diffsmooth.models.classifiers import build_classifier
-from diffsmooth.models.input_layers import InputCenter, Normalize
-from diffsmooth.models.loading import load_classifier, load_unet
-from diffsmooth.models.local_smoothing import LocalSmoothing
-from diffsmooth.models.presets import build_unet
-from diffsmooth.models.purifiers import IdentityPurifier, MultiStepPurifier, OneShotPurifier
-from diffsmooth.models.schedule import DiffusionSchedule
-from diffsmooth.models.smoothed_classifier import SmoothedClassifier
+from diffsmooth.models.checkpoints.loading import load_classifier, load_unet
+from diffsmooth.models.classifiers.architectures import build_classifier
+from diffsmooth.models.classifiers.input_layers import InputCenter, Normalize
+from diffsmooth.models.diffusion.presets import build_unet
+from diffsmooth.models.diffusion.schedule import DiffusionSchedule
+from diffsmooth.models.smoothing.local_smoothing import LocalSmoothing
+from diffsmooth.models.smoothing.purifiers import (
+    IdentityPurifier,
+    MultiStepPurifier,
+    OneShotPurifier,
+)
+from diffsmooth.models.smoothing.smoothed_classifier import SmoothedClassifier
 
 __all__ = [
     "DiffusionSchedule",

@@ -10,7 +10,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from diffsmooth.report.figures import DPI
-from diffsmooth.report.gallery import to_bytes
+from diffsmooth.runs.gallery import to_bytes
 from diffsmooth.shown_text import shown
 from diffsmooth.stats.printed import exact, rounded_down
 

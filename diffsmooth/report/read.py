@@ -6,9 +6,9 @@ from pathlib import Path
 
 import numpy as np
 
-from diffsmooth.report.field_tables import read_table
-from diffsmooth.report.gallery import read_gallery
 from diffsmooth.report.runs import Run
+from diffsmooth.runs.field_tables import read_table
+from diffsmooth.runs.gallery import read_gallery
 from diffsmooth.runs.journal import Journal, JournalError, read_journal
 from diffsmooth.runs.manifest import Manifest, read_manifest
 from diffsmooth.runs.names import is_file

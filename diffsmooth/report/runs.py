@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from diffsmooth.report.gallery import GalleryImage
+from diffsmooth.runs.gallery import GalleryImage
 from diffsmooth.stats import ImageRecord, Results
 from diffsmooth.stats.errors import UserError
 

@@ -6,7 +6,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from diffsmooth.models.sweep import Setting
+from diffsmooth.models.smoothing.sweep import Setting
 from diffsmooth.stats.outlook import Contrast, Goal, Share, contrast_of, share_of
 from diffsmooth.stats.printed import digits_up, exact, rounded_down, rounded_up, signed
 

@@ -10,7 +10,6 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from diffsmooth.cli import bench, forecast
-from diffsmooth.cli.compiling import choose_compile, flops_a_vote
 from diffsmooth.models import (
     IdentityPurifier,
     LocalSmoothing,
@@ -19,7 +18,8 @@ from diffsmooth.models import (
     build_classifier,
     build_unet,
 )
-from diffsmooth.models.presets import get_preset
+from diffsmooth.models.diffusion.presets import get_preset
+from diffsmooth.pipeline.compiling import choose_compile, flops_a_vote
 
 REPOSITORY = Path(__file__).parents[2]
 CPU = torch.device("cpu")
@@ -141,8 +141,8 @@ def test_the_operations_of_the_shapes_are_those_of_a_real_vote(precision: str) -
 def test_what_the_run_was_begun_with_binds_and_the_users_word_goes_first(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("diffsmooth.cli.compiling.can_compile", lambda device: "")
-    for module in ("models.inference", "cli.compiling"):
+    monkeypatch.setattr("diffsmooth.pipeline.compiling.can_compile", lambda device: "")
+    for module in ("models.smoothing.inference", "pipeline.compiling"):
         monkeypatch.setattr(f"diffsmooth.{module}.WORTH_COMPILING", {"cpu": 192 * 1000})
     f = smoothed()
     assert choose_compile("auto", None, f, CPU, votes=1000)
@@ -151,7 +151,7 @@ def test_what_the_run_was_begun_with_binds_and_the_users_word_goes_first(
     assert not choose_compile("auto", False, f, CPU, votes=10**9)
     assert choose_compile(True, None, f, CPU, votes=1)
     assert not choose_compile(False, None, f, CPU, votes=10**9)
-    monkeypatch.setattr("diffsmooth.cli.compiling.can_compile", lambda device: "no compiler")
+    monkeypatch.setattr("diffsmooth.pipeline.compiling.can_compile", lambda device: "no compiler")
     assert not choose_compile("auto", None, f, CPU, votes=10**9)
     with pytest.raises(ValueError, match="compile: not possible here: no compiler"):
         choose_compile(True, None, f, CPU, votes=1)

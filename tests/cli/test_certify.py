@@ -17,9 +17,9 @@ import torch
 from diffsmooth.cli import certify, merge, predict
 from diffsmooth.lit.data import load_images
 from diffsmooth.lit.data.images import ArrayImages, Sample
-from diffsmooth.models.noise import NoiseKey, draw_noise
+from diffsmooth.models.smoothing.noise import NoiseKey, draw_noise
 from diffsmooth.report import read_results
-from diffsmooth.report.gallery import read_gallery, to_bytes
+from diffsmooth.runs.gallery import read_gallery, to_bytes
 from diffsmooth.runs.journal import read_journal
 from diffsmooth.runs.line import _checksum
 from diffsmooth.stats import Certificate, ImageRecord, average_certified_radius

@@ -14,11 +14,11 @@ from diffsmooth import __version__
 from diffsmooth.cli import export, main, train
 from diffsmooth.cli.certify import make_parser
 from diffsmooth.cli.errors import underscored
-from diffsmooth.cli.options import SmoothingOptions
-from diffsmooth.cli.train_checks import check_numbers
 from diffsmooth.models import build_unet, load_unet
-from diffsmooth.models.formats import read_checkpoint
-from diffsmooth.models.weights import CheckpointMetadata, write_checkpoint
+from diffsmooth.models.checkpoints.formats import read_checkpoint
+from diffsmooth.models.checkpoints.weights import CheckpointMetadata, write_checkpoint
+from diffsmooth.pipeline.specification import SmoothingOptions
+from diffsmooth.pipeline.train_checks import check_numbers
 
 REPOSITORY = Path(__file__).parents[2]
 

@@ -15,10 +15,10 @@ import torch
 from torch import Tensor, nn
 
 from diffsmooth.cli import certify, predict, tune
-from diffsmooth.models import fixed_function
-from diffsmooth.models.fixed_function import FixedFunction
-from diffsmooth.models.inference import prepare
-from diffsmooth.models.vote_function import VoteFunction
+from diffsmooth.models.smoothing import fixed_function
+from diffsmooth.models.smoothing.fixed_function import FixedFunction
+from diffsmooth.models.smoothing.inference import prepare
+from diffsmooth.models.smoothing.vote_function import VoteFunction
 from diffsmooth.runs.journal import read_journal
 
 REPOSITORY = Path(__file__).parents[2]
@@ -220,7 +220,7 @@ import os
 from torch import nn
 from diffsmooth.cli import certify, job
 from diffsmooth.lit import probes
-from diffsmooth.models.inference import prepare
+from diffsmooth.models.smoothing.inference import prepare
 
 def other(f, compiled=False):
     prepare(f, compiled)

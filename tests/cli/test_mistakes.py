@@ -246,8 +246,8 @@ def test_no_words_at_all_are_a_mistake(
 
 
 BUGS = [
-    ("certify", "diffsmooth.cli.publish", "summary_text"),
-    ("certify", "diffsmooth.cli.job", "choose_classifier"),
+    ("certify", "diffsmooth.pipeline.publish", "summary_text"),
+    ("certify", "diffsmooth.pipeline.job", "choose_classifier"),
     ("predict", "diffsmooth.cli.predict", "prediction_text"),
     ("merge", "diffsmooth.cli.merge", "_stored_identity"),
     ("tune", "diffsmooth.cli.tune", "certify_settings"),
@@ -304,7 +304,7 @@ def test_a_full_disk_names_the_file(
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")  # as a write says it: without a name
 
-    monkeypatch.setattr(import_module("diffsmooth.cli.publish"), "write_run", full)
+    monkeypatch.setattr(import_module("diffsmooth.pipeline.publish"), "write_run", full)
     with pytest.raises(SystemExit) as stopped:
         run("certify", commands["certify"], "certify.py")
     assert stopped.value.code == 2

@@ -19,7 +19,7 @@ from diffsmooth.cli import train
 from diffsmooth.lit.data.module import ImageDataModule
 from diffsmooth.lit.training.diffusion import DiffusionTraining
 from diffsmooth.lit.training.module import TrainingModule
-from diffsmooth.models.presets import get_preset
+from diffsmooth.models.diffusion.presets import get_preset
 
 CONFIGS = DOCUMENT.parents[1] / "configs" / "train"
 by_config = pytest.mark.parametrize("record", CLASSIFIERS, ids=lambda record: record.config)

@@ -14,7 +14,7 @@ from stripes import write_stripes
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from diffsmooth.cli import train
-from diffsmooth.models.formats import read_checkpoint
+from diffsmooth.models.checkpoints.formats import read_checkpoint
 
 REPOSITORY = Path(__file__).parents[2]
 

@@ -23,10 +23,10 @@ from diffsmooth.models import (
     load_classifier,
     load_unet,
 )
-from diffsmooth.models.noise import NoiseKey
-from diffsmooth.models.presets import get_preset
-from diffsmooth.models.purifiers import Purifier
-from diffsmooth.models.training_images import split_images
+from diffsmooth.models.checkpoints.training_images import split_images
+from diffsmooth.models.diffusion.presets import get_preset
+from diffsmooth.models.smoothing.noise import NoiseKey
+from diffsmooth.models.smoothing.purifiers import Purifier
 from diffsmooth.stats import FixedSampleSize
 from diffsmooth.stats.outlook import goal_of
 

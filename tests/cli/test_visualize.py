@@ -9,10 +9,10 @@ from PIL import Image
 
 from diffsmooth.cli import visualize
 from diffsmooth.lit.data import load_images
-from diffsmooth.models.loading import load_unet
-from diffsmooth.models.noise import NoiseKey, draw_noise
-from diffsmooth.models.presets import get_preset
-from diffsmooth.models.purifiers import OneShotPurifier
+from diffsmooth.models.checkpoints.loading import load_unet
+from diffsmooth.models.diffusion.presets import get_preset
+from diffsmooth.models.smoothing.noise import NoiseKey, draw_noise
+from diffsmooth.models.smoothing.purifiers import OneShotPurifier
 from diffsmooth.report.image_grid import GridRow
 
 

@@ -21,8 +21,8 @@ from diffsmooth.lit.data.images import Batch
 from diffsmooth.lit.training import DiffusionTraining, GaussianTraining
 from diffsmooth.lit.training.module import TrainingDiverged, TrainingModule
 from diffsmooth.models import load_unet
-from diffsmooth.models.diffusion_loss import LossTerms
-from diffsmooth.models.formats import read_checkpoint
+from diffsmooth.models.checkpoints.formats import read_checkpoint
+from diffsmooth.models.diffusion.loss import LossTerms
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore:.*does not have many workers",

@@ -12,8 +12,8 @@ from stripes import make_trainer
 from diffsmooth.lit.data import ImageDataModule, load_images
 from diffsmooth.lit.data.images import DataError
 from diffsmooth.lit.training import GaussianTraining
-from diffsmooth.models.formats import read_checkpoint
-from diffsmooth.models.training_images import IMAGES_KEY, TrainingImages
+from diffsmooth.models.checkpoints.formats import read_checkpoint
+from diffsmooth.models.checkpoints.training_images import IMAGES_KEY, TrainingImages
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore:.*does not have many workers",

@@ -29,7 +29,7 @@ from diffsmooth.lit.training.learning_rate import LearningRate
 from diffsmooth.lit.training.macer import margin_hinge
 from diffsmooth.models import load_classifier
 from diffsmooth.models.attacks import ascent_l2
-from diffsmooth.models.noise import NoiseKey, draw_noise
+from diffsmooth.models.smoothing.noise import NoiseKey, draw_noise
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore:.*does not have many workers",

@@ -21,7 +21,6 @@ from torch.utils.data import DataLoader
 from torchvision import transforms  # the first interface, which the published code calls
 
 from diffsmooth.cli import train
-from diffsmooth.cli.train_checks import check_images
 from diffsmooth.lit.data import ImageDataModule, ImageSet, Reading, Sample, load_images
 from diffsmooth.lit.data.box_bicubic import box_bicubic
 from diffsmooth.lit.data.folder import FolderImages
@@ -30,7 +29,8 @@ from diffsmooth.lit.data.purified import Purification
 from diffsmooth.lit.data.sources import describe_dataset
 from diffsmooth.lit.data.training_set import Address, TrainingOrder, TrainingSet
 from diffsmooth.lit.training import DiffusionTraining, GaussianTraining
-from diffsmooth.models.dataset_info import DatasetInfo
+from diffsmooth.models.classifiers.dataset_info import DatasetInfo
+from diffsmooth.pipeline.train_checks import check_images
 from diffsmooth.stats.errors import UserError
 
 pytestmark = pytest.mark.filterwarnings(

@@ -21,7 +21,7 @@ from page_runs import (
 )
 from PIL import Image
 
-from diffsmooth.models.dataset_info import FASHION_MNIST
+from diffsmooth.models.classifiers.dataset_info import FASHION_MNIST
 from diffsmooth.report.page import html_page
 from diffsmooth.report.page.axis import Axis, fitting_axis
 from diffsmooth.report.page.curve import accuracy_curve

@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from diffsmooth.report import read_results
-from diffsmooth.report.gallery import GalleryImage, read_gallery, write_gallery
 from diffsmooth.report.read import read_run, run_name
+from diffsmooth.runs.gallery import GalleryImage, read_gallery, write_gallery
 from diffsmooth.runs.line import to_line
 from diffsmooth.stats import (
     FixedSampleSize,

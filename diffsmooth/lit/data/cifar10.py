@@ -6,7 +6,7 @@ import numpy as np
 
 from diffsmooth.lit.data.download import find_or_download
 from diffsmooth.lit.data.images import ArrayImages, DataError
-from diffsmooth.models.dataset_info import CIFAR10
+from diffsmooth.models.classifiers.dataset_info import CIFAR10
 
 
 def load_cifar10(root: Path, split: str) -> ArrayImages:

@@ -10,7 +10,7 @@ import numpy as np
 from diffsmooth.lit.data.download import find_or_download
 from diffsmooth.lit.data.images import ArrayImages, DataError
 from diffsmooth.lit.data.npz import load_npz
-from diffsmooth.models.dataset_info import FASHION_MNIST
+from diffsmooth.models.classifiers.dataset_info import FASHION_MNIST
 from diffsmooth.npz_file import DEFLATE_RATIO
 
 # Where Debian's package dataset-fashion-mnist puts the files.

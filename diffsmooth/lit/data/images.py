@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from diffsmooth.models.dataset_info import DatasetInfo
+from diffsmooth.models.classifiers.dataset_info import DatasetInfo
 from diffsmooth.stats.errors import UserError
 
 

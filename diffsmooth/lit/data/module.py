@@ -17,8 +17,8 @@ from diffsmooth.lit.data.reading import Reading, ResizeKind
 from diffsmooth.lit.data.sources import KNOWN, describe_dataset, has_test_split, load_images
 from diffsmooth.lit.data.training_set import TrainingOrder, TrainingSet
 from diffsmooth.lit.data.whole_batches import WholeBatches, evaluation_rows
-from diffsmooth.models.dataset_info import DatasetInfo
-from diffsmooth.models.training_images import Split, TrainingImages, split_images
+from diffsmooth.models.checkpoints.training_images import Split, TrainingImages, split_images
+from diffsmooth.models.classifiers.dataset_info import DatasetInfo
 from diffsmooth.shown_text import LONGEST_WORD
 
 # What trainings did before these were options; their checkpoints do not say it.

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 
 from diffsmooth.lit.data.images import ArrayImages, DataError, check_labels
-from diffsmooth.models.dataset_info import DatasetInfo
+from diffsmooth.models.classifiers.dataset_info import DatasetInfo
 from diffsmooth.npz_file import NpzError, read_npz
 
 MOST_CLASSES = 1_000_000  # labels beyond are none

@@ -15,7 +15,7 @@ from diffsmooth.lit.data.images import DataError, ImageSet
 from diffsmooth.lit.data.npz import load_npz
 from diffsmooth.lit.data.reading import Reading, by
 from diffsmooth.lit.data.tree import printable
-from diffsmooth.models.dataset_info import DatasetInfo, get_dataset_info
+from diffsmooth.models.classifiers.dataset_info import DatasetInfo, get_dataset_info
 
 KNOWN = ("fashion_mnist", "fashion_mnist_sample", "cifar10", "imagenet")
 

@@ -9,10 +9,10 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.plugins import TorchCheckpointIO
 from lightning.pytorch.plugins.io import AsyncCheckpointIO
 
-from diffsmooth.models.formats import read_checkpoint
-from diffsmooth.models.saving import save_whole
-from diffsmooth.models.weight_sets import SetName
-from diffsmooth.models.weights import Checkpoint
+from diffsmooth.models.checkpoints.formats import read_checkpoint
+from diffsmooth.models.checkpoints.saving import save_whole
+from diffsmooth.models.checkpoints.weight_sets import SetName
+from diffsmooth.models.checkpoints.weights import Checkpoint
 from diffsmooth.stats.errors import UserError
 
 LEFTOVERS = ".diffsmooth-*"  # how `whole_file` names what it has not finished

@@ -20,12 +20,12 @@ from diffsmooth.lit.training.augment import random_crop, random_flip, shuffle_vi
 from diffsmooth.lit.training.learning_rate import LearningRate
 from diffsmooth.lit.training.module import TrainingModule
 from diffsmooth.lit.training.pictures import image_writers, noisy_grid
-from diffsmooth.models.classifiers import build_classifier
-from diffsmooth.models.formats import read_checkpoint
-from diffsmooth.models.image_cards import training_images_of
-from diffsmooth.models.loading import load_pretrained
-from diffsmooth.models.metadata import LARGEST_SIGMA
-from diffsmooth.models.weights import CheckpointMetadata
+from diffsmooth.models.checkpoints.formats import read_checkpoint
+from diffsmooth.models.checkpoints.image_cards import training_images_of
+from diffsmooth.models.checkpoints.loading import load_pretrained
+from diffsmooth.models.checkpoints.metadata import LARGEST_SIGMA
+from diffsmooth.models.checkpoints.weights import CheckpointMetadata
+from diffsmooth.models.classifiers.architectures import build_classifier
 
 
 def default_sgd(parameters: Iterable[Any]) -> torch.optim.Optimizer:

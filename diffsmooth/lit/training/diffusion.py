@@ -16,10 +16,10 @@ from diffsmooth.lit.training.learning_rate import LearningRate
 from diffsmooth.lit.training.module import TrainingModule
 from diffsmooth.lit.training.pictures import denoised_grid, image_writers, samples_grid
 from diffsmooth.lit.training.randomness import PICTURES, step_generator
-from diffsmooth.models.diffusion_loss import DiffusionLoss, LossKind, LossTerms
-from diffsmooth.models.presets import build_unet, get_preset
-from diffsmooth.models.purifiers import MultiStepPurifier, OneShotPurifier
-from diffsmooth.models.weights import CheckpointMetadata
+from diffsmooth.models.checkpoints.weights import CheckpointMetadata
+from diffsmooth.models.diffusion.loss import DiffusionLoss, LossKind, LossTerms
+from diffsmooth.models.diffusion.presets import build_unet, get_preset
+from diffsmooth.models.smoothing.purifiers import MultiStepPurifier, OneShotPurifier
 
 
 def default_adam(parameters: Iterable[Any]) -> torch.optim.Optimizer:
@@ -38,7 +38,7 @@ class DiffusionTraining(TrainingModule):
     Source: Ho et al. 2020, algorithm 1; Nichol & Dhariwal 2021, section 3.1.
 
     Args:
-        preset: the architecture and its schedule, see `models/presets.py`.
+        preset: the architecture and its schedule, see `models/diffusion/presets.py`.
         overrides: fields of the architecture to change.
         dataset: as in `ImageDataModule`; a word in the checkpoint, for who reads it later. train.py
             takes it from there.

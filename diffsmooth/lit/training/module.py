@@ -20,10 +20,10 @@ from diffsmooth.lit.training.checkpoint_files import write_whole_checkpoints
 from diffsmooth.lit.training.learning_rate import LearningRate
 from diffsmooth.lit.training.mean_over_images import MeanOverImages
 from diffsmooth.lit.training.randomness import DROPOUT, step_generator, step_seed
-from diffsmooth.models.image_cards import Told
-from diffsmooth.models.noise import NoiseKey, NumpyNoise, Votes
-from diffsmooth.models.training_images import IMAGES_KEY, TrainingImages
-from diffsmooth.models.weights import METADATA_KEY, CheckpointMetadata
+from diffsmooth.models.checkpoints.image_cards import Told
+from diffsmooth.models.checkpoints.training_images import IMAGES_KEY, TrainingImages
+from diffsmooth.models.checkpoints.weights import METADATA_KEY, CheckpointMetadata
+from diffsmooth.models.smoothing.noise import NoiseKey, NumpyNoise, Votes
 from diffsmooth.stats.errors import UserError
 
 METHOD_KEY = "diffsmooth_training"  # in a checkpoint: the class that trained it

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torchvision.utils import make_grid
 
-from diffsmooth.models.purifiers import MultiStepPurifier, OneShotPurifier
+from diffsmooth.models.smoothing.purifiers import MultiStepPurifier, OneShotPurifier
 
 SAMPLES = 16  # images in a grid of samples
 COLUMNS = 8

@@ -8,10 +8,10 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
-from diffsmooth.report.gallery import GalleryImage
 from diffsmooth.report.page.classes import class_names
 from diffsmooth.report.page.text import short_radius
 from diffsmooth.report.runs import Run
+from diffsmooth.runs.gallery import GalleryImage
 from diffsmooth.stats import ABSTAIN
 from diffsmooth.stats.errors import UserError
 from diffsmooth.stats.printed import rounded_down

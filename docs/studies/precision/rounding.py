@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from diffsmooth.models.cifar_resnet import BasicBlock
+from diffsmooth.models.classifiers.cifar_resnet import BasicBlock
 
 
 class _Round(torch.autograd.Function):

@@ -1,0 +1,198 @@
+"""Networks from checkpoints."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from diffsmooth.models.checkpoints.formats import read_checkpoint
+from diffsmooth.models.checkpoints.weight_sets import SetName
+from diffsmooth.models.checkpoints.weights import Checkpoint, check_weights, load_weights
+from diffsmooth.models.classifiers.architectures import build_classifier, cifar_depth
+from diffsmooth.models.classifiers.dataset_info import DatasetInfo, get_dataset_info
+from diffsmooth.models.classifiers.input_layers import Resized
+from diffsmooth.models.diffusion.presets import unet_config
+from diffsmooth.models.diffusion.unet import UNet
+from diffsmooth.stats.errors import UserError
+from diffsmooth.stats.printed import exact
+
+
+def load_classifier(
+    path: Path | str,
+    arch: str | None = None,
+    input_layer: str | nn.Module | None = None,
+    dataset: str | DatasetInfo = "cifar10",
+    weights: SetName | None = None,
+) -> nn.Sequential:
+    """The classifier of a checkpoint, in eval mode.
+
+    Args:
+        path: the file.
+        arch: instead of the file's, or where it does not name one.
+        input_layer: instead of the file's, or where it does not name one (few but ours do).
+        dataset: of a file that does not say what it was trained on.
+        weights: which of two sets; see `read_checkpoint`.
+
+    Raises:
+        UserError: see `read_checkpoint` and `classifier_of`.
+    """
+    info = get_dataset_info(dataset) if isinstance(dataset, str) else dataset
+    return classifier_of(read_checkpoint(path, weights=weights), info, arch, input_layer)
+
+
+def classifier_of(
+    checkpoint: Checkpoint,
+    info: DatasetInfo,
+    arch: str | None = None,
+    input_layer: str | nn.Module | None = None,
+    image_shape: tuple[int, int, int] | None = None,
+) -> nn.Sequential:
+    """The classifier that a checkpoint holds, in eval mode.
+
+    Args:
+        checkpoint: of a classifier.
+        info: facts of the dataset, for a file that does not say.
+        arch, input_layer: instead of what the file says, or where it does not say.
+        image_shape: (C, H, W) of the images: of another size than the file says, they are resized
+            to that in front of the input layer (`Resized`).
+
+    Raises:
+        UserError: not a classifier; no architecture or input layer known; weights that do not fit.
+    """
+    metadata = checkpoint.metadata
+    _check_kind(checkpoint, "classifier")
+    arch = arch or metadata.arch
+    if not arch:
+        raise UserError(f"{checkpoint.path}: does not name its architecture: give it by --arch")
+    layer = input_layer or metadata.input_layer
+    if not layer:
+        raise UserError(f"{checkpoint.path}: does not name its input layer: give it by --normalize")
+    info = metadata.dataset_info or info
+    classifier_outline(checkpoint, arch, info)
+    model = build_classifier(arch, info.num_classes, layer, info)
+    load_weights(model, checkpoint)
+    size = info.image_shape[1:]
+    if metadata.dataset_info and image_shape and image_shape[1:] != size:
+        model = nn.Sequential(Resized(model[0], size), model[1])
+    return model.eval()
+
+
+def classifier_outline(checkpoint: Checkpoint, arch: str, info: DatasetInfo) -> nn.Module:
+    """The classifier's shapes without its memory, which the weights in the file fit.
+
+    The weights say how large the network is: what a name claims beyond them is never built.
+
+    Raises:
+        UserError: the weights do not fit the architecture.
+    """
+    depth, tensors = cifar_depth(arch), len(checkpoint.state_dict)
+    if depth is not None and depth > tensors:
+        raise UserError(
+            f"{checkpoint.path}: {arch} has {depth:,} layers, the file holds {tensors} tensors"
+        )
+    with torch.device("meta"):
+        outline = build_classifier(arch, info.num_classes, "none", info)
+    check_weights(outline, checkpoint)
+    return outline
+
+
+def load_unet(
+    path: Path | str, preset: str | None = None, weights: SetName | None = None, **overrides: Any
+) -> UNet:
+    """The U-Net of a checkpoint, in eval mode.
+
+    Args:
+        path: the file.
+        preset, **overrides: architecture, for a file that is none of the published ones.
+        weights: which of two sets; see `read_checkpoint`.
+
+    Raises:
+        UserError: see `read_checkpoint` and `unet_of`.
+    """
+    return unet_of(read_checkpoint(path, weights=weights), preset, **overrides)
+
+
+def unet_of(checkpoint: Checkpoint, preset: str | None = None, **overrides: Any) -> UNet:
+    """The U-Net that a checkpoint holds, in eval mode.
+
+    Args:
+        checkpoint: of a U-Net.
+        preset, **overrides: architecture, for a file that is none of the published ones.
+
+    Raises:
+        UserError: not a U-Net, an unknown architecture, or weights that do not fit.
+    """
+    model = UNet(unet_outline(checkpoint, preset, **overrides).config)
+    load_weights(model, checkpoint)
+    return model.eval()
+
+
+def unet_outline(checkpoint: Checkpoint, preset: str | None = None, **overrides: Any) -> UNet:
+    """The U-Net's shapes without its memory, which the weights in the file fit.
+
+    Raises:
+        UserError: see `unet_of`.
+    """
+    metadata = checkpoint.metadata
+    _check_kind(checkpoint, "unet")
+    if metadata.preset:
+        preset, overrides = metadata.preset, metadata.overrides
+    if preset is None:
+        raise UserError(f"{checkpoint.path}: a diffusion model, but none of those we know")
+    config = unet_config(preset, **overrides)
+    blocks = config.num_res_blocks * len(config.channel_mult)
+    tensors = len(checkpoint.state_dict)
+    if blocks > tensors:
+        raise UserError(
+            f"{checkpoint.path}: num_res_blocks {config.num_res_blocks:,} and channel_mult make "
+            f"{blocks:,} blocks, the file holds {tensors} tensors"
+        )
+    with torch.device("meta"):
+        outline = UNet(config)
+    check_weights(outline, checkpoint)
+    return outline
+
+
+def check_unet(checkpoint: Checkpoint, unet: UNet, sigma: float, info: DatasetInfo) -> None:
+    """Raises UserError for a U-Net that was not made for such images or such noise."""
+    path, largest = checkpoint.path, checkpoint.metadata.max_sigma
+    if largest is not None and sigma > largest:
+        raise UserError(
+            f"sigma {sigma} is beyond what {path} was trained for: "
+            f"the largest possible is {exact(largest)}"
+        )
+    if unet.config.in_channels != info.image_shape[0]:
+        raise UserError(
+            f"{path} takes images of {unet.config.in_channels} channels, "
+            f"{info.name} has {info.image_shape[0]}"
+        )
+
+
+def load_pretrained(model: nn.Sequential, checkpoint: Checkpoint) -> None:
+    """Loads a classifier's weights to go on from; a head for other classes stays as it is.
+
+    Args:
+        model: of `build_classifier`.
+        checkpoint: of a classifier of the same architecture.
+
+    Raises:
+        UserError: not a classifier, or weights that do not fit, but for the head.
+    """
+    _check_kind(checkpoint, "classifier")
+    own, weights = model.state_dict(), dict(checkpoint.state_dict)
+    network: Any = model[1]
+    heads = network.get_classifier() if hasattr(network, "get_classifier") else network.fc
+    heads = heads if isinstance(heads, tuple) else (heads,)  # distilled networks have two
+    for name, module in model.named_modules():
+        for key in (f"{name}.weight", f"{name}.bias"):
+            if module in heads and key in weights and own[key].shape != weights[key].shape:
+                weights[key] = own[key]
+    load_weights(model, checkpoint._replace(state_dict=weights))
+
+
+def _check_kind(checkpoint: Checkpoint, kind: str) -> None:
+    if checkpoint.metadata.kind != kind:
+        raise UserError(
+            f"{checkpoint.path}: holds a {checkpoint.metadata.kind}, a {kind} is wanted"
+        )

@@ -1,0 +1,288 @@
+"""The noise-prediction U-Net of OpenAI's diffusion models, both families.
+
+"improved" (Nichol & Dhariwal 2021) resamples by convolutions; "guided" (Dhariwal & Nichol 2021)
+resamples inside residual blocks. Attribute names give the published checkpoints' state-dict keys.
+"""
+
+import math
+from collections.abc import Iterator, Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from diffsmooth.models.diffusion.unet_config import GROUPS, UNetConfig
+
+
+class UNet(nn.Module):
+    """Predicts the noise in a noisy image.
+
+    Args:
+        config: the architecture.
+
+    Raises:
+        ValueError: see `UNetConfig.check`.
+    """
+
+    def __init__(self, config: UNetConfig) -> None:
+        super().__init__()
+        config.check()
+        self.config = config
+        width = config.model_channels
+        embed = 4 * width
+        self.time_embed = nn.Sequential(nn.Linear(width, embed), nn.SiLU(), nn.Linear(embed, embed))
+
+        def res_block(into: int, out: int, resample: str = "") -> ResBlock:
+            return ResBlock(into, out, embed, config.dropout, resample)
+
+        def attention(channels: int) -> AttentionBlock:
+            heads = config.num_heads
+            if config.head_channels is not None:
+                heads = channels // config.head_channels
+            return AttentionBlock(channels, heads)
+
+        channels = width
+        self.input_blocks = nn.ModuleList(
+            [BlockSequence(nn.Conv2d(config.in_channels, channels, 3, padding=1))]
+        )
+        skips = [channels]
+        scale = 1  # by which the side has shrunk
+        shrink = [config.image_size // side for side in config.attention_resolutions]
+        for level, mult in enumerate(config.channel_mult):
+            for _ in range(config.num_res_blocks):
+                block: list[nn.Module] = [res_block(channels, mult * width)]
+                channels = mult * width
+                if scale in shrink:
+                    block.append(attention(channels))
+                self.input_blocks.append(BlockSequence(*block))
+                skips.append(channels)
+            if level < len(config.channel_mult) - 1:
+                down = (
+                    res_block(channels, channels, "down")
+                    if config.resblock_updown
+                    else Downsample(channels)
+                )
+                self.input_blocks.append(BlockSequence(down))
+                skips.append(channels)
+                scale *= 2
+
+        self.middle_block = BlockSequence(
+            res_block(channels, channels), attention(channels), res_block(channels, channels)
+        )
+
+        self.output_blocks = nn.ModuleList()
+        for level, mult in reversed(list(enumerate(config.channel_mult))):
+            for i in range(config.num_res_blocks + 1):
+                block = [res_block(channels + skips.pop(), mult * width)]
+                channels = mult * width
+                if scale in shrink:
+                    block.append(attention(channels))
+                if level > 0 and i == config.num_res_blocks:
+                    block.append(
+                        res_block(channels, channels, "up")
+                        if config.resblock_updown
+                        else Upsample(channels)
+                    )
+                    scale //= 2
+                self.output_blocks.append(BlockSequence(*block))
+
+        self.out = nn.Sequential(
+            nn.GroupNorm(GROUPS, channels),
+            nn.SiLU(),
+            _zeroed(nn.Conv2d(channels, config.out_channels, 3, padding=1)),
+        )
+        self.to(memory_format=torch.channels_last)
+
+    def embed_time(self, times: Tensor) -> Tensor:
+        """Time embedding (B, 4 * model_channels) of network times (B,), each in [0, 1000)."""
+        embedding = timestep_embedding(times, self.config.model_channels)
+        return self.time_embed(embedding.to(next(self.time_embed.parameters()).dtype))
+
+    def conditions(self, times: Tensor) -> list[Tensor]:
+        """What each residual block is told of the times (B,): (B, 2 * channels), in their order."""
+        embedding = F.silu(self.embed_time(times))
+        blocks = (block for block in self.modules() if isinstance(block, ResBlock))
+        return [block.emb_layers[1](embedding) for block in blocks]
+
+    def forward(
+        self, x: Tensor, times: Tensor, conditions: Sequence[Tensor] | None = None
+    ) -> Tensor:
+        """Epsilon, and the variance's interpolation weights where learned.
+
+        Args:
+            x: (B, in_channels, H, W), noisy images sqrt(abar) * image + sqrt(1 - abar) * eps with
+                the image in [-1, 1]. H and W are multiples of 2 ** (levels - 1).
+            times: (B,) or (1,), `DiffusionSchedule.network_time` of the timesteps.
+            conditions: of the times, where they have been computed before.
+
+        Returns:
+            (B, out_channels, H, W).
+        """
+        told = iter(self.conditions(times) if conditions is None else conditions)
+        h = x.contiguous(memory_format=torch.channels_last)
+        skips = []
+        for block in self.input_blocks:
+            h = block(h, told)
+            skips.append(h)
+        h = self.middle_block(h, told)
+        for block in self.output_blocks:
+            h = block(torch.cat([h, skips.pop()], dim=1), told)
+        return self.out[2](_silu(_group_norm(self.out[0], h)))
+
+
+class ResBlock(nn.Module):
+    """Two convolutions with a FiLM-conditioned second normalisation, and a residual connection.
+
+    Source: scale-shift norm, norm(h) * (1 + scale) + shift: Nichol & Dhariwal 2021, appendix A.
+    """
+
+    def __init__(self, into: int, out: int, embed: int, dropout: float, resample: str = "") -> None:
+        super().__init__()
+        self.resample = resample
+        self.in_layers = nn.Sequential(
+            nn.GroupNorm(GROUPS, into), nn.SiLU(), nn.Conv2d(into, out, 3, padding=1)
+        )
+        self.emb_layers = nn.Sequential(nn.SiLU(), nn.Linear(embed, 2 * out))
+        self.out_layers = nn.Sequential(
+            nn.GroupNorm(GROUPS, out),
+            nn.SiLU(),
+            nn.Dropout(dropout),
+            _zeroed(nn.Conv2d(out, out, 3, padding=1)),
+        )
+        self.skip_connection = nn.Identity() if into == out else nn.Conv2d(into, out, 1)
+
+    def forward(self, x: Tensor, conditions: Iterator[Tensor]) -> Tensor:
+        """x (B, into, H, W); the next of the conditions (B or 1, 2 * out) is this block's."""
+        h = _silu(_group_norm(self.in_layers[0], x))
+        if self.resample:
+            h, x = _resample(h, self.resample), _resample(x, self.resample)
+        h = self.in_layers[2](h)
+        h = _silu(_group_norm(self.out_layers[0], h, next(conditions)))
+        return self.skip_connection(x) + self.out_layers[3](self.out_layers[2](h))
+
+
+class AttentionBlock(nn.Module):
+    """Self-attention over the pixels. The channels of `qkv` are laid out heads first."""
+
+    def __init__(self, channels: int, heads: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.norm = nn.GroupNorm(GROUPS, channels)
+        self.qkv = Pointwise(channels, 3 * channels, 1)
+        self.proj_out = _zeroed(Pointwise(channels, channels, 1))
+
+    def forward(self, x: Tensor, _: Iterator[Tensor]) -> Tensor:
+        """x (B, C, H, W) to the same shape."""
+        b, c, height, width = x.shape
+        # Pixels before channels: in channels-last memory these are views, without a copy.
+        tokens = _group_norm(self.norm, x).permute(0, 2, 3, 1).reshape(b, -1, c)
+        qkv = self.qkv(tokens).view(b, -1, self.heads, 3 * c // self.heads)
+        # Each (B, heads, pixels, channels of a head); the fused kernels take them strided.
+        q, k, v = qkv.transpose(1, 2).chunk(3, dim=-1)
+        h = _attend(q, k, v).transpose(1, 2).reshape(b, -1, c)
+        return x + self.proj_out(h).view(b, height, width, c).permute(0, 3, 1, 2)
+
+
+class Pointwise(nn.Conv1d):
+    """A linear layer on (B, pixels, C), with the weights of the published 1 x 1 convolution."""
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        return F.linear(tokens, self.weight.squeeze(2), self.bias)
+
+
+class Downsample(nn.Module):
+    """Halves the side by a stride-2 convolution."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.op = nn.Conv2d(channels, channels, 3, stride=2, padding=1)
+
+    def forward(self, x: Tensor, _: Iterator[Tensor]) -> Tensor:
+        return self.op(x)
+
+
+class Upsample(nn.Module):
+    """Doubles the side by nearest neighbours, then a convolution."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(channels, channels, 3, padding=1)
+
+    def forward(self, x: Tensor, _: Iterator[Tensor]) -> Tensor:
+        return self.conv(_resample(x, "up"))
+
+
+class BlockSequence(nn.Sequential):
+    """A sequence that hands the conditions to each block; a plain convolution gets none."""
+
+    def forward(  # type: ignore[override]
+        self, x: Tensor, conditions: Iterator[Tensor]
+    ) -> Tensor:
+        for block in self:
+            x = block(x) if isinstance(block, nn.Conv2d) else block(x, conditions)
+        return x
+
+
+def timestep_embedding(times: Tensor, width: int) -> Tensor:
+    """Sinusoidal embedding (B, width), cosines first, of times (B,). Source: Ho et al. 2020."""
+    half = width // 2
+    frequencies = torch.exp(
+        -math.log(10_000.0) / half * torch.arange(half, dtype=torch.float32, device=times.device)
+    )
+    angles = times[:, None].float() * frequencies
+    return torch.cat([angles.cos(), angles.sin()], dim=1)
+
+
+def _silu(x: Tensor) -> Tensor:
+    return F.silu(x, inplace=not torch.is_grad_enabled())
+
+
+def _group_norm(norm: nn.Module, x: Tensor, condition: Tensor | None = None) -> Tensor:
+    """norm(x) of x (B, C, H, W); then * (1 + scale) + shift of a condition (B or 1, 2 C)."""
+    assert isinstance(norm, nn.GroupNorm)
+    weight: Tensor = norm.weight
+    bias: Tensor = norm.bias
+    if condition is not None and len(condition) == 1:  # the same for all rows: into the affine map
+        scale, shift = condition[0].chunk(2)
+        weight, bias, condition = weight + weight * scale, bias + bias * scale + shift, None
+    if x.device.type == "cpu" and not torch.compiler.is_compiling() and _wants_contiguous(x):
+        x = x.contiguous()
+    h = F.group_norm(x, GROUPS, weight, bias, norm.eps)
+    if condition is None:
+        return h
+    scale, shift = condition[:, :, None, None].chunk(2, dim=1)
+    return torch.addcmul(shift, h, 1 + scale)
+
+
+def _wants_contiguous(x: Tensor) -> bool:
+    """Whether torch's CPU kernel for channels-last memory is not the one for x (B, C, H, W)."""
+    b, c, height, width = x.shape
+    if height * width < 1024:
+        # One number at a time where a group is narrower than a vector: up to 20 times slower.
+        return c < 16 * GROUPS
+    # Its threads share the pixels of all rows: one that two threads share is summed in two parts,
+    # so that its low bits would depend on its place in the batch.
+    return b % torch.get_num_threads() != 0
+
+
+def _attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    """Attention of queries to keys and values, each (B, heads, pixels, channels of a head)."""
+    if q.device.type != "cpu" or q.shape[2] > 256:
+        return F.scaled_dot_product_attention(q, k, v)
+    # For few pixels two products beat the CPU's fused kernel.
+    scores = torch.matmul(q * q.shape[3] ** -0.5, k.transpose(2, 3))
+    return torch.matmul(scores.softmax(dim=-1, dtype=q.dtype), v)
+
+
+def _resample(x: Tensor, direction: str) -> Tensor:
+    if direction == "up":
+        return F.interpolate(x, scale_factor=2.0, mode="nearest")
+    return F.avg_pool2d(x, 2)
+
+
+def _zeroed(layer: nn.Conv1d | nn.Conv2d) -> nn.Module:
+    # A block that starts as the identity trains better (Ho et al. 2020).
+    nn.init.zeros_(layer.weight)
+    if layer.bias is not None:
+        nn.init.zeros_(layer.bias)
+    return layer

@@ -1,0 +1,141 @@
+"""What makes the networks of a vote function fast, without a choice that depends on a timing."""
+
+import contextlib
+import ctypes
+import math
+import sys
+import sysconfig
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from diffsmooth.models.classifiers.cifar_resnet import CifarResNet
+from diffsmooth.models.diffusion.unet import Pointwise
+from diffsmooth.models.smoothing.finite import check_finite_weights, watched_layers
+from diffsmooth.models.smoothing.fused import FusedConv, FusedResNet
+from diffsmooth.models.smoothing.memory import memory_for
+from diffsmooth.models.smoothing.precision import autocast
+from diffsmooth.models.smoothing.purifiers import OneShotPurifier
+from diffsmooth.models.smoothing.vote_function import VoteFunction
+
+# Layers that autocast runs in bf16, and that use their weights for nothing else. Exact types: a
+# subclass may standardise its weights first, say, which autocast would leave to float32.
+CAST = (nn.Conv1d, nn.Conv2d, nn.Linear, Pointwise, FusedConv)
+
+PURIFIER, CLASSIFIER = "the purifier", "the classifier"  # in errors, before a weight's name
+
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of malloc.h
+
+# FLOPs of a run from which compiling pays: an estimate of two minutes to compile and a third of the
+# time saved at 1e14 FLOP/s. On CPUs it never does: prepared networks are as fast without.
+WORTH_COMPILING = {"cpu": math.inf, "cuda": 3e16}
+
+
+@torch.no_grad()
+def prepare(f: VoteFunction, compiled: bool = False) -> None:
+    """Makes the networks of f ready for many votes, in place: call it once f is on its device.
+
+    f stays one fixed function of each row, but for low bits not the same one as before. Its
+    networks can then only vote: they train, and load weights, no more.
+
+    Args:
+        f: its U-Net and its classifier are changed.
+        compiled: whether torch.compile fuses what lies between the convolutions; the first batch
+            takes a minute or two then, or seconds if torch's cache on disk has the code.
+
+    Raises:
+        UserError: weights, folded or not, or what layers make of a noisy image, that are not
+            finite, or nearly so.
+    """
+    smoothing, purifier = f.local_smoothing, f.purifier
+    for what, network in _networks(f).items():
+        check_finite_weights(network, what)
+    _try_out(f)
+    if f.device.type == "cpu":
+        _keep_memory()
+    for place, parent in list(smoothing.named_modules()):
+        for name, child in parent.named_children():
+            if type(child) is CifarResNet:
+                path = f"{place}.{name}.".lstrip(".").removeprefix("classifier.")
+                fused = FusedResNet(child, f"{CLASSIFIER}: {path}")
+                setattr(parent, name, fused.eval().to(memory_format=torch.channels_last))
+    if f.precision == "bf16":
+        for module in f.modules():
+            if type(module) in CAST:
+                module.to(torch.bfloat16)
+    if isinstance(purifier, OneShotPurifier):
+        with autocast(f.precision, f.device.type):
+            purifier.precompute_times(f.sigma)
+    if compiled:
+        # Tensor code only: the schedule's NumPy scalars would be compiled in, one by one.
+        parts: list[nn.Module] = []
+        if isinstance(purifier, OneShotPurifier):
+            parts.append(purifier.unet)
+        if not any(isinstance(module, FusedConv) and module.onednn for module in f.modules()):
+            parts.append(smoothing)  # in the others, nothing is left to fuse
+        mode = "reduce-overhead" if f.device.type == "cuda" else None
+        for part in parts:
+            part.compile(dynamic=False, mode=mode)
+
+
+def _networks(f: VoteFunction) -> dict[str, nn.Module]:
+    return {PURIFIER: f.purifier, CLASSIFIER: f.local_smoothing.classifier}
+
+
+def _try_out(f: VoteFunction) -> None:
+    """Raises UserError where a layer of the networks gives what is not finite, or nearly so."""
+    generator = torch.Generator().manual_seed(0)
+    shape = (min(f.batch, 2), *f.local_smoothing.noise.shape[1:])
+    noisy = torch.rand(shape, generator=generator)
+    noisy += f.noise_level * torch.randn(shape, generator=generator)
+    draws = torch.randn(f.purifier.draws, *shape, generator=generator) if f.purifier.draws else None
+    with contextlib.ExitStack() as stack:
+        for what, network in _networks(f).items():
+            stack.enter_context(watched_layers(network, what))
+        stack.enter_context(memory_for(f.batch))
+        f.confidence(noisy.to(f.device), None if draws is None else draws.to(f.device))
+
+
+def _keep_memory() -> None:
+    """Keeps the memory of freed tensors for the next ones, in the whole process.
+
+    glibc returns large ones to the system, which then clears each page anew.
+    """
+    if sys.platform != "linux":
+        return
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)  # musl has none
+    if mallopt is not None:
+        for parameter, value in ((M_TRIM_THRESHOLD, 2**31 - 1), (M_MMAP_THRESHOLD, 2**30)):
+            mallopt(parameter, value)
+
+
+def can_compile(device: torch.device) -> str:
+    """Why torch.compile cannot work here, in words; "" where it can."""
+    from torch._inductor.cpp_builder import get_cpp_compiler  # takes seconds to import
+    from torch._inductor.exc import InvalidCxxCompiler
+    from torch.utils._triton import has_triton
+
+    header = Path(sysconfig.get_path("include"), "Python.h")
+    if device.type not in WORTH_COMPILING:
+        return f"not tried on {device.type}"
+    if device.type == "cuda" and not has_triton():
+        return "triton is not installed, or the GPU is too old for it"
+    try:
+        get_cpp_compiler()
+    except InvalidCxxCompiler:
+        return "there is no C++ compiler (set CXX, or install g++)"
+    return "" if header.is_file() else f"{header} is missing (install python3-dev)"
+
+
+def compile_pays(flops_a_vote: float, votes: float, device_type: str) -> bool:
+    """Whether a run is long enough to win back the time that compiling takes.
+
+    By its work alone, never by a timing: the choice must be the same at each start of a run.
+
+    Args:
+        flops_a_vote: of one image through f, by torch.utils.flop_counter.
+        votes: of the whole run, at most.
+        device_type: "cpu" or "cuda".
+    """
+    return flops_a_vote * votes >= WORTH_COMPILING.get(device_type, math.inf)

@@ -1,0 +1,66 @@
+"""The smoothed classifier."""
+
+from torch import Tensor
+
+from diffsmooth.models.smoothing.engine import Task, VoteEngine
+from diffsmooth.models.smoothing.noise import NoiseKey
+from diffsmooth.models.smoothing.vote_function import VoteFunction
+from diffsmooth.stats import Certificate, MajorityVote, Plan
+
+
+class SmoothedClassifier(VoteFunction):
+    """g(x): the class that f returns most often on x + sigma * eps, eps ~ N(0, I).
+
+    Args:
+        as of `VoteFunction`, which is f.
+    """
+
+    def certify(self, image: Tensor, index: int, plan: Plan, seed: int = 0) -> Certificate:
+        """Certificate of one image.
+
+        Args:
+            image: (C, H, W) in [0, 1], on the CPU.
+            index: of the image; with `seed`, it names the noise.
+            plan: such as `FixedSampleSize(n0=100, n=10_000, alpha=0.001)`.
+            seed: of the votes' noise.
+
+        Raises:
+            ValueError: an image of another shape, not finite, or not in [0, 1].
+        """
+        return self.run_plan(image, NoiseKey(seed, "certify", "", "", index), plan)
+
+    def predict(self, image: Tensor, index: int, n: int, alpha: float, seed: int = 0) -> int:
+        """Class of one image, or ABSTAIN; wrong about g(x) with probability at most `alpha`.
+
+        Args:
+            image: (C, H, W) in [0, 1], on the CPU.
+            index: of the image.
+            n: votes, at least 1.
+            alpha: in (0, 1).
+            seed: of the votes' noise.
+        """
+        key = NoiseKey(seed, "predict", "", "", index)
+        return self.run_plan(image, key, MajorityVote(n, alpha)).prediction
+
+    def run_plan(
+        self, image: Tensor, key: NoiseKey, plan: Plan, label: int | None = None
+    ) -> Certificate:
+        """Drives a plan to its certificate; see `VoteEngine` for many images.
+
+        Args:
+            image: (C, H, W) in [0, 1].
+            key: of the image's noise.
+            plan: how many votes to ask for.
+            label: true class, for plans that use it.
+
+        Raises:
+            ValueError: an image that is not finite or leaves [0, 1], or outputs that are not
+                finite.
+        """
+        with VoteEngine(self, plan) as engine:
+            engine.submit(Task(image, key, label))
+            (finished,) = engine.drain()
+        if finished.error is not None:
+            raise finished.error
+        assert finished.certificate is not None
+        return finished.certificate

@@ -1,0 +1,160 @@
+"""What votes: one code path for Cohen, diffusion denoised smoothing and DiffSmooth."""
+
+from collections.abc import Callable
+from copy import deepcopy
+from typing import Self, get_args
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from diffsmooth.models.smoothing.local_smoothing import LocalSmoothing, NetworkError
+from diffsmooth.models.smoothing.memory import memory_for
+from diffsmooth.models.smoothing.precision import Precision, autocast
+from diffsmooth.models.smoothing.purifiers import Purifier
+from diffsmooth.stats.bounds import count_of
+
+FLOAT32 = np.finfo(np.float32)
+
+DrawsOfRun = Callable[[int], Tensor | None]
+"""From the number of a run to its draws (draws, B, C, H, W), or None."""
+
+
+class VoteFunction(nn.Module):
+    """f: noisy images to classes, one vote each.
+
+    It purifies the noisy image, averages the classifier's confidence over the local copies, and
+    takes the argmax: one noisy image is one vote, whatever m is. With `IdentityPurifier`, m = 1
+    and sigma_local = 0, f is the classifier alone (Cohen et al. 2019).
+
+    It is in eval mode, whatever becomes of the modules that hold it.
+
+    Args:
+        purifier: see `purifiers.py`.
+        local_smoothing: holds the classifier.
+        sigma: noise level, in [0, 1] pixel units; the radius is in the same units.
+        num_classes: at least 2.
+        batch: votes a forward pass. Every pass has this one shape (the last is padded), since
+            kernels round differently at other shapes, and f must be one fixed function.
+        precision: "float32", or "bf16" to autocast the layers; "tf32" is float32 here, see
+            `fix_numerics`.
+        copy: whether the networks are copied, so that their owner's stay as they are. Otherwise
+            they are put into eval mode and another memory format.
+
+    Raises:
+        ValueError: sigma that is not > 0 and finite in float32, or is beyond the purifier's
+            schedule; num_classes < 2; batch < 1; unknown precision.
+    """
+
+    def __init__(
+        self,
+        purifier: Purifier,
+        local_smoothing: LocalSmoothing,
+        sigma: float,
+        num_classes: int,
+        batch: int = 50,
+        precision: str = "float32",
+        copy: bool = True,
+    ) -> None:
+        super().__init__()
+        smallest, largest = (float(limit) for limit in (FLOAT32.tiny, FLOAT32.max))
+        if not smallest <= sigma <= largest:
+            raise ValueError(f"sigma must be > 0 and finite in float32, got {sigma}")
+        num_classes, batch = count_of("num_classes", num_classes), count_of("batch", batch)
+        if num_classes < 2:
+            raise ValueError(f"num_classes must be at least 2, got {num_classes}")
+        if precision not in get_args(Precision):
+            raise ValueError(f"precision must be float32, tf32 or bf16, got {precision!r}")
+        self.noise_level = float(purifier.noise_level(float(sigma)))
+        self.purifier = deepcopy(purifier) if copy else purifier
+        self.local_smoothing = deepcopy(local_smoothing) if copy else local_smoothing
+        self.local_smoothing.classifier.to(memory_format=local_smoothing.layout)
+        self.sigma = float(sigma)
+        self.num_classes = num_classes
+        self.batch = batch
+        self.precision = precision
+        self.eval()
+
+    def train(self, mode: bool = True) -> Self:
+        """Stays in eval mode: f is one fixed function of its input."""
+        return super().train(False)
+
+    @property
+    def device(self) -> torch.device:
+        return self.local_smoothing.noise.device
+
+    def confidence(self, noisy: Tensor, draws: Tensor | None = None) -> Tensor:
+        """Mean softmax (B, K) of noisy images (B, C, H, W), image + noise level * normal.
+
+        Args:
+            noisy: the images.
+            draws: what a random purifier needs for one run, see `Purifier.forward`.
+        """
+        with self.autocast():
+            return self.local_smoothing(self.purifier(noisy, self.sigma, draws))
+
+    def purify(self, noisy: Tensor, draws: Tensor | None = None) -> Tensor:
+        """The purifier's images (B, C, H, W), float32, of noisy ones."""
+        with self.autocast():
+            return self.purifier(noisy, self.sigma, draws)
+
+    def autocast(self) -> torch.autocast:
+        """The context in which its networks run."""
+        return autocast(self.precision, self.device.type)
+
+    def answer(self, noisy: Tensor, draws_of: DrawsOfRun) -> Tensor:
+        """f: the class (B,) of each noisy image, int64; K where an output is not finite.
+
+        Not a number has an argmax, too: all votes for class 0, and the largest radius.
+
+        Args:
+            noisy: (B, C, H, W).
+            draws_of: gives a run's draws (draws, B, C, H, W), None where none are needed.
+
+        Raises:
+            NetworkError: outputs for another number of classes.
+            OutOfMemory: the batch does not fit.
+        """
+        return self.vote(lambda run: self.confidence(noisy, draws_of(run)))
+
+    def vote(self, confidence_of: Callable[[int], Tensor]) -> Tensor:
+        """From the confidence of each run to answers, as `answer` gives them: (..., B), int64.
+
+        Of several runs it is the answer that most of them give; see `_of_most`.
+
+        Args:
+            confidence_of: from the number of a run to its mean softmax (..., B, K).
+
+        Raises:
+            NetworkError: outputs for another number of classes.
+            OutOfMemory: the batch does not fit.
+        """
+        with memory_for(self.batch):
+            return self._vote(confidence_of)
+
+    def _vote(self, confidence_of: Callable[[int], Tensor]) -> Tensor:
+        answers = []
+        for run in range(self.purifier.runs):
+            confidence = confidence_of(run)
+            if confidence.shape[-1] != self.num_classes:
+                raise NetworkError(
+                    f"the classifier has {confidence.shape[-1]} classes, not {self.num_classes}"
+                )
+            finite = confidence.isfinite().all(dim=-1)
+            answers.append(torch.where(finite, confidence.argmax(dim=-1), self.num_classes))
+        return answers[0] if len(answers) == 1 else self._of_most(torch.stack(answers, dim=-1))
+
+    def _of_most(self, runs: Tensor) -> Tensor:
+        """The answer (...) of most runs (..., runs); K where one of them has none.
+
+        Of classes that equally many runs gave it is the one that a run gave first. So the numbers
+        of the classes do not matter, and two runs count like the first alone: the lowest class
+        would win all disagreements, and be right or wrong by its number.
+
+        Source: DensePure (Xiao et al. 2023), the published code: `max(runs, key=runs.count)` in
+        core.py and results/merge_results.py of Jayfeather1024/DensePure.
+        """
+        agreeing = (runs[..., :, None] == runs[..., None, :]).sum(dim=-1)
+        first = agreeing.argmax(dim=-1, keepdim=True)  # of equals torch gives the first
+        no_answer = (runs == self.num_classes).any(dim=-1)
+        return torch.where(no_answer, self.num_classes, runs.gather(-1, first).squeeze(-1))

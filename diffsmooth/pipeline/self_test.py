@@ -1,0 +1,213 @@
+"""Golden vectors and a small certification on a device, beside the stored results of a CPU.
+
+For who runs on hardware that we have never seen: `diffsmooth doctor --self-test`.
+"""
+
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from diffsmooth.golden import FOLDER
+from diffsmooth.golden.fill import fill
+from diffsmooth.lit.data import load_images
+from diffsmooth.models import (
+    LocalSmoothing,
+    OneShotPurifier,
+    SmoothedClassifier,
+    build_classifier,
+    build_unet,
+    load_classifier,
+    load_unet,
+)
+from diffsmooth.models.diffusion.presets import get_preset
+from diffsmooth.models.diffusion.unet import UNet
+from diffsmooth.models.smoothing.noise import NoiseKey
+from diffsmooth.models.smoothing.precision import autocast
+from diffsmooth.runs.line import from_line
+from diffsmooth.stats import FixedSampleSize
+from diffsmooth.stats.errors import UserError
+from diffsmooth.stats.printed import rounded_down
+
+# The small U-Nets of the golden vectors: preset, and what differs from it.
+SMALL_UNETS: dict[str, tuple[str, dict[str, Any]]] = {
+    "improved": ("improved-cifar10", {"model_channels": 32, "num_res_blocks": 1}),
+    "guided": (
+        "guided-imagenet",
+        {
+            "image_size": 64,
+            "model_channels": 32,
+            "num_res_blocks": 1,
+            "channel_mult": (1, 2, 3, 4),
+            "head_channels": 16,
+        },
+    ),
+}
+CLASSIFIER = Path("checkpoints/fashion_mnist_gaussian_0.25.pt")
+DIFFUSION = Path("checkpoints/fashion_mnist_diffusion.pt")
+# Largest difference from the stored values, relative to the largest of them: the golden vectors'
+# own in float32; in bf16 two to four times what a CPU's 8 bits were measured to do. The golden
+# weights, being random, amplify rounding, the U-Nets' more than the others'.
+UNET_TOLERANCE = {"float32": 2e-4, "bf16": 0.1}
+CLASSIFIER_TOLERANCE = {"float32": 2e-4, "bf16": 0.02}
+VOTES_TOLERANCE = {"float32": 0.002, "bf16": 0.02}  # share of votes for another class
+
+
+class Agreement(NamedTuple):
+    """How far a result on this device lies from the stored one, and how far it may."""
+
+    name: str
+    difference: float
+    tolerance: float
+
+    @property
+    def agrees(self) -> bool:
+        return self.difference <= self.tolerance  # not so for NaN
+
+    def __str__(self) -> str:
+        word = "agrees" if self.agrees else "DIFFERS"
+        return f"{word:8} {self.name:42} by {self.difference:.1e} (at most {self.tolerance:.0e})"
+
+
+class Setting(NamedTuple):
+    """On what, and how, the networks run: precision float32 or bf16."""
+
+    device: torch.device
+    precision: str
+    compiled: bool
+
+    def place(self, model: nn.Module) -> nn.Module:
+        """The network on the device, compiled in place where wanted."""
+        model = model.eval().to(self.device)
+        if self.compiled:
+            model.compile(dynamic=False)
+        return model
+
+    @contextlib.contextmanager
+    def running(self) -> Iterator[None]:
+        with torch.inference_mode(), autocast(self.precision, self.device.type):
+            yield
+
+    def tensor(self, array: np.ndarray) -> Tensor:
+        return torch.from_numpy(array).to(self.device)
+
+
+def run_self_test(setting: Setting) -> Iterator[Agreement]:
+    """Each check in turn, as soon as it is done.
+
+    Raises:
+        UserError: the shipped checkpoints are not below the working directory.
+    """
+    for family in SMALL_UNETS:
+        yield from _check_unet(family, setting)
+    yield from _check_classifiers(setting)
+    yield from _check_pipeline(setting)
+    yield from _check_certification(setting)
+
+
+def _check_unet(family: str, setting: Setting) -> Iterator[Agreement]:
+    unet, golden = _small_unet(family, setting), _golden(f"unet_small_{family}")
+    tolerance = UNET_TOLERANCE[setting.precision]
+    schedule = get_preset(SMALL_UNETS[family][0]).schedule
+    times = setting.tensor(golden["t"] * np.float32(schedule.network_time(1)))
+    with setting.running():
+        output = unet(setting.tensor(golden["x"]), times)
+    yield _compare(f"{family} U-Net", output, golden["model_output"], tolerance)
+    purifier = OneShotPurifier(unet, schedule)
+    for sigma in ("0.25", "0.5", "1.0"):
+        noisy = golden["image"] + np.float32(sigma) * golden[f"noise_{sigma}"]
+        with setting.running():
+            purified = purifier(setting.tensor(noisy), float(sigma))
+        name = f"{family} U-Net, purified at sigma {sigma}"
+        yield _compare(name, purified, golden[f"purified_{sigma}"], tolerance)
+
+
+def _check_classifiers(setting: Setting) -> Iterator[Agreement]:
+    golden, tolerance = _golden("resnet"), CLASSIFIER_TOLERANCE[setting.precision]
+    for depth in (20, 110):
+        model = _filled_classifier(depth, setting)
+        with setting.running():
+            logits = model(setting.tensor(golden["x"]))
+        yield _compare(f"ResNet-{depth}", logits, golden[f"logits_resnet{depth}"], tolerance)
+
+
+def _check_pipeline(setting: Setting) -> Iterator[Agreement]:
+    golden = _golden("pipeline_small")
+    purifier = OneShotPurifier(
+        _small_unet("improved", setting), get_preset("improved-cifar10").schedule
+    )
+    noise = torch.from_numpy(golden["local_noise"])
+    local = LocalSmoothing(_filled_classifier(20, setting), 5, 0.25, noise=noise).to(setting.device)
+    with setting.running():
+        noisy = golden["x"] + np.float32(0.5) * golden["noise"]
+        confidence = local(purifier(setting.tensor(noisy), 0.5))
+    expected = golden["confidence_sigma0.5_local0.25_m5"]
+    name = "purification and local smoothing"
+    agreement = _compare(name, confidence, expected, CLASSIFIER_TOLERANCE[setting.precision])
+    same = (confidence.argmax(dim=1).cpu().numpy() == expected.argmax(axis=1)).all()
+    yield agreement if same else agreement._replace(name=f"{name}: answers", difference=1.0)
+
+
+def _check_certification(setting: Setting) -> Iterator[Agreement]:
+    for path in (CLASSIFIER, DIFFUSION):
+        if not path.is_file():
+            raise UserError(f"{path}: not found; run the self-test from a clone, which has it")
+    images = load_images("fashion_mnist_sample", "data")
+    classifier = setting.place(load_classifier(CLASSIFIER))
+    unet = load_unet(DIFFUSION)
+    setting.place(unet)
+    purifier = OneShotPurifier(unet, get_preset("small-gray32").schedule)
+    local = LocalSmoothing(classifier, 5, 0.25, images.info.image_shape)
+    for line in (FOLDER / "certification.jsonl").read_text().splitlines():
+        stored = from_line(line)
+        expected = stored.certificate
+        smoothed = SmoothedClassifier(
+            purifier,
+            local,
+            expected.sigma,
+            images.info.num_classes,
+            50,
+            setting.precision,
+            copy=False,
+        ).to(setting.device)
+        key = NoiseKey(0, "certify", images.info.name, "test", stored.index)
+        plan = FixedSampleSize(expected.n0, expected.n, expected.alpha)
+        certificate = smoothed.run_plan(images[stored.index].image, key, plan)
+        moved = 0
+        for name in ("selection_counts", "estimation_counts"):
+            mine, theirs = dict(getattr(certificate, name)), dict(getattr(expected, name))
+            moved += sum(abs(mine.get(k, 0) - theirs.get(k, 0)) for k in mine | theirs) // 2
+        yield Agreement(
+            f"votes of image {stored.index} (radius {rounded_down(certificate.radius, 4)}, "
+            f"stored {rounded_down(expected.radius, 4)})",
+            moved / expected.votes,
+            VOTES_TOLERANCE[setting.precision],
+        )
+
+
+def _compare(name: str, value: Tensor, expected: np.ndarray, tolerance: float) -> Agreement:
+    difference = np.abs(value.float().cpu().numpy() - expected).max() / np.abs(expected).max()
+    return Agreement(name, float(difference), tolerance)
+
+
+def _golden(name: str) -> dict[str, np.ndarray]:
+    with np.load(FOLDER / f"{name}.npz") as file:
+        return dict(file)
+
+
+def _small_unet(family: str, setting: Setting) -> UNet:
+    preset, overrides = SMALL_UNETS[family]
+    unet = build_unet(preset, **overrides)
+    unet.load_state_dict(fill(unet.state_dict()))
+    setting.place(unet)
+    return unet
+
+
+def _filled_classifier(depth: int, setting: Setting) -> nn.Module:
+    model = build_classifier(f"cifar_resnet{depth}", 10)
+    model.load_state_dict(fill(model.state_dict()))
+    return setting.place(model)

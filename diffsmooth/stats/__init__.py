@@ -18,7 +18,6 @@ from diffsmooth.stats.curves import (
 )
 from diffsmooth.stats.group_sequential import GroupSequential
 from diffsmooth.stats.plans import FixedSampleSize, MajorityVote, Plan, PlanRun
-from diffsmooth.stats.power import Power, sequential_power
 from diffsmooth.stats.prediction import predict_from_counts
 from diffsmooth.stats.reanalysis import reanalyse
 from diffsmooth.stats.results import ImageRecord, Results
@@ -35,7 +34,6 @@ __all__ = [
     "PairedDifference",
     "Plan",
     "PlanRun",
-    "Power",
     "Results",
     "Status",
     "average_certified_radius",
@@ -50,6 +48,5 @@ __all__ = [
     "paired_difference",
     "predict_from_counts",
     "reanalyse",
-    "sequential_power",
     "upper_envelope",
 ]

@@ -218,7 +218,8 @@ def test_a_run_is_checked_once_and_a_finished_one_no_more(
 LAUNCHER = """
 import os
 from torch import nn
-from diffsmooth.cli import certify, job
+from diffsmooth.cli import certify
+from diffsmooth.pipeline import job
 from diffsmooth.lit import probes
 from diffsmooth.models.smoothing.inference import prepare
 

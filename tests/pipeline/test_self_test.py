@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 import torch
 
-from diffsmooth.cli import doctor, self_test
+from diffsmooth.cli import doctor
+from diffsmooth.pipeline import self_test
 from diffsmooth.pipeline.self_test import Agreement
 from diffsmooth.runs.line import from_line
 from diffsmooth.stats import ImageRecord

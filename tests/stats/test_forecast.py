@@ -2,6 +2,7 @@ import math
 
 import numpy as np
 import pytest
+from power import sequential_power
 from scipy.stats import binom
 
 from diffsmooth.stats import FixedSampleSize, GroupSequential
@@ -15,7 +16,6 @@ from diffsmooth.stats.forecast import (
     striped_load,
 )
 from diffsmooth.stats.pilot import PilotImage
-from diffsmooth.stats.power import sequential_power
 
 SIGMA = 0.5
 LARGE = 10_000_000  # votes of a pilot that knows its shares

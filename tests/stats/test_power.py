@@ -2,9 +2,10 @@ import itertools
 
 import numpy as np
 import pytest
+from power import sequential_power
 from scipy.stats import binom
 
-from diffsmooth.stats import GroupSequential, sequential_power
+from diffsmooth.stats import GroupSequential
 from diffsmooth.stats.group_sequential import votes_needed
 
 

@@ -1,0 +1,75 @@
+"""Words and what they stand for: one table for each kind of thing, and no word falls through."""
+
+import importlib
+import os
+import sys
+from collections.abc import Iterator
+from typing import Generic, TypeVar
+
+from diffsmooth.shown_text import quoted
+from diffsmooth.stats.errors import UserError
+
+T = TypeVar("T")
+
+
+class Registry(Generic[T]):
+    """A table from words to things of one kind, open to other packages.
+
+    A thing of another package is added by `add`, or named as `package.module:name`, which is
+    imported: that is its author's code, and runs as such.
+
+    Args:
+        kind: of the things, in errors, such as "purifier".
+        **things: by their words.
+    """
+
+    def __init__(self, kind: str, **things: T) -> None:
+        self.kind = kind
+        self._things = dict(things)
+
+    def add(self, word: str, thing: T) -> T:
+        """Adds one, and gives it back.
+
+        Raises:
+            ValueError: the word is taken, or is no identifier.
+        """
+        if word in self._things or not word.isidentifier():
+            raise ValueError(f"{self.kind} {word!r}: taken, or no identifier")
+        self._things[word] = thing
+        return thing
+
+    def __getitem__(self, word: str) -> T:
+        """The thing that a word stands for.
+
+        Raises:
+            UserError: nobody knows the word.
+        """
+        if word in self._things:
+            return self._things[word]
+        if ":" not in word:
+            raise UserError(
+                f"{self.kind} must be {' or '.join(self)} or PACKAGE.MODULE:NAME, got {quoted(word)}"
+            )
+        return self._imported(word)
+
+    def __contains__(self, word: object) -> bool:
+        return word in self._things
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._things)
+
+    def _imported(self, word: str) -> T:
+        module, _, name = word.partition(":")
+        if os.getcwd() not in sys.path:  # as `python -m` does; console scripts do not
+            sys.path.append(os.getcwd())
+        try:
+            return getattr(importlib.import_module(module), name)  # type: ignore[no-any-return]
+        except (ModuleNotFoundError, ValueError) as error:
+            absent = getattr(error, "name", None) or module
+            if not f"{module}.".startswith(f"{absent}."):
+                raise  # of a module that theirs wants
+            raise UserError(f"{self.kind} {quoted(word)}: there is no module {module}") from error
+        except AttributeError as error:
+            if hasattr(sys.modules.get(module), name) or module not in sys.modules:
+                raise
+            raise UserError(f"{self.kind} {quoted(word)}: {module} has no {name}") from error

@@ -16,6 +16,7 @@ from published_tables import DOCUMENT, with_tables
 from torch.optim.lr_scheduler import MultiStepLR, StepLR
 
 from diffsmooth.cli import train
+from diffsmooth.cli.lightning_cli import TrainCLI
 from diffsmooth.lit.data.module import ImageDataModule
 from diffsmooth.lit.training.diffusion import DiffusionTraining
 from diffsmooth.lit.training.module import TrainingModule
@@ -40,10 +41,10 @@ def begin(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[[str], Ru
     def run(config: str) -> Run:
         found: list[Run] = []
 
-        def keep(self: train.TrainCLI, subcommand: str) -> None:
+        def keep(self: TrainCLI, subcommand: str) -> None:
             found.append(Run(self.model, self.datamodule, self.trainer))
 
-        monkeypatch.setattr(train.TrainCLI, "_run_subcommand", keep)
+        monkeypatch.setattr(TrainCLI, "_run_subcommand", keep)
         monkeypatch.chdir(tmp_path)
         words = ["fit", "-c", str(CONFIGS / f"{config}.yaml"), "--trainer.accelerator", "cpu"]
         with torch.device("meta"):

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
-from scipy.stats import bootstrap
 
 from diffsmooth.stats.bounds import check_alpha
 from diffsmooth.stats.curves import certified_accuracy, certified_at
@@ -128,6 +127,8 @@ def average_radius_interval(results: Results, level: float = 0.95, seed: int = 0
 
     Source: Efron 1979; `scipy.stats.bootstrap`.
     """
+    from scipy.stats import bootstrap  # slow: not for help and mistakes
+
     check_alpha(1 - level)
     if not len(results):
         raise ValueError("no images: there is no average of nothing")

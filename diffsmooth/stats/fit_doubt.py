@@ -8,7 +8,6 @@ the mean votes of an image are computed for a grid of models, each weighted by i
 from collections.abc import Iterator
 
 import numpy as np
-from scipy.special import betainc, log_ndtr, ndtr
 
 from diffsmooth.stats.group_sequential import GroupSequential
 from diffsmooth.stats.many_plays import ForecastPlan, play
@@ -85,6 +84,8 @@ class _Told:
         sigma: float,
         rng: np.random.Generator,
     ) -> None:
+        from scipy.special import log_ndtr, ndtr  # slow: not for help and mistakes
+
         self._edges = np.array([-np.inf, *np.arange(LOWEST, HIGHEST + WIDTH / 2, WIDTH), np.inf])
         inner = self._edges[1:-1]
         middles = np.concatenate([inner[:1], (inner[:-1] + inner[1:]) / 2, inner[-1:]])
@@ -120,6 +121,8 @@ class _Told:
 
 def _cells(models: np.ndarray, edges: np.ndarray) -> np.ndarray:
     """The part of each Beta distribution (T, 2) in each cell, float64 (T, G)."""
+    from scipy.special import betainc, ndtr  # slow: not for help and mistakes
+
     a, b = models[:, :1], models[:, 1:]
     below, above = betainc(a, b, ndtr(edges)), betainc(b, a, ndtr(-edges))
     # By the side on which nothing cancels out.

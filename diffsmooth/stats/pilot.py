@@ -4,8 +4,6 @@ from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 import numpy as np
-from scipy.optimize import minimize
-from scipy.special import betaln, expit
 
 from diffsmooth.stats.bounds import largest_radius, votes_to_reach
 from diffsmooth.stats.certificate import Certificate
@@ -85,6 +83,8 @@ class ShareModel(NamedTuple):
 
     def draw(self, images: list[PilotImage], copies: int, rng: np.random.Generator) -> np.ndarray:
         """Shares of images (M,) given their votes; float64 (M, copies)."""
+        from scipy.special import betaln  # slow: not for help and mistakes
+
         n, successes = _votes(images)
         shares = rng.beta(
             (successes + self.a)[:, None], (n - successes + self.b)[:, None], (len(n), copies)
@@ -101,6 +101,9 @@ def fit_shares(images: list[PilotImage]) -> ShareModel:
 
     Source: empirical Bayes; Robbins 1956. The Beta-binomial distribution is Skellam's, 1948.
     """
+    from scipy.optimize import minimize  # slow: not for help and mistakes
+    from scipy.special import betaln, expit
+
     pairs, weights = np.unique(np.stack(_votes(images)), axis=1, return_counts=True)
     n, successes = pairs
     unanimous = successes == n

@@ -7,7 +7,6 @@ from pathlib import Path
 import numpy as np
 
 from diffsmooth.report.runs import Run
-from diffsmooth.runs.field_tables import read_table
 from diffsmooth.runs.gallery import read_gallery
 from diffsmooth.runs.journal import Journal, JournalError, read_journal
 from diffsmooth.runs.manifest import Manifest, read_manifest
@@ -48,6 +47,8 @@ def read_run(path: Path | str, name: str | None = None) -> Run:
     if path == journal:
         results = results_of(records, path)
     else:
+        from diffsmooth.runs.field_tables import read_table  # pandas: not for help and mistakes
+
         results, lines, said = read_table(path)
         if records:
             results, remarks = _check_same(results, path, records, journal), said + remarks

@@ -134,9 +134,8 @@ def _other_plan(plan: Plan, record: ImageRecord) -> str:
         told, wanted = getattr(certificate, name), getattr(asked, name)
         if told != wanted:
             return f"has {name} {told!r}, the manifest's plan {wanted!r}"
-    selection = getattr(plan, "n0", 0)
-    if certificate.status != "failed" and certificate.n0 != selection:
-        return f"has n0 {certificate.n0}, the manifest's plan {selection}"
-    if certificate.status == "skipped" and not getattr(plan, "label_aware", False):
+    if certificate.status != "failed" and certificate.n0 != plan.n0:
+        return f"has n0 {certificate.n0}, the manifest's plan {plan.n0}"
+    if certificate.status == "skipped" and not plan.label_aware:
         return "was skipped, but the manifest's plan skips none"
     return ""

@@ -9,8 +9,9 @@ import numpy as np
 
 from diffsmooth.stats.errors import UserError
 from diffsmooth.stats.fit_doubt import fit_error
-from diffsmooth.stats.many_plays import ForecastPlan, play
+from diffsmooth.stats.many_plays import play
 from diffsmooth.stats.pilot import PilotImage, fit_shares, select
+from diffsmooth.stats.plan_by_looks import PlanByLooks
 
 PLAYS = 100_000  # of the plan, over all images of the pilot, at least
 
@@ -24,7 +25,7 @@ class Estimate(NamedTuple):
 
 def forecast_votes(
     images: list[PilotImage],
-    plan: ForecastPlan,
+    plan: PlanByLooks,
     sigma: float,
     rng: np.random.Generator,
     plays: int = PLAYS,
@@ -47,15 +48,14 @@ def forecast_votes(
     Raises:
         UserError: a plan that needs labels, which the pilot does not have.
     """
-    label_aware = getattr(plan, "label_aware", False)
-    if label_aware and any(image.label is None for image in images):
+    if plan.label_aware and any(image.label is None for image in images):
         raise UserError("a label-aware plan needs labels, and the pilot has none")
     copies = math.ceil(plays / len(images))
     shares = fit_shares(images).draw(images, copies, rng)
     skipped = np.zeros(shares.shape, dtype=bool)
     for i, image in enumerate(images):
         selected, shares[i] = select(image, shares[i], plan.n0, rng)
-        skipped[i] = label_aware & (selected != image.label)
+        skipped[i] = plan.label_aware & (selected != image.label)
     votes = np.full(shares.shape, plan.n0, dtype=np.int64)
     votes[~skipped] += play(plan, sigma, shares[~skipped], rng)
     return votes
@@ -79,7 +79,7 @@ def average_votes(votes: np.ndarray, doubt: float = 0.0) -> Estimate:
 def forecast_average(
     votes: np.ndarray,
     images: list[PilotImage],
-    plan: ForecastPlan,
+    plan: PlanByLooks,
     sigma: float,
     rng: np.random.Generator,
 ) -> Estimate:

@@ -10,8 +10,7 @@ from scipy.special import betaln, expit
 from diffsmooth.stats.bounds import largest_radius, votes_to_reach
 from diffsmooth.stats.certificate import Certificate
 from diffsmooth.stats.errors import UserError
-from diffsmooth.stats.many_plays import ForecastPlan
-from diffsmooth.stats.plans import FixedSampleSize
+from diffsmooth.stats.plan_by_looks import PlanByLooks
 
 # Of log a, log b and a third of the logit of the certain part. Near 1 the shares of losses, which
 # the votes do show, have the relative width of b alone, and their mean is b / a.
@@ -176,13 +175,14 @@ class Unresolved(NamedTuple):
     n: float
 
 
-def unresolved(images: list[PilotImage], plan: ForecastPlan, sigma: float) -> Unresolved | None:
+def unresolved(images: list[PilotImage], plan: PlanByLooks, sigma: float) -> Unresolved | None:
     """Whether the pilot has too few votes for the largest radius that a plan decides."""
-    if isinstance(plan, FixedSampleSize):
+    if plan.stopping_rule(sigma, 0) is None:
         return None  # it costs what it costs
-    reach = plan.nothing(sigma).max_radius
-    within = [radius for radius in plan.radii if radius <= reach]  # others are futile at once
-    radius = (1 - plan.tolerance) * reach if plan.tolerance is not None else max(within, default=0)
+    asked = plan.nothing(sigma)
+    reach, tolerance = asked.max_radius, asked.tolerance
+    within = [radius for radius in asked.grid if radius <= reach]  # others are futile at once
+    radius = (1 - tolerance) * reach if tolerance is not None else max(within, default=0)
     known = [
         largest_radius(sigma, image.n, plan.alpha)
         for image in images

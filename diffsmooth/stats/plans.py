@@ -6,22 +6,27 @@ A plan is driven by an ask/tell loop that knows nothing of the plan::
     while run.wanted:
         run.update(counts_of(run.wanted))
     certificate = run.certificate
+
+Nothing else knows it either: what it has written is read again by the plan itself, found by its
+name (`stats/plan_text.py`).
 """
 
-import math
 from dataclasses import dataclass, replace
-from typing import ClassVar, Protocol
+from typing import ClassVar, Protocol, Self
 
 import numpy as np
 
-from diffsmooth.stats.bounds import (
-    certified_radius,
-    check_alpha,
-    count_of,
-    largest_radius,
-    lower_confidence_bound,
+from diffsmooth.stats.bounds import check_alpha, count_of
+from diffsmooth.stats.certificate import (
+    ABSTAIN,
+    Certificate,
+    Look,
+    Votes,
+    most_voted,
+    sparse_counts,
+    total_votes,
 )
-from diffsmooth.stats.certificate import ABSTAIN, Certificate, Look, sparse_counts
+from diffsmooth.stats.plan_by_looks import PlanByLooks, VotesInStages
 from diffsmooth.stats.prediction import predict_from_counts
 
 
@@ -45,11 +50,28 @@ class PlanRun(Protocol):
 
 
 class Plan(Protocol):
-    """How an image is certified."""
+    """How an image is certified; `PlanByLooks` has most of it.
+
+    str(plan) is its text, by which a manifest knows it: its name (`package.module:name` for a plan
+    of another package) and, in parentheses, keyword arguments that construct it again, of numbers
+    and tuples of them.
+    """
 
     @property
     def name(self) -> str:
-        """Of the kind of plan, for journals and reports."""
+        """The kind of plan, for journals and reports; its word of --plan, if it has one."""
+
+    @property
+    def certifies(self) -> bool:
+        """Whether it gives radii; predictions have none."""
+
+    @property
+    def label_aware(self) -> bool:
+        """Whether it uses labels, to skip images that count for nothing."""
+
+    @property
+    def n0(self) -> int:
+        """Selection votes of each image."""
 
     @property
     def max_votes(self) -> int:
@@ -65,11 +87,34 @@ class Plan(Protocol):
         """
 
     def nothing(self, sigma: float) -> Certificate:
-        """What is known of an image whose votes could not be cast."""
+        """What is known of an image whose votes could not be cast.
+
+        A plan that may stop before its last vote says here for what it stops, by `grid` or
+        `tolerance`: elsewhere its radii understate, and comparisons are refused.
+        """
+
+    def conclude(self, sigma: float, votes: Votes) -> Certificate:
+        """What an image's votes give: `PlanRun.certificate`, and a stored one computed again.
+
+        Raises:
+            ValueError: votes that the plan cannot have asked for.
+        """
+
+    @classmethod
+    def of_certificate(cls, certificate: Certificate, alpha: float) -> Self:
+        """The plan that made a stored certificate, as far as it matters to what its votes give.
+
+        Args:
+            certificate: of this kind of plan.
+            alpha: failure probability; the certificate's own, or that of a re-analysis.
+
+        Raises:
+            ValueError: no plan of this kind can have made it.
+        """
 
 
 @dataclass(frozen=True)
-class FixedSampleSize:
+class FixedSampleSize(PlanByLooks):
     """Cohen's CERTIFY: n0 votes select the class, n fresh votes bound its probability.
 
     Args:
@@ -84,30 +129,6 @@ class FixedSampleSize:
     """
 
     name: ClassVar[str] = "fixed"
-    n0: int = 100
-    n: int = 10_000
-    alpha: float = 1e-3
-
-    def __post_init__(self) -> None:
-        for name in ("n0", "n"):
-            object.__setattr__(self, name, count_of(name, getattr(self, name)))
-        check_alpha(self.alpha)
-
-    @property
-    def max_votes(self) -> int:
-        return self.n0 + self.n
-
-    def start(self, sigma: float, num_classes: int, label: int | None = None) -> "_FixedRun":
-        return _FixedRun(self, sigma, num_classes)
-
-    def nothing(self, sigma: float) -> Certificate:
-        return Certificate(
-            sigma=sigma,
-            alpha=self.alpha,
-            plan=self.name,
-            max_n=self.n,
-            max_radius=largest_radius(sigma, self.n, self.alpha),
-        )
 
 
 @dataclass(frozen=True)
@@ -125,6 +146,9 @@ class MajorityVote:
     """
 
     name: ClassVar[str] = "majority"
+    certifies: ClassVar[bool] = False
+    label_aware: ClassVar[bool] = False
+    n0: ClassVar[int] = 0
     n: int = 100_000
     alpha: float = 1e-3
 
@@ -144,69 +168,27 @@ class MajorityVote:
             sigma=sigma, alpha=self.alpha, plan=self.name, max_n=self.n, max_radius=0.0
         )
 
-
-class VotesInStages:
-    """Asks for the votes of each stage in turn."""
-
-    def __init__(self, sizes: tuple[int, ...], sigma: float, num_classes: int) -> None:
-        if not 0 < sigma < math.inf:
-            raise ValueError(f"sigma must be > 0 and finite, got {sigma}")
-        if num_classes < 2:
-            raise ValueError(f"num_classes must be at least 2, got {num_classes}")
-        self._sizes = sizes
-        self._sigma = float(sigma)
-        self._num_classes = num_classes
-        self._counts: list[np.ndarray] = []
-
-    @property
-    def stage(self) -> int:
-        return len(self._counts)
-
-    @property
-    def wanted(self) -> int:
-        return self._sizes[self.stage] if self.stage < len(self._sizes) else 0
-
-    def update(self, counts: np.ndarray) -> None:
-        counts = np.asarray(counts)
-        if counts.shape != (self._num_classes,) or not np.issubdtype(counts.dtype, np.integer):
-            raise ValueError(
-                f"counts must be integers ({self._num_classes},), got {counts.dtype} {counts.shape}"
-            )
-        if counts.min() < 0 or counts.sum() != self.wanted:
-            raise ValueError(f"counts must be {self.wanted} votes, got {counts.sum()}")
-        self._counts.append(counts.astype(np.int64))  # sums of narrow ones would wrap around
-
-    def _finished_counts(self) -> list[np.ndarray]:
-        if self.wanted:
-            raise ValueError(f"{self.wanted} more votes are wanted before there is a certificate")
-        return self._counts
-
-
-class _FixedRun(VotesInStages):
-    def __init__(self, plan: FixedSampleSize, sigma: float, num_classes: int) -> None:
-        super().__init__((plan.n0, plan.n), sigma, num_classes)
-        self._plan = plan
-
-    @property
-    def certificate(self) -> Certificate:
-        selection, estimation = self._finished_counts()
-        selected = int(selection.argmax())
-        successes = int(estimation[selected])
-        p_lower = lower_confidence_bound(successes, self._plan.n, self._plan.alpha)
+    def conclude(self, sigma: float, votes: Votes) -> Certificate:
+        counts = dict(votes.estimation)
+        selected, n = most_voted(votes.estimation), total_votes(votes.estimation)
+        if n != self.n or votes.looks != ((n, counts[selected]),):
+            raise ValueError(f"{n} votes and looks {votes.looks}, {self.n} were asked")
+        # Those that got votes, ascending, whatever their numbers are, and one that got none.
+        place = predict_from_counts(np.array([*counts.values(), 0], dtype=np.int64), self.alpha)
         return replace(
-            self._plan.nothing(self._sigma),
-            status="certified" if p_lower > 0.5 else "abstained",
-            prediction=selected if p_lower > 0.5 else ABSTAIN,
-            radius=certified_radius(p_lower, self._sigma),
-            p_lower=p_lower,
-            n0=self._plan.n0,
-            n=self._plan.n,
-            votes=self._plan.n0 + self._plan.n,
+            self.nothing(sigma),
+            status="abstained" if place == ABSTAIN else "answered",
+            prediction=ABSTAIN if place == ABSTAIN else [*counts][place],
+            n=n,
+            votes=n,
             selected=selected,
-            selection_counts=sparse_counts(selection),
-            estimation_counts=sparse_counts(estimation),
-            looks=(Look(self._plan.n, successes),),
+            estimation_counts=votes.estimation,
+            looks=votes.looks,
         )
+
+    @classmethod
+    def of_certificate(cls, certificate: Certificate, alpha: float) -> Self:
+        return cls(certificate.max_n, alpha)
 
 
 class _MajorityRun(VotesInStages):
@@ -217,15 +199,5 @@ class _MajorityRun(VotesInStages):
     @property
     def certificate(self) -> Certificate:
         (counts,) = self._finished_counts()
-        selected = int(counts.argmax())
-        prediction = predict_from_counts(counts, self._plan.alpha)
-        return replace(
-            self._plan.nothing(self._sigma),
-            status="abstained" if prediction == ABSTAIN else "answered",
-            prediction=prediction,
-            n=self._plan.n,
-            votes=self._plan.n,
-            selected=selected,
-            estimation_counts=sparse_counts(counts),
-            looks=(Look(self._plan.n, int(counts[selected])),),
-        )
+        votes = Votes((), sparse_counts(counts), (Look(self._plan.n, int(counts.max())),))
+        return self._plan.conclude(self._sigma, votes)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from diffsmooth.stats.certificate import ABSTAIN, Certificate, Status
-from diffsmooth.stats.plans import MajorityVote
+from diffsmooth.stats.plan_text import kind_of
 from diffsmooth.stats.printed import rounded_down
 
 CERTIFY_COLUMNS = ("idx", "label", "predict", "radius", "correct", "time")
@@ -19,7 +19,7 @@ class Origin:
 
     Attributes:
         identity: short name of the run's identity.
-        noise_source: of the votes' noise.
+        noise_source: generator of the votes' noise.
         image: digest of the image that got the noise; "" where it could not be read.
         image_shape: (C, H, W), at which it got the noise.
         file: its name below the dataset's folder; "" where images are not files.
@@ -37,7 +37,7 @@ class ImageRecord:
     """What is known of one image: a line of the journal.
 
     Attributes:
-        index: of the image in its dataset.
+        index: the image's number in its dataset.
         label: true class.
         seconds: wall-clock time that the image took.
         certificate: the result; `plan.nothing(sigma)` where there was an error.
@@ -173,7 +173,7 @@ class Results:
             plan=plan,
             grid=grid,
             tolerance=tolerance,
-            certifies=plan != MajorityVote.name,
+            certifies=plan is None or bool(kind_of(plan).certifies),
             sigma=sigma,
             alpha=alpha,
             votes=np.array([c.votes for c in certificates], dtype=np.int64),

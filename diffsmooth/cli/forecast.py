@@ -15,7 +15,6 @@ from diffsmooth.stats import FixedSampleSize, Plan
 from diffsmooth.stats.errors import UserError, option_values
 from diffsmooth.stats.forecast import Estimate, forecast_average, forecast_votes, simulate_loads
 from diffsmooth.stats.pilot import Unresolved, pilot_images, unresolved
-from diffsmooth.stats.plan_text import by_looks
 from diffsmooth.stats.printed import digits_up, radius_label, rounded_down, rounded_up
 
 LEAST_RATE, MOST_RATE = 1e-6, 1e15  # votes a second
@@ -58,7 +57,7 @@ def main(args: list[str] | None = None, prog: str = "diffsmooth forecast") -> No
         if len({certificate.sigma for certificate in certificates}) > 1:
             raise UserError(f"{path}: of several sigmas, which are not one run")
         sigma = certificates[0].sigma
-        plan = by_looks(build_plan(namespace))
+        plan = build_plan(namespace)
         with option_values("seed"):
             rng = np.random.default_rng(namespace.seed)
         votes = forecast_votes(pilot, plan, sigma, rng)

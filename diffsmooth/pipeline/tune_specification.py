@@ -7,12 +7,11 @@ from typing import Any
 from diffsmooth.models.smoothing.sweep import Setting
 from diffsmooth.pipeline.option_checks import check_most, check_noise
 from diffsmooth.pipeline.specification import VotingOptions
-from diffsmooth.stats import FixedSampleSize
+from diffsmooth.stats import FixedSampleSize, Plan
 from diffsmooth.stats.bounds import votes_to_reach
 from diffsmooth.stats.errors import UserError
 from diffsmooth.stats.outlook import Goal, goal_of
-from diffsmooth.stats.plan_by_looks import PlanByLooks
-from diffsmooth.stats.plan_text import DEFAULT_PLAN, by_looks, make_plan
+from diffsmooth.stats.plan_text import DEFAULT_PLAN, make_plan
 from diffsmooth.stats.printed import exact, rounded_down, rounded_up
 
 STEPS_FROM_TRAINED = (-0.05, 0.0, 0.01, 0.02, 0.05, 0.1)
@@ -77,7 +76,7 @@ class TuneOptions(VotingOptions):
         return FixedSampleSize(self.n0, self.n, self.alpha)
 
     @property
-    def planned(self) -> PlanByLooks:
+    def planned(self) -> Plan:
         """The run to come; its selection votes do not matter here.
 
         Raises:
@@ -88,7 +87,7 @@ class TuneOptions(VotingOptions):
         grid = plan.nothing(self.sigma).grid
         if self.radii is not None and self.target not in grid:
             raise UserError(f"radii must have the radius {exact(self.target)} among them")
-        return by_looks(make_plan(self.plan, radii=(*grid, self.target), **votes) if grid else plan)
+        return make_plan(self.plan, radii=(*grid, self.target), **votes) if grid else plan
 
     @property
     def goal(self) -> Goal:

@@ -12,7 +12,7 @@ from scipy.special import betainc, log_ndtr, ndtr
 
 from diffsmooth.stats.many_plays import play
 from diffsmooth.stats.pilot import PilotImage, ShareModel
-from diffsmooth.stats.plan_by_looks import PlanByLooks
+from diffsmooth.stats.plans import Plan
 
 # Shares p by Phi^-1(p), in cells of this width; what lies beyond costs as the last cell does.
 WIDTH, LOWEST, HIGHEST = 0.02, -4.5, 6.5
@@ -29,7 +29,7 @@ ROWS = 1000  # of the pilot's distinct images that are in memory at once
 def fit_error(
     images: list[PilotImage],
     model: ShareModel,
-    plan: PlanByLooks,
+    plan: Plan,
     sigma: float,
     rng: np.random.Generator,
 ) -> float:
@@ -80,7 +80,7 @@ class _Told:
     def __init__(
         self,
         images: list[PilotImage],
-        plan: PlanByLooks,
+        plan: Plan,
         sigma: float,
         rng: np.random.Generator,
     ) -> None:

@@ -11,7 +11,7 @@ from diffsmooth.stats.errors import UserError
 from diffsmooth.stats.fit_doubt import fit_error
 from diffsmooth.stats.many_plays import play
 from diffsmooth.stats.pilot import PilotImage, fit_shares, select
-from diffsmooth.stats.plan_by_looks import PlanByLooks
+from diffsmooth.stats.plans import Plan
 
 PLAYS = 100_000  # of the plan, over all images of the pilot, at least
 
@@ -25,7 +25,7 @@ class Estimate(NamedTuple):
 
 def forecast_votes(
     images: list[PilotImage],
-    plan: PlanByLooks,
+    plan: Plan,
     sigma: float,
     rng: np.random.Generator,
     plays: int = PLAYS,
@@ -79,7 +79,7 @@ def average_votes(votes: np.ndarray, doubt: float = 0.0) -> Estimate:
 def forecast_average(
     votes: np.ndarray,
     images: list[PilotImage],
-    plan: PlanByLooks,
+    plan: Plan,
     sigma: float,
     rng: np.random.Generator,
 ) -> Estimate:

@@ -11,25 +11,20 @@ from typing import ClassVar, Self
 
 import numpy as np
 
-from diffsmooth.stats.bounds import (
-    certified_radius,
-    certifies,
-    count_of,
-    lower_confidence_bound,
-    upper_confidence_bound,
-    votes_needed,
-)
+from diffsmooth.stats.bounds import count_of
 from diffsmooth.stats.certificate import Certificate
 from diffsmooth.stats.many_plays import StoppingRule
-from diffsmooth.stats.plan_by_looks import PlanByLooks, RunByLooks
+from diffsmooth.stats.plan_run import PlanRun
+from diffsmooth.stats.plans import Plan
 
 GROWTH = 1.25  # of the looks
 LAST_SHARE = 0.8  # of alpha, for the last look
 FUTILITY = 0.01  # chance, over all looks, to give up what all votes would have certified
+FIRST = np.array([0])  # the one image of a run
 
 
 @dataclass(frozen=True)
-class GroupSequential(PlanByLooks):
+class GroupSequential(Plan):
     """Clopper-Pearson bounds at growing numbers of votes, until every radius asked for is decided.
 
     Looks are at n_k = min(n, ceil(first_look * 1.25^(k-1))) votes, the last but one dropped if it
@@ -131,10 +126,9 @@ class GroupSequential(PlanByLooks):
         )
         if not certificate.first_look:  # as in format 1 of the journal
             largest, sigma = certificate.max_radius, certificate.sigma
-            first_looks = [look.n for look in certificate.looks[:1]]
-            for first_look in first_looks or (plan.first_look, plan.n, 1):
-                plan = replace(plan, first_look=first_look)
-                # Without votes, it matters only whether one look was planned, and that shows.
+            # Without votes it matters only whether one look was planned, and that shows.
+            for first in [look.n for look in certificate.looks[:1]] or (plan.first_look, plan.n, 1):
+                plan = replace(plan, first_look=first)
                 if math.isclose(plan.nothing(sigma).max_radius, largest, rel_tol=1e-6):
                     break
         return replace(plan, alpha=alpha)
@@ -143,16 +137,16 @@ class GroupSequential(PlanByLooks):
         return StoppingRule(self, sigma, images)
 
 
-class _SequentialRun(RunByLooks):
+class _SequentialRun(PlanRun):
     """Stops when all is decided."""
 
     def __init__(
         self, plan: GroupSequential, sigma: float, num_classes: int, label: int | None
     ) -> None:
         super().__init__(plan, sigma, num_classes)
-        self._plan: GroupSequential = plan
+        self._skips = plan.label_aware
         self._label = label
-        self._p_lower = 0.0
+        self._stops = plan.stopping_rule(sigma, images=1)
         self._decided = False
 
     @property
@@ -161,27 +155,8 @@ class _SequentialRun(RunByLooks):
 
     def update(self, counts: np.ndarray) -> None:
         super().update(counts)
-        if self.stage == 1:
-            self._decided = self._plan.label_aware and self.selected != self._label
-            return
-        n, successes = self._looks[-1]
-        level = self._plan.levels[len(self._looks) - 1]
-        self._p_lower = max(self._p_lower, lower_confidence_bound(successes, n, level))
-        self._decided = self._all_decided(n, successes)
-
-    def _all_decided(self, n: int, successes: int) -> bool:
-        plan = self._plan
-        if plan.tolerance is None:
-            undecided = [radius for radius in plan.radii if not self._reaches(radius)]
-        elif self._reaches(0.0):
-            at_the_end = lower_confidence_bound(successes * plan.n // n, plan.n, plan.alpha)
-            return self._reaches((1 - plan.tolerance) * certified_radius(at_the_end, self._sigma))
+        if self._looks:
+            successes = np.array([self._looks[-1].successes])
+            (self._decided,) = self._stops.after(len(self._looks) - 1, successes, FIRST)
         else:
-            undecided = [0.0]
-        upper = upper_confidence_bound(successes, n, plan.futility)
-        level = plan.levels[-1]
-        needed = (votes_needed(plan.n, level, radius, self._sigma) for radius in undecided)
-        return all(upper < votes / plan.n for votes in needed)
-
-    def _reaches(self, radius: float) -> bool:
-        return certifies(self._p_lower, radius, self._sigma)
+            self._decided = self._skips and self.selected != self._label

@@ -6,6 +6,7 @@ time (`Plan.start`); this plays 100,000 images in a second, and stops each where
 
 from bisect import bisect_left
 from collections.abc import Callable
+from functools import lru_cache
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
@@ -20,12 +21,10 @@ from diffsmooth.stats.bounds import (
 
 if TYPE_CHECKING:
     from diffsmooth.stats.group_sequential import GroupSequential
-    from diffsmooth.stats.plan_by_looks import PlanByLooks
+    from diffsmooth.stats.plans import Plan
 
 
-def play(
-    plan: "PlanByLooks", sigma: float, shares: np.ndarray, rng: np.random.Generator
-) -> np.ndarray:
+def play(plan: "Plan", sigma: float, shares: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Votes that images take after their selection, int64 (R,).
 
     Args:
@@ -49,7 +48,7 @@ def play(
 
 
 class StoppingRule:
-    """When a sequential plan stops, for many images at once.
+    """When a sequential plan stops, for one image or many at once.
 
     Args:
         plan: the one whose rule it is.
@@ -110,6 +109,7 @@ class StoppingRule:
         return radii >= _of_each(successes, wanted)
 
 
+@lru_cache(maxsize=4096)
 def first_not_futile(share: float, n: int, level: float) -> int:
     """The fewest successes of n whose upper bound is not below a share: fewer are futile."""
     return bisect_left(range(n + 1), share, key=lambda s: upper_confidence_bound(s, n, level))
@@ -117,5 +117,7 @@ def first_not_futile(share: float, n: int, level: float) -> int:
 
 def _of_each(values: np.ndarray, function: Callable[..., float]) -> np.ndarray:
     """float64 (R,) of (R,); a value that comes often is computed once."""
-    distinct, places = np.unique(values, return_inverse=True)
+    distinct, places = values, np.arange(len(values))
+    if len(values) > 1:
+        distinct, places = np.unique(values, return_inverse=True)
     return np.array([function(value) for value in distinct.tolist()], dtype=np.float64)[places]

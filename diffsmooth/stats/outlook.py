@@ -21,7 +21,7 @@ import numpy as np
 
 from diffsmooth.stats.bounds import votes_needed
 from diffsmooth.stats.comparison import Interval, mcnemar
-from diffsmooth.stats.plan_by_looks import PlanByLooks
+from diffsmooth.stats.plans import Plan
 
 LOST_AT_LEAST = 5  # votes that may go to other classes at the threshold, so that it is no extreme
 NORMAL_95 = 1.959964
@@ -59,7 +59,7 @@ class Goal(NamedTuple):
         return votes.astype(np.int64) * self.n >= self.needed * total
 
 
-def goal_of(plan: PlanByLooks, radius: float, sigma: float) -> Goal | None:
+def goal_of(plan: Plan, radius: float, sigma: float) -> Goal | None:
     """The goal of certifying a radius; None where no votes of the plan do.
 
     A plan of several looks may certify at any; taken is its last one, with its level. An

@@ -10,7 +10,7 @@ from scipy.special import betaln, expit
 from diffsmooth.stats.bounds import largest_radius, votes_to_reach
 from diffsmooth.stats.certificate import Certificate
 from diffsmooth.stats.errors import UserError
-from diffsmooth.stats.plan_by_looks import PlanByLooks
+from diffsmooth.stats.plans import Plan
 
 # Of log a, log b and a third of the logit of the certain part. Near 1 the shares of losses, which
 # the votes do show, have the relative width of b alone, and their mean is b / a.
@@ -175,7 +175,7 @@ class Unresolved(NamedTuple):
     n: float
 
 
-def unresolved(images: list[PilotImage], plan: PlanByLooks, sigma: float) -> Unresolved | None:
+def unresolved(images: list[PilotImage], plan: Plan, sigma: float) -> Unresolved | None:
     """Whether the pilot has too few votes for the largest radius that a plan decides."""
     if plan.stopping_rule(sigma, 0) is None:
         return None  # it costs what it costs

@@ -4,13 +4,11 @@ import ast
 import importlib.util
 import inspect
 import sys
-from collections.abc import Collection
 from typing import Any
 
 from diffsmooth.shown_text import quoted
 from diffsmooth.stats.errors import UserError, option_values
 from diffsmooth.stats.group_sequential import GroupSequential
-from diffsmooth.stats.plan_by_looks import PlanByLooks
 from diffsmooth.stats.plans import FixedSampleSize, MajorityVote, Plan
 from diffsmooth.stats.registry import Registry
 
@@ -20,7 +18,6 @@ PLANS: Registry[type[Plan]] = Registry(
 )
 DEFAULT_PLAN = "fixed"
 OURS: tuple[type[Plan], ...] = (FixedSampleSize, GroupSequential, MajorityVote)
-CONTRACT = [name for name in vars(Plan) if not name.startswith("_")]
 
 
 def make_plan(word: str, **options: Any) -> Plan:
@@ -33,28 +30,16 @@ def make_plan(word: str, **options: Any) -> Plan:
     Raises:
         UserError: no such plan, options that it does not have, or out of range.
     """
-    kind = PLANS[word]
-    _check_contract(word, kind)
+    kind = _checked(word)
     given = {name: value for name, value in options.items() if value is not None}
     for name in given:
-        if name not in _options(kind):
-            owners = " or ".join(other for other in PLANS if name in _options(PLANS[other]))
-            raise UserError(f"{name} is of plan {owners}, not of {word}")
+        owners = [one for one in (*PLANS, word) if name in inspect.signature(PLANS[one]).parameters]
+        if word not in owners:
+            raise UserError(f"{name} is of plan {' or '.join(owners)}, not of {word}")
     with option_values():
         plan = kind(**given)
         if kind_of(plan.name) is not kind or type(plan_of_text(str(plan))) is not kind:
             raise ValueError(f"plan {word}: its name or its text are those of another plan")
-    return plan
-
-
-def by_looks(plan: Plan) -> PlanByLooks:
-    """The plan, as those take it who estimate what it would cost and give.
-
-    Raises:
-        UserError: it is of another kind, of which they know nothing.
-    """
-    if not isinstance(plan, PlanByLooks):
-        raise UserError(f"plan {plan.name}: only what plans by looks would give can be estimated")
     return plan
 
 
@@ -79,8 +64,14 @@ def kind_of(name: str) -> type[Plan]:
                 f"plan {quoted(name)}: there is no package {parts[0]}; if it is yours, name its "
                 "folder in PYTHONPATH"
             )
-    _check_contract(name, PLANS[name])
-    return PLANS[name]
+    return _checked(name)
+
+
+def _checked(word: str) -> type[Plan]:
+    kind: object = PLANS[word]
+    if not (isinstance(kind, type) and issubclass(kind, Plan)):
+        raise UserError(f"plan {quoted(word)} is no diffsmooth.stats.Plan")
+    return kind
 
 
 def plan_of_text(text: object) -> Plan:
@@ -101,14 +92,3 @@ def plan_of_text(text: object) -> Plan:
     if plan is None or str(plan) != text:  # also what parses, but is written otherwise
         raise ValueError(f"plan {quoted(text)} is not known")
     return plan
-
-
-def _options(kind: type[Plan]) -> Collection[str]:
-    """What a plan is constructed with."""
-    return inspect.signature(kind).parameters
-
-
-def _check_contract(name: str, kind: object) -> None:
-    missing = [member for member in CONTRACT if not hasattr(kind, member)]
-    if not isinstance(kind, type) or missing:
-        raise UserError(f"plan {quoted(name)} is no class with {', '.join(missing) or 'that name'}")

@@ -11,94 +11,139 @@ Nothing else knows it either: what it has written is read again by the plan itse
 name (`stats/plan_text.py`).
 """
 
-from dataclasses import dataclass, replace
-from typing import ClassVar, Protocol, Self
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, ClassVar, Self
 
 import numpy as np
 
-from diffsmooth.stats.bounds import check_alpha, count_of
-from diffsmooth.stats.certificate import (
-    ABSTAIN,
-    Certificate,
-    Look,
-    Votes,
-    most_voted,
-    sparse_counts,
-    total_votes,
+from diffsmooth.stats.bounds import (
+    certified_radius,
+    check_alpha,
+    count_of,
+    largest_radius,
+    lower_confidence_bound,
 )
-from diffsmooth.stats.plan_by_looks import PlanByLooks, VotesInStages
+from diffsmooth.stats.certificate import ABSTAIN, Certificate, Look, Votes, most_voted, total_votes
+from diffsmooth.stats.errors import UserError
+from diffsmooth.stats.plan_run import PlanRun
 from diffsmooth.stats.prediction import predict_from_counts
 
-
-class PlanRun(Protocol):
-    """A plan at work on one image."""
-
-    @property
-    def wanted(self) -> int:
-        """Votes wanted next; 0 when done."""
-
-    @property
-    def stage(self) -> int:
-        """Number of the stream that the wanted votes come from; stages never share a vote."""
-
-    def update(self, counts: np.ndarray) -> None:
-        """Takes votes a class, integers (num_classes,), exactly `wanted` in all."""
-
-    @property
-    def certificate(self) -> Certificate:
-        """The result, once `wanted` is 0."""
+if TYPE_CHECKING:
+    from diffsmooth.stats.many_plays import StoppingRule
 
 
-class Plan(Protocol):
-    """How an image is certified; `PlanByLooks` has most of it.
+@dataclass(frozen=True)
+class Plan:
+    """How an image is certified: what all plans have, and what they do unless they say otherwise.
 
-    str(plan) is its text, by which a manifest knows it: its name (`package.module:name` for a plan
-    of another package) and, in parentheses, keyword arguments that construct it again, of numbers
-    and tuples of them.
+    n0 votes select the class, and fresh ones bound its probability at one look or several. By the
+    union bound, the largest of their bounds overstates with probability at most alpha under any
+    stopping rule, if their levels add up to alpha at most.
+
+    A plan is a frozen dataclass of numbers and tuples of them. str(plan) is its text in manifests.
+
+    Args:
+        n0: selection votes, at least 1.
+        n: most estimation votes, at least 1.
+        alpha: failure probability a certificate, in (0, 1).
+
+    Attributes:
+        name: word of --plan, for journals and reports; that of a plan of another package is
+            `package.module:name`.
+        certifies: whether it gives radii; predictions have none.
+
+    Raises:
+        ValueError: out of range.
     """
 
-    @property
-    def name(self) -> str:
-        """The kind of plan, for journals and reports; its word of --plan, if it has one."""
+    name: ClassVar[str]
+    certifies: ClassVar[bool] = True
+    n0: int = 100
+    n: int = 10_000
+    alpha: float = 1e-3
 
-    @property
-    def certifies(self) -> bool:
-        """Whether it gives radii; predictions have none."""
+    def __post_init__(self) -> None:
+        for name in ("n0", "n"):
+            object.__setattr__(self, name, count_of(name, getattr(self, name)))
+        check_alpha(self.alpha)
+
+    def __str__(self) -> str:
+        name = self.name if ":" in self.name else type(self).__name__
+        return name + repr(self).removeprefix(type(self).__qualname__)
 
     @property
     def label_aware(self) -> bool:
         """Whether it uses labels, to skip images that count for nothing."""
-
-    @property
-    def n0(self) -> int:
-        """Selection votes of each image."""
+        return False
 
     @property
     def max_votes(self) -> int:
         """The most votes that an image can take."""
+        return self.n0 + self.n
+
+    @property
+    def looks(self) -> tuple[int, ...]:
+        """Numbers of estimation votes at the looks, rising to n."""
+        return (self.n,)
+
+    @property
+    def levels(self) -> tuple[float, ...]:
+        """The level of each look's bound; they add up to alpha at most, and the last is highest."""
+        return (self.alpha,)
 
     def start(self, sigma: float, num_classes: int, label: int | None = None) -> PlanRun:
         """Begins an image.
 
         Args:
-            sigma: noise level, > 0, in [0, 1] pixel units.
-            num_classes: at least 2.
+            sigma, num_classes: see `PlanRun`.
             label: the true class, for plans that use it.
         """
+        return PlanRun(self, sigma, num_classes)
 
     def nothing(self, sigma: float) -> Certificate:
         """What is known of an image whose votes could not be cast.
 
-        A plan that may stop before its last vote says here for what it stops, by `grid` or
+        A plan that may stop before its last look says here for what it stops, by `grid` or
         `tolerance`: elsewhere its radii understate, and comparisons are refused.
         """
+        return Certificate(
+            sigma=sigma,
+            alpha=self.alpha,
+            plan=self.name,
+            max_n=self.n,
+            # The last look has the most votes and the highest level.
+            max_radius=largest_radius(sigma, self.n, self.levels[-1]) if self.certifies else 0.0,
+        )
 
     def conclude(self, sigma: float, votes: Votes) -> Certificate:
-        """What an image's votes give: `PlanRun.certificate`, and a stored one computed again.
+        """What an image's votes give: the run's certificate, and a stored one computed again.
 
         Raises:
             ValueError: votes that the plan cannot have asked for.
         """
+        selected, n = most_voted(votes.selection), total_votes(votes.estimation)
+        self._check_looks(votes.looks, dict(votes.estimation).get(selected, 0), n)
+        bounds = (
+            lower_confidence_bound(look.successes, look.n, level)
+            for look, level in zip(votes.looks, self.levels, strict=False)
+        )
+        p_lower = max(bounds, default=0.0)
+        certified = p_lower > 0.5
+        n0 = total_votes(votes.selection)
+        return replace(
+            self.nothing(sigma),
+            status="certified" if certified else "abstained" if n else "skipped",
+            prediction=selected if certified else ABSTAIN,
+            radius=certified_radius(p_lower, sigma),
+            p_lower=p_lower,
+            n0=n0,
+            n=n,
+            votes=n0 + n,
+            selected=selected,
+            selection_counts=votes.selection,
+            estimation_counts=votes.estimation,
+            looks=votes.looks,
+        )
 
     @classmethod
     def of_certificate(cls, certificate: Certificate, alpha: float) -> Self:
@@ -111,19 +156,37 @@ class Plan(Protocol):
         Raises:
             ValueError: no plan of this kind can have made it.
         """
+        return cls(n0=max(1, certificate.n0), n=certificate.max_n, alpha=alpha)
+
+    def stopping_rule(self, sigma: float, images: int) -> "StoppingRule | None":
+        """When it stops, for so many images at once; None if never before its last look.
+
+        Raises:
+            UserError: it may stop early, and does not say when.
+        """
+        if len(self.looks) > 1:
+            raise UserError(f"plan {self.name} does not tell forecasts when it stops")
+        return None
+
+    def _check_looks(self, looks: tuple[Look, ...], successes: int, n: int) -> None:
+        """Raises ValueError for looks that it cannot have had, or that are of other votes."""
+        if tuple(look.n for look in looks) != self.looks[: len(looks)]:
+            raise ValueError(f"looks at other votes than those of the plan {self.name}")
+        if not looks and not self.label_aware:
+            raise ValueError("there are no votes, but no error either")
+        steps = zip(((0, 0), *looks), looks, strict=False)
+        if not all(0 <= new[1] - old[1] <= new[0] - old[0] for old, new in steps):
+            raise ValueError(f"looks whose successes cannot follow each other: {looks}")
+        if (n, successes) != (tuple(looks[-1]) if looks else (0, 0)):
+            raise ValueError("the votes at the last look are not those that were counted")
 
 
 @dataclass(frozen=True)
-class FixedSampleSize(PlanByLooks):
+class FixedSampleSize(Plan):
     """Cohen's CERTIFY: n0 votes select the class, n fresh votes bound its probability.
 
     Args:
-        n0: selection votes, at least 1.
-        n: estimation votes, at least 1.
-        alpha: failure probability a certificate, in (0, 1).
-
-    Raises:
-        ValueError: out of range.
+        n0, n, alpha: see `Plan`.
 
     Source: Cohen et al. 2019, section 3.2.2, CERTIFY.
     """
@@ -132,47 +195,29 @@ class FixedSampleSize(PlanByLooks):
 
 
 @dataclass(frozen=True)
-class MajorityVote:
+class MajorityVote(Plan):
     """Cohen's PREDICT: n votes, and a test that the top class is ahead. Gives no radius.
 
     Args:
         n: votes, at least 1.
         alpha: probability that the prediction is not the smoothed classifier's, in (0, 1).
 
-    Raises:
-        ValueError: out of range.
-
     Source: Cohen et al. 2019, section 3.2.1, PREDICT.
     """
 
     name: ClassVar[str] = "majority"
     certifies: ClassVar[bool] = False
-    label_aware: ClassVar[bool] = False
-    n0: ClassVar[int] = 0
+    n0: int = field(default=0, init=False, repr=False)
     n: int = 100_000
-    alpha: float = 1e-3
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "n", count_of("n", self.n))
         check_alpha(self.alpha)
 
-    @property
-    def max_votes(self) -> int:
-        return self.n
-
-    def start(self, sigma: float, num_classes: int, label: int | None = None) -> "_MajorityRun":
-        return _MajorityRun(self, sigma, num_classes)
-
-    def nothing(self, sigma: float) -> Certificate:
-        return Certificate(
-            sigma=sigma, alpha=self.alpha, plan=self.name, max_n=self.n, max_radius=0.0
-        )
-
     def conclude(self, sigma: float, votes: Votes) -> Certificate:
         counts = dict(votes.estimation)
         selected, n = most_voted(votes.estimation), total_votes(votes.estimation)
-        if n != self.n or votes.looks != ((n, counts[selected]),):
-            raise ValueError(f"{n} votes and looks {votes.looks}, {self.n} were asked")
+        self._check_looks(votes.looks, counts[selected], n)
         # Those that got votes, ascending, whatever their numbers are, and one that got none.
         place = predict_from_counts(np.array([*counts.values(), 0], dtype=np.int64), self.alpha)
         return replace(
@@ -189,15 +234,3 @@ class MajorityVote:
     @classmethod
     def of_certificate(cls, certificate: Certificate, alpha: float) -> Self:
         return cls(certificate.max_n, alpha)
-
-
-class _MajorityRun(VotesInStages):
-    def __init__(self, plan: MajorityVote, sigma: float, num_classes: int) -> None:
-        super().__init__((plan.n,), sigma, num_classes)
-        self._plan = plan
-
-    @property
-    def certificate(self) -> Certificate:
-        (counts,) = self._finished_counts()
-        votes = Votes((), sparse_counts(counts), (Look(self._plan.n, int(counts.max())),))
-        return self._plan.conclude(self._sigma, votes)

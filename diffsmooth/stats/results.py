@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -156,27 +157,20 @@ class Results:
         """
         rows = sorted(records, key=lambda record: record.index)
         certificates = [record.certificate for record in rows]
-        plans = {
-            (c.max_radius, c.plan, c.grid, c.tolerance, c.sigma, c.alpha) for c in certificates
-        }
+        names = ("max_radius", "plan", "grid", "tolerance", "sigma", "alpha")
+        plans = {tuple(getattr(c, name) for name in names) for c in certificates}
         if len(plans) > 1:
             raise ValueError("records of different plans, which are not one run")
-        nothing = (None, None, (), None, None, None)
-        max_radius, plan, grid, tolerance, sigma, alpha = plans.pop() if plans else nothing
+        told: dict[str, Any] = dict(zip(names, *plans, strict=True)) if plans else {}
         return cls(
             index=np.array([r.index for r in rows], dtype=np.int64),
             label=np.array([r.label for r in rows], dtype=np.int64),
             prediction=np.array([c.prediction for c in certificates], dtype=np.int64),
             radius=np.array([c.radius for c in certificates], dtype=np.float64),
             seconds=np.array([r.seconds for r in rows], dtype=np.float64),
-            max_radius=max_radius,
-            plan=plan,
-            grid=grid,
-            tolerance=tolerance,
-            certifies=plan is None or bool(kind_of(plan).certifies),
-            sigma=sigma,
-            alpha=alpha,
+            certifies=not told or kind_of(told["plan"]).certifies,
             votes=np.array([c.votes for c in certificates], dtype=np.int64),
             status=np.array([c.status for c in certificates], dtype=str),
             p_lower=np.array([c.p_lower for c in certificates], dtype=np.float64),
+            **told,
         )

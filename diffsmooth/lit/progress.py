@@ -19,7 +19,7 @@ class JobProgress:
     """A bar over the images of all ranks; lines where the output is not a terminal.
 
     Args:
-        plan: of the run.
+        plan: the run's plan.
         before: records of earlier starts; they count as images, not as speed.
         total: images, with those.
     """

@@ -24,7 +24,7 @@ def check_same_run(manifest: Manifest, path: Path, journal: Journal, journal_pat
 
     Args:
         manifest, path: what the run is, and the file that says so.
-        journal, journal_path: of the run, or a part of it.
+        journal, journal_path: the run's journal, or a part of it.
     """
     identity, digest = manifest.identity, manifest.digest
     plan = _plan_of(identity, path)

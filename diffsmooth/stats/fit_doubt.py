@@ -38,11 +38,11 @@ def fit_error(
     That is beside the error of finitely many images. A class is taken to be selected as it was.
 
     Args:
-        images: of the pilot, (M,).
+        images: the pilot's images, (M,).
         model: that was fitted to them.
-        plan: of the run to come.
+        plan: the plan of the run to come.
         sigma: noise level of both, in [0, 1] pixel units.
-        rng: of the plays.
+        rng: generator of the plays.
     """
     if plan.stopping_rule(sigma, 0) is None:
         return 0.0

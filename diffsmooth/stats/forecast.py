@@ -36,10 +36,10 @@ def forecast_votes(
     all other images (`ShareModel`), the class is selected by fresh votes, and the plan is played.
 
     Args:
-        images: of the pilot, (M,).
-        plan: of the run to come.
+        images: the pilot's images, (M,).
+        plan: the plan of the run to come.
         sigma: noise level of both, in [0, 1] pixel units.
-        rng: of the draws.
+        rng: generator of the draws.
         plays: at least so many in all.
 
     Returns:
@@ -69,7 +69,7 @@ def average_votes(votes: np.ndarray, doubt: float = 0.0) -> Estimate:
     tell what no image of the pilot shows: of images that are all unanimous it is none.)
 
     Args:
-        votes: of `forecast_votes`.
+        votes: what `forecast_votes` gives.
         doubt: the error by the fit, see `fit_error`; it comes on top.
     """
     mean, error = estimate(votes.mean(axis=1))
@@ -86,7 +86,7 @@ def forecast_average(
     """What an image takes on average, with the error by the images and by the fit.
 
     Args:
-        votes: of `forecast_votes`, by the other arguments.
+        votes: what `forecast_votes` gives by the other arguments.
         rng: its state stays as it is; the plays of the error take a generator that it spawns.
     """
     (own,) = rng.spawn(1)
@@ -104,9 +104,9 @@ class Loads(NamedTuple):
     """Of some workers in each of R simulated runs; float64 (R,) each, in votes.
 
     Attributes:
-        mean: of a worker.
-        queue: of the longest, where whoever is free takes the next image.
-        striped: of the longest, where worker i does images i, i + workers, ...
+        mean: mean load of a worker.
+        queue: longest load, where whoever is free takes the next image.
+        striped: longest load, where worker i does images i, i + workers, ...
     """
 
     mean: np.ndarray
@@ -124,11 +124,11 @@ def simulate_loads(
     """Loads in runs of so many images, for each number of workers.
 
     Args:
-        votes: int64 (M, copies), of `forecast_votes`; an image of a run takes any of them.
-        images: of a run, at least 1.
+        votes: int64 (M, copies), see `forecast_votes`; an image of a run takes any of them.
+        images: number of images of a run, at least 1.
         workers: numbers of workers, each at least 1.
         repetitions: R, at least 1.
-        rng: of the draws.
+        rng: generator of the draws.
     """
     found = np.empty((len(workers), 3, repetitions))
     for r in range(repetitions):

@@ -24,7 +24,7 @@ class PilotImage(NamedTuple):
     Attributes:
         n: votes that tell the share of the selected class: the estimation's, or the selection's
             where there are no others (images that a label-aware plan skipped).
-        successes: of these, those for the selected class.
+        successes: number of these for the selected class.
         selected: class.
         others: (class, votes) of the other classes, of all votes.
         label: true class, or None where not known.
@@ -74,7 +74,7 @@ class ShareModel(NamedTuple):
     they cost; how many have which, all images of the pilot tell together.
 
     Attributes:
-        a, b: of the Beta distribution.
+        a, b: parameters of the Beta distribution.
         certain: part of the images whose share is 1.
     """
 
@@ -142,11 +142,11 @@ def select(
     """The class that n0 votes select, int64 (copies,), and its share, float64 (copies,).
 
     Args:
-        image: of the pilot.
+        image: an image of the pilot.
         shares: float64 (copies,), of the class that the pilot selected; the rest is the others', in
             the proportion of their votes (one's that no one knows, -1, if they have none).
         n0: selection votes.
-        rng: of them.
+        rng: their generator.
     """
     others = image.others or ((-1, 1),)
     classes = np.array([image.selected, *(k for k, _ in others)])

@@ -150,7 +150,7 @@ class Plan:
         """The plan that made a stored certificate, as far as it matters to what its votes give.
 
         Args:
-            certificate: of this kind of plan.
+            certificate: one of this kind of plan.
             alpha: failure probability; the certificate's own, or that of a re-analysis.
 
         Raises:

@@ -40,7 +40,7 @@ def reanalyse(certificate: Certificate, alpha: float) -> Certificate:
     without a look at what it gives.
 
     Args:
-        certificate: of any plan; one without votes keeps its status.
+        certificate: a certificate of any plan; one without votes keeps its status.
         alpha: failure probability, in (0, 1).
 
     Raises:

@@ -1,4 +1,4 @@
-"""A plan of another package: certified by, stored, read and computed again, in all that asks plans."""
+"""A plan of another package: certified by, stored, read and computed again."""
 
 import sys
 from dataclasses import replace

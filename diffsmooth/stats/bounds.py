@@ -117,19 +117,15 @@ def votes_to_reach(radius: float, sigma: float, alpha: float) -> float:
     return votes
 
 
-@lru_cache(maxsize=4096)
+@lru_cache(maxsize=2**16)
 def votes_needed(n: int, level: float, radius: float, sigma: float) -> int:
     """The fewest of `n` votes whose bound at `level` certifies a radius; n + 1 if none does."""
 
     def enough(successes: int) -> bool:
-        return certifies(lower_confidence_bound(successes, n, level), radius, sigma)
+        bound = lower_confidence_bound(successes, n, level)
+        return bound > 0.5 and certified_radius(bound, sigma) >= radius
 
     return bisect_left(range(n + 1), True, key=enough)
-
-
-def certifies(p_lower: float, radius: float, sigma: float) -> bool:
-    """Whether a lower bound certifies a radius; radius 0 takes more than 1/2, too."""
-    return p_lower > 0.5 and certified_radius(p_lower, sigma) >= radius
 
 
 def check_alpha(alpha: float) -> None:

@@ -82,11 +82,6 @@ class Certificate:
     estimation_counts: SparseCounts = ()
     looks: tuple[Look, ...] = ()
 
-    @property
-    def cast(self) -> Votes:
-        """The votes that it follows from."""
-        return Votes(self.selection_counts, self.estimation_counts, self.looks)
-
 
 def sparse_counts(counts: np.ndarray) -> SparseCounts:
     """Sparse form of votes a class, integers (K,)."""
@@ -105,8 +100,3 @@ def most_voted(counts: SparseCounts) -> int:
     if classes != sorted(set(classes)) or min(votes for _, votes in counts) < 1:
         raise ValueError(f"counts must be of some votes, by ascending class, got {counts}")
     return max(counts, key=lambda pair: (pair[1], -pair[0]))[0]
-
-
-def total_votes(counts: SparseCounts) -> int:
-    """All votes, of whatever class."""
-    return sum(votes for _, votes in counts)

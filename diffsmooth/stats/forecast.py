@@ -61,21 +61,6 @@ def forecast_votes(
     return votes
 
 
-def average_votes(votes: np.ndarray, doubt: float = 0.0) -> Estimate:
-    """Of votes (M, copies): what an image takes on average.
-
-    The error is of both the finite pilot and the finite simulation: the means of the M images
-    scatter by either. (A bootstrap over images has the same error, but for its own noise. It cannot
-    tell what no image of the pilot shows: of images that are all unanimous it is none.)
-
-    Args:
-        votes: what `forecast_votes` gives.
-        doubt: the error by the fit, see `fit_error`; it comes on top.
-    """
-    mean, error = estimate(votes.mean(axis=1))
-    return Estimate(mean, math.hypot(error, doubt))
-
-
 def forecast_average(
     votes: np.ndarray,
     images: list[PilotImage],
@@ -85,12 +70,19 @@ def forecast_average(
 ) -> Estimate:
     """What an image takes on average, with the error by the images and by the fit.
 
+    The former is of both the finite pilot and the finite simulation: the means of the M images
+    scatter by either. (A bootstrap over images has the same error, but for its own noise. It cannot
+    tell what no image of the pilot shows: of images that are all unanimous it is none.)
+
     Args:
         votes: what `forecast_votes` gives by the other arguments.
         rng: its state stays as it is; the plays of the error take a generator that it spawns.
     """
     (own,) = rng.spawn(1)
-    return average_votes(votes, fit_error(images, fit_shares(images), plan, sigma, own))
+    mean, error = estimate(votes.mean(axis=1))
+    return Estimate(
+        mean, math.hypot(error, fit_error(images, fit_shares(images), plan, sigma, own))
+    )
 
 
 def estimate(values: np.ndarray) -> Estimate:

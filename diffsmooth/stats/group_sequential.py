@@ -116,7 +116,6 @@ class GroupSequential(Plan):
     @classmethod
     def of_certificate(cls, certificate: Certificate, alpha: float) -> Self:
         plan = cls(
-            n0=max(1, certificate.n0),
             n=certificate.max_n,
             alpha=certificate.alpha,
             radii=certificate.grid or cls.radii,

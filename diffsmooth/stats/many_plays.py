@@ -109,7 +109,7 @@ class StoppingRule:
         return radii >= _of_each(successes, wanted)
 
 
-@lru_cache(maxsize=4096)
+@lru_cache(maxsize=2**16)
 def first_not_futile(share: float, n: int, level: float) -> int:
     """The fewest successes of n whose upper bound is not below a share: fewer are futile."""
     return bisect_left(range(n + 1), share, key=lambda s: upper_confidence_bound(s, n, level))

@@ -23,7 +23,7 @@ from diffsmooth.stats.bounds import (
     largest_radius,
     lower_confidence_bound,
 )
-from diffsmooth.stats.certificate import ABSTAIN, Certificate, Look, Votes, most_voted, total_votes
+from diffsmooth.stats.certificate import ABSTAIN, Certificate, Look, Votes, most_voted
 from diffsmooth.stats.errors import UserError
 from diffsmooth.stats.plan_run import PlanRun
 from diffsmooth.stats.prediction import predict_from_counts
@@ -121,7 +121,8 @@ class Plan:
         Raises:
             ValueError: votes that the plan cannot have asked for.
         """
-        selected, n = most_voted(votes.selection), total_votes(votes.estimation)
+        selected = most_voted(votes.selection)
+        n0, n = (sum(count for _, count in counts) for counts in votes[:2])
         self._check_looks(votes.looks, dict(votes.estimation).get(selected, 0), n)
         bounds = (
             lower_confidence_bound(look.successes, look.n, level)
@@ -129,7 +130,6 @@ class Plan:
         )
         p_lower = max(bounds, default=0.0)
         certified = p_lower > 0.5
-        n0 = total_votes(votes.selection)
         return replace(
             self.nothing(sigma),
             status="certified" if certified else "abstained" if n else "skipped",
@@ -156,7 +156,7 @@ class Plan:
         Raises:
             ValueError: no plan of this kind can have made it.
         """
-        return cls(n0=max(1, certificate.n0), n=certificate.max_n, alpha=alpha)
+        return cls(n=certificate.max_n, alpha=alpha)
 
     def stopping_rule(self, sigma: float, images: int) -> "StoppingRule | None":
         """When it stops, for so many images at once; None if never before its last look.
@@ -184,9 +184,6 @@ class Plan:
 @dataclass(frozen=True)
 class FixedSampleSize(Plan):
     """Cohen's CERTIFY: n0 votes select the class, n fresh votes bound its probability.
-
-    Args:
-        n0, n, alpha: see `Plan`.
 
     Source: Cohen et al. 2019, section 3.2.2, CERTIFY.
     """
@@ -216,7 +213,7 @@ class MajorityVote(Plan):
 
     def conclude(self, sigma: float, votes: Votes) -> Certificate:
         counts = dict(votes.estimation)
-        selected, n = most_voted(votes.estimation), total_votes(votes.estimation)
+        selected, n = most_voted(votes.estimation), sum(counts.values())
         self._check_looks(votes.looks, counts[selected], n)
         # Those that got votes, ascending, whatever their numbers are, and one that got none.
         place = predict_from_counts(np.array([*counts.values(), 0], dtype=np.int64), self.alpha)
@@ -230,7 +227,3 @@ class MajorityVote(Plan):
             estimation_counts=votes.estimation,
             looks=votes.looks,
         )
-
-    @classmethod
-    def of_certificate(cls, certificate: Certificate, alpha: float) -> Self:
-        return cls(certificate.max_n, alpha)

@@ -3,7 +3,7 @@
 import math
 from dataclasses import fields, replace
 
-from diffsmooth.stats.certificate import Certificate
+from diffsmooth.stats.certificate import Certificate, Votes
 from diffsmooth.stats.plan_text import kind_of
 
 # SciPy's versions differ in the last digits of a quantile, and radii were once computed with a
@@ -52,8 +52,8 @@ def reanalyse(certificate: Certificate, alpha: float) -> Certificate:
 
 def _conclude(certificate: Certificate, alpha: float) -> Certificate:
     plan = kind_of(certificate.plan).of_certificate(certificate, alpha)
-    failed = certificate.status == "failed"
-    sigma = certificate.sigma
-    again = plan.nothing(sigma) if failed else plan.conclude(sigma, certificate.cast)
+    votes = Votes(certificate.selection_counts, certificate.estimation_counts, certificate.looks)
+    failed, sigma = certificate.status == "failed", certificate.sigma
+    again = plan.nothing(sigma) if failed else plan.conclude(sigma, votes)
     # Format 1 of the journal does not tell the first look, though the others may.
     return again if certificate.first_look else replace(again, first_look=0)

@@ -27,7 +27,7 @@ def read_run(path: Path | str, name: str | None = None) -> Run:
 
     Args:
         path: a journal (.jsonl), or a table, see `read_table`.
-        name: of the run; by default `run_name(path)`.
+        name: the run's name; by default `run_name(path)`.
 
     Raises:
         UserError: missing, empty or broken; the message names the file, and the line.

@@ -19,11 +19,11 @@ class Run:
     Attributes:
         name: for tables and legends.
         path: the file that was named.
-        results: of all images.
+        results: results of all images.
         lines: int64 (M,), the line of each image in the file, from 1.
         remarks: what a reader must know of the file, one line each.
-        records: of the journal, by ascending index; empty where there is none.
-        identity, context: of the manifest, as they are stored; empty where there is none.
+        records: the journal's records, by ascending index; empty where there is none.
+        identity, context: the manifest's, as they are stored; empty where there is none.
         gallery: pixels of a few images, by ascending index; empty where there are none.
     """
 

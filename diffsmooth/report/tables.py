@@ -56,7 +56,7 @@ def accuracy_table(runs: Sequence[Run], radii: np.ndarray, decimals: int = 3) ->
     Args:
         runs: at least one.
         radii: (R,), l2, in [0, 1] pixel units.
-        decimals: of the accuracies and the average.
+        decimals: number of decimals of the accuracies and the average.
     """
     rows = {}
     for run in runs:
@@ -135,7 +135,7 @@ def bound_table(
 
     Args:
         runs, radii, decimals: see `accuracy_table`.
-        alpha: of the runs whose own is not known.
+        alpha: that of the runs whose own is not known.
     """
     rows = {
         run.name: [
@@ -201,7 +201,7 @@ def long_table(runs: Sequence[Run], radii: np.ndarray, alpha: float | None) -> p
 
     Args:
         runs, radii: see `accuracy_table`.
-        alpha: of the runs whose own is not known.
+        alpha: that of the runs whose own is not known.
     """
     tables = []
     for run in runs:

@@ -34,7 +34,7 @@ def write_run(folder: Path, run: Run, text: str) -> None:
     """Writes a run's events into a folder of its own.
 
     Args:
-        folder: of this run; its name is the run's in TensorBoard.
+        folder: this run's folder; its name is the run's in TensorBoard.
         run: at least one image.
         text: shown as it is, under "summary".
     """

@@ -38,7 +38,7 @@ class _Table(NamedTuple):
     """The cells of the wanted columns as text, by line number, and what is around them.
 
     Attributes:
-        cells: of the lines that have all columns.
+        cells: text of the lines that have all columns.
         ends_with_time: whether the time is the last column.
         last: number of the last line that may be a row; it is `torn` where it has no end.
         others: the lines that are no rows, by number.

@@ -19,7 +19,7 @@ class GalleryImage:
     """One image of the gallery, uint8 arrays.
 
     Attributes:
-        index: of the image in its dataset.
+        index: the image's number in its dataset.
         original: (C, H, W).
         noisy: (C, H, W), with the noise of its first vote.
         purified: (C, H, W); the noisy image itself where there is no purifier.

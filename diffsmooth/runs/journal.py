@@ -51,7 +51,7 @@ class Journal(NamedTuple):
     """What a journal holds, one record an image, by ascending index.
 
     Attributes:
-        records: of the images.
+        records: the images' records.
         lines: int64 (M,), the line that each stands on, from 1.
         remarks: what was left out, one line each.
     """

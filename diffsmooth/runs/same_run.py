@@ -24,7 +24,7 @@ def check_same_run(manifest: Manifest, path: Path, journal: Journal, journal_pat
 
     Args:
         manifest, path: what the run is, and the file that says so.
-        journal, journal_path: of the run, or a part of it.
+        journal, journal_path: the run's journal, or a part of it.
     """
     identity, digest = manifest.identity, manifest.digest
     plan = _plan_of(identity, path)
@@ -134,9 +134,8 @@ def _other_plan(plan: Plan, record: ImageRecord) -> str:
         told, wanted = getattr(certificate, name), getattr(asked, name)
         if told != wanted:
             return f"has {name} {told!r}, the manifest's plan {wanted!r}"
-    selection = getattr(plan, "n0", 0)
-    if certificate.status != "failed" and certificate.n0 != selection:
-        return f"has n0 {certificate.n0}, the manifest's plan {selection}"
-    if certificate.status == "skipped" and not getattr(plan, "label_aware", False):
+    if certificate.status != "failed" and certificate.n0 != plan.n0:
+        return f"has n0 {certificate.n0}, the manifest's plan {plan.n0}"
+    if certificate.status == "skipped" and not plan.label_aware:
         return "was skipped, but the manifest's plan skips none"
     return ""

@@ -35,7 +35,7 @@ class RunFacts(NamedTuple):
     """A run's article.
 
     Attributes:
-        name: of the run.
+        name: the run's name.
         file: that was read.
         facts: pairs of a name and a value.
         remarks: what a reader must know, one line each.
@@ -92,9 +92,9 @@ class Table(NamedTuple):
     """Certified accuracy at `radii`, the average radius, the abstention rate and the images.
 
     Attributes:
-        radii: of the first columns, as text.
+        radii: the first columns' radii, as text.
         rows: cells, one row a run.
-        remarks: of the comparison, one line each.
+        remarks: what is to be said of the comparison, one line each.
     """
 
     radii: list[str]

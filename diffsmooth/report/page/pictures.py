@@ -30,7 +30,7 @@ class Card:
     """One image of the gallery.
 
     Attributes:
-        index: of the image in its dataset.
+        index: the image's number in its dataset.
         outcome: correct, wrong, abstained, skipped or failed.
         label, prediction: names of classes; prediction is "" where there is none.
         radius: l2, in [0, 1] pixel units; None where predictions have none.

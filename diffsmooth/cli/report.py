@@ -14,8 +14,7 @@ from diffsmooth.report.at_alpha import at_alpha
 from diffsmooth.report.figures import ENDINGS, accuracy_figure, figure_bytes
 from diffsmooth.report.page import html_page
 from diffsmooth.report.radii import distinct, usual_radii
-from diffsmooth.report.read import read_run, run_name, whole_run
-from diffsmooth.report.runs import Run, check_same_data, check_same_images
+from diffsmooth.report.same_data import check_same_data, check_same_images
 from diffsmooth.report.tables import (
     RHO,
     accuracy_table,
@@ -28,6 +27,8 @@ from diffsmooth.report.tables import (
 )
 from diffsmooth.report.tensorboard import folder_name, write_run
 from diffsmooth.report.writers import Section, as_csv, as_latex, as_markdown, as_text
+from diffsmooth.runs.names import RunFiles
+from diffsmooth.runs.reading import Run, read_run
 from diffsmooth.shown_text import shown
 from diffsmooth.stats.errors import UserError
 from diffsmooth.whole_file import make_folder, write_whole
@@ -100,7 +101,7 @@ def main(args: list[str] | None = None, prog: str = "diffsmooth report") -> None
 def _check(namespace: Any) -> None:
     """Raises UserError for what can be known to be wrong before a file is read."""
     runs, names = namespace.runs, namespace.names
-    stems = [Path(run).resolve().with_name(run_name(Path(run).resolve())) for run in runs]
+    stems = [RunFiles(Path(run).resolve()).stem for run in runs]
     twice = next((run for run, stem in zip(runs, stems, strict=True) if stems.count(stem) > 1), "")
     if twice:
         raise UserError(f"{twice} is named twice")
@@ -122,7 +123,7 @@ def _check(namespace: Any) -> None:
     if namespace.paired and len(runs) < 2:
         raise UserError("paired needs two runs or more")
     pages = [namespace.html] if namespace.html else []
-    inputs = {path.resolve() for run in runs for path in whole_run(Path(run))}
+    inputs = {path.resolve() for run in runs for path in RunFiles.beside(Path(run)).whole}
     for paths, endings in (
         (namespace.table, (*WRITERS, NUMBERS)), (namespace.figure, ENDINGS), (pages, PAGES)
     ):  # fmt: skip
@@ -153,7 +154,7 @@ def _check_names(names: Sequence[str], tensorboard: str | None) -> None:
 
 def _names_of(paths: Sequence[str]) -> Sequence[str]:
     """The files' names, with as many of their folders as it takes to tell them apart."""
-    parts = [(*path.parent.parts, run_name(path)) for path in map(Path, paths)]
+    parts = [(*path.parent.parts, RunFiles(path).name) for path in map(Path, paths)]
     names: list[str] = []
     for depth in range(1, 1 + max(map(len, parts))):
         names = [shown("/".join(some[-depth:])) for some in parts]

@@ -1,5 +1,5 @@
 """Floor 2: from results to tables, figures and TensorBoard."""
 
-from diffsmooth.report.read import read_results
+from diffsmooth.runs.reading import read_results
 
 __all__ = ["read_results"]

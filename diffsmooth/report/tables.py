@@ -7,7 +7,6 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from diffsmooth.report.runs import Run
 from diffsmooth.report.text import (
     MISSING,
     abstained_text,
@@ -20,6 +19,7 @@ from diffsmooth.report.text import (
     remarks_on,
     shows_average,
 )
+from diffsmooth.runs.reading import Run
 from diffsmooth.stats import (
     PairedDifference,
     Results,

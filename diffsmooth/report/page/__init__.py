@@ -15,8 +15,8 @@ from diffsmooth.report.page.distributions import distributions
 from diffsmooth.report.page.manifests import manifest_tables
 from diffsmooth.report.page.overview import accuracy_table, run_facts
 from diffsmooth.report.page.pictures import gallery
-from diffsmooth.report.runs import Run
 from diffsmooth.report.writers import Section
+from diffsmooth.runs.reading import Run
 
 __all__ = ["html_page"]
 

@@ -8,7 +8,6 @@ from typing import NamedTuple
 import numpy as np
 
 from diffsmooth.report.page.text import short_number, short_radius
-from diffsmooth.report.runs import Run
 from diffsmooth.report.tables import best_cells
 from diffsmooth.report.text import (
     MISSING,
@@ -20,6 +19,7 @@ from diffsmooth.report.text import (
     remarks_on,
     shows_average,
 )
+from diffsmooth.runs.reading import Run
 from diffsmooth.shown_text import shown
 from diffsmooth.stats import (
     Results,

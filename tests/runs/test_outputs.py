@@ -8,14 +8,15 @@ from pathlib import Path
 import pytest
 from test_journal import make_record
 
-from diffsmooth.lit.outputs import OutputError, Outputs, RunContext, Shard
-from diffsmooth.lit.probes import Probe
-from diffsmooth.report.read import read_run
 from diffsmooth.runs.identity import RunIdentity
 from diffsmooth.runs.journal import JournalWriter
 from diffsmooth.runs.line import to_line
-from diffsmooth.runs.manifest import identity_digest, read_manifest
-from diffsmooth.runs.names import OutputFiles
+from diffsmooth.runs.manifest import RunContext, identity_digest, read_manifest
+from diffsmooth.runs.names import OutputError, OutputFiles
+from diffsmooth.runs.outputs import Outputs
+from diffsmooth.runs.probes import Probe
+from diffsmooth.runs.reading import read_run
+from diffsmooth.runs.shard import Shard
 from diffsmooth.stats import FixedSampleSize, ImageRecord
 from diffsmooth.stats.errors import UserError
 from diffsmooth.stats.results import CERTIFY_COLUMNS, Origin

@@ -1,12 +1,13 @@
-"""The probe batch of a run, and what this process makes of it."""
+"""The probe batch of a run, what computes it, and what comes out."""
 
+import platform
 from collections.abc import Sequence
+from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from diffsmooth.lit.data.images import ImageSet
-from diffsmooth.lit.hardware import device_name
 from diffsmooth.models.smoothing.engine import check_image
 from diffsmooth.models.smoothing.fixed_function import FixedFunction
 from diffsmooth.runs.probes import Probe
@@ -32,3 +33,30 @@ def probe_images(
 def probe_of(device: torch.device, found: FixedFunction) -> Probe:
     """What a device made of the batch."""
     return Probe(device_name(device), found.inputs, found.outputs, found.rounding)
+
+
+def hardware_name(device: torch.device) -> str:
+    """The kind of a device, as a run's identity has it."""
+    if device.type == "cuda":
+        return f"cuda {torch.cuda.get_device_name(device)}"
+    if device.type == "cpu":
+        flags = [
+            flag for flag in ("avx512_bf16", "amx_bf16") if torch.cpu.get_capabilities().get(flag)
+        ]
+        return " ".join(["cpu", torch.backends.cpu.get_cpu_capability(), *flags])
+    return device.type
+
+
+def device_name(device: torch.device) -> str:
+    """More exactly than an identity says it: the same name, the same bits."""
+    if device.type != "cpu":
+        return hardware_name(device)
+    model, file = platform.processor(), Path("/proc/cpuinfo")
+    if file.is_file():
+        # Family and model, too: virtual machines hide the number in the name. Of the last core;
+        # all are alike.
+        lines = (line.partition(":") for line in file.read_text().splitlines())
+        fields = {name.strip(): value.strip() for name, _, value in lines}
+        wanted = ("model name", "cpu family", "model", "CPU implementer", "CPU part")
+        model = " ".join(fields[name] for name in wanted if name in fields)
+    return f"{model or platform.machine()}, {hardware_name(device)}"

@@ -8,7 +8,7 @@ import torch
 
 from diffsmooth.lit.data import ImageSet
 from diffsmooth.lit.data.sources import KNOWN
-from diffsmooth.lit.hardware import hardware_name
+from diffsmooth.lit.probes import hardware_name
 from diffsmooth.models.checkpoints.weights import Checkpoint
 from diffsmooth.models.smoothing.noise import noise_source
 from diffsmooth.models.smoothing.precision import Precision

@@ -2,7 +2,7 @@
 
 import errno
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -74,38 +74,33 @@ def read_journal(path: Path) -> Journal:
             records of an image whose votes differ.
     """
     try:
-        *whole, rest = path.read_bytes().decode().split("\n")
+        lines = path.read_bytes().decode().split("\n")
     except UnicodeDecodeError as error:
         raise JournalError(f"{path}: not a journal, not even text") from error
     except OSError as error:
         raise JournalError(f"{path}: cannot be read ({error.strerror})") from error
     records, remarks = [], []
-    for number, line in enumerate(whole, start=1):
+    for number, line in enumerate(lines, start=1):
         try:
             records.append(from_line(line))
         except ValueError as error:
-            raise JournalError(f"{path}, line {number}: {error}") from error
-    if rest:
-        try:
-            records.append(from_line(rest))
-        except ValueError:
-            remarks.append(f"line {len(whole) + 1}, the last, is cut off and left out")
-    try:
-        places = _kept(records)
-    except _OtherVotes as error:
-        raise JournalError(
-            f"{path}, line {error.place + 1}: image {records[error.place].index} has other votes "
-            f"on line {error.known + 1}"
-        ) from error
-    for place, record in enumerate(records):
-        if place != places[record.index] and not record.error:
-            remarks.append(
-                f"line {place + 1} says of image {record.index} what line "
-                f"{places[record.index] + 1} says, too"
-            )
-    ordered = [places[index] for index in sorted(places)]
-    lines = np.array(ordered, dtype=np.int64) + 1
-    return Journal(path, tuple(records[place] for place in ordered), lines, tuple(remarks))
+            if number < len(lines):
+                raise JournalError(f"{path}, line {number}: {error}") from error
+            if line:  # it has no end
+                remarks.append(f"line {number}, the last, is cut off and left out")
+    kept = _places(records, lambda place, known: (
+        f"{path}, line {place + 1}: image {records[place].index} has other votes on line "
+        f"{known + 1}"
+    ))  # fmt: skip
+    remarks += [
+        f"line {place + 1} says of image {record.index} what line {kept[record.index] + 1} says, "
+        "too"
+        for place, record in enumerate(records)
+        if place != kept[record.index] and not record.error
+    ]
+    places = [kept[index] for index in sorted(kept)]
+    numbers = np.array(places, dtype=np.int64) + 1
+    return Journal(path, tuple(records[place] for place in places), numbers, tuple(remarks))
 
 
 def merge_records(records: Sequence[ImageRecord]) -> list[ImageRecord]:
@@ -114,31 +109,27 @@ def merge_records(records: Sequence[ImageRecord]) -> list[ImageRecord]:
     Raises:
         JournalError: two records of an image whose votes differ.
     """
-    try:
-        places = _kept(records)
-    except _OtherVotes as error:
-        raise JournalError(
-            f"two records of image {records[error.place].index} differ: the votes are not the same"
-        ) from error
-    return [records[places[index]] for index in sorted(places)]
+    kept = _places(records, lambda place, known: (
+        f"two records of image {records[place].index} differ: the votes are not the same"
+    ))  # fmt: skip
+    return [records[kept[index]] for index in sorted(kept)]
 
 
-class _OtherVotes(Exception):
-    """Two records of an image contradict each other."""
+def _places(
+    records: Sequence[ImageRecord], contradiction: Callable[[int, int], str]
+) -> dict[int, int]:
+    """Which record of each image counts: the image's index to the record's place.
 
-    def __init__(self, place: int, known: int) -> None:
-        self.place, self.known = place, known
-
-
-def _kept(records: Sequence[ImageRecord]) -> dict[int, int]:
-    """Which record of each image counts: the image's index to the record's place."""
+    Args:
+        contradiction: what a JournalError says of two places whose votes differ.
+    """
     kept: dict[int, int] = {}
     for place, record in enumerate(records):
         known = kept.setdefault(record.index, place)
         if records[known].error:
             kept[record.index] = place
         elif not record.error and not _agree(records[known], record):
-            raise _OtherVotes(place, known)
+            raise JournalError(contradiction(place, known))
     return kept
 
 

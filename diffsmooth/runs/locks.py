@@ -7,26 +7,17 @@ from diffsmooth.runs.names import OutputError, OutputFiles
 
 
 class Locks:
-    """Locks of this process, files among the run's parts; they end with the process.
-
-    Args:
-        files: of the run.
-    """
+    """Locks of this process on the files of a run; they end with the process."""
 
     def __init__(self, files: OutputFiles) -> None:
         self._files = files
         self._handles: dict[str, int] = {}
 
     def take(self, name: str, kind: int, wait: bool = False) -> None:
-        """Takes a lock, or changes its kind.
-
-        Args:
-            name: of the lock's file, see `LOCK`.
-            kind: LOCK_EX of one process, or LOCK_SH of many.
-            wait: whether to wait until others let it go.
+        """Takes a lock, or changes its kind: LOCK_EX of one process, or LOCK_SH of many.
 
         Raises:
-            OutputError: others hold it; then this process holds none any more.
+            OutputError: others hold it, and there is no waiting; all locks are let go.
         """
         path = self._files.parts / name
         handle = self._handles.get(name)
@@ -40,14 +31,10 @@ class Locks:
         except BlockingIOError:
             ours = False
         if not ours:
-            self.release()
+            self.drop()
             raise OutputError(f"{self._files.table}: another process is at work on it")
 
-    def drop(self, name: str) -> None:
-        """Lets one go."""
-        os.close(self._handles.pop(name))
-
-    def release(self) -> None:
-        """Lets all go."""
-        for name in list(self._handles):
-            self.drop(name)
+    def drop(self, *names: str) -> None:
+        """Lets some go, or all."""
+        for name in names or tuple(self._handles):
+            os.close(self._handles.pop(name))

@@ -57,17 +57,12 @@ class Manifest(NamedTuple):
     @property
     def digest(self) -> str:
         """A short name of the identity: 16 hex digits, as the journal's lines bear them."""
-        return identity_digest(self.identity)
+        return hashlib.sha256(json.dumps(self.identity, indent=2).encode()).hexdigest()[:16]
 
     @property
     def probes(self) -> list[Probe]:
         """What the starts so far made of their probe batch."""
         return read_probes(self.context)
-
-
-def identity_digest(identity: Mapping[str, Any]) -> str:
-    """16 hex digits of an identity, whatever version of diffsmooth wrote it."""
-    return hashlib.sha256(json.dumps(identity, indent=2).encode()).hexdigest()[:16]
 
 
 def read_manifest(path: Path) -> Manifest | None:

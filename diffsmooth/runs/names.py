@@ -1,6 +1,5 @@
 """The names of a run's files, and whether a file is there."""
 
-import errno
 import os
 import re
 import stat
@@ -24,19 +23,14 @@ def is_there(path: Path) -> bool:
     """Whether a file, or a link to one, is there.
 
     Raises:
-        UserError: something else is, or who knows: that is not taken for nothing.
+        UserError: something else is: that is not taken for nothing.
     """
     try:
         mode = os.stat(path).st_mode
-    except ValueError:
-        return False  # no file has a null byte in its name
-    except OSError as error:
+    except (OSError, ValueError) as error:  # no file has a name that is too long, for one
         if os.path.islink(path):
             raise UserError(f"{path}: is a link that leads nowhere") from error
-        # No file has a name that is too long.
-        if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG):
-            return False
-        raise UserError(f"{path}: cannot be read ({error.strerror})") from error
+        return False
     if not stat.S_ISREG(mode):
         raise UserError(f"{path}: is a {_kind(mode)}, a file is wanted")
     return True
@@ -62,7 +56,6 @@ class RunFiles:
         self.figure = self._beside(".png")
         self.images = self._beside(".images.npz")
         self.parts = self._beside(".parts")
-        self.tables = (self.stem, *map(self._beside, TABLES))  # one of them, as a rule
 
     def _beside(self, ending: str) -> Path:
         return self.stem.parent / f"{self.name}{ending}"
@@ -70,8 +63,8 @@ class RunFiles:
     @property
     def whole(self) -> tuple[Path, ...]:
         """What is of the run, whether it is read or not."""
-        tables = (path for path in self.tables if os.path.lexists(path))
-        return self.journal, self.manifest, self.images, *tables
+        tables = (self.stem, *map(self._beside, TABLES))
+        return self.journal, self.manifest, self.images, *filter(os.path.lexists, tables)
 
     @classmethod
     def beside(cls, path: Path) -> "RunFiles":

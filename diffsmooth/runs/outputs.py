@@ -16,13 +16,12 @@ from diffsmooth.runs.manifest import (
     Manifest,
     ManifestError,
     RunContext,
-    identity_digest,
     read_manifest,
     write_manifest,
-)
+)  # fmt: skip
 from diffsmooth.runs.names import OutputError, OutputFiles
-from diffsmooth.runs.own_journals import OwnJournals
 from diffsmooth.runs.probes import Probe, distinct
+from diffsmooth.runs.reading import OwnJournals
 from diffsmooth.runs.shard import Shard
 from diffsmooth.stats import ImageRecord
 from diffsmooth.stats.errors import UserError
@@ -37,6 +36,9 @@ class Problem(NamedTuple):
 
     record: ImageRecord
     text: str
+
+
+ProblemOf = Callable[[list[ImageRecord]], Problem | None]
 
 
 class Outputs:
@@ -58,7 +60,8 @@ class Outputs:
         self.files = files
         self.identity = identity
         self.shard = shard
-        self.digest = identity_digest(identity.stored())
+        self._begun = Manifest(files.manifest, identity.stored(), {})
+        self.digest = self._begun.digest
         self._locks = Locks(files)
         self._journals = OwnJournals(files)
 
@@ -66,7 +69,7 @@ class Outputs:
         self,
         context: RunContext,
         overwrite: bool,
-        problem_of: Callable[[list[ImageRecord]], Problem | None] = lambda records: None,
+        problem_of: ProblemOf = lambda records: None,
     ) -> None:
         """Takes the files for the run, or finds that they are of this very run (resume).
 
@@ -84,11 +87,11 @@ class Outputs:
         files = self.files
         try:
             files.refuse_others_kinds()
-            self._refuse_stranger(context, overwrite, problem_of)  # before anything is written
+            self._has_stranger(context, overwrite, problem_of)  # before anything is written
             files.parts.mkdir(parents=True, exist_ok=True)
             # Shards that start at once take their turn.
             self._locks.take("lock.claim", fcntl.LOCK_EX, wait=True)
-            stranger = self._refuse_stranger(context, overwrite, problem_of)
+            stranger = self._has_stranger(context, overwrite, problem_of)
             # Shards work side by side; the whole, and what replaces files, wants them all.
             together = self.shard is not None and not stranger
             self._locks.take("lock", fcntl.LOCK_SH if together else fcntl.LOCK_EX)
@@ -97,12 +100,9 @@ class Outputs:
             if stranger:
                 for path in (*files.results, files.manifest, *files.parts_of_journals()):
                     path.unlink(missing_ok=True)
-            stored = read_manifest(files.manifest)
-            identity = self.identity.stored() if stored is None else stored.identity
-            earlier = [] if stored is None else stored.probes
-            context = context._replace(probes=distinct([*earlier, *context.probes]))
-            manifest = Manifest(files.manifest, identity, context.to_dict())
-            write_manifest(manifest)
+            manifest = read_manifest(files.manifest) or self._begun
+            context = context._replace(probes=distinct([*manifest.probes, *context.probes]))
+            write_manifest(manifest._replace(context=context.to_dict()))
             self.digest = manifest.digest
             if self.shard and stranger:
                 self._locks.take("lock", fcntl.LOCK_SH)  # from now on, others may join
@@ -116,59 +116,46 @@ class Outputs:
         Raises:
             OutputError: a process is at work on them.
         """
-        manifest = read_manifest(self.files.manifest)
-        if manifest is not None:
-            self.digest = manifest.digest
+        self.digest = (read_manifest(self.files.manifest) or self._begun).digest
         if self.files.parts.is_dir():
             self.files.refuse_others_kinds()
             self._locks.take("lock", fcntl.LOCK_EX)
 
     def release(self) -> None:
         """Ends the claim, as the end of the process does."""
-        self._locks.release()
+        self._locks.drop()
 
-    def _refuse_stranger(
-        self,
-        context: RunContext,
-        overwrite: bool,
-        problem_of: Callable[[list[ImageRecord]], Problem | None],
-    ) -> str:
-        stranger = self._stranger(context.probes, problem_of)
-        if stranger and not overwrite:
-            raise OutputError(f"{stranger}: choose another outfile, or --overwrite")
-        return stranger
-
-    def _stranger(
-        self,
-        probes: tuple[Probe, ...],
-        problem_of: Callable[[list[ImageRecord]], Problem | None],
-    ) -> str:
-        """What among the files is of another run, or broken, in words; "" if nothing is."""
-        files = self.files
+    def _has_stranger(self, context: RunContext, overwrite: bool, problem_of: ProblemOf) -> bool:
+        """Whether something is of another run, or broken; refused unless it may be overwritten."""
         try:
-            manifest = read_manifest(files.manifest)
-            if manifest is None:
-                others = sorted(files.parts.glob("*.jsonl")) if files.parts.is_dir() else []
-                for path in (*files.results, *others):
-                    if os.path.lexists(path):
-                        return f"{path} exists and is not of a run of ours"
-                return ""
-            difference = self.identity.difference(manifest.identity)
-            if difference:
-                return f"{files.table} belongs to a different run ({difference})"
-            for probe in probes:
-                if any(probe.contradicts(other) for other in manifest.probes):
-                    return (
-                        f"{files.table}: the networks computed other numbers from the same batch "
-                        f"when the run was begun, also on {probe.device} (libraries, drivers, "
-                        "environment?)"
-                    )
-            problem = problem_of(self._journals.records(manifest))
-            if problem is not None:
-                return self._journals.place_of(problem.record, manifest) + problem.text
-        except (JournalError, ManifestError) as error:
-            return str(error)
-        return ""
+            self._check_own(context.probes, problem_of)
+        except (JournalError, ManifestError, OutputError) as error:
+            if not overwrite:
+                raise OutputError(f"{error}: choose another outfile, or --overwrite") from error
+            return True
+        return False
+
+    def _check_own(self, probes: tuple[Probe, ...], problem_of: ProblemOf) -> None:
+        files = self.files
+        manifest = read_manifest(files.manifest)
+        if manifest is None:
+            others = sorted(files.parts.glob("*.jsonl")) if files.parts.is_dir() else []
+            for path in (*files.results, *others):
+                if os.path.lexists(path):
+                    raise OutputError(f"{path} exists and is not of a run of ours")
+            return
+        difference = self.identity.difference(manifest.identity)
+        if difference:
+            raise OutputError(f"{files.table} belongs to a different run ({difference})")
+        for probe in probes:
+            if any(probe.contradicts(other) for other in manifest.probes):
+                raise OutputError(
+                    f"{files.table}: the networks computed other numbers from the same batch when "
+                    f"the run was begun, also on {probe.device} (libraries, drivers, environment?)"
+                )
+        problem = problem_of(self._journals.records(manifest))
+        if problem is not None:
+            raise OutputError(self._journals.place_of(problem.record, manifest) + problem.text)
 
     def new_part(self, rank: int) -> Path:
         """The journal that this process writes while it runs; its name recurs never."""
@@ -193,19 +180,20 @@ class Outputs:
         Raises:
             OutputError: a broken journal, or one that is not of the manifest.
         """
-        manifest = Manifest(self.files.manifest, self.identity.stored(), {})
         try:
-            return self._journals.records(read_manifest(manifest.path) or manifest)
+            return self._journals.records(read_manifest(self.files.manifest) or self._begun)
         except (JournalError, ManifestError) as error:
             raise OutputError(f"{error}; {ANEW}") from error
 
     def strangers(self) -> list[Path]:
         """Parts of another identity, which shards with other threads, say, have left here."""
-        own = set(self.files.parts_of_journals(self.digest))
-        return [path for path in self.files.parts_of_journals() if path not in own]
+        parts = self.files.parts_of_journals()
+        return [path for path in parts if not path.name.startswith(self.digest)]
 
     def finish(self, records: list[ImageRecord], columns: tuple[str, ...]) -> None:
         """Writes the merged journal and the table, each whole or not at all; removes the parts.
+
+        What others have put into the folder of parts stays.
 
         Raises:
             OutputError: another run has taken the files meanwhile, or they cannot be written.
@@ -218,14 +206,10 @@ class Outputs:
             lines = "".join(to_line(record) + "\n" for record in records)
             write_whole(files.journal, lines.encode())
             write_whole(files.table, to_tsv(records, columns).encode())
-            self._remove_parts()
+            for path in files.among_parts():
+                path.unlink(missing_ok=True)
+            if files.parts.is_dir() and not any(files.parts.iterdir()):
+                files.parts.rmdir()
             self.release()
         except OSError as error:
             raise OutputError(f"{files.table}: cannot be written ({error.strerror})") from error
-
-    def _remove_parts(self) -> None:
-        """Removes what is ours, and the folder if nothing else is in it."""
-        for path in self.files.among_parts():
-            path.unlink(missing_ok=True)
-        if self.files.parts.is_dir() and not any(self.files.parts.iterdir()):
-            self.files.parts.rmdir()

@@ -1,4 +1,4 @@
-"""A run from a file: a journal, or a table of ours or of the field's, with what lies beside it."""
+"""The one reader of runs: of those at work, and of finished ones, ours or the field's."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -8,15 +8,56 @@ import numpy as np
 
 from diffsmooth.runs.field_tables import read_table
 from diffsmooth.runs.gallery import GalleryImage, read_gallery
-from diffsmooth.runs.journal import Journal, JournalError, read_journal
+from diffsmooth.runs.journal import Journal, JournalError, merge_records, read_journal
 from diffsmooth.runs.manifest import Manifest, ManifestError, read_manifest
-from diffsmooth.runs.names import JOURNAL, RunFiles, is_there
-from diffsmooth.runs.same_run import check_possible, check_whole, read_own_journal
+from diffsmooth.runs.names import JOURNAL, OutputFiles, RunFiles, is_there
+from diffsmooth.runs.same_run import check_possible, check_same_run, check_whole
 from diffsmooth.shown_text import shown
 from diffsmooth.stats import ImageRecord, Results
 from diffsmooth.stats.errors import UserError
 
 SAME_RADIUS = 2e-6  # of a table's radius, which has six decimals, and its journal's
+
+
+class OwnJournals:
+    """The journals of a run at work: the whole one of an earlier end, and the parts of processes.
+
+    Each is read again only if it has changed, since each line's bound is computed anew.
+    """
+
+    def __init__(self, files: OutputFiles) -> None:
+        self._files = files
+        self._read: dict[Path, tuple[tuple[object, ...], Journal]] = {}
+
+    def records(self, manifest: Manifest) -> list[ImageRecord]:
+        """What the run that a manifest describes has written so far, finished or not.
+
+        Raises:
+            JournalError, ManifestError: a journal is broken, or of another run.
+        """
+        journals = (self._journal(path, manifest) for path in self._paths(manifest))
+        return merge_records([record for journal in journals for record in journal.records])
+
+    def place_of(self, record: ImageRecord, manifest: Manifest) -> str:
+        """File and line of a record, as the begin of a message."""
+        for path in self._paths(manifest):
+            journal = self._journal(path, manifest)
+            for known, line in zip(journal.records, journal.lines, strict=True):
+                if known == record:
+                    return f"{path}, line {line}: image {record.index} "
+        return f"{self._files.journal}: image {record.index} "  # another shard has just changed it
+
+    def _paths(self, manifest: Manifest) -> list[Path]:
+        whole = self._files.journal
+        parts = self._files.parts_of_journals(manifest.digest)
+        return [*([whole] if is_there(whole) else []), *parts]
+
+    def _journal(self, path: Path, manifest: Manifest) -> Journal:
+        state = path.stat()
+        key = (manifest.digest, state.st_ino, state.st_size, state.st_mtime_ns)
+        if path not in self._read or self._read[path][0] != key:
+            self._read[path] = key, check_same_run(read_journal(path), manifest)
+        return self._read[path][1]
 
 
 @dataclass(frozen=True)
@@ -84,17 +125,10 @@ def read_run(path: Path | str, name: str | None = None) -> Run:
             beside = shown(files.journal.name)
             remarks = (*remarks, *(f"{beside}, {remark}" for remark in journal.remarks))
     check_whole(manifest, results.index, path)
-    return Run(
-        name=shown(RunFiles(path).name) if name is None else name,
-        path=path,
-        results=results,
-        lines=lines,
-        remarks=remarks,
-        records=() if journal is None else journal.records,
-        identity=manifest.identity,
-        context=manifest.context,
-        gallery=gallery,
-    )
+    name = shown(RunFiles(path).name) if name is None else name
+    records = () if journal is None else journal.records
+    told = manifest.identity, manifest.context
+    return Run(name, path, results, lines, remarks, records, *told, gallery)
 
 
 def results_of(records: Sequence[ImageRecord], path: Path) -> Results:
@@ -109,15 +143,14 @@ def _journal_of(files: RunFiles, manifest: Manifest | None) -> Journal | None:
     """The journal of a finished run, None where there is none."""
     if not is_there(files.journal):
         return None
+    journal = read_journal(files.journal)
     if manifest is not None:
-        journal = read_own_journal(files.journal, manifest)
-    else:
-        journal = read_journal(files.journal)
-        if any(record.origin is not None for record in journal.records):
-            raise ManifestError(
-                f"{files.manifest}: no such file, and without it nobody knows what run "
-                f"{files.journal} is of"
-            )
+        check_same_run(journal, manifest)
+    elif any(record.origin is not None for record in journal.records):
+        raise ManifestError(
+            f"{files.manifest}: no such file, and without it nobody knows what run {files.journal} "
+            "is of"
+        )
     if not journal.records:
         raise JournalError(f"{files.journal}, line 1: there is no image in it")
     return journal

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from diffsmooth.runs.identity import selected_images, size_of_selection
-from diffsmooth.runs.journal import Journal, read_journal
+from diffsmooth.runs.journal import Journal
 from diffsmooth.runs.manifest import Manifest, ManifestError
 from diffsmooth.shown_text import quoted
 from diffsmooth.stats import ImageRecord, Plan
@@ -19,20 +19,12 @@ DIGITS_KEPT = 1e-6  # of a table's radius; sigma was once larger by a float32's 
 FORMAT_2 = "numerics"  # who records it writes lines of format 2
 
 
-def read_own_journal(path: Path, manifest: Manifest) -> Journal:
-    """A journal of the run that a manifest describes, or a part of it.
+def check_same_run(journal: Journal, manifest: Manifest) -> Journal:
+    """Gives back a journal, unless a line of it is not of the run of a manifest.
 
     Raises:
-        JournalError: broken.
-        ManifestError: of another run.
+        ManifestError: one is not.
     """
-    journal = read_journal(path)
-    check_same_run(manifest, journal)
-    return journal
-
-
-def check_same_run(manifest: Manifest, journal: Journal) -> None:
-    """Raises ManifestError unless each line of a journal is of the run of a manifest."""
     identity, digest, plan = manifest.identity, manifest.digest, _plan_of(manifest)
     indices = np.array([record.index for record in journal.records], dtype=np.int64)
     selected = _selected(manifest, indices)
@@ -44,6 +36,7 @@ def check_same_run(manifest: Manifest, journal: Journal) -> None:
                 f"{manifest.path} is not the manifest of {journal.path}: on line {line}, image "
                 f"{record.index} {problem}"
             )
+    return journal
 
 
 def check_whole(manifest: Manifest, indices: np.ndarray, what: Path) -> None:

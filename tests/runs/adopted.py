@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from diffsmooth.lit.hardware import hardware_name
+from diffsmooth.lit.probes import hardware_name
 from diffsmooth.whole_file import file_sha256
 
 

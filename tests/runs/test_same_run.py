@@ -34,7 +34,7 @@ def record_of(of: dict[str, Any], plan: Plan, index: int = 20, **other: Any) -> 
 def check(identity: dict[str, Any], *records: ImageRecord) -> None:
     lines = np.arange(len(records)) + 7
     manifest = Manifest(Path("m"), identity, {})
-    check_same_run(manifest, Journal(Path("j"), records, lines, ()))
+    check_same_run(Journal(Path("j"), records, lines, ()), manifest)
 
 
 @pytest.mark.parametrize("plan", [FIXED, LOOKS, MajorityVote(10, 0.1)])

@@ -11,6 +11,7 @@ import numpy as np
 from diffsmooth.cli.errors import OneLineParser, user_errors
 from diffsmooth.pipeline.output_checks import check_ending, check_file, check_folder
 from diffsmooth.report.at_alpha import at_alpha
+from diffsmooth.report.columns import COLUMNS, columns_of
 from diffsmooth.report.figures import ENDINGS, accuracy_figure, figure_bytes
 from diffsmooth.report.page import html_page
 from diffsmooth.report.radii import distinct, usual_radii
@@ -50,6 +51,9 @@ def main(args: list[str] | None = None, prog: str = "diffsmooth report") -> None
     add("--radii", type=float, nargs="+", default=None,
         help="of the tables, l2, in [0, 1] pixel units; by default multiples of 0.25 up to 1.5 "
         "(ImageNet: of 0.5 up to 3), and the runs' own grids")  # fmt: skip
+    add("--columns", type=str, nargs="+", default=[*COLUMNS],
+        help="of the table of certified accuracy, after the radii's; also PACKAGE.MODULE:FUNCTION, "
+        "from a run to a number or a text")  # fmt: skip
     add("--decimals", type=int, default=3, help="of the tables' numbers")
     add("--paired", action="store_true",
         help="compare the first run with each other one, image by image: p-values for each "
@@ -71,6 +75,7 @@ def main(args: list[str] | None = None, prog: str = "diffsmooth report") -> None
     namespace = parser.parse_args(args)
     with user_errors(prog):
         _check(namespace)
+        namespace.columns = columns_of(namespace.columns)
         names = namespace.names or _names_of(namespace.runs)
         runs = [read_run(path, name) for path, name in zip(namespace.runs, names, strict=True)]
         check_same_data(runs)
@@ -88,7 +93,7 @@ def main(args: list[str] | None = None, prog: str = "diffsmooth report") -> None
             write_whole(path, content)
         if namespace.tensorboard:
             for run in runs:
-                first = _accuracy_section([run], radii, namespace.decimals)
+                first = _accuracy_section([run], radii, namespace)
                 own = as_text([first], comparison_remarks([run]))
                 write_run(Path(namespace.tensorboard, folder_name(run.name)), run, own)
     # Last: who reads a few lines only, and closes the pipe, has the files all the same.
@@ -185,7 +190,9 @@ def _contents(
         for path in map(Path, namespace.figure):
             contents[path] = figure_bytes(figure, path.suffix)
     if namespace.html:
-        contents[Path(namespace.html)] = html_page(runs, radii, sections[2:]).encode()
+        contents[Path(namespace.html)] = html_page(
+            runs, radii, sections[2:], namespace.columns
+        ).encode()
     return contents
 
 
@@ -193,7 +200,7 @@ def _sections(runs: list[Run], radii: np.ndarray, namespace: Any) -> list[Sectio
     """The tables that were asked for; the first two are always there."""
     decimals, first = namespace.decimals, runs[0]
     sections = [
-        _accuracy_section(runs, radii, decimals),
+        _accuracy_section(runs, radii, namespace),
         Section(
             "95 % intervals across images (accuracy: Clopper-Pearson, ACR: bootstrap)",
             interval_table(runs, radii, decimals),
@@ -226,8 +233,8 @@ def _sections(runs: list[Run], radii: np.ndarray, namespace: Any) -> list[Sectio
     return sections
 
 
-def _accuracy_section(runs: list[Run], radii: np.ndarray, decimals: int) -> Section:
-    title = (
-        "Certified accuracy by radius (l2, in [0, 1] pixel units); ACR: average certified radius"
-    )
-    return Section(title, *accuracy_table(runs, radii, decimals))
+def _accuracy_section(runs: list[Run], radii: np.ndarray, namespace: Any) -> Section:
+    columns = namespace.columns
+    meanings = (f"; {column.heading}: {column.meaning}" for column in columns if column.meaning)
+    title = f"Certified accuracy by radius (l2, in [0, 1] pixel units){''.join(meanings)}"
+    return Section(title, *accuracy_table(runs, radii, namespace.decimals, columns))

@@ -10,14 +10,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from diffsmooth.lit.data.images import ImageSet, Sample, image_digest
 from diffsmooth.lit.gather import from_all_ranks, gather_records
-from diffsmooth.lit.outputs import OutputError, Outputs, Problem, RunContext
-from diffsmooth.lit.probes import (
-    Probe,
-    contradiction,
-    difference_of_devices,
-    distinct,
-    probe_images,
-)
+from diffsmooth.lit.probes import probe_images, probe_of
 from diffsmooth.lit.progress import JobProgress
 from diffsmooth.lit.shared_work import SharedWork, Turns
 from diffsmooth.lit.stopping import StopOnSigterm
@@ -26,6 +19,10 @@ from diffsmooth.models.smoothing.fixed_function import FixedFunction, check_unch
 from diffsmooth.models.smoothing.noise import NoiseKey, SourceName, noise_source
 from diffsmooth.models.smoothing.smoothed_classifier import SmoothedClassifier
 from diffsmooth.runs.journal import JournalWriter
+from diffsmooth.runs.manifest import RunContext
+from diffsmooth.runs.names import OutputError
+from diffsmooth.runs.outputs import Outputs, Problem
+from diffsmooth.runs.probes import Probe, contradiction, difference_of_devices, distinct
 from diffsmooth.stats import Certificate, ImageRecord, Plan
 from diffsmooth.stats.errors import UserError
 from diffsmooth.stats.results import Origin
@@ -146,7 +143,7 @@ class CertificationModule(pl.LightningModule):
                 self.work.check()
             if not self.outputs.holds(self.work.selection):
                 found = self._ensure_fixed()
-                probe = Probe.of(self._root_device, found)
+                probe = probe_of(self._root_device, found)
                 if self.global_rank == 0 and not found.exact:
                     print(found)
         except UserError as error:

@@ -10,7 +10,6 @@ from torch import Tensor, nn
 from diffsmooth.lit.data import ImageSet, load_images
 from diffsmooth.lit.data.picture import ExifChoice
 from diffsmooth.lit.data.sources import KNOWN
-from diffsmooth.lit.identity import file_sha256
 from diffsmooth.models import (
     IdentityPurifier,
     LocalSmoothing,
@@ -39,6 +38,7 @@ from diffsmooth.pipeline.sanity import MOST_IMAGES, noisy_accuracy
 from diffsmooth.stats import MajorityVote
 from diffsmooth.stats.errors import UserError
 from diffsmooth.stats.printed import digits_down, exact, rounded_down, rounded_up
+from diffsmooth.whole_file import file_sha256
 
 NOISE_LEVELS = (0.0, 0.12, 0.25, 0.5, 1.0)
 LAYER_SIGMA = 0.25  # at which input layers are compared

@@ -8,8 +8,7 @@ import torch
 
 from diffsmooth.lit.data import ImageSet
 from diffsmooth.lit.data.sources import KNOWN
-from diffsmooth.lit.identity import file_sha256, hardware_name
-from diffsmooth.lit.outputs import ANEW, OutputError
+from diffsmooth.lit.probes import hardware_name
 from diffsmooth.models.checkpoints.weights import Checkpoint
 from diffsmooth.models.smoothing.noise import noise_source
 from diffsmooth.models.smoothing.precision import Precision
@@ -17,8 +16,10 @@ from diffsmooth.pipeline.networks import find_diffusion
 from diffsmooth.pipeline.specification import MULTISTEP_STEPS, SmoothingOptions
 from diffsmooth.runs.identity import NUMERICS, difference_of, selection_of, ties_of
 from diffsmooth.runs.manifest import ManifestError, read_manifest
-from diffsmooth.runs.names import OutputFiles
+from diffsmooth.runs.names import OutputError, OutputFiles
+from diffsmooth.runs.outputs import ANEW
 from diffsmooth.stats import Plan
+from diffsmooth.whole_file import file_sha256
 
 
 def fixed_fields(

@@ -8,7 +8,6 @@ import lightning.pytorch as pl
 
 from diffsmooth.lit.certification import CertificationModule, Work
 from diffsmooth.lit.data import load_images
-from diffsmooth.lit.outputs import Outputs, RunContext
 from diffsmooth.models import LocalSmoothing, SmoothedClassifier
 from diffsmooth.models.checkpoints.formats import read_checkpoint
 from diffsmooth.models.smoothing.inference import prepare
@@ -27,7 +26,9 @@ from diffsmooth.pipeline.sanity import check_sanity
 from diffsmooth.pipeline.specification import SmoothingOptions
 from diffsmooth.pipeline.trainer import build_trainer, threads_a_process
 from diffsmooth.runs.identity import RunIdentity, selection_of
+from diffsmooth.runs.manifest import RunContext
 from diffsmooth.runs.names import OutputFiles
+from diffsmooth.runs.outputs import Outputs
 from diffsmooth.shown_text import shown
 from diffsmooth.stats import Plan
 from diffsmooth.stats.errors import UserError, option_values

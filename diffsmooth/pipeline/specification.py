@@ -5,11 +5,11 @@ from dataclasses import dataclass, fields
 from typing import Any, Literal, Self, get_args
 
 from diffsmooth.lit.data.picture import ExifChoice
-from diffsmooth.lit.outputs import Shard
 from diffsmooth.models.checkpoints.weight_sets import SetName
 from diffsmooth.models.smoothing.noise import SourceName
 from diffsmooth.models.smoothing.purifiers import Convention
 from diffsmooth.pipeline.option_checks import check_alpha, check_most, check_noise, check_seed
+from diffsmooth.runs.shard import Shard
 from diffsmooth.stats.errors import UserError, option_values
 
 MULTISTEP_STEPS = 10

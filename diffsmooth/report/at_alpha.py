@@ -2,8 +2,7 @@
 
 from dataclasses import replace
 
-from diffsmooth.report.read import results_of
-from diffsmooth.report.runs import Run
+from diffsmooth.runs.reading import Run, results_of
 from diffsmooth.stats import reanalyse
 from diffsmooth.stats.errors import UserError
 from diffsmooth.stats.printed import exact

@@ -12,7 +12,7 @@ import numpy as np
 
 from diffsmooth.report.figures import accuracy_figure, any_letters
 from diffsmooth.report.radii import distinct, top_radius, usual_radii
-from diffsmooth.report.runs import Run
+from diffsmooth.runs.reading import Run
 from diffsmooth.shown_text import shown
 from diffsmooth.stats import (
     Results,

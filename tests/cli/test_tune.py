@@ -14,7 +14,6 @@ import yaml
 
 from diffsmooth.cli import certify, tune
 from diffsmooth.lit.data import load_images
-from diffsmooth.lit.identity import file_sha256
 from diffsmooth.models import (
     IdentityPurifier,
     LocalSmoothing,
@@ -29,6 +28,7 @@ from diffsmooth.models.smoothing.noise import NoiseKey
 from diffsmooth.models.smoothing.purifiers import Purifier
 from diffsmooth.stats import FixedSampleSize
 from diffsmooth.stats.outlook import goal_of
+from diffsmooth.whole_file import file_sha256
 
 Command = Callable[..., list[str]]
 FILES = ["o.sweep.csv", "o.sweep.png", "o.yaml"]

@@ -13,14 +13,13 @@ import torch
 from tqdm import tqdm
 
 from diffsmooth.lit.data.images import DataError, ImageSet, Sample
-from diffsmooth.lit.identity import file_sha256
 from diffsmooth.models.checkpoints.formats import read_checkpoint
 from diffsmooth.models.checkpoints.loading import check_unet, unet_of
 from diffsmooth.models.diffusion.presets import get_preset
 from diffsmooth.models.smoothing.noise import NoiseKey, draw_noise
 from diffsmooth.models.smoothing.precision import autocast, resolve_precision
 from diffsmooth.models.smoothing.purifiers import OneShotPurifier
-from diffsmooth.whole_file import whole_file, write_whole
+from diffsmooth.whole_file import file_sha256, whole_file, write_whole
 
 BLOCK = 256  # images a file
 BATCH = 64  # draws a forward pass

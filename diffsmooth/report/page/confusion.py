@@ -6,7 +6,7 @@ import numpy as np
 
 from diffsmooth.report.page.classes import class_names
 from diffsmooth.report.page.text import listed
-from diffsmooth.report.runs import Run
+from diffsmooth.runs.reading import Run
 from diffsmooth.stats import ABSTAIN
 from diffsmooth.stats.printed import rounded_up
 

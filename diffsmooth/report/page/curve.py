@@ -9,8 +9,8 @@ from matplotlib.ticker import MaxNLocator
 from diffsmooth.report.page.axis import Axis
 from diffsmooth.report.page.text import listed, radius_labels
 from diffsmooth.report.radii import distinct, top_radius
-from diffsmooth.report.runs import Run
 from diffsmooth.report.text import MISSING, at_least_text, interval_text
+from diffsmooth.runs.reading import Run
 from diffsmooth.stats import Results, certified_accuracy, certified_accuracy_interval
 from diffsmooth.stats.printed import radius_label
 

@@ -7,7 +7,7 @@ import numpy as np
 
 from diffsmooth.report.page.axis import Axis, fitting_axis
 from diffsmooth.report.page.text import short_number, short_radius
-from diffsmooth.report.runs import Run
+from diffsmooth.runs.reading import Run
 from diffsmooth.stats import ABSTAIN
 
 BINS = 36

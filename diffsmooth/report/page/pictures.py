@@ -10,8 +10,8 @@ from PIL import Image
 
 from diffsmooth.report.page.classes import class_names
 from diffsmooth.report.page.text import short_radius
-from diffsmooth.report.runs import Run
 from diffsmooth.runs.gallery import GalleryImage
+from diffsmooth.runs.reading import Run
 from diffsmooth.stats import ABSTAIN
 from diffsmooth.stats.errors import UserError
 from diffsmooth.stats.printed import rounded_down

@@ -7,6 +7,7 @@ memory, one classifier call a local copy, a whole sampling step of which x_0 alo
 """
 
 import copy
+from itertools import repeat
 from typing import NamedTuple
 
 import numpy as np
@@ -17,7 +18,14 @@ from torch.nn import functional as F
 from diffsmooth.models import DiffusionSchedule
 from diffsmooth.models.classifiers.cifar_resnet import BasicBlock
 from diffsmooth.models.classifiers.input_layers import Normalize
-from diffsmooth.models.diffusion.unet import AttentionBlock, Pointwise, ResBlock, UNet
+from diffsmooth.models.diffusion.unet import (
+    AttentionBlock,
+    FilmNorm,
+    Pointwise,
+    ResBlock,
+    SiLU,
+    UNet,
+)
 from diffsmooth.models.smoothing.precision import Numerics
 
 
@@ -77,7 +85,7 @@ class PublishedLoop:
                 raise ValueError("a U-Net needs its schedule, got None")
             forms = UNET_FORMS
             if not unet.config.resblock_updown:
-                forms = {**forms, nn.SiLU: PublishedSiLU}
+                forms = {**forms, nn.SiLU: PublishedSiLU, SiLU: PublishedSiLU}
             self.unet = _published(unet, forms)
             self.diffusion = PublishedDiffusion(schedule)
             self.timestep = schedule.timestep(sigma)
@@ -211,7 +219,7 @@ class PublishedUNet(UNet):
     """Embeds the time of each sample; each residual block takes its SiLU anew."""
 
     def forward(self, x: Tensor, times: Tensor) -> Tensor:  # type: ignore[override]
-        embedding = self.embed_time(times)
+        embedding = repeat(self.embed_time(times))
         h = x
         skips = []
         for block in self.input_blocks:
@@ -227,27 +235,19 @@ class PublishedResBlock(ResBlock):
     """Scale and shift in separate operations."""
 
     def forward(self, x: Tensor, embedding: Tensor) -> Tensor:  # type: ignore[override]
-        if self.resample:
-            h = _resample(self.in_layers[:-1](x), self.resample)
-            x = _resample(x, self.resample)
-            h = self.in_layers[-1](h)
-        else:
-            h = self.in_layers(x)
+        h, x = self.in_layers(x), self.resample(x)
         scale, shift = self.emb_layers(embedding)[..., None, None].chunk(2, dim=1)
-        h = self.out_layers[0](h) * (1 + scale) + shift
-        return self.skip_connection(x) + self.out_layers[1:](h)
-
-
-def _resample(x: Tensor, direction: str) -> Tensor:
-    if direction == "up":
-        return F.interpolate(x, scale_factor=2, mode="nearest")
-    return F.avg_pool2d(x, kernel_size=2, stride=2)
+        norm, *layers = self.out_layers
+        h = norm(h) * (1 + scale) + shift
+        for layer in layers:
+            h = layer(h)
+        return self.skip_connection(x) + h
 
 
 class PublishedAttention(AttentionBlock):
     """Attention weights in full, between 1 x 1 convolutions over (B, C, pixels)."""
 
-    def forward(self, x: Tensor, embedding: Tensor) -> Tensor:  # type: ignore[override]
+    def forward(self, x: Tensor) -> Tensor:
         b, c, height, width = x.shape
         flat = x.reshape(b, c, -1)
         qkv = self.qkv(self.norm(flat))
@@ -302,7 +302,8 @@ UNET_FORMS: Forms = {
     ResBlock: PublishedResBlock,
     AttentionBlock: PublishedAttention,
     Pointwise: nn.Conv1d,
-    nn.GroupNorm: PublishedGroupNorm,
+    FilmNorm: PublishedGroupNorm,
+    SiLU: nn.SiLU,
 }
 CLASSIFIER_FORMS: Forms = {BasicBlock: PublishedBasicBlock, Normalize: PublishedNormalize}
 

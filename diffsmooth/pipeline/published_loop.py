@@ -18,6 +18,7 @@ from torch.nn import functional as F
 from diffsmooth.models import DiffusionSchedule
 from diffsmooth.models.classifiers.cifar_resnet import BasicBlock
 from diffsmooth.models.classifiers.input_layers import Normalize
+from diffsmooth.models.diffusion.openai import OpenAIDenoiser
 from diffsmooth.models.diffusion.unet import (
     AttentionBlock,
     FilmNorm,
@@ -53,8 +54,8 @@ class PublishedLoop:
     """Counts votes as the published code does.
 
     Args:
-        unet: copied, and run in its published form; None for Cohen's loop, without purification.
-        schedule: of `unet`.
+        denoiser: its U-Net is copied, and run in its published form; None for Cohen's loop,
+            without purification.
         classifier: copied; a CIFAR ResNet runs in its published form, others as they are.
         sigma: noise level, in [0, 1] pixel units.
         m: local copies.
@@ -64,13 +65,12 @@ class PublishedLoop:
         batch: votes a forward pass.
 
     Raises:
-        ValueError: a U-Net without its schedule; sigma <= 0 or beyond the schedule.
+        ValueError: sigma <= 0 or beyond the schedule.
     """
 
     def __init__(
         self,
-        unet: UNet | None,
-        schedule: DiffusionSchedule | None,
+        denoiser: OpenAIDenoiser | None,
         classifier: nn.Module,
         sigma: float,
         m: int,
@@ -80,9 +80,8 @@ class PublishedLoop:
         batch: int,
     ) -> None:
         self.unet: nn.Module | None = None
-        if unet is not None:
-            if schedule is None:
-                raise ValueError("a U-Net needs its schedule, got None")
+        if denoiser is not None:
+            unet, schedule = denoiser.unet, denoiser.schedule
             forms = UNET_FORMS
             if not unet.config.resblock_updown:
                 forms = {**forms, nn.SiLU: PublishedSiLU, SiLU: PublishedSiLU}
@@ -234,7 +233,7 @@ class PublishedUNet(UNet):
 class PublishedResBlock(ResBlock):
     """Scale and shift in separate operations."""
 
-    def forward(self, x: Tensor, embedding: Tensor) -> Tensor:  # type: ignore[override]
+    def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
         h, x = self.in_layers(x), self.resample(x)
         scale, shift = self.emb_layers(embedding)[..., None, None].chunk(2, dim=1)
         norm, *layers = self.out_layers

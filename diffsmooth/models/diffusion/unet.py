@@ -157,7 +157,8 @@ class FilmNorm(nn.GroupNorm):
 
     def forward(self, x: Tensor, condition: Tensor | None = None) -> Tensor:
         """x (B, C, H, W) to the same shape; of the condition (B or 1, 2 C), scales come first."""
-        weight, bias = self.weight, self.bias
+        weight: Tensor = self.weight
+        bias: Tensor = self.bias
         if condition is not None and len(condition) == 1:  # the same for all rows: folded in
             scale, shift = condition[0].chunk(2)
             weight, bias, condition = weight + weight * scale, bias + bias * scale + shift, None

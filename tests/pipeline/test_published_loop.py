@@ -63,7 +63,7 @@ def _filled(denoiser: OpenAIDenoiser) -> OpenAIDenoiser:
 def test_purified_images_and_answers_equal_ours(name: str) -> None:
     torch.manual_seed(1)
     denoiser = _denoiser(name)
-    unet, schedule = denoiser.unet, denoiser.schedule
+    unet = denoiser.unet
     info = FASHION_MNIST if unet.config.in_channels == 1 else CIFAR10
     shape, classifier = info.image_shape, _classifier(info)
     purifier = OneShotPurifier(denoiser)

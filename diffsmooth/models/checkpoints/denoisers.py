@@ -166,7 +166,10 @@ def foreign_denoiser(word: str) -> Denoiser:
 @lru_cache(maxsize=1)
 def _made(word: str) -> Denoiser:
     # Once a process: the weights that identify a run are those that vote.
-    return as_denoiser(DENOISERS[word]()).eval()
+    factory = DENOISERS[word]
+    if not callable(factory):
+        raise UserError(f"{word}: a denoiser's factory must be callable, got {factory!r}")
+    return as_denoiser(factory()).eval()
 
 
 def foreign_sha256(word: str) -> str:

@@ -124,13 +124,10 @@ class OpenAIDenoiser(DiscreteTimeDenoiser):
         known = [self._conditions[t]] if t in self._conditions else []
         channels, height, width = x_t.shape[1:]
         rows, columns = ((self.pad_to or side) - side for side in (height, width))
-        if rows or columns:
-            top, left = rows // 2, columns // 2
-            x = F.pad(x_t, (left, columns - left, top, rows - top), mode="reflect")
-            output = self.unet(x, times, *known)
-            output = output[:, :, top : top + height, left : left + width]
-        else:
-            output = self.unet(x_t, times, *known)
+        top, left = rows // 2, columns // 2
+        around = (left, columns - left, top, rows - top)
+        x = F.pad(x_t, around, mode="reflect") if any(around) else x_t
+        output = self.unet(x, times, *known)[:, :, top : top + height, left : left + width]
         output = _nan_where_infinite(output.to(x_t.dtype))
         abar = float(self.schedule.alphas_cumprod[t])
         epsilon = output[:, :channels]

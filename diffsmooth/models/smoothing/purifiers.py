@@ -238,4 +238,7 @@ def purifier_kind(word: str) -> PurifierKind:
         UserError: nobody knows the word.
     """
     known = PURIFIERS[word]
-    return known if isinstance(known, PurifierKind) else PurifierKind(known)
+    kind = known if isinstance(known, PurifierKind) else PurifierKind(known)
+    if not callable(kind.factory):
+        raise UserError(f"{word}: a purifier's factory must be callable, got {kind.factory!r}")
+    return kind

@@ -19,7 +19,6 @@ from torch import Tensor
 from diffsmooth.cli.errors import OneLineParser, user_errors
 from diffsmooth.lit.data import load_images
 from diffsmooth.models import SmoothedClassifier
-from diffsmooth.models.diffusion.presets import get_preset
 from diffsmooth.models.smoothing.engine import Task, VoteEngine
 from diffsmooth.models.smoothing.inference import can_compile
 from diffsmooth.models.smoothing.noise import NoiseKey, NumpyNoise, Votes, noise_source
@@ -262,8 +261,7 @@ def _time_published(
 def _published(workload: Workload, batch: int, device: torch.device) -> PublishedLoop:
     model = workload.smoothed(batch, SETTINGS["plain"], device)
     return PublishedLoop(
-        None if workload.unet is None else model.purifier.unet,  # type: ignore[arg-type]
-        None if workload.unet is None else get_preset(workload.preset).schedule,
+        getattr(model.purifier, "denoiser", None),
         model.local_smoothing.classifier,
         SIGMA,
         workload.m,
@@ -282,7 +280,7 @@ def _agreements(
     device: torch.device,
 ) -> list[str]:
     """Share of votes on real images that are those of float32, the networks as loaded."""
-    if workload.preset == "improved-cifar10":
+    if workload.name == "full":
         return ["(random weights)"] * len(models)
     images = load_images("fashion_mnist_sample", "data")
     batch = models[0].batch

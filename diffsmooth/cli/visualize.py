@@ -10,10 +10,11 @@ from diffsmooth.cli.network_options import DATASETS, add_purifier_options
 from diffsmooth.lit.data import ImageSet, load_images
 from diffsmooth.lit.data.sources import is_folder
 from diffsmooth.models import IdentityPurifier
+from diffsmooth.models.checkpoints.denoisers import is_factory
 from diffsmooth.models.checkpoints.formats import read_checkpoint
 from diffsmooth.models.smoothing.noise import NoiseKey, draw_noise
 from diffsmooth.models.smoothing.precision import autocast, resolve_precision
-from diffsmooth.models.smoothing.purifiers import Purifier
+from diffsmooth.models.smoothing.purifiers import Purifier, purifier_kind
 from diffsmooth.pipeline.device import pick_device
 from diffsmooth.pipeline.networks import find_diffusion, load_purifier, reading_for
 from diffsmooth.pipeline.option_checks import check_noise
@@ -80,8 +81,9 @@ def main(args: list[str] | None = None, prog: str = "diffsmooth visualize") -> N
 def pictures(options: PurifierOptions, split: str) -> ImageSet:
     """The images; those of a folder in the channels that the diffusion model takes."""
     path = find_diffusion(options.dataset, options.diffusion)
-    asked = path is not None and options.purifier != "none" and is_folder(options.dataset)
-    checkpoint = read_checkpoint(path, options.unsafe_load) if path and asked else None
+    asked = purifier_kind(options.purifier).denoiser and is_folder(options.dataset)
+    is_file = path is not None and not is_factory(path)
+    checkpoint = read_checkpoint(path, options.unsafe_load) if path and asked and is_file else None
     reading = reading_for(checkpoint, options.image_size, options.exif)
     return load_images(options.dataset, options.data_root, split, reading)
 

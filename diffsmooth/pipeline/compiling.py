@@ -54,4 +54,4 @@ def flops_a_vote(f: VoteFunction) -> int:
         noisy = torch.zeros(1, *f.local_smoothing.noise.shape[1:], device=f.device)
         draws = noisy.expand(f.purifier.draws, *noisy.shape) if f.purifier.draws else None
         f.confidence(noisy, draws)
-    return f.purifier.runs * counter.get_total_flops()
+    return f.purifier.reverse_runs * counter.get_total_flops()

@@ -16,11 +16,12 @@ from diffsmooth.models import (
     OneShotPurifier,
     SmoothedClassifier,
 )
+from diffsmooth.models.checkpoints.denoisers import openai_outline
 from diffsmooth.models.checkpoints.image_cards import training_images_of
-from diffsmooth.models.checkpoints.loading import classifier_of, classifier_outline, unet_outline
+from diffsmooth.models.checkpoints.loading import classifier_of, classifier_outline
 from diffsmooth.models.checkpoints.weights import Checkpoint, misfits
 from diffsmooth.models.classifiers.dataset_info import DatasetInfo
-from diffsmooth.models.diffusion.presets import PRESETS, build_unet, get_preset
+from diffsmooth.models.diffusion.presets import PRESETS, build_unet
 from diffsmooth.models.smoothing.noise import NoiseKey
 from diffsmooth.models.smoothing.precision import autocast
 from diffsmooth.models.smoothing.purifiers import Purifier
@@ -163,9 +164,9 @@ def _unet_keys(checkpoint: Checkpoint) -> str:
     """
     metadata = checkpoint.metadata
     if metadata.preset:
-        unet = unet_outline(checkpoint)
-        largest = get_preset(metadata.preset).schedule.max_sigma
-        return f"all fit, {_parameters(unet)}; the schedule reaches sigma {digits_down(largest, 3)}"
+        outline = openai_outline(checkpoint)
+        largest = digits_down(outline.schedule.max_sigma, 3)
+        return f"all fit, {_parameters(outline)}; the schedule reaches sigma {largest}"
     with torch.device("meta"):
         known = {name: misfits(build_unet(name), checkpoint.state_dict) for name in PRESETS}
     nearest = min(known, key=lambda name: len(known[name]))
@@ -236,7 +237,7 @@ def _cost(
     path = find_diffusion(images.info.name, options.diffusion)
     if path is not None:
         found = load_diffusion(path, options.sigma, images.info, unsafe=options.unsafe_load)
-        purifier = OneShotPurifier(found.unet, found.schedule)
+        purifier = OneShotPurifier(found.denoiser)
         what = f"with {path}"
     shape = images.info.image_shape
     local = LocalSmoothing(model, options.m, 0.25, shape)

@@ -4,6 +4,7 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
+from diffsmooth.models.smoothing.purifiers import purifier_kind
 from diffsmooth.models.smoothing.sweep import Setting
 from diffsmooth.pipeline.option_checks import check_most, check_noise
 from diffsmooth.pipeline.specification import VotingOptions
@@ -132,7 +133,7 @@ class TuneOptions(VotingOptions):
                     "values of --sigma_local"
                 )
             levels = [max(0.0, round(trained + step, 9)) for step in STEPS_FROM_TRAINED]
-            if self.purifier == "none":
+            if not purifier_kind(self.purifier).denoiser:
                 levels.append(0.0)  # Cohen's method: the votes' own noise is still there
         return [
             Setting(level, m)

@@ -567,7 +567,10 @@ MISTAKES = [
     (["--threads", "0"], "threads must be at least 1"),
     (["--devices", "0"], "devices must be at least 1"),
     (["--accelerator", "abacus"], "invalid accelerator name: `accelerator='abacus'`"),
-    (["--purifier", "magic"], "purifier must be oneshot, multistep or none, got 'magic'"),
+    (
+        ["--purifier", "magic"],
+        "purifier must be oneshot or multistep or none or ",
+    ),
     (["--convention", "x"], "convention must be diffsmooth, carlini or densepure, got 'x'"),
     (["--normalize", "centre"], "unknown input layer 'centre'"),
     (["--steps", "0"], "steps must be at least 1"),

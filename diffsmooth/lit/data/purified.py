@@ -13,9 +13,7 @@ import torch
 from tqdm import tqdm
 
 from diffsmooth.lit.data.images import DataError, ImageSet, Sample
-from diffsmooth.models.checkpoints.formats import read_checkpoint
-from diffsmooth.models.checkpoints.loading import check_unet, unet_of
-from diffsmooth.models.diffusion.presets import get_preset
+from diffsmooth.models.checkpoints.denoisers import check_denoiser, load_denoiser
 from diffsmooth.models.smoothing.noise import NoiseKey, draw_noise
 from diffsmooth.models.smoothing.precision import autocast, resolve_precision
 from diffsmooth.models.smoothing.purifiers import OneShotPurifier
@@ -143,11 +141,10 @@ def _purifier(
     images: ImageSet, split: str, purification: Purification, device: torch.device, precision: str
 ) -> Callable[[range], np.ndarray]:
     """From indices to draws, uint8 (len, draws, C, H, W)."""
-    checkpoint = read_checkpoint(purification.diffusion)
-    unet = unet_of(checkpoint).to(device)
+    denoiser = load_denoiser(purification.diffusion).to(device)
     sigma, count = purification.sigma, purification.draws
-    check_unet(checkpoint, unet, sigma, images.info)
-    purifier = OneShotPurifier(unet, get_preset(checkpoint.metadata.preset).schedule)
+    check_denoiser(denoiser, purification.diffusion, sigma, images.info)
+    purifier = OneShotPurifier(denoiser)
 
     def purify(indices: range) -> np.ndarray:
         noisy = []

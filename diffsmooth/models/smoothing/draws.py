@@ -38,7 +38,7 @@ def draws_of_runs(
         lanes = range(1 + run * purifier.draws, 1 + (run + 1) * purifier.draws)
         return torch.stack([noise.draw(votes, lane, rows, shape) for lane in lanes])
 
-    runs = purifier.runs if purifier.draws else 0
+    runs = purifier.reverse_runs if purifier.draws else 0
     ahead = deque([background.submit(draw, 0)] if runs else [])
 
     def draws_of(run: int) -> Tensor | None:

@@ -13,7 +13,6 @@ from torch.utils._pytree import tree_leaves
 from diffsmooth.models.smoothing.fused import FusedConv
 from diffsmooth.models.smoothing.local_smoothing import LocalSmoothing
 from diffsmooth.models.smoothing.probe_batch import Rows, arrangements
-from diffsmooth.models.smoothing.purifiers import OneShotPurifier
 from diffsmooth.stats.errors import UserError
 
 # What rounding may leave of a difference, relative to the largest number: thousands of times what
@@ -129,8 +128,6 @@ def _copy(part: nn.Module, number_format: torch.dtype) -> nn.Module:
             module.onednn = False  # it takes no float64
         if isinstance(module, LocalSmoothing):
             module.layout = torch.contiguous_format
-        if isinstance(module, OneShotPurifier):
-            module.cast_times(number_format)
     return copied
 
 

@@ -16,7 +16,6 @@ from diffsmooth.models.smoothing.finite import check_finite_weights, watched_lay
 from diffsmooth.models.smoothing.fused import FusedConv, FusedResNet
 from diffsmooth.models.smoothing.memory import memory_for
 from diffsmooth.models.smoothing.precision import autocast
-from diffsmooth.models.smoothing.purifiers import OneShotPurifier
 from diffsmooth.models.smoothing.vote_function import VoteFunction
 
 # Layers that autocast runs in bf16, and that use their weights for nothing else. Exact types: a
@@ -48,7 +47,7 @@ def prepare(f: VoteFunction, compiled: bool = False) -> None:
         UserError: weights, folded or not, or what layers make of a noisy image, that are not
             finite, or nearly so.
     """
-    smoothing, purifier = f.local_smoothing, f.purifier
+    smoothing = f.local_smoothing
     for what, network in _networks(f).items():
         check_finite_weights(network, what)
     _try_out(f)
@@ -64,16 +63,12 @@ def prepare(f: VoteFunction, compiled: bool = False) -> None:
         for module in f.modules():
             if type(module) in CAST:
                 module.to(torch.bfloat16)
-    if isinstance(purifier, OneShotPurifier):
-        with autocast(f.precision, f.device.type):
-            purifier.precompute_times(f.sigma)
+    with autocast(f.precision, f.device.type):
+        # Tensor code only: a schedule's NumPy scalars would be compiled in, one by one.
+        parts = f.purifier.prepare(f.sigma)
     if compiled:
-        # Tensor code only: the schedule's NumPy scalars would be compiled in, one by one.
-        parts: list[nn.Module] = []
-        if isinstance(purifier, OneShotPurifier):
-            parts.append(purifier.unet)
         if not any(isinstance(module, FusedConv) and module.onednn for module in f.modules()):
-            parts.append(smoothing)  # in the others, nothing is left to fuse
+            parts = [*parts, smoothing]  # in the others, nothing is left to fuse
         mode = "reduce-overhead" if f.device.type == "cuda" else None
         for part in parts:
             part.compile(dynamic=False, mode=mode)

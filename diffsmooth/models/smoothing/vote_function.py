@@ -134,7 +134,7 @@ class VoteFunction(nn.Module):
 
     def _vote(self, confidence_of: Callable[[int], Tensor]) -> Tensor:
         answers = []
-        for run in range(self.purifier.runs):
+        for run in range(self.purifier.reverse_runs):
             confidence = confidence_of(run)
             if confidence.shape[-1] != self.num_classes:
                 raise NetworkError(

@@ -313,8 +313,8 @@ def test_so_are_prepared_purifiers() -> None:
     assert ensure_fixed(g).exact
     purifier = g.purifier
     assert isinstance(purifier, OneShotPurifier)
-    conv = purifier.unet.out[2]
-    purifier.unet.out[2] = nn.Sequential(conv, Attacked(lambda x: x - 1e-2 * x.mean(dim=0)))
+    out = purifier.denoiser.unet.out
+    out[2] = nn.Sequential(out[2], Attacked(lambda x: x - 1e-2 * x.mean(dim=0)))
     with pytest.raises(UserError, match=r"the purifier makes of one .* stay in torch.float64"):
         ensure_fixed(g)
 
@@ -332,7 +332,8 @@ def test_rounding_in_a_prepared_purifier_vanishes_there(
         odd = (torch.arange(len(x)) % 2 == 1).view(-1, 1, 1, 1)
         return torch.where(odd, (x + 0.1) + 0.3, x + (0.1 + 0.3))
 
-    purifier.unet.out[2] = nn.Sequential(purifier.unet.out[2], Attacked(by_place))
+    out = purifier.denoiser.unet.out
+    out[2] = nn.Sequential(out[2], Attacked(by_place))
     found = ensure_fixed(g)
     assert not found.exact
     assert 0 < found.rounding < 0.05

@@ -12,7 +12,8 @@ from diffsmooth.models import (
     build_classifier,
     build_unet,
 )
-from diffsmooth.models.checkpoints.loading import load_classifier, load_unet
+from diffsmooth.models.checkpoints.denoisers import load_unet
+from diffsmooth.models.checkpoints.loading import load_classifier
 from diffsmooth.models.classifiers.cifar_resnet import CifarResNet
 from diffsmooth.models.diffusion.presets import get_preset
 from diffsmooth.models.smoothing.fused import FusedResNet

@@ -110,7 +110,7 @@ def test_the_counts_are_those_of_a_loop_over_votes(kind: str) -> None:
     with torch.inference_mode():
         for vote in range(40):
             answers = []
-            for run in range(purifier.runs):
+            for run in range(purifier.reverse_runs):
                 draws = None
                 if purifier.draws:
                     draws = torch.stack([lanes[2 * run + i][vote, None] for i in range(2)])

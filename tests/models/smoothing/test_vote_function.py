@@ -18,7 +18,7 @@ CLASSES = 4
 class SeveralRuns(IdentityPurifier):
     def __init__(self, runs: int) -> None:
         super().__init__()
-        self.runs = runs
+        self.reverse_runs = runs
 
 
 def vote_of(runs: Sequence[Sequence[int]], classes: int = CLASSES) -> list[int]:

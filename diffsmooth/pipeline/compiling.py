@@ -51,7 +51,7 @@ def flops_a_vote(f: VoteFunction) -> int:
     Nothing is computed: the shapes alone go through the networks.
     """
     with FakeTensorMode(allow_non_fake_inputs=True), FlopCounterMode(display=False) as counter:
-        noisy = torch.zeros(1, *f.local_smoothing.noise.shape[1:], device=f.device)
+        noisy = torch.zeros(1, *f.image_shape, device=f.device)
         draws = noisy.expand(f.purifier.draws, *noisy.shape) if f.purifier.draws else None
-        f.confidence(noisy, draws)
-    return f.purifier.runs * counter.get_total_flops()
+        f(noisy, draws)
+    return f.reverse_runs * counter.get_total_flops()

@@ -86,7 +86,7 @@ def _networks(f: VoteFunction) -> dict[str, nn.Module]:
 def _try_out(f: VoteFunction) -> None:
     """Raises UserError where a layer of the networks gives what is not finite, or nearly so."""
     generator = torch.Generator().manual_seed(0)
-    shape = (min(f.batch, 2), *f.local_smoothing.noise.shape[1:])
+    shape = (min(f.batch, 2), *f.image_shape)
     noisy = torch.rand(shape, generator=generator)
     noisy += f.noise_level * torch.randn(shape, generator=generator)
     draws = torch.randn(f.purifier.draws, *shape, generator=generator) if f.purifier.draws else None
@@ -94,7 +94,7 @@ def _try_out(f: VoteFunction) -> None:
         for what, network in _networks(f).items():
             stack.enter_context(watched_layers(network, what))
         stack.enter_context(memory_for(f.batch))
-        f.confidence(noisy.to(f.device), None if draws is None else draws.to(f.device))
+        f(noisy.to(f.device), None if draws is None else draws.to(f.device))
 
 
 def _keep_memory() -> None:

@@ -1,8 +1,8 @@
 """What votes: one code path for Cohen, diffusion denoised smoothing and DiffSmooth."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from copy import deepcopy
-from typing import Self, get_args
+from typing import Protocol, Self, get_args
 
 import numpy as np
 import torch
@@ -17,11 +17,33 @@ from diffsmooth.stats.bounds import count_of
 FLOAT32 = np.finfo(np.float32)
 
 DrawsOfRun = Callable[[int], Tensor | None]
-"""From the number of a run to its draws (draws, B, C, H, W), or None."""
+"""From the number of a reverse run to its draws (draws, B, C, H, W), or None; in any order."""
+
+
+class Voter(Protocol):
+    """What the engine drives: f, or several of them that share the work of one.
+
+    Attributes:
+        f: the one whose networks run, in its batches, on its device; it is checked to be one fixed
+            function.
+        settings: what each of several is, in words; empty for f alone.
+    """
+
+    @property
+    def f(self) -> "VoteFunction": ...
+
+    @property
+    def settings(self) -> Sequence[object]: ...
+
+    def answer(self, noisy: Tensor, draws_of: DrawsOfRun) -> Tensor:
+        """The class of each noisy image (B, C, H, W), int64: (B,) of f alone, (S, B) of several.
+
+        The number of classes stands where an output is not finite; see `VoteFunction.answer`.
+        """
 
 
 class VoteFunction(nn.Module):
-    """f: noisy images to classes, one vote each.
+    """f: noisy images to classes, one vote each. As a module, to mean softmax.
 
     It purifies the noisy image, averages the classifier's confidence over the local copies, and
     takes the argmax: one noisy image is one vote, whatever m is. With `IdentityPurifier`, m = 1
@@ -83,11 +105,32 @@ class VoteFunction(nn.Module):
     def device(self) -> torch.device:
         return self.local_smoothing.noise.device
 
-    def confidence(self, noisy: Tensor, draws: Tensor | None = None) -> Tensor:
-        """Mean softmax (B, K) of noisy images (B, C, H, W), image + noise level * normal.
+    @property
+    def f(self) -> "VoteFunction":
+        """Itself, as a `Voter`."""
+        return self
+
+    @property
+    def settings(self) -> tuple[object, ...]:
+        """None: it is alone, see `Voter`."""
+        return ()
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """(C, H, W)."""
+        channels, height, width = self.local_smoothing.noise.shape[1:]
+        return channels, height, width
+
+    @property
+    def reverse_runs(self) -> int:
+        """Runs of the reverse process a vote, whose answer is that of most of them."""
+        return self.purifier.runs
+
+    def forward(self, noisy: Tensor, draws: Tensor | None = None) -> Tensor:
+        """Mean softmax (B, K) of noisy images (B, C, H, W); differentiable, and draws nothing.
 
         Args:
-            noisy: the images.
+            noisy: image in [0, 1] + noise level * normal.
             draws: what a random purifier needs for one run, see `Purifier.forward`.
         """
         with self.autocast():
@@ -115,7 +158,7 @@ class VoteFunction(nn.Module):
             NetworkError: outputs for another number of classes.
             OutOfMemory: the batch does not fit.
         """
-        return self.vote(lambda run: self.confidence(noisy, draws_of(run)))
+        return self.vote(lambda run: self(noisy, draws_of(run)))
 
     def vote(self, confidence_of: Callable[[int], Tensor]) -> Tensor:
         """From the confidence of each run to answers, as `answer` gives them: (..., B), int64.
@@ -129,20 +172,17 @@ class VoteFunction(nn.Module):
             NetworkError: outputs for another number of classes.
             OutOfMemory: the batch does not fit.
         """
-        with memory_for(self.batch):
-            return self._vote(confidence_of)
-
-    def _vote(self, confidence_of: Callable[[int], Tensor]) -> Tensor:
         answers = []
-        for run in range(self.purifier.runs):
-            confidence = confidence_of(run)
-            if confidence.shape[-1] != self.num_classes:
-                raise NetworkError(
-                    f"the classifier has {confidence.shape[-1]} classes, not {self.num_classes}"
-                )
-            finite = confidence.isfinite().all(dim=-1)
-            answers.append(torch.where(finite, confidence.argmax(dim=-1), self.num_classes))
-        return answers[0] if len(answers) == 1 else self._of_most(torch.stack(answers, dim=-1))
+        with memory_for(self.batch):
+            for run in range(self.reverse_runs):
+                confidence = confidence_of(run)
+                if confidence.shape[-1] != self.num_classes:
+                    raise NetworkError(
+                        f"the classifier has {confidence.shape[-1]} classes, not {self.num_classes}"
+                    )
+                finite = confidence.isfinite().all(dim=-1)
+                answers.append(torch.where(finite, confidence.argmax(dim=-1), self.num_classes))
+            return answers[0] if len(answers) == 1 else self._of_most(torch.stack(answers, dim=-1))
 
     def _of_most(self, runs: Tensor) -> Tensor:
         """The answer (...) of most runs (..., runs); K where one of them has none.

@@ -54,7 +54,7 @@ def confidence(f: VoteFunction) -> Tensor:
     generator = torch.Generator().manual_seed(1)
     noisy = torch.rand(f.batch, *SHAPE, generator=generator)
     draws = torch.randn(f.purifier.draws, f.batch, *SHAPE, generator=generator)
-    return f.confidence(noisy, draws if len(draws) else None)
+    return f(noisy, draws if len(draws) else None)
 
 
 @pytest.mark.parametrize("purifier", PURIFIERS)
@@ -137,13 +137,13 @@ def test_nor_does_it_in_classifiers_with_group_norms(precision: str) -> None:
 
 @torch.inference_mode()
 def check_rows_alone(f: VoteFunction, noisy: Tensor) -> None:
-    expected = f.confidence(noisy)
+    expected = f(noisy)
     order = torch.randperm(len(noisy), generator=torch.Generator().manual_seed(1))
-    assert torch.equal(f.confidence(noisy[order]), expected[order])
+    assert torch.equal(f(noisy[order]), expected[order])
     for row in (0, len(noisy) // 2, len(noisy) - 1):
         others = torch.rand_like(noisy)
         others[row] = noisy[0]
-        assert torch.equal(f.confidence(others)[row], expected[0])
+        assert torch.equal(f(others)[row], expected[0])
 
 
 @pytest.mark.skipif(

@@ -20,7 +20,6 @@ from diffsmooth.cli.errors import OneLineParser, user_errors
 from diffsmooth.lit.data import load_images
 from diffsmooth.models.diffusion.presets import get_preset
 from diffsmooth.models.smoothing.engine import Task, VoteEngine
-from diffsmooth.models.smoothing.inference import can_compile
 from diffsmooth.models.smoothing.noise import NoiseKey, NumpyNoise, Votes, noise_source
 from diffsmooth.models.smoothing.precision import (
     Numerics,
@@ -29,6 +28,7 @@ from diffsmooth.models.smoothing.precision import (
     resolve_precision,
 )
 from diffsmooth.models.smoothing.vote_function import VoteFunction
+from diffsmooth.pipeline.compiling import can_compile
 from diffsmooth.pipeline.device import pick_device
 from diffsmooth.pipeline.option_checks import check_most
 from diffsmooth.pipeline.published_loop import PublishedLoop, published_numerics

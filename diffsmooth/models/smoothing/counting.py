@@ -1,33 +1,14 @@
 """Votes counted on the device: it never waits for the host, nor the host for it."""
 
-from typing import NamedTuple
+from collections import deque
+from collections.abc import Iterator
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from diffsmooth.models.smoothing.packing import Flight
 from diffsmooth.models.smoothing.vote_function import Voter
-
-
-class Sent(NamedTuple):
-    """Counts on their way to the host.
-
-    Attributes:
-        counts: int64 (images, settings, K + 1).
-        arrival: has come when they are there; None on a CPU, where they are.
-    """
-
-    counts: Tensor
-    arrival: torch.cuda.Event | None
-
-    @property
-    def is_here(self) -> bool:
-        return self.arrival is None or self.arrival.query()
-
-    def wait(self) -> None:
-        """Until they are here."""
-        if self.arrival is not None:
-            self.arrival.synchronize()
 
 
 class Counts:
@@ -51,6 +32,7 @@ class Counts:
         self._starts = classes * np.arange(settings)[:, None] if settings else np.int64(0)
         one = torch.ones((), dtype=torch.int64, device=f.device)
         self._ones = one.expand(shape[1] * f.batch)
+        self._sent: deque[tuple[list[Flight], Tensor, torch.cuda.Event | None]] = deque()
 
     def add(self, answers: Tensor, slots: np.ndarray) -> None:
         """Counts answers (B,) or (S, B), 0 .. K each, in the slots (B,) of their rows."""
@@ -61,15 +43,31 @@ class Counts:
         """Forgets what a slot has counted."""
         self._votes[slot] = 0
 
-    def send(self, slots: list[int]) -> Sent:
-        """Sends the counts of slots to the host, and clears them."""
-        places = self._to_device(torch.tensor(slots))
-        counts = self._votes[places]
-        self._votes[places] = 0
-        if self._device.type != "cuda":
-            return Sent(counts, None)
-        host = torch.empty_like(counts, device="cpu", pin_memory=True)
-        return Sent(host.copy_(counts, non_blocking=True), self.mark())
+    def send(self, flights: list[Flight]) -> None:
+        """Sends the counts of flights to the host, and clears them."""
+        slots = self._to_device(torch.tensor([flight.slot for flight in flights]))
+        counts = self._votes[slots]
+        self._votes[slots] = 0
+        if self._device.type == "cuda":
+            host = torch.empty_like(counts, device="cpu", pin_memory=True)
+            counts = host.copy_(counts, non_blocking=True)
+        self._sent.append((flights, counts, self.mark()))
+
+    def arrived(self, wait: bool = False) -> Iterator[tuple[Flight, np.ndarray]]:
+        """Flights and their counts (settings, K + 1), as they were sent: those that are here.
+
+        Args:
+            wait: for the first ones, where they are not.
+        """
+        while self._sent:
+            flights, counts, mark = self._sent[0]
+            if mark is not None and not mark.query():
+                if not wait:
+                    return
+                mark.synchronize()
+            wait = False
+            self._sent.popleft()
+            yield from zip(flights, counts.numpy(), strict=True)
 
     def mark(self) -> torch.cuda.Event | None:
         """An event that has come when the device has done what it was given; None on a CPU."""

@@ -13,16 +13,22 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from diffsmooth.models.smoothing.counting import Counts, Sent
+from diffsmooth.models.smoothing.counting import Counts
 from diffsmooth.models.smoothing.draws import draws_ahead
 from diffsmooth.models.smoothing.fixed_function import ensure_fixed
 from diffsmooth.models.smoothing.local_smoothing import NetworkError
 from diffsmooth.models.smoothing.memory import memory_for
 from diffsmooth.models.smoothing.noise import NoiseSource, noise_source
-from diffsmooth.models.smoothing.packing import Batch, Flight, take_votes
+from diffsmooth.models.smoothing.packing import (
+    Batch,
+    Finished,
+    Flight,
+    Task,
+    check_image,
+    take_votes,
+)
 from diffsmooth.models.smoothing.probe_batch import Rows
 from diffsmooth.models.smoothing.spot_check import SPOT_CHECK, check_again
-from diffsmooth.models.smoothing.task import Finished, Task, check_image
 from diffsmooth.models.smoothing.vote_function import DrawsOfRun, Voter
 from diffsmooth.stats import Certificate, FixedSampleSize, Plan
 from diffsmooth.stats.errors import UserError
@@ -76,7 +82,6 @@ class VoteEngine:
         self._free = list(range(in_flight))
         self._counts = Counts(voter, in_flight)
         self._packed: deque[Batch] = deque()
-        self._on_their_way: deque[tuple[list[Flight], Sent]] = deque()
         self._running: deque[torch.cuda.Event] = deque()
         self._finished: list[Finished] = []
         self._clock = time.perf_counter()
@@ -136,12 +141,10 @@ class VoteEngine:
             OutOfMemory: nor can it where the batch does not fit.
             UserError: a spot check finds that f is not what it was.
         """
-        while self._on_their_way and self._on_their_way[0][1].is_here:
-            self._take_in(*self._on_their_way.popleft())
+        self._take_in()
         self._pack_ahead()
-        if not self._packed and self._on_their_way:
-            self._on_their_way[0][1].wait()
-            self._take_in(*self._on_their_way.popleft())
+        if not self._packed:
+            self._take_in(wait=True)
             self._pack_ahead()
         if not self._packed and self._left:
             self._packed.append(self._pack())
@@ -191,8 +194,7 @@ class VoteEngine:
         self.votes_cast += total
         through = [f for f in batch.flights if not f.over and f.launched == f.wanted]
         if through:
-            sent = self._counts.send([flight.slot for flight in through])
-            self._on_their_way.append((through, sent))
+            self._counts.send(through)
 
     def _count(self, answers: Tensor, batch: Batch, only: Flight | None = None) -> None:
         """Counts the answers of a batch, or of one flight's rows in it."""
@@ -219,8 +221,8 @@ class VoteEngine:
                     error = its_own
             self._finish(flight, (), error)
 
-    def _take_in(self, flights: list[Flight], sent: Sent) -> None:
-        for flight, counts in zip(flights, sent.counts.numpy(), strict=True):
+    def _take_in(self, wait: bool = False) -> None:
+        for flight, counts in self._counts.arrived(wait):
             broken = np.flatnonzero(counts[:, -1])
             if len(broken):
                 where = f" at {self._voter.settings[broken[0]]}" if self._voter.settings else ""

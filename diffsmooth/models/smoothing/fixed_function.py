@@ -118,7 +118,12 @@ def _check(
     f: VoteFunction, rows: Rows, strangers: Rows, say: Callable[[str], object]
 ) -> FixedFunction:
     start = time.monotonic()
-    base = _first_outputs(f, rows)
+    try:
+        base = outputs_of(f, rows)
+    except RuntimeError as error:
+        if is_out_of_memory(error):
+            raise
+        raise NetworkError(f"the networks do not run on noisy images: {error}") from error
     took = time.monotonic() - start
     if took > LONG:
         say(
@@ -140,15 +145,6 @@ def _check(
         if gap.any():
             _refuse_unless_rounding(f, part, base, rows, strangers, gap)
     return FixedFunction(exact, rounding, sha256_of(rows), sha256_of(base))
-
-
-def _first_outputs(f: VoteFunction, rows: Rows) -> Outputs:
-    try:
-        return outputs_of(f, rows)
-    except RuntimeError as error:
-        if is_out_of_memory(error):
-            raise
-        raise NetworkError(f"the networks do not run on noisy images: {error}") from error
 
 
 def refuse_random(one: Outputs, other: Outputs) -> None:

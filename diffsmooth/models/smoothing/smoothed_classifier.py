@@ -7,8 +7,8 @@ from torch import Tensor, nn
 from diffsmooth.models.smoothing.engine import VoteEngine
 from diffsmooth.models.smoothing.local_smoothing import LocalSmoothing
 from diffsmooth.models.smoothing.noise import NoiseKey
+from diffsmooth.models.smoothing.packing import Task
 from diffsmooth.models.smoothing.purifiers import Purifier
-from diffsmooth.models.smoothing.task import Task
 from diffsmooth.models.smoothing.vote_function import VoteFunction
 from diffsmooth.stats import Certificate, MajorityVote, Plan
 
@@ -66,11 +66,9 @@ class SmoothedClassifier(nn.Module):
         """Class of one image, or ABSTAIN; wrong about g(x) with probability at most `alpha`.
 
         Args:
-            image: (C, H, W) in [0, 1], on the CPU.
-            index: number of the image.
+            image, index, seed: see `certify`.
             n: votes, at least 1.
             alpha: in (0, 1).
-            seed: of the votes' noise.
         """
         key = NoiseKey(seed, "predict", "", "", index)
         return self.run_plan(image, key, MajorityVote(n, alpha)).prediction
@@ -81,10 +79,8 @@ class SmoothedClassifier(nn.Module):
         """Drives a plan to its certificate; see `VoteEngine` for many images.
 
         Args:
-            image: (C, H, W) in [0, 1].
-            key: whose noise the votes use.
+            image, key, label: see `Task`.
             plan: how many votes to ask for.
-            label: true class, for plans that use it.
 
         Raises:
             ValueError: an image that is not finite or leaves [0, 1], or outputs that are not

@@ -13,7 +13,7 @@ from diffsmooth.models.smoothing.local_smoothing import (
     draw_local_noise,
 )
 from diffsmooth.models.smoothing.noise import NoiseSource
-from diffsmooth.models.smoothing.task import Finished, Task
+from diffsmooth.models.smoothing.packing import Finished, Task
 from diffsmooth.models.smoothing.vote_function import DrawsOfRun, VoteFunction
 from diffsmooth.stats import Certificate, FixedSampleSize
 
@@ -28,22 +28,10 @@ class Setting(NamedTuple):
         return f"sigma_local {self.sigma_local:g}, m {self.m}"
 
 
-class SharedCopies(NamedTuple):
-    """The local noise of several m, what they have in common held once.
-
-    Attributes:
-        noise: (rows, C, H, W).
-        rows_of_m: the rows of each m.
-    """
-
-    noise: Tensor
-    rows_of_m: dict[int, slice]
-
-
 def share_copies(
     numbers: Iterable[int], image_shape: tuple[int, int, int], seed: int
-) -> SharedCopies:
-    """The fixed noise of each number of copies, exactly as `LocalSmoothing` draws it.
+) -> tuple[Tensor, dict[int, slice]]:
+    """Fixed noise (copies, C, H, W), and which rows of it are `LocalSmoothing`'s of each m.
 
     The draws of a few copies are the first ones of many. But torch draws by sixteens: unless
     C H W is a multiple of 16, the last numbers of a draw depend on its size, and the m share less.
@@ -57,7 +45,7 @@ def share_copies(
         else:
             rows[m] = slice(len(noise), len(noise) + m)
             noise = torch.cat([noise, own])
-    return SharedCopies(noise, rows)
+    return noise, rows
 
 
 class Sweep:
@@ -81,15 +69,11 @@ class Sweep:
         self._rows: dict[Setting, slice] = {}
         for level in dict.fromkeys(setting.sigma_local for setting in settings):
             numbers = [setting.m for setting in settings if setting.sigma_local == level]
-            copies = share_copies(numbers, f.image_shape, seed)
+            noise, rows = share_copies(numbers, f.image_shape, seed)
             self._smoothings[level] = LocalSmoothing(
-                f.local_smoothing.classifier,
-                len(copies.noise),
-                level,
-                f.image_shape,
-                noise=copies.noise,
+                f.local_smoothing.classifier, len(noise), level, f.image_shape, noise=noise
             ).to(f.device)
-            self._rows |= {Setting(level, m): copies.rows_of_m[m] for m in numbers}
+            self._rows |= {Setting(level, m): rows[m] for m in numbers}
 
     def answer(self, noisy: Tensor, draws_of: DrawsOfRun) -> Tensor:
         """The answers of each setting (S, B) to noisy images (B, C, H, W), see `VoteFunction`."""
@@ -138,7 +122,8 @@ def certify_settings(
         def advance() -> Iterator[list[Certificate]]:
             before = engine.votes_cast
             finished = engine.step()
-            progress(engine.votes_cast - before)
+            if engine.votes_cast > before:
+                progress(engine.votes_cast - before)
             return map(_certificates, finished)
 
         for task in tasks:

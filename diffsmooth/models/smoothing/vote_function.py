@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from copy import deepcopy
-from typing import Protocol, Self, get_args
+from typing import Protocol, Self
 
 import numpy as np
 import torch
@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from diffsmooth.models.smoothing.local_smoothing import LocalSmoothing, NetworkError
 from diffsmooth.models.smoothing.memory import memory_for
-from diffsmooth.models.smoothing.precision import Precision, autocast
+from diffsmooth.models.smoothing.precision import autocast
 from diffsmooth.models.smoothing.purifiers import Purifier
 from diffsmooth.stats.bounds import count_of
 
@@ -21,25 +21,18 @@ DrawsOfRun = Callable[[int], Tensor | None]
 
 
 class Voter(Protocol):
-    """What the engine drives: f, or several of them that share the work of one.
-
-    Attributes:
-        f: the one whose networks run, in its batches, on its device; it is checked to be one fixed
-            function.
-        settings: what each of several is, in words; empty for f alone.
-    """
+    """What the engine drives: f alone, or several that share the work of one."""
 
     @property
-    def f(self) -> "VoteFunction": ...
+    def f(self) -> "VoteFunction":
+        """The one whose networks run, in its batches; it is checked to be one fixed function."""
 
     @property
-    def settings(self) -> Sequence[object]: ...
+    def settings(self) -> Sequence[object]:
+        """What tells several apart, in words; empty for f alone."""
 
     def answer(self, noisy: Tensor, draws_of: DrawsOfRun) -> Tensor:
-        """The class of each noisy image (B, C, H, W), int64: (B,) of f alone, (S, B) of several.
-
-        The number of classes stands where an output is not finite; see `VoteFunction.answer`.
-        """
+        """As `VoteFunction.answer`: (B,) of f alone, (S, B) of several."""
 
 
 class VoteFunction(nn.Module):
@@ -49,7 +42,7 @@ class VoteFunction(nn.Module):
     takes the argmax: one noisy image is one vote, whatever m is. With `IdentityPurifier`, m = 1
     and sigma_local = 0, f is the classifier alone (Cohen et al. 2019).
 
-    It is in eval mode, whatever becomes of the modules that hold it.
+    It is in eval mode, whatever becomes of the modules that hold it. The engine's `Voter`, alone.
 
     Args:
         purifier: see `purifiers.py`.
@@ -68,6 +61,8 @@ class VoteFunction(nn.Module):
             schedule; num_classes < 2; batch < 1; unknown precision.
     """
 
+    settings: Sequence[object] = ()
+
     def __init__(
         self,
         purifier: Purifier,
@@ -85,8 +80,7 @@ class VoteFunction(nn.Module):
         num_classes, batch = count_of("num_classes", num_classes), count_of("batch", batch)
         if num_classes < 2:
             raise ValueError(f"num_classes must be at least 2, got {num_classes}")
-        if precision not in get_args(Precision):
-            raise ValueError(f"precision must be float32, tf32 or bf16, got {precision!r}")
+        autocast(precision, "cpu")  # knows the words
         self.noise_level = float(purifier.noise_level(float(sigma)))
         self.purifier = deepcopy(purifier) if copy else purifier
         self.local_smoothing = deepcopy(local_smoothing) if copy else local_smoothing
@@ -106,14 +100,8 @@ class VoteFunction(nn.Module):
         return self.local_smoothing.noise.device
 
     @property
-    def f(self) -> "VoteFunction":
-        """Itself, as a `Voter`."""
+    def f(self) -> Self:
         return self
-
-    @property
-    def settings(self) -> tuple[object, ...]:
-        """None: it is alone, see `Voter`."""
-        return ()
 
     @property
     def image_shape(self) -> tuple[int, int, int]:

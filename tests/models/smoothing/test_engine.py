@@ -13,7 +13,7 @@ from diffsmooth.models.smoothing.engine import VoteEngine
 from diffsmooth.models.smoothing.fixed_function import ensure_fixed
 from diffsmooth.models.smoothing.local_smoothing import NetworkError
 from diffsmooth.models.smoothing.noise import DeviceNoise, NoiseKey
-from diffsmooth.models.smoothing.task import Finished, Task
+from diffsmooth.models.smoothing.packing import Finished, Task
 from diffsmooth.stats import Certificate, FixedSampleSize, MajorityVote, Plan
 from diffsmooth.stats.group_sequential import GroupSequential
 

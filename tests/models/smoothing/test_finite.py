@@ -20,9 +20,10 @@ from diffsmooth.models import (
 from diffsmooth.models.diffusion.presets import get_preset
 from diffsmooth.models.smoothing.finite import LARGEST_OUTPUT, check_finite_weights
 from diffsmooth.models.smoothing.fused import FusedConv, FusedResNet
-from diffsmooth.models.smoothing.inference import can_compile, prepare
+from diffsmooth.models.smoothing.inference import prepare
 from diffsmooth.models.smoothing.local_smoothing import NetworkError
 from diffsmooth.models.smoothing.vote_function import VoteFunction
+from diffsmooth.pipeline.compiling import can_compile
 from diffsmooth.stats import FixedSampleSize
 from diffsmooth.stats.errors import UserError
 

@@ -24,11 +24,11 @@ from diffsmooth.models.smoothing.fixed_function import ensure_fixed
 from diffsmooth.models.smoothing.inference import prepare
 from diffsmooth.models.smoothing.noise import NoiseKey
 from diffsmooth.models.smoothing.outputs import difference_of_rows
+from diffsmooth.models.smoothing.packing import Finished, Task
 from diffsmooth.models.smoothing.probe_batch import arrangements, moved_among_strangers, probe_rows
 from diffsmooth.models.smoothing.purifiers import Purifier
 from diffsmooth.models.smoothing.spot_check import check_again
 from diffsmooth.models.smoothing.sweep import Setting, Sweep, certify_settings
-from diffsmooth.models.smoothing.task import Finished, Task
 from diffsmooth.stats import FixedSampleSize
 from diffsmooth.stats.errors import UserError
 

@@ -16,9 +16,10 @@ from diffsmooth.models.checkpoints.loading import load_classifier, load_unet
 from diffsmooth.models.classifiers.cifar_resnet import CifarResNet
 from diffsmooth.models.diffusion.presets import get_preset
 from diffsmooth.models.smoothing.fused import FusedResNet
-from diffsmooth.models.smoothing.inference import can_compile, compile_pays, prepare
+from diffsmooth.models.smoothing.inference import prepare
 from diffsmooth.models.smoothing.purifiers import Purifier
 from diffsmooth.models.smoothing.vote_function import VoteFunction
+from diffsmooth.pipeline.compiling import can_compile, compile_pays
 from diffsmooth.stats import FixedSampleSize
 
 SHAPE = (1, 16, 16)
@@ -175,6 +176,6 @@ def test_prepared_networks_certify() -> None:
     f = tiny("oneshot")
     g = SmoothedClassifier(f.purifier, f.local_smoothing, 0.5, 10, batch=6)
     before = g.certify(torch.full(SHAPE, 0.5), 0, FixedSampleSize(6, 30))
-    prepare(g)
+    prepare(g.f)
     after = g.certify(torch.full(SHAPE, 0.5), 0, FixedSampleSize(6, 30))
     assert after.prediction == before.prediction

@@ -192,7 +192,7 @@ class VoteEngine:
             flight.seconds += spent * votes.count / total
             flight.launched += votes.count
         self.votes_cast += total
-        through = [f for f in batch.flights if not f.over and f.launched == f.wanted]
+        through = [f for f in batch.flights if not f.over and f.launched == f.runs[0].wanted]
         if through:
             self._counts.send(through)
 
@@ -232,7 +232,7 @@ class VoteEngine:
             for run, votes in zip(flight.runs, counts, strict=True):
                 run.update(votes[:-1])
             flight.packed = flight.launched = 0
-            if not flight.wanted:
+            if not flight.runs[0].wanted:
                 self._finish(flight, tuple(run.certificate for run in flight.runs), None)
 
     def _finish(

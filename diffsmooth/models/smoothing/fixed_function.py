@@ -93,8 +93,8 @@ def ensure_fixed(
     state = _state(f)
     known = _known.get(f)
     if known is None or known.state != state:
-        check_finite_weights(f.purifier, "the purifier")
-        check_finite_weights(f.local_smoothing.classifier, "the classifier")
+        for what, network in f.networks.items():
+            check_finite_weights(network, what)
         with memory_for(f.batch):
             rows, strangers = probe_rows(f, images)
             known = _known[f] = _Known(state, _check(f, rows, strangers, say), rows)

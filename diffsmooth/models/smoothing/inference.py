@@ -21,8 +21,6 @@ from diffsmooth.models.smoothing.vote_function import VoteFunction
 # subclass may standardise its weights first, say, which autocast would leave to float32.
 CAST = (nn.Conv1d, nn.Conv2d, nn.Linear, Pointwise, FusedConv)
 
-PURIFIER, CLASSIFIER = "the purifier", "the classifier"  # in errors, before a weight's name
-
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of malloc.h
 
 
@@ -43,7 +41,7 @@ def prepare(f: VoteFunction, compiled: bool = False) -> None:
             finite, or nearly so.
     """
     smoothing, purifier = f.local_smoothing, f.purifier
-    for what, network in _networks(f).items():
+    for what, network in f.networks.items():
         check_finite_weights(network, what)
     _try_out(f)
     if f.device.type == "cpu":
@@ -52,7 +50,7 @@ def prepare(f: VoteFunction, compiled: bool = False) -> None:
         for name, child in parent.named_children():
             if type(child) is CifarResNet:
                 path = f"{place}.{name}.".lstrip(".").removeprefix("classifier.")
-                fused = FusedResNet(child, f"{CLASSIFIER}: {path}")
+                fused = FusedResNet(child, f"the classifier: {path}")
                 setattr(parent, name, fused.eval().to(memory_format=torch.channels_last))
     if f.precision == "bf16":
         for module in f.modules():
@@ -73,15 +71,11 @@ def prepare(f: VoteFunction, compiled: bool = False) -> None:
             part.compile(dynamic=False, mode=mode)
 
 
-def _networks(f: VoteFunction) -> dict[str, nn.Module]:
-    return {PURIFIER: f.purifier, CLASSIFIER: f.local_smoothing.classifier}
-
-
 def _try_out(f: VoteFunction) -> None:
     """Raises UserError where a layer of the networks gives what is not finite, or nearly so."""
     rows = probe_rows(f)[0].take(torch.arange(min(f.batch, 2)))
     with contextlib.ExitStack() as stack:
-        for what, network in _networks(f).items():
+        for what, network in f.networks.items():
             stack.enter_context(watched_layers(network, what))
         stack.enter_context(memory_for(f.batch))
         f(*rows)

@@ -70,11 +70,6 @@ class Flight:
     over: bool = False
 
     @property
-    def wanted(self) -> int:
-        """Votes of the present stage; 0 when all are through."""
-        return self.runs[0].wanted
-
-    @property
     def left(self) -> int:
         """Votes of the present stage that are in no batch yet."""
         return self.runs[0].wanted - self.packed

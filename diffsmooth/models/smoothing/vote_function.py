@@ -85,6 +85,7 @@ class VoteFunction(nn.Module):
         self.purifier = deepcopy(purifier) if copy else purifier
         self.local_smoothing = deepcopy(local_smoothing) if copy else local_smoothing
         self.local_smoothing.classifier.to(memory_format=local_smoothing.layout)
+        self.image_shape = local_smoothing.image_shape
         self.sigma = float(sigma)
         self.num_classes = num_classes
         self.batch = batch
@@ -100,14 +101,13 @@ class VoteFunction(nn.Module):
         return self.local_smoothing.noise.device
 
     @property
-    def f(self) -> Self:
-        return self
+    def networks(self) -> dict[str, nn.Module]:
+        """By what errors call them."""
+        return {"the purifier": self.purifier, "the classifier": self.local_smoothing.classifier}
 
     @property
-    def image_shape(self) -> tuple[int, int, int]:
-        """(C, H, W)."""
-        channels, height, width = self.local_smoothing.noise.shape[1:]
-        return channels, height, width
+    def f(self) -> Self:
+        return self
 
     @property
     def reverse_runs(self) -> int:

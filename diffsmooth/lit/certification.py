@@ -201,9 +201,9 @@ class CertificationModule(pl.LightningModule):
             self.smoothed.to(self._root_device).eval()
             self.work.prepare()
             self._prepared = True
-        shape = tuple(self.smoothed.local_smoothing.noise.shape[1:])
-        images = probe_images(self.work.images, self.outputs.identity.selection, shape)
-        return ensure_fixed(self.smoothed, images, self._say)
+        f = self.smoothed.f
+        images = probe_images(self.work.images, self.outputs.identity.selection, f.image_shape)
+        return ensure_fixed(f, images, self._say)
 
     def _say(self, line: str) -> None:
         if self.global_rank == 0:
@@ -230,7 +230,7 @@ class CertificationModule(pl.LightningModule):
         self._stop.install(self.trainer)
         self._ensure_fixed()
         self._engine = VoteEngine(
-            self.smoothed,
+            self.smoothed.f,
             self.work.plan,
             noise_source(self.work.noise, self.device),
             self.work.in_flight,
@@ -256,12 +256,15 @@ class CertificationModule(pl.LightningModule):
         finished = []
         through = self._engine.step()
         if last and self._engine.is_idle:
-            check_unchanged(self.smoothed)  # before the last image is told, and the table written
-        for task, certificate, error, seconds in through:
+            check_unchanged(self.smoothed.f)  # before the last image is told, and the table written
+        for one in through:
+            task, error = one.task, one.error
             assert task.label is not None
             said = "" if error is None else f"{type(error).__name__}: {error}"
             digest, index = image_digest(task.image), task.key.image
-            finished.append(self._record(index, task.label, digest, certificate, said, seconds))
+            finished.append(
+                self._record(index, task.label, digest, one.certificate, said, one.seconds)
+            )
         self._shared.report(self._engine.votes_cast - before, finished)
         self._show_progress()
         self._exit_if_stopped()
@@ -282,7 +285,7 @@ class CertificationModule(pl.LightningModule):
         error: str,
         seconds: float,
     ) -> ImageRecord:
-        certificate = certificate or self.work.plan.nothing(self.smoothed.sigma)
+        certificate = certificate or self.work.plan.nothing(self.smoothed.f.sigma)
         images, outputs = self.work.images, self.outputs
         origin = Origin(
             outputs.digest,

@@ -88,7 +88,7 @@ def build_job(options: SmoothingOptions, command: Literal["certify", "predict"],
         )
     votes = plan.max_votes * len(selection)
     compiled = choose_compile(
-        options.compile, chosen.get("compile"), smoothed, device, votes // options.processes
+        options.compile, chosen.get("compile"), smoothed.f, device, votes // options.processes
     )
     threads = options.threads or chosen.get("threads") or threads_a_process(options.devices)
     identity = RunIdentity(
@@ -116,7 +116,7 @@ def build_job(options: SmoothingOptions, command: Literal["certify", "predict"],
         if taken:
             print(f"chosen automatically: {', '.join(taken)}")
         if options.sanity_check and not chosen:
-            found = check_sanity(smoothed, images, votes, options.seed, device)
+            found = check_sanity(smoothed.f, images, votes, options.seed, device)
             if found is not None:
                 print(f"sanity check: accuracy of single votes {found}")
 
@@ -128,7 +128,7 @@ def build_job(options: SmoothingOptions, command: Literal["certify", "predict"],
         options.noise,
         options.in_flight,
         check,
-        lambda: prepare(smoothed, compiled),
+        lambda: prepare(smoothed.f, compiled),
     )
     context = RunContext(
         options.devices,

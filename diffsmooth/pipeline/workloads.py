@@ -13,7 +13,6 @@ from diffsmooth.models import (
     IdentityPurifier,
     LocalSmoothing,
     OneShotPurifier,
-    SmoothedClassifier,
     build_classifier,
     build_denoiser,
     load_classifier,
@@ -21,6 +20,7 @@ from diffsmooth.models import (
 )
 from diffsmooth.models.classifiers.dataset_info import CIFAR10, FASHION_MNIST, DatasetInfo
 from diffsmooth.models.smoothing.inference import prepare
+from diffsmooth.models.smoothing.vote_function import VoteFunction
 
 SIGMA = 0.5  # [0, 1] pixel units
 SIGMA_LOCAL = 0.25
@@ -69,13 +69,13 @@ class Workload:
     def sigma_local(self) -> float:
         return SIGMA_LOCAL if self.m > 1 else 0.0
 
-    def smoothed(self, batch: int, setting: Setting, device: torch.device) -> SmoothedClassifier:
-        """The smoothed classifier in a setting; the same weights each time."""
+    def smoothed(self, batch: int, setting: Setting, device: torch.device) -> VoteFunction:
+        """What votes, in a setting; the same weights each time."""
         torch.manual_seed(0)
         local = LocalSmoothing(self.classifier(), self.m, self.sigma_local, self.info.image_shape)
         make = self.denoiser
         purifier = IdentityPurifier() if make is None else OneShotPurifier(make())
-        model = SmoothedClassifier(
+        model = VoteFunction(
             purifier, local, SIGMA, self.info.num_classes, batch, setting.precision, copy=False
         ).to(device)
         if setting.prepared:

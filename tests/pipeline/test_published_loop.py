@@ -69,13 +69,13 @@ def test_purified_images_and_answers_equal_ours(name: str) -> None:
     purifier = OneShotPurifier(denoiser)
     local = LocalSmoothing(classifier, 3, 0.25, shape)
     ours = SmoothedClassifier(purifier, local, 0.5, 10, copy=False)
-    noisy = torch.rand(shape) + ours.noise_level * torch.randn(8, *shape)
+    noisy = torch.rand(shape) + ours.f.noise_level * torch.randn(8, *shape)
     with torch.no_grad():
         _spread_votes(classifier, ours.purify(noisy) + 0.25 * torch.randn(8, *shape))
     loop = PublishedLoop(denoiser, classifier, 0.5, 3, 0.25, shape, 10, batch=8)
     with torch.inference_mode():
         torch.testing.assert_close(loop.purify(noisy), ours.purify(noisy), rtol=0, atol=1e-4)
-        confidence = ours.confidence(noisy)
+        confidence = ours.f(noisy)
         torch.testing.assert_close(loop.confidence(noisy), confidence, rtol=0, atol=1e-4)
         answers = confidence.argmax(dim=1)
         assert len(answers.unique()) > 1
@@ -130,7 +130,7 @@ def test_votes_on_the_same_noise_equal_ours(purify: bool) -> None:
     torch.manual_seed(2)
     image = torch.rand(shape)
     with torch.no_grad():
-        _spread_votes(classifier, ours.purify(image + ours.noise_level * torch.randn(20, *shape)))
+        _spread_votes(classifier, ours.purify(image + ours.f.noise_level * torch.randn(20, *shape)))
     loop = PublishedLoop(denoiser, classifier, 0.5, 1, 0.0, shape, 10, batch=20)
     torch.manual_seed(3)
     counts = loop.count_votes(image, 50)
@@ -141,7 +141,7 @@ def test_votes_on_the_same_noise_equal_ours(purify: bool) -> None:
         if purify:
             torch.randn(size, *shape)  # the sampling step's, which goes unused
         with torch.inference_mode():
-            answers = ours.confidence(image + ours.noise_level * noise).argmax(dim=1)
+            answers = ours.f(image + ours.f.noise_level * noise).argmax(dim=1)
         expected += np.bincount(answers, minlength=10)
     assert counts.tolist() == expected.tolist()
     assert counts.max() < 50

@@ -8,7 +8,7 @@ from torch import nn
 
 from diffsmooth.lit.data import ImageSet, Reading
 from diffsmooth.lit.data.picture import ExifChoice
-from diffsmooth.lit.identity import file_sha256
+from diffsmooth.whole_file import file_sha256
 from diffsmooth.models.checkpoints.denoisers import (
     check_denoiser,
     denoiser_of,

@@ -119,7 +119,7 @@ class CertificationModule(pl.LightningModule):
 
     def setup(self, stage: str) -> None:
         # Here, and not before: Lightning sets the threads of its own accord when it launches.
-        torch.set_num_threads(self.outputs.identity.threads)
+        torch.set_num_threads(self.outputs.identity.threads or 1)
         self._agree()
         selected = set(self.work.selection)
         known = [r for r in self.outputs.read_records() if r.index in selected]

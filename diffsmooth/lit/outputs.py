@@ -24,6 +24,7 @@ from diffsmooth.runs.manifest import (
 )
 from diffsmooth.runs.names import PART, OutputFiles
 from diffsmooth.runs.same_run import check_same_run
+from diffsmooth.runs.shard import Shard
 from diffsmooth.stats import ImageRecord
 from diffsmooth.stats.errors import UserError
 from diffsmooth.stats.results import to_tsv
@@ -65,30 +66,6 @@ class RunContext(NamedTuple):
     def to_dict(self) -> dict[str, Any]:
         """For the manifest."""
         return self._asdict() | {"probes": [probe._asdict() for probe in self.probes]}
-
-
-class Shard(NamedTuple):
-    """One of `total` equal parts of a run's images, by independent processes; from 1 on."""
-
-    number: int
-    total: int
-
-    @classmethod
-    def parse(cls, text: str) -> "Shard":
-        """The shard of a text such as 3/16.
-
-        Raises:
-            ValueError: not such a text.
-        """
-        found = re.fullmatch(r"(\d+)/(\d+)", text)
-        shard = cls(*map(int, found.groups())) if found else cls(0, 0)
-        if not 1 <= shard.number <= shard.total:
-            raise ValueError(f"shard must be I/K with 1 <= I <= K, such as 1/16, got {text!r}")
-        return shard
-
-    def part_of(self, selection: list[int]) -> list[int]:
-        """This shard's images."""
-        return selection[self.number - 1 :: self.total]
 
 
 class Outputs:

@@ -6,9 +6,14 @@ from typing import NamedTuple
 import torch
 from torch import nn
 
-from diffsmooth.lit.data import ImageSet, Reading
-from diffsmooth.lit.data.picture import ExifChoice
-from diffsmooth.models import IdentityPurifier, MultiStepPurifier, OneShotPurifier
+from diffsmooth.lit.data import ImageSet, Reading, load_images
+from diffsmooth.models import (
+    IdentityPurifier,
+    LocalSmoothing,
+    MultiStepPurifier,
+    OneShotPurifier,
+    SmoothedClassifier,
+)
 from diffsmooth.models.checkpoints.formats import UNET_KEY, read_checkpoint
 from diffsmooth.models.checkpoints.loading import check_unet, classifier_of, unet_of
 from diffsmooth.models.checkpoints.weights import Checkpoint
@@ -20,25 +25,86 @@ from diffsmooth.models.diffusion.unet import UNet
 from diffsmooth.models.smoothing.finite import watched_layers
 from diffsmooth.models.smoothing.purifiers import Purifier
 from diffsmooth.pipeline.input_layer_choice import measure_input_layers, with_input_layer
-from diffsmooth.pipeline.specification import MULTISTEP_STEPS, PurifierOptions, VotingOptions
-from diffsmooth.shown_text import word
-from diffsmooth.stats.errors import UserError
+from diffsmooth.pipeline.specification import (
+    DIFFUSION_FILES,
+    ImageOptions,
+    PurifierOptions,
+    VotingOptions,
+)
+from diffsmooth.shown_text import shown, word
+from diffsmooth.stats.errors import UserError, option_values
 
-# Where a dataset's diffusion model lies unless --diffusion says otherwise.
-DIFFUSION_FILES = {
-    "fashion_mnist": ("checkpoints/fashion_mnist_diffusion.pt",),
-    "fashion_mnist_sample": ("checkpoints/fashion_mnist_diffusion.pt",),
-    "cifar10": (
-        "pretrained_models/cifar10_uncond_50M_500K.pt",
-        "checkpoints/cifar10_uncond_50M_500K.pt",
-    ),
-    "imagenet": (
-        "pretrained_models/256x256_diffusion_uncond.pt",
-        "checkpoints/256x256_diffusion_uncond.pt",
-    ),
-}
 # Of networks that do not say how many channels they take.
 FIRST_WEIGHTS = ("1.conv1.weight", "1.patch_embed.proj.weight", UNET_KEY)
+
+
+class Inputs(NamedTuple):
+    """The checkpoint of a classifier, and images that are read as it takes them."""
+
+    checkpoint: Checkpoint
+    images: ImageSet
+
+
+def read_inputs(options: VotingOptions, split: str) -> Inputs:
+    """The classifier's checkpoint and the images of a split, as the options name them.
+
+    Raises:
+        UserError: missing or broken.
+    """
+    checkpoint = read_checkpoint(options.classifier, options.unsafe_load, options.weights)
+    reading = reading_for(checkpoint, options)
+    return Inputs(checkpoint, load_images(options.dataset, options.data_root, split, reading))
+
+
+class Networks(NamedTuple):
+    """What votes on images: a classifier, behind a purifier."""
+
+    images: ImageSet
+    classifier: "LoadedClassifier"
+    purifier: "LoadedPurifier"
+
+    @property
+    def said(self) -> list[str]:
+        """Lines that tell what they are, and what was chosen by measuring."""
+        lines = (*self.classifier.said, self.purifier.note)
+        return [self.images.describe(), *(shown(line) for line in lines if line)]
+
+    def smoothed(
+        self, options: VotingOptions, m: int, sigma_local: float, batch: int, precision: str
+    ) -> SmoothedClassifier:
+        """The smoothed classifier by a setting of the local smoothing; the networks are its own."""
+        model, num_classes = self.classifier.model, self.classifier.num_classes
+        with option_values():
+            shape, seed = self.images.info.image_shape, options.local_seed
+            local = LocalSmoothing(model, m, sigma_local, shape, seed)
+            return SmoothedClassifier(
+                self.purifier.purifier,
+                local,
+                options.sigma,
+                num_classes,
+                batch,
+                precision,
+                copy=False,
+            )
+
+
+def load_networks(
+    options: VotingOptions, sigma_local: float, inputs: Inputs, device: torch.device
+) -> Networks:
+    """The networks that the options ask for.
+
+    Args:
+        options: name them.
+        sigma_local: noise of the copies that the classifier will see.
+        inputs: its checkpoint, and the images.
+        device: where an input layer is measured, if need be.
+
+    Raises:
+        UserError: see `choose_classifier` and `load_purifier`.
+    """
+    checkpoint, images = inputs
+    classifier = choose_classifier(options, sigma_local, checkpoint, images, device)
+    return Networks(images, classifier, load_purifier(options, options.sigma, images))
 
 
 class LoadedPurifier(NamedTuple):
@@ -64,7 +130,7 @@ def load_purifier(options: PurifierOptions, sigma: float, images: ImageSet) -> L
     """
     if options.purifier == "none":
         return LoadedPurifier(IdentityPurifier(), None)
-    path = find_diffusion(options.dataset, options.diffusion)
+    path = options.diffusion_file
     if path is None:
         tried = ", ".join(DIFFUSION_FILES.get(options.dataset, ()))
         raise UserError(
@@ -76,18 +142,17 @@ def load_purifier(options: PurifierOptions, sigma: float, images: ImageSet) -> L
     )
     pad_to = unet.config.image_size if options.pad == "reflect" else None
     if options.purifier == "oneshot":
-        purifier = OneShotPurifier(unet, schedule, options.matching, pad_to)
+        purifier = OneShotPurifier(unet, schedule, options.used_convention, pad_to)
     elif options.purifier == "multistep":
-        steps, runs = options.steps or MULTISTEP_STEPS, options.runs or 1
-        purifier = MultiStepPurifier(unet, schedule, steps, runs, options.matching, pad_to)
+        purifier = MultiStepPurifier(
+            unet, schedule, options.used_steps, options.runs or 1, options.used_convention, pad_to
+        )
     else:
         raise UserError(f"unknown purifier {options.purifier!r}")
     return LoadedPurifier(purifier, path, checkpoint.set_key, checkpoint.note)
 
 
-def reading_for(
-    checkpoint: Checkpoint | None, image_size: int | None, exif: ExifChoice | None
-) -> Reading:
+def reading_for(checkpoint: Checkpoint | None, options: ImageOptions) -> Reading:
     """How a folder's files become images for a network: in its channels, with its classes."""
     channels = 3
     names: tuple[str, ...] = ()
@@ -96,14 +161,7 @@ def reading_for(
         first = [weights[key].shape[1] for key in FIRST_WEIGHTS if key in weights]
         channels = [*shape[:1], *first, 3][0]
         names = tuple(checkpoint.metadata.class_names)
-    return Reading(image_size, exif, 1 if channels == 1 else 3, names)
-
-
-def find_diffusion(dataset: str, given: str | None) -> Path | None:
-    """The diffusion model that the user gave, or else the one that lies where it should, if any."""
-    if given is not None:
-        return Path(given)
-    return next((p for p in map(Path, DIFFUSION_FILES.get(dataset, ())) if p.is_file()), None)
+    return Reading(options.image_size, options.exif, 1 if channels == 1 else 3, names)
 
 
 class DiffusionModel(NamedTuple):

@@ -114,8 +114,8 @@ def check_sanity(
     seed: int,
     device: torch.device,
     among: Sequence[int] | None = None,
-) -> Accuracy | None:
-    """Accuracy of single votes, on few images against the votes ahead; None where too few are.
+) -> str:
+    """A line with the accuracy of single votes, on few images; "" where too few votes are ahead.
 
     Args:
         f: what votes.
@@ -131,7 +131,7 @@ def check_sanity(
     there = len(images) if among is None else len(among)
     total = min(MOST_IMAGES, there, votes_ahead // 10)
     if total < FEWEST_IMAGES:
-        return None
+        return ""
     f = f.to(device)
     accuracy = noisy_accuracy(
         f.answer, images, total, f.noise_level, "sanity", seed, device, f.batch, f.purifier.draws,
@@ -145,4 +145,4 @@ def check_sanity(
             f"accuracy {accuracy} under this noise is near chance: the wrong checkpoint, "
             "input layer (--normalize) or noise level? --no_sanity_check goes on all the same"
         )
-    return accuracy
+    return f"sanity check: accuracy of single votes {accuracy}\n"

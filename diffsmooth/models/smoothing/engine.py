@@ -21,11 +21,11 @@ from diffsmooth.models.smoothing.memory import memory_for
 from diffsmooth.models.smoothing.noise import NoiseKey, NoiseSource, Votes, noise_source, rows_of
 from diffsmooth.models.smoothing.probe_batch import Rows
 from diffsmooth.models.smoothing.vote_function import DrawsOfRun, VoteFunction
+from diffsmooth.models.words import IN_FLIGHT
 from diffsmooth.stats import Certificate, Plan, PlanRun
 from diffsmooth.stats.errors import UserError
 
 AHEAD = 2  # batches packed before they run: one's noise is made while another computes
-IN_FLIGHT = 256  # images, at most; how many there really are follows from the votes they want
 
 
 class Task(NamedTuple):

@@ -4,7 +4,7 @@ import math
 from collections.abc import Iterator
 from functools import lru_cache
 from itertools import pairwise
-from typing import Literal, NamedTuple, get_args
+from typing import NamedTuple, get_args
 
 import torch
 from torch import Tensor, nn
@@ -14,9 +14,7 @@ from diffsmooth.models.diffusion.ancestral_step import ancestral_step
 from diffsmooth.models.diffusion.schedule import DiffusionSchedule
 from diffsmooth.models.diffusion.unet import UNet
 from diffsmooth.models.smoothing.finite import nan_where_infinite
-
-Convention = Literal["diffsmooth", "carlini", "densepure"]
-"""How a noise level is matched to a timestep; see `match_noise`."""
+from diffsmooth.models.words import Convention
 
 
 class NoiseMatch(NamedTuple):

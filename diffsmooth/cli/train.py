@@ -18,6 +18,7 @@ from lightning.pytorch.strategies.launchers.subprocess_script import _Subprocess
 from lightning.pytorch.utilities import rank_zero_info
 
 from diffsmooth.cli.errors import OneLineErrors, fail, user_errors
+from diffsmooth.lit import training
 from diffsmooth.lit.data.module import ImageDataModule
 from diffsmooth.lit.launching import Launcher
 from diffsmooth.lit.stopping import INTERRUPTED, Stopped, end_with_parent, process_rank
@@ -71,6 +72,8 @@ class TrainCLI(LightningCLI):
         self._prog = prog
         self._words = sys.argv[1:] if args is None else args
         TrainParser.command = prog
+        for method in dir(training):  # the parser knows the classes that are imported
+            getattr(training, method)
         super().__init__(
             TrainingModule,
             ImageDataModule,

@@ -1,7 +1,7 @@
 """The weights of a training checkpoint in a file of their own."""
 
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from diffsmooth.lit.training.checkpoint_files import read_trained
 from diffsmooth.models.checkpoints.formats import read_checkpoint
@@ -40,9 +40,8 @@ def export(options: ExportOptions) -> Exported:
         raise UserError(f"{outfile}: is the checkpoint itself; give the weights another name")
     images = training_images_of(checkpoint).record
     if options.plain:
-        plain = write_plain(
-            outfile, checkpoint, options.code or None, options.normalize  # type: ignore[arg-type]
-        )
+        code: Any = options.code or None
+        plain = write_plain(outfile, checkpoint, code, options.normalize)
         said = [f"{outfile}: {plain.said}"] if plain.said else []
         lost = _lost(checkpoint, read_checkpoint(outfile), images is not None)
         return Exported(checkpoint, said, lost)

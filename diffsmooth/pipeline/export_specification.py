@@ -29,7 +29,8 @@ class ExportOptions(OptionRecord):
     plain: bool = option(False, PLAIN)
     code: str = option("", CODE)
     normalize: str = option(
-        "", "of a plain classifier whose file does not say it: the input layer it was trained behind"
+        "",
+        "of a plain classifier whose file does not say it: the input layer it was trained behind",
     )
     half: bool = option(
         False, "store the weights in half precision, which takes half the room and rounds them"

@@ -21,6 +21,7 @@ MOST = {
     "devices": 10**6,
 }
 SPELLED = {"n": "N", "planned_n": "planned_N"}  # in messages
+LEAST_RATE, MOST_RATE = 1e-6, 1e15  # votes a second
 LOWEST_SEED, LARGEST_SEED = -(2**63), 2**64 - 1  # torch's
 
 
@@ -61,3 +62,11 @@ def check_seed(name: str, seed: int) -> None:
     """Raises UserError for a seed that torch's generators do not take."""
     if not LOWEST_SEED <= seed <= LARGEST_SEED:
         raise UserError(f"{name} must be in -2^63 .. 2^64 - 1, got {seed}")
+
+
+def check_rate(name: str, rate: float) -> None:
+    """Raises UserError for votes a second that no device does."""
+    if not rate > 0:
+        raise UserError(f"{name} must be > 0, got {rate}")
+    if not LEAST_RATE <= rate <= MOST_RATE:
+        raise UserError(f"{name} must be in {LEAST_RATE:g} .. {MOST_RATE:g}, got {rate}")

@@ -59,7 +59,10 @@ def look_at(
 ) -> GridRow:
     """An image, noisy and purified: the same draw of the noise at each level."""
     sample, info = images[index], images.info
-    key, shape = NoiseKey(options.seed, "doctor", info.name, options.split, index), tuple(sample.image.shape)
+    key, shape = (
+        NoiseKey(options.seed, "doctor", info.name, options.split, index),
+        tuple(sample.image.shape),
+    )
 
     def draw(lane: int) -> Tensor:
         return draw_noise(key, 1, shape, lane=lane)

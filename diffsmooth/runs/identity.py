@@ -117,8 +117,9 @@ class RunIdentity:
 
     def adopting(self, stored: Mapping[str, Any]) -> Self:
         """The identity in which what is open is as it is in a stored one."""
-        mine: dict[str, Any] = {name: getattr(self, name) for name in self.open_fields()}
-        return replace(self, **{name: stored.get(name) for name in mine if mine[name] is None})
+        names = [name for name in self.open_fields() if getattr(self, name) is None]
+        chosen: dict[str, Any] = {name: stored.get(name) for name in names}
+        return replace(self, **chosen)
 
     @classmethod
     def from_stored(cls, stored: Mapping[str, Any]) -> "RunIdentity":

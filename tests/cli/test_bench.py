@@ -19,6 +19,7 @@ from diffsmooth.models import (
     build_unet,
 )
 from diffsmooth.models.diffusion.presets import get_preset
+from diffsmooth.pipeline.bench_process import in_processes
 from diffsmooth.pipeline.compiling import choose_compile, flops_a_vote
 
 REPOSITORY = Path(__file__).parents[2]
@@ -66,7 +67,7 @@ def test_mistakes(words: list[str], message: str, capsys: pytest.CaptureFixture[
 
 def test_a_process_has_a_peak_of_its_own() -> None:
     np.ones(2**28)  # 2 GiB that were the caller's for a moment
-    ((_, peak),) = bench._in_processes("cohen", "float32", 4, 4, 1)
+    ((_, peak),) = in_processes("cohen", "float32", 4, 4, 1)
     assert 2**27 < peak < 2**31
 
 

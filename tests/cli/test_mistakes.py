@@ -252,10 +252,10 @@ BUGS = [
     ("merge", "diffsmooth.pipeline.merge", "_stored_identity"),
     ("tune", "diffsmooth.pipeline.tune", "certify_settings"),
     ("visualize", "diffsmooth.pipeline.visualize", "look_at"),
-    ("forecast", "diffsmooth.cli.forecast", "forecast_votes"),
-    ("report", "diffsmooth.cli.report", "read_run"),
+    ("forecast", "diffsmooth.pipeline.forecast", "forecast_votes"),
+    ("report", "diffsmooth.pipeline.report", "read_run"),
     ("export", "diffsmooth.pipeline.export", "write_checkpoint"),
-    ("bench", "diffsmooth.cli.bench", "_print_sequential"),
+    ("bench", "diffsmooth.pipeline.bench", "_print_sequential"),
     ("doctor", "diffsmooth.pipeline.examine", "examine"),
 ]
 

@@ -12,11 +12,11 @@ from diffsmooth.lit.outputs import OutputError, Outputs, RunContext
 from diffsmooth.lit.probes import Probe
 from diffsmooth.report.read import read_run
 from diffsmooth.runs.identity import RunIdentity
-from diffsmooth.runs.shard import Shard
 from diffsmooth.runs.journal import JournalWriter
 from diffsmooth.runs.line import to_line
 from diffsmooth.runs.manifest import identity_digest, read_manifest
 from diffsmooth.runs.names import OutputFiles
+from diffsmooth.runs.shard import Shard
 from diffsmooth.stats import FixedSampleSize, ImageRecord
 from diffsmooth.stats.errors import UserError
 from diffsmooth.stats.results import CERTIFY_COLUMNS, Origin

@@ -28,7 +28,7 @@ def add_options(
     """
     given = {one.name: one for one in options_of(record) if one.name not in leave_out}
     for one in (given[each.name] for each in fields(record) if each.name in given):
-        if one.default is MISSING and not one.declaration.spellings:
+        if one.default is MISSING and not one.spellings:
             _add_by_place(parser, one, with_config)
             del given[one.name]
     if with_config:
@@ -38,16 +38,16 @@ def add_options(
 
 
 def _add_by_place(parser: ArgumentParser, one: Option, named_too: bool) -> None:
-    several: dict[str, Any] = {"nargs": one.declaration.nargs} if one.several else {}
-    parser.add_argument(one.name, type=_type(one), help=one.declaration.text, **several)
+    several: dict[str, Any] = {"nargs": one.nargs} if one.several else {}
+    parser.add_argument(one.name, type=_type(one), help=one.text, **several)
     if named_too:
         text = f"the same as the positional {one.name}"
         parser.add_argument(f"--{one.name}", type=_type(one), help=text)
 
 
 def _add_by_name(parser: ArgumentParser, one: Option, default: Any) -> None:
-    spellings = one.declaration.spellings or (f"--{one.name}",)
-    more: dict[str, Any] = {"default": default, "help": one.declaration.text}
+    spellings = one.spellings or (f"--{one.name}",)
+    more: dict[str, Any] = {"default": default, "help": one.text}
     if default is MISSING:
         more |= {"required": True, "default": None}
     if one.kind is bool:
@@ -55,7 +55,7 @@ def _add_by_name(parser: ArgumentParser, one: Option, default: Any) -> None:
     else:
         more["type"] = _type(one)
     if one.several:
-        more["nargs"] = one.declaration.nargs
+        more["nargs"] = one.nargs
     elif bool in getattr(one.kind, "__args__", ()):
         more |= {"nargs": "?", "const": True}  # a word, or the option alone
     parser.add_argument(*spellings, dest=one.name, **more)

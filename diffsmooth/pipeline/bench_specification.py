@@ -24,12 +24,9 @@ class BenchOptions(OptionRecord):
     workloads: list[str] = option(
         list(WORKLOADS), "; ".join(f"{name}: {title}" for name, title in WORKLOADS.items())
     )
-    settings: list[str] | None = option(
-        None,
-        "of the engine: plain (float32, networks as loaded), float32 and bf16 (prepared for many "
-        "votes), compiled (bf16); by default bf16 where the hardware computes in it, and compiled "
-        "on GPUs only",
-    )
+    settings: list[str] | None = option(None, "of the engine: plain (float32, networks as loaded), "
+        "float32 and bf16 (prepared for many votes), compiled (bf16); by default bf16 where the "
+        "hardware computes in it, and compiled on GPUs only")  # fmt: skip
     accelerator: str = option("auto", "auto, cpu or gpu")
     noise: SourceName = option("numpy", "source of the votes' noise: numpy or device")
     batch: int = option(50, "votes a forward pass", least=1)

@@ -32,7 +32,7 @@ from diffsmooth.pipeline.networks import (
     reading_for,
     resizing,
 )
-from diffsmooth.pipeline.sanity import MOST_IMAGES, noisy_accuracy
+from diffsmooth.pipeline.sanity import MOST_IMAGES, Accuracy, right_answers
 from diffsmooth.pipeline.specification import find_diffusion
 from diffsmooth.stats import MajorityVote
 from diffsmooth.stats.errors import UserError
@@ -184,7 +184,8 @@ def _noise_levels(
 
     shares = []
     for sigma in NOISE_LEVELS:
-        accuracy = noisy_accuracy(classify, images, MOST_IMAGES, sigma, "doctor", 0, device)
+        right = right_answers(classify, images, MOST_IMAGES, sigma, "doctor", 0, device)
+        accuracy = Accuracy.of(right)
         shares.append(accuracy.correct / accuracy.total)
     cells = ", ".join(
         f"{rounded_down(a, 2)} at {s:g}" for s, a in zip(NOISE_LEVELS, shares, strict=True)

@@ -14,17 +14,14 @@ class ExamineOptions(ImageOptions):
     """Checkpoints, on what a classifier is tried, and the run to come."""
 
     checkpoints: list[str] = required("files to look at", nargs="*")
-    self_test: bool = option(
-        False, "compare golden vectors and two images' votes with stored results"
-    )
+    self_test: bool = option(False, "compare golden vectors and two images' votes with stored "
+        "results")  # fmt: skip
     accelerator: str = option("auto", "auto, cpu or gpu")
-    precision: str = option(
-        "auto", "float32, bf16 (layers only), or auto: bf16 where the hardware has it"
-    )
+    precision: str = option("auto", "float32, bf16 (layers only), or auto: bf16 where the hardware "
+        "has it")  # fmt: skip
     compile: bool = option(False, "of the self-test: compile networks")
-    dataset: str | None = option(
-        None, "labelled images to try it on; by default what it was trained on"
-    )
+    dataset: str | None = option(None, "labelled images to try it on; by default what it was "
+        "trained on")  # fmt: skip
     arch: str | None = option(None, "of a classifier that does not say")
     normalize: str = option("auto", "input layer, where you know it")
     diffusion: str | None = option(None, "diffusion model, for the costs")

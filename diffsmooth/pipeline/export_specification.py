@@ -28,13 +28,10 @@ class ExportOptions(OptionRecord):
     outfile: str = required("file to write; not the checkpoint itself")
     plain: bool = option(False, PLAIN)
     code: str = option("", CODE)
-    normalize: str = option(
-        "",
-        "of a plain classifier whose file does not say it: the input layer it was trained behind",
-    )
-    half: bool = option(
-        False, "store the weights in half precision, which takes half the room and rounds them"
-    )
+    normalize: str = option("", "of a plain classifier whose file does not say it: the input layer "
+        "it was trained behind")  # fmt: skip
+    half: bool = option(False, "store the weights in half precision, which takes half the room and "
+        "rounds them")  # fmt: skip
     weights: SetName | None = option(None, WEIGHTS)
 
     def __post_init__(self) -> None:

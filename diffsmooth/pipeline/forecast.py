@@ -19,7 +19,7 @@ LEAST_RUNS, MOST_RUNS = 10, 1000
 
 
 class Forecast(NamedTuple):
-    """What is to be said of a run to come, and what its pilot does not tell ("" if it tells all)."""
+    """What is said of a run to come, and what its pilot does not tell ("" if it tells all)."""
 
     text: str
     warning: str

@@ -11,9 +11,8 @@ class ForecastOptions(OptionRecord):
     """A pilot, and the run to come, but for its plan."""
 
     pilot: str = required("journal (.jsonl) of a run on images of that kind, at that sigma")
-    rate: float = required(
-        "votes a second of a device, as `diffsmooth bench` shows them", "--rate", check=check_rate
-    )
+    rate: float = required("votes a second of a device, as `diffsmooth bench` shows "
+        "them", "--rate", check=check_rate)  # fmt: skip
     images: int = option(500, "images of the run", least=1)
     devices: list[int] = option([1, 8, 64], "numbers of devices", least=1)
     n: int = option(100_000, "votes an image, at most", "--n", "--N")

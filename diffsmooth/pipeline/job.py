@@ -11,7 +11,7 @@ from diffsmooth.lit.outputs import Outputs, RunContext
 from diffsmooth.models.smoothing.inference import prepare
 from diffsmooth.models.smoothing.noise import noise_source
 from diffsmooth.models.smoothing.precision import fix_numerics, resolve_precision
-from diffsmooth.pipeline.compiling import choose_compile
+from diffsmooth.pipeline.device import choose_compile
 from diffsmooth.pipeline.identity import asked_identity, start_of
 from diffsmooth.pipeline.networks import Networks, load_networks, read_inputs
 from diffsmooth.pipeline.output_checks import check_folder

@@ -23,38 +23,23 @@ def check_probability(name: str, alpha: float) -> None:
 class ReportOptions(OptionRecord):
     """Which runs, by which tables, and into which files."""
 
-    runs: list[str] = required(
-        "journals (.jsonl), or tables with the columns idx, label, predict, radius, correct and "
-        "time; a table of predictions has no radius"
-    )
+    runs: list[str] = required("journals (.jsonl), or tables with the columns idx, label, predict, "
+        "radius, correct and time; a table of predictions has no radius")  # fmt: skip
     names: list[str] | None = option(None, "of the runs, in their order; by default their files'")
-    radii: list[float] | None = option(
-        None,
-        "of the tables, l2, in [0, 1] pixel units; by default multiples of 0.25 up to 1.5 "
-        "(ImageNet: of 0.5 up to 3), and the runs' own grids",
-        check=check_radius,
-    )
+    radii: list[float] | None = option(None, "of the tables, l2, in [0, 1] pixel units; by default "
+        "multiples of 0.25 up to 1.5 (ImageNet: of 0.5 up to 3), and the runs' own "
+        "grids", check=check_radius)  # fmt: skip
     decimals: int = option(3, "of the tables' numbers")
-    paired: bool = option(
-        False,
-        "compare the first run with each other one, image by image: p-values for each radius alone "
-        "(McNemar), and for all of them together (Holm)",
-    )
+    paired: bool = option(False, "compare the first run with each other one, image by image: "
+        "p-values for each radius alone (McNemar), and for all of them together "
+        "(Holm)")  # fmt: skip
     envelope: bool = option(False, "the best of the runs at each radius, and which run it is")
-    alpha: float | None = option(
-        None,
-        "analyse the votes at this failure probability; needs the journals",
-        check=check_probability,
-    )
-    table_alpha: float | None = option(
-        None,
-        "alpha of the tables without a journal, for the high-probability bound",
-        check=check_probability,
-    )
-    table: list[str] = option(
-        [],
-        "write the tables: .txt, .md, .tex (booktabs) or .csv (numbers, one line a run and radius)",
-    )
+    alpha: float | None = option(None, "analyse the votes at this failure probability; needs the "
+        "journals", check=check_probability)  # fmt: skip
+    table_alpha: float | None = option(None, "alpha of the tables without a journal, for the "
+        "high-probability bound", check=check_probability)  # fmt: skip
+    table: list[str] = option([], "write the tables: .txt, .md, .tex (booktabs) or .csv (numbers, "
+        "one line a run and radius)")  # fmt: skip
     figure: list[str] = option([], "write certified accuracy against radius: .png, .pdf or .svg")
     html: str | None = option(None, "write one page with everything, to browse")
     tensorboard: str | None = option(None, "folder of TensorBoard events, one folder a run")

@@ -63,16 +63,11 @@ class ImageOptions(OptionRecord):
     """Where images lie, and how a folder's files become images."""
 
     data_root: str = option("data", "folder of a known dataset")
-    image_size: int | None = option(
-        None,
-        "of a folder of your own whose images have several sizes: the shorter side is resized to "
-        "so many pixels (bilinear, antialiased), then the middle square cut out; noise and radius "
-        "are of that size",
-        least=1,
-    )
-    exif: ExifChoice | None = option(
-        None, "apply or ignore the EXIF orientation that files of such a folder carry"
-    )
+    image_size: int | None = option(None, "of a folder of your own whose images have several "
+        "sizes: the shorter side is resized to so many pixels (bilinear, antialiased), then the "
+        "middle square cut out; noise and radius are of that size", least=1)  # fmt: skip
+    exif: ExifChoice | None = option(None, "apply or ignore the EXIF orientation that files of "
+        "such a folder carry")  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,33 +75,22 @@ class PurifierOptions(ImageOptions):
     """And the images' name, and what purifies them."""
 
     dataset: str = required(DATASETS)
-    purifier: PurifierName = option(
-        "oneshot",
-        "oneshot: one reverse-diffusion jump; multistep: several steps, a vote being the answer of "
-        "most --runs (DensePure); none: plain randomized smoothing",
-    )
-    convention: Convention | None = option(
-        None,
-        "how sigma is matched to a timestep: diffsmooth, carlini or densepure; by default "
-        "densepure for multistep and diffsmooth for oneshot",
-    )
+    purifier: PurifierName = option("oneshot", "oneshot: one reverse-diffusion jump; multistep: "
+        "several steps, a vote being the answer of most --runs (DensePure); none: plain randomized "
+        "smoothing")  # fmt: skip
+    convention: Convention | None = option(None, "how sigma is matched to a timestep: diffsmooth, "
+        "carlini or densepure; by default densepure for multistep and diffsmooth for "
+        "oneshot")  # fmt: skip
     steps: int | None = option(
         None, f"of multistep: timesteps a run (default: {MULTISTEP_STEPS})", least=1
     )
     runs: int | None = option(None, "of multistep: runs a vote (default: 1)", least=1)
-    pad: Pad = option(
-        "none",
-        "none: the diffusion model sees the images at their own size; reflect: padded to its own, "
-        "and cropped again",
-    )
-    diffusion: str | None = option(
-        None,
-        "checkpoint of the diffusion model; by default the published file's name in "
-        "pretrained_models/, then ours in checkpoints/",
-    )
-    unsafe_load: bool = option(
-        False, "run code that a checkpoint may hold; only for files that you trust"
-    )
+    pad: Pad = option("none", "none: the diffusion model sees the images at their own size; "
+        "reflect: padded to its own, and cropped again")  # fmt: skip
+    diffusion: str | None = option(None, "checkpoint of the diffusion model; by default the "
+        "published file's name in pretrained_models/, then ours in checkpoints/")  # fmt: skip
+    unsafe_load: bool = option(False, "run code that a checkpoint may hold; only for files that "
+        "you trust")  # fmt: skip
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -146,26 +130,18 @@ class VotingOptions(PurifierOptions):
     batch: int = option(50, "votes a forward pass", least=1)
     local_seed: int = option(42, "seed of the local copies' fixed noise", check=check_seed)
     seed: int = option(0, "seed of the votes' noise")
-    arch: str | None = option(
-        None,
-        "the classifier's architecture, where its checkpoint does not say: cifar_resnetD or a timm "
-        "name",
-    )
-    normalize: str = option(
-        "auto",
-        "the classifier's input layer: standard, center, none, or MEAN,STD in [0, 1] pixel units; "
-        "auto: the checkpoint's, or else the most accurate under noise",
-    )
+    arch: str | None = option(None, "the classifier's architecture, where its checkpoint does not "
+        "say: cifar_resnetD or a timm name")  # fmt: skip
+    normalize: str = option("auto", "the classifier's input layer: standard, center, none, or "
+        "MEAN,STD in [0, 1] pixel units; auto: the checkpoint's, or else the most accurate under "
+        "noise")  # fmt: skip
     weights: SetName | None = option(None, WEIGHTS)
     sanity_check: bool = option(True, "stop before the votes if accuracy is near chance")
-    noise: SourceName = option(
-        "numpy",
-        "source of the votes' noise: numpy (the same on every device) or device (made where the "
-        "networks run: for GPUs that one CPU core cannot keep up with)",
-    )
-    precision: str = option(
-        "auto", "float32, tf32 (CUDA), bf16 (layers only), or auto: bf16 where the hardware has it"
-    )
+    noise: SourceName = option("numpy", "source of the votes' noise: numpy (the same on every "
+        "device) or device (made where the networks run: for GPUs that one CPU core cannot keep up "
+        "with)")  # fmt: skip
+    precision: str = option("auto", "float32, tf32 (CUDA), bf16 (layers only), or auto: bf16 where "
+        "the hardware has it")  # fmt: skip
 
     def check_inputs(self) -> Self:
         """These options, whose files are there.
@@ -186,38 +162,25 @@ class SmoothingOptions(VotingOptions):
 
     outfile: str = required("table to write; its journal, manifest and figure lie beside it")
     skip: int = option(100, "take every skip-th image", least=1)
-    max: int = option(
-        -1,
-        "stop before this index of the dataset (an index, not a number of images); -1: no stop. "
-        "The published loops stop only where it is a multiple of --skip",
-        least=-1,
-    )
+    max: int = option(-1, "stop before this index of the dataset (an index, not a number of "
+        "images); -1: no stop. The published loops stop only where it is a multiple of "
+        "--skip", least=-1)  # fmt: skip
     split: str = option("test", "train or test")
     m: int = option(5, "local copies a vote", least=1)
-    local_noise_sd: float = option(
-        0.25,
-        "noise of the local copies, standard deviation in [0, 1] pixel units",
-        "--local_noise_sd",
-        "--sigma_local",
-        check=check_local_noise,
-    )
-    compile: bool | Literal["auto"] = option(
-        "auto", "compile the networks: true, false, or auto, by the votes ahead"
-    )
-    in_flight: int = option(
-        IN_FLIGHT, "images at once on a device, at most; changes no result", least=1
-    )
-    threads: int | None = option(
-        None, "CPU threads a process; by default cores / processes on this host", least=1
-    )
+    local_noise_sd: float = option(0.25, "noise of the local copies, standard deviation in [0, 1] "
+        "pixel units", "--local_noise_sd", "--sigma_local", check=check_local_noise)  # fmt: skip
+    compile: bool | Literal["auto"] = option("auto", "compile the networks: true, false, or auto, "
+        "by the votes ahead")  # fmt: skip
+    in_flight: int = option(IN_FLIGHT, "images at once on a device, at most; changes no "
+        "result", least=1)  # fmt: skip
+    threads: int | None = option(None, "CPU threads a process; by default cores / processes on "
+        "this host", least=1)  # fmt: skip
     accelerator: str = option("auto", "Lightning's: auto, cpu, gpu, ...")
     devices: int = option(1, "processes on this host, one a device", least=1)
     num_nodes: int = option(1, "hosts", least=1)
-    shard: str | None = option(
-        None,
-        "I/K: do the I-th of K parts of the images (1/K to K/K), beside other processes with the "
-        "same OUTFILE; `diffsmooth merge OUTFILE` writes the table",
-    )
+    shard: str | None = option(None, "I/K: do the I-th of K parts of the images (1/K to K/K), "
+        "beside other processes with the same OUTFILE; `diffsmooth merge OUTFILE` writes the "
+        "table")  # fmt: skip
     logdir: str = option("logs", "folder of the TensorBoard events")
     overwrite: bool = option(False, "replace the files of a different run; the run's own are kept")
 

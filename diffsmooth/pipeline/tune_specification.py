@@ -33,35 +33,20 @@ CERTIFY_NAMES = ("image_size", "exif", "convention", "steps", "runs", "arch")
 class TuneOptions(VotingOptions):
     """What is chosen, on which images, and by how many votes."""
 
-    dataset: str = required(
-        "fashion_mnist, cifar10, imagenet, or a folder with train/ or train.npz in it: the images "
-        "are training images, whatever else there is"
-    )
-    outfile: str = required(
-        "YAML file to write, for certify.py --config; the sweep's .sweep.csv and .sweep.png lie "
-        "beside it"
-    )
-    radius: float | None = option(
-        None,
-        "l2 radius at which the planned run's certified accuracy decides, in [0, 1] pixel units; "
-        "default: SIGMA, where the class needs a little over 84 % of the votes",
-    )
-    planned_n: int = option(
-        PLANNED_N,
-        "votes an image of the run to come; with its --alpha, they say which share of the votes "
-        "certifies the radius",
-        "--planned_N",
-        "--planned_n",
-        least=1,
-    )
-    plan: Literal["fixed", "group_sequential"] = option(
-        "fixed", "of the run to come: fixed, or group_sequential (up to planned_N votes)"
-    )
-    radii: list[float] | None = option(
-        None,
-        "of a group_sequential run to come, as for certify; RADIUS must be one of them. By default "
-        "certify's, and RADIUS",
-    )
+    dataset: str = required("fashion_mnist, cifar10, imagenet, or a folder with train/ or "
+        "train.npz in it: the images are training images, whatever else there is")  # fmt: skip
+    outfile: str = required("YAML file to write, for certify.py --config; the sweep's .sweep.csv "
+        "and .sweep.png lie beside it")  # fmt: skip
+    radius: float | None = option(None, "l2 radius at which the planned run's certified accuracy "
+        "decides, in [0, 1] pixel units; default: SIGMA, where the class needs a little over 84 % "
+        "of the votes")  # fmt: skip
+    planned_n: int = option(PLANNED_N, "votes an image of the run to come; with its --alpha, they "
+        "say which share of the votes certifies the "
+        "radius", "--planned_N", "--planned_n", least=1)  # fmt: skip
+    plan: Literal["fixed", "group_sequential"] = option("fixed", "of the run to come: fixed, or "
+        "group_sequential (up to planned_N votes)")  # fmt: skip
+    radii: list[float] | None = option(None, "of a group_sequential run to come, as for certify; "
+        "RADIUS must be one of them. By default certify's, and RADIUS")  # fmt: skip
     sigma_local: list[float] | None = option(
         None,
         "levels of local noise to try, standard deviations in [0, 1] pixel units; by default "
@@ -73,34 +58,17 @@ class TuneOptions(VotingOptions):
         check=check_local_noise,
     )
     m: list[int] = option(list(NUMBERS), "numbers of local copies to try", least=1)
-    images: int = option(
-        200,
-        "training images, evenly chosen from those that the classifier's training left out, or "
-        "else held out for validation, as its checkpoint says",
-        least=1,
-    )
-    validation_images: int | None = option(
-        None,
-        "where it does not say: so many were held out (data.validation_images; default: 2000), and "
-        "are chosen from",
-        least=1,
-    )
-    validation_seed: int | None = option(
-        None, "where it does not say: data.seed of its training (default: 0)", least=0
-    )
-    trained_images: bool = option(
-        False,
-        "choose from all training images, though they trained the classifier: all settings then "
-        "look better than they are",
-    )
-    n0: int = option(
-        20,
-        "votes of the first stage, by which certify selects a class; here all N0 + N votes count "
-        "alike",
-        "--n0",
-        "--N0",
-        least=1,
-    )
+    images: int = option(200, "training images, evenly chosen from those that the classifier's "
+        "training left out, or else held out for validation, as its checkpoint "
+        "says", least=1)  # fmt: skip
+    validation_images: int | None = option(None, "where it does not say: so many were held out "
+        "(data.validation_images; default: 2000), and are chosen from", least=1)  # fmt: skip
+    validation_seed: int | None = option(None, "where it does not say: data.seed of its training "
+        "(default: 0)", least=0)  # fmt: skip
+    trained_images: bool = option(False, "choose from all training images, though they trained the "
+        "classifier: all settings then look better than they are")  # fmt: skip
+    n0: int = option(20, "votes of the first stage, by which certify selects a class; here all N0 "
+        "+ N votes count alike", "--n0", "--N0", least=1)  # fmt: skip
     n: int = 100
     batch: int = 60
     accelerator: str = option("auto", "auto, cpu or gpu")

@@ -21,15 +21,11 @@ class VisualizeOptions(PurifierOptions):
     outfile: str = required("PNG, PDF or SVG to write, by its ending")
     images: list[int] = option([0], "indices of images in the dataset")
     split: str = option("test", "train or test")
-    sigma: list[float] = option(
-        [0.25, 0.5, 1.0],
-        "noise levels, standard deviations in [0, 1] pixel units",
-        check=check_noise,
-    )
+    sigma: list[float] = option([0.25, 0.5, 1.0], "noise levels, standard deviations in [0, 1] "
+        "pixel units", check=check_noise)  # fmt: skip
     seed: int = option(0, "seed of the noise")
-    precision: str = option(
-        "auto", "float32, bf16 (layers only), or auto: bf16 where the hardware has it"
-    )
+    precision: str = option("auto", "float32, bf16 (layers only), or auto: bf16 where the hardware "
+        "has it")  # fmt: skip
     accelerator: str = option("auto", "auto, cpu or gpu")
 
     def check_inputs(self) -> Self:

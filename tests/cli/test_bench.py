@@ -20,7 +20,7 @@ from diffsmooth.models import (
 )
 from diffsmooth.models.diffusion.presets import get_preset
 from diffsmooth.pipeline.bench_process import in_processes
-from diffsmooth.pipeline.compiling import choose_compile, flops_a_vote
+from diffsmooth.pipeline.device import choose_compile, flops_a_vote
 
 REPOSITORY = Path(__file__).parents[2]
 CPU = torch.device("cpu")
@@ -142,8 +142,8 @@ def test_the_operations_of_the_shapes_are_those_of_a_real_vote(precision: str) -
 def test_what_the_run_was_begun_with_binds_and_the_users_word_goes_first(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("diffsmooth.pipeline.compiling.can_compile", lambda device: "")
-    for module in ("models.smoothing.inference", "pipeline.compiling"):
+    monkeypatch.setattr("diffsmooth.pipeline.device.can_compile", lambda device: "")
+    for module in ("models.smoothing.inference", "pipeline.device"):
         monkeypatch.setattr(f"diffsmooth.{module}.WORTH_COMPILING", {"cpu": 192 * 1000})
     f = smoothed()
     assert choose_compile(None, f, CPU, votes=1000)
@@ -152,7 +152,7 @@ def test_what_the_run_was_begun_with_binds_and_the_users_word_goes_first(
     assert not choose_compile(False, f, CPU, votes=10**9)
     assert choose_compile(True, f, CPU, votes=1)
     assert not choose_compile(False, f, CPU, votes=10**9)
-    monkeypatch.setattr("diffsmooth.pipeline.compiling.can_compile", lambda device: "no compiler")
+    monkeypatch.setattr("diffsmooth.pipeline.device.can_compile", lambda device: "no compiler")
     assert not choose_compile(None, f, CPU, votes=10**9)
     with pytest.raises(ValueError, match="compile: not possible here: no compiler"):
         choose_compile(True, f, CPU, votes=1)

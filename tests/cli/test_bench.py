@@ -19,6 +19,7 @@ from diffsmooth.models import (
     build_unet,
 )
 from diffsmooth.models.diffusion.presets import get_preset
+from diffsmooth.pipeline import bench as measures
 from diffsmooth.pipeline.bench_process import in_processes
 from diffsmooth.pipeline.device import choose_compile, flops_a_vote
 
@@ -30,8 +31,8 @@ def test_the_benchmark_runs_and_its_float32_votes_are_the_same(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(REPOSITORY)
-    monkeypatch.setattr(bench, "AGREEMENT_IMAGES", 5)
-    monkeypatch.setattr(bench, "MATRIX_SIDE", 64)  # bf16 takes minutes where it is emulated
+    monkeypatch.setattr(measures, "AGREEMENT_IMAGES", 5)
+    monkeypatch.setattr(measures, "MATRIX_SIDE", 64)  # bf16 takes minutes where it is emulated
     bench.main(
         ["--sections", "speed", "sequential", "--workloads", "cohen", "--settings", "plain",
          "float32", "--batch", "10", "--repetitions", "1", "--seconds", "0.05", "--images", "3",

@@ -73,18 +73,13 @@ class Networks(NamedTuple):
         self, options: VotingOptions, m: int, sigma_local: float, batch: int, precision: str
     ) -> SmoothedClassifier:
         """The smoothed classifier by a setting of the local smoothing; the networks are its own."""
-        model, num_classes = self.classifier.model, self.classifier.num_classes
+        shape = self.images.info.image_shape
+        model, num_classes, *_ = self.classifier
+        purifier, sigma = self.purifier.purifier, options.sigma
         with option_values():
-            shape, seed = self.images.info.image_shape, options.local_seed
-            local = LocalSmoothing(model, m, sigma_local, shape, seed)
+            local = LocalSmoothing(model, m, sigma_local, shape, options.local_seed)
             return SmoothedClassifier(
-                self.purifier.purifier,
-                local,
-                options.sigma,
-                num_classes,
-                batch,
-                precision,
-                copy=False,
+                purifier, local, sigma, num_classes, batch, precision, copy=False
             )
 
 
@@ -102,9 +97,9 @@ def load_networks(
     Raises:
         UserError: see `choose_classifier` and `load_purifier`.
     """
-    checkpoint, images = inputs
-    classifier = choose_classifier(options, sigma_local, checkpoint, images, device)
-    return Networks(images, classifier, load_purifier(options, options.sigma, images))
+    classifier = choose_classifier(options, sigma_local, inputs, device)
+    purifier = load_purifier(options, options.sigma, inputs.images)
+    return Networks(inputs.images, classifier, purifier)
 
 
 class LoadedPurifier(NamedTuple):
@@ -198,25 +193,18 @@ class LoadedClassifier(NamedTuple):
     Attributes:
         model: input layer and network.
         num_classes: K.
-        arch, input_layer: of the model.
-        set_key: which weights of the file were taken, see `Checkpoint`.
+        input_layer: of the model.
         said: lines that tell what was chosen, and by what.
     """
 
     model: nn.Sequential
     num_classes: int
-    arch: str
     input_layer: str
-    set_key: str
     said: tuple[str, ...]
 
 
 def choose_classifier(
-    options: VotingOptions,
-    local_noise_sd: float,
-    checkpoint: Checkpoint,
-    images: ImageSet,
-    device: torch.device,
+    options: VotingOptions, sigma_local: float, inputs: Inputs, device: torch.device
 ) -> LoadedClassifier:
     """The checkpoint's classifier behind the input layer that the options ask for.
 
@@ -224,6 +212,7 @@ def choose_classifier(
         UserError: it was not made for such images, does not fit what the options say, or does not
             say its input layer, and the images do not tell it.
     """
+    checkpoint, images = inputs
     metadata = checkpoint.metadata
     info = metadata.dataset_info or images.info
     check_classifier(checkpoint, info, images)
@@ -234,7 +223,7 @@ def choose_classifier(
     check_forward(model, images.info, checkpoint.path)
     if not layer:
         # The noise that the network will see: it is trained at about the local noise's level.
-        sigma = options.sigma if options.purifier == "none" else local_noise_sd
+        sigma = options.sigma if options.purifier == "none" else sigma_local
         choice = measure_input_layers(model, arch, images, sigma, "sanity", options.seed, device)
         layer = choice.name
         if not layer:
@@ -253,7 +242,7 @@ def choose_classifier(
         said.append(f"classifier: {arch} behind input layer {layer}, a file of {checkpoint.family}")
     if resized := resizing(model):
         said.append(resized)
-    return LoadedClassifier(model, info.num_classes, arch, layer, checkpoint.set_key, tuple(said))
+    return LoadedClassifier(model, info.num_classes, layer, tuple(said))
 
 
 def resizing(model: nn.Sequential) -> str:

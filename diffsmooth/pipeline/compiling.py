@@ -3,7 +3,6 @@
 import math
 import sysconfig
 from pathlib import Path
-from typing import Literal
 
 import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
@@ -17,18 +16,11 @@ from diffsmooth.stats.errors import UserError
 WORTH_COMPILING = {"cpu": math.inf, "cuda": 3e16}
 
 
-def choose_compile(
-    wanted: bool | Literal["auto"],
-    stored: bool | None,
-    f: VoteFunction,
-    device: torch.device,
-    votes: int,
-) -> bool:
-    """The user's word, or what the run was begun with, or whether the votes ahead are worth it.
+def choose_compile(wanted: bool | None, f: VoteFunction, device: torch.device, votes: int) -> bool:
+    """What is wanted, or whether the votes ahead are worth it.
 
     Args:
-        wanted: True, False or "auto".
-        stored: of a run that goes on.
+        wanted: by the user, or by the run's first start; None leaves it open.
         f: what votes.
         device: where it will run.
         votes: of each process, at most.
@@ -36,12 +28,12 @@ def choose_compile(
     Raises:
         UserError: it is wanted and cannot be.
     """
-    if wanted == "auto" and stored is None:
+    if wanted is None:
         pays = WORTH_COMPILING.get(device.type, math.inf) < math.inf and compile_pays(
             flops_a_vote(f), votes, device.type
         )
         return pays and not can_compile(device)
-    if not (stored if wanted == "auto" else wanted):
+    if not wanted:
         return False
     reason = can_compile(device)
     if reason:

@@ -2,14 +2,12 @@
 
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
 from diffsmooth.lit.data import ImageSet, load_images
-from diffsmooth.lit.data.picture import ExifChoice
-from diffsmooth.lit.data.sources import KNOWN
+from diffsmooth.lit.data.names import KNOWN
 from diffsmooth.models import (
     IdentityPurifier,
     LocalSmoothing,
@@ -25,17 +23,17 @@ from diffsmooth.models.diffusion.presets import PRESETS, build_unet
 from diffsmooth.models.smoothing.noise import NoiseKey
 from diffsmooth.models.smoothing.precision import autocast
 from diffsmooth.models.smoothing.purifiers import Purifier
+from diffsmooth.pipeline.examine_specification import ExamineOptions
 from diffsmooth.pipeline.input_layer_choice import measure_input_layers, with_input_layer
 from diffsmooth.pipeline.networks import (
     check_classifier,
     check_forward,
-    find_diffusion,
     load_diffusion,
     reading_for,
     resizing,
 )
-from diffsmooth.pipeline.option_checks import check_noise
-from diffsmooth.pipeline.sanity import MOST_IMAGES, noisy_accuracy
+from diffsmooth.pipeline.sanity import MOST_IMAGES, Accuracy, right_answers
+from diffsmooth.pipeline.specification import usual_diffusion
 from diffsmooth.stats import MajorityVote
 from diffsmooth.stats.errors import UserError
 from diffsmooth.stats.printed import digits_down, exact, rounded_down, rounded_up
@@ -45,30 +43,6 @@ NOISE_LEVELS = (0.0, 0.12, 0.25, 0.5, 1.0)
 LAYER_SIGMA = 0.25  # at which input layers are compared
 TIMED_BATCHES = 3
 SLOW_SECONDS = 0.2  # a vote; slower ones are timed in small batches
-
-
-@dataclass(frozen=True)
-class ExamineOptions:
-    """On what a classifier is tried, and the run whose costs are wanted."""
-
-    dataset: str | None
-    data_root: str
-    image_size: int | None
-    exif: ExifChoice | None
-    arch: str | None
-    normalize: str
-    diffusion: str | None
-    sigma: float
-    m: int
-    n: int
-    images: int
-    unsafe_load: bool
-
-    def __post_init__(self) -> None:
-        for name in ("m", "n", "images"):
-            if getattr(self, name) < 1:
-                raise UserError(f"{name} must be at least 1, got {getattr(self, name)}")
-        check_noise("sigma", self.sigma)
 
 
 def examine(
@@ -93,7 +67,7 @@ def examine(
     if not dataset:
         yield "  accuracy     not measured: name labelled images by --dataset"
         return
-    reading = reading_for(checkpoint, options.image_size, options.exif)
+    reading = reading_for(checkpoint, options)
     images = load_images(dataset, options.data_root, reading=reading)
     yield from (f"  {line}" for line in images.describe().splitlines())
     info = metadata.dataset_info or images.info
@@ -211,7 +185,8 @@ def _noise_levels(
 
     shares = []
     for sigma in NOISE_LEVELS:
-        accuracy = noisy_accuracy(classify, images, MOST_IMAGES, sigma, "doctor", 0, device)
+        right = right_answers(classify, images, MOST_IMAGES, sigma, "doctor", 0, device)
+        accuracy = Accuracy.of(right)
         shares.append(accuracy.correct / accuracy.total)
     cells = ", ".join(
         f"{rounded_down(a, 2)} at {s:g}" for s, a in zip(NOISE_LEVELS, shares, strict=True)
@@ -234,11 +209,11 @@ def _cost(
 ) -> str:
     purifier: Purifier = IdentityPurifier()
     what = "no diffusion model found: classifier alone"
-    path = find_diffusion(images.info.name, options.diffusion)
-    if path is not None:
-        found = load_diffusion(path, options.sigma, images.info, unsafe=options.unsafe_load)
+    source = options.diffusion or usual_diffusion(images.info.name)
+    if source is not None:
+        found = load_diffusion(source, options.sigma, images.info, unsafe=options.unsafe_load)
         purifier = OneShotPurifier(found.denoiser)
-        what = f"with {path}"
+        what = f"with {source}"
     shape = images.info.image_shape
     local = LocalSmoothing(model, options.m, 0.25, shape)
     image = images[0].image

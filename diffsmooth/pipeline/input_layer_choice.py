@@ -27,7 +27,7 @@ class MeasuredLayer(NamedTuple):
 
     @property
     def accuracy(self) -> Accuracy:
-        return Accuracy(int(self.right.sum()), len(self.right))
+        return Accuracy.of(self.right)
 
     def __str__(self) -> str:
         return f"{self.name} {self.accuracy}"

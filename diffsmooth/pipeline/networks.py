@@ -6,14 +6,13 @@ from typing import NamedTuple
 import torch
 from torch import nn
 
-from diffsmooth.lit.data import ImageSet, Reading
-from diffsmooth.lit.data.picture import ExifChoice
+from diffsmooth.lit.data import ImageSet, Reading, load_images
+from diffsmooth.models import LocalSmoothing, SmoothedClassifier
 from diffsmooth.models.checkpoints.denoisers import (
     check_denoiser,
     denoiser_of,
     foreign_denoiser,
     foreign_sha256,
-    is_factory,
 )
 from diffsmooth.models.checkpoints.formats import UNET_KEY, read_checkpoint
 from diffsmooth.models.checkpoints.loading import classifier_of
@@ -21,30 +20,87 @@ from diffsmooth.models.checkpoints.weights import Checkpoint
 from diffsmooth.models.classifiers.dataset_info import DatasetInfo, misplaced
 from diffsmooth.models.classifiers.input_layers import Resized
 from diffsmooth.models.diffusion.denoiser import Denoiser
-from diffsmooth.models.diffusion.openai import Convention
 from diffsmooth.models.smoothing.finite import watched_layers
-from diffsmooth.models.smoothing.purifiers import Purifier, purifier_kind
+from diffsmooth.models.smoothing.purifiers import Purifier
+from diffsmooth.models.words import Convention
 from diffsmooth.pipeline.input_layer_choice import measure_input_layers, with_input_layer
-from diffsmooth.pipeline.specification import PurifierOptions, VotingOptions
-from diffsmooth.shown_text import word
-from diffsmooth.stats.errors import UserError
+from diffsmooth.pipeline.specification import (
+    DIFFUSION_FILES,
+    ImageOptions,
+    PurifierOptions,
+    VotingOptions,
+)
+from diffsmooth.shown_text import shown, word
+from diffsmooth.stats.errors import UserError, option_values
+from diffsmooth.stats.registry import names_code
 from diffsmooth.whole_file import file_sha256
 
-# Where a dataset's diffusion model lies unless --diffusion says otherwise.
-DIFFUSION_FILES = {
-    "fashion_mnist": ("checkpoints/fashion_mnist_diffusion.pt",),
-    "fashion_mnist_sample": ("checkpoints/fashion_mnist_diffusion.pt",),
-    "cifar10": (
-        "pretrained_models/cifar10_uncond_50M_500K.pt",
-        "checkpoints/cifar10_uncond_50M_500K.pt",
-    ),
-    "imagenet": (
-        "pretrained_models/256x256_diffusion_uncond.pt",
-        "checkpoints/256x256_diffusion_uncond.pt",
-    ),
-}
 # Of networks that do not say how many channels they take.
 FIRST_WEIGHTS = ("1.conv1.weight", "1.patch_embed.proj.weight", UNET_KEY)
+
+
+class Inputs(NamedTuple):
+    """The checkpoint of a classifier, and images that are read as it takes them."""
+
+    checkpoint: Checkpoint
+    images: ImageSet
+
+
+def read_inputs(options: VotingOptions, split: str) -> Inputs:
+    """The classifier's checkpoint and the images of a split, as the options name them.
+
+    Raises:
+        UserError: missing or broken.
+    """
+    checkpoint = read_checkpoint(options.classifier, options.unsafe_load, options.weights)
+    reading = reading_for(checkpoint, options)
+    return Inputs(checkpoint, load_images(options.dataset, options.data_root, split, reading))
+
+
+class Networks(NamedTuple):
+    """What votes on images: a classifier, behind a purifier."""
+
+    images: ImageSet
+    classifier: "LoadedClassifier"
+    purifier: "LoadedPurifier"
+
+    @property
+    def said(self) -> list[str]:
+        """Lines that tell what they are, and what was chosen by measuring."""
+        lines = (*self.classifier.said, self.purifier.note)
+        return [self.images.describe(), *(shown(line) for line in lines if line)]
+
+    def smoothed(
+        self, options: VotingOptions, m: int, sigma_local: float, batch: int, precision: str
+    ) -> SmoothedClassifier:
+        """The smoothed classifier by a setting of the local smoothing; the networks are its own."""
+        shape = self.images.info.image_shape
+        model, num_classes, *_ = self.classifier
+        purifier, sigma = self.purifier.purifier, options.sigma
+        with option_values():
+            local = LocalSmoothing(model, m, sigma_local, shape, options.local_seed)
+            return SmoothedClassifier(
+                purifier, local, sigma, num_classes, batch, precision, copy=False
+            )
+
+
+def load_networks(
+    options: VotingOptions, sigma_local: float, inputs: Inputs, device: torch.device
+) -> Networks:
+    """The networks that the options ask for.
+
+    Args:
+        options: name them.
+        sigma_local: noise of the copies that the classifier will see.
+        inputs: its checkpoint, and the images.
+        device: where an input layer is measured, if need be.
+
+    Raises:
+        UserError: see `choose_classifier` and `load_purifier`.
+    """
+    classifier = choose_classifier(options, sigma_local, inputs, device)
+    purifier = load_purifier(options, options.sigma, inputs.images)
+    return Networks(inputs.images, classifier, purifier)
 
 
 class LoadedPurifier(NamedTuple):
@@ -52,12 +108,12 @@ class LoadedPurifier(NamedTuple):
 
     Attributes:
         purifier: the purifier.
-        path: the file; None where it has no network.
+        source: the file, or package.module:factory; None where it has no network.
         set_key, note: which weights of the file were taken, see `Checkpoint`.
     """
 
     purifier: Purifier
-    path: Path | None
+    source: str | None
     set_key: str = ""
     note: str = ""
 
@@ -68,28 +124,24 @@ def load_purifier(options: PurifierOptions, sigma: float, images: ImageSet) -> L
     Raises:
         UserError: its checkpoint is missing or broken, or was not made for such images or noise.
     """
-    kind = purifier_kind(options.purifier)
+    kind = options.kind
     if not kind.denoiser:
         return LoadedPurifier(kind.build(None, options.steps, options.runs), None)
-    path = find_diffusion(options.dataset, options.diffusion)
-    if path is None:
+    source = options.diffusion_source
+    if source is None:
         tried = ", ".join(DIFFUSION_FILES.get(options.dataset, ()))
         raise UserError(
             f"no diffusion model for {options.dataset}{f' (looked for {tried})' if tried else ''}: "
             "name one with --diffusion, or use --purifier none"
         )
-    if is_factory(path) and (options.convention or options.pad != "none"):
-        name = "convention" if options.convention else "pad"
-        raise UserError(f"{name} is of a checkpoint's U-Net, not of {path}")
     denoiser, set_key, note = load_diffusion(
-        path, sigma, images.info, options.matching, options.pad, options.unsafe_load
+        source, sigma, images.info, options.used_convention, options.pad, options.unsafe_load
     )
-    return LoadedPurifier(kind.build(denoiser, options.steps, options.runs), path, set_key, note)
+    purifier = kind.build(denoiser, options.steps, options.runs)
+    return LoadedPurifier(purifier, source, set_key, note)
 
 
-def reading_for(
-    checkpoint: Checkpoint | None, image_size: int | None, exif: ExifChoice | None
-) -> Reading:
+def reading_for(checkpoint: Checkpoint | None, options: ImageOptions) -> Reading:
     """How a folder's files become images for a network: in its channels, with its classes."""
     channels = 3
     names: tuple[str, ...] = ()
@@ -98,24 +150,7 @@ def reading_for(
         first = [weights[key].shape[1] for key in FIRST_WEIGHTS if key in weights]
         channels = [*shape[:1], *first, 3][0]
         names = tuple(checkpoint.metadata.class_names)
-    return Reading(image_size, exif, 1 if channels == 1 else 3, names)
-
-
-def find_diffusion(dataset: str, given: str | None) -> Path | None:
-    """The diffusion model that the user gave, or else the one that lies where it should, if any.
-
-    A file, or package.module:factory.
-    """
-    if given is not None:
-        return Path(given)
-    return next((p for p in map(Path, DIFFUSION_FILES.get(dataset, ())) if p.is_file()), None)
-
-
-def diffusion_sha256(path: Path | None) -> str:
-    """What a run's identity holds of a diffusion model: "" where there is none."""
-    if path is not None and is_factory(path):
-        return foreign_sha256(str(path))
-    return file_sha256(path) if path is not None and path.is_file() else ""
+    return Reading(options.image_size, options.exif, 1 if channels == 1 else 3, names)
 
 
 class LoadedDenoiser(NamedTuple):
@@ -127,26 +162,35 @@ class LoadedDenoiser(NamedTuple):
 
 
 def load_diffusion(
-    path: Path,
+    source: str,
     sigma: float,
     info: DatasetInfo,
     convention: Convention = "diffsmooth",
     pad: str = "none",
     unsafe: bool = False,
 ) -> LoadedDenoiser:
-    """The denoiser that `find_diffusion` found, for such images and such noise.
+    """The denoiser of a file, or of package.module:factory, for such images and such noise.
 
     Raises:
         UserError: missing or broken, or not made for them.
     """
-    if is_factory(path):
-        loaded = LoadedDenoiser(foreign_denoiser(str(path)))
+    if names_code(source):
+        loaded = LoadedDenoiser(foreign_denoiser(source))
     else:
-        checkpoint = read_checkpoint(path, unsafe)
+        checkpoint = read_checkpoint(source, unsafe)
         denoiser = denoiser_of(checkpoint, convention, pad)
         loaded = LoadedDenoiser(denoiser, checkpoint.set_key, checkpoint.note)
-    check_denoiser(loaded.denoiser, path, sigma, info)
+    check_denoiser(loaded.denoiser, source, sigma, info)
     return loaded
+
+
+def diffusion_sha256(source: str | None) -> str:
+    """What a run's identity holds of a diffusion model: "" where there is none."""
+    if source is None:
+        return ""
+    if names_code(source):
+        return foreign_sha256(source)
+    return file_sha256(source) if Path(source).is_file() else ""
 
 
 class LoadedClassifier(NamedTuple):
@@ -155,25 +199,18 @@ class LoadedClassifier(NamedTuple):
     Attributes:
         model: input layer and network.
         num_classes: K.
-        arch, input_layer: of the model.
-        set_key: which weights of the file were taken, see `Checkpoint`.
+        input_layer: of the model.
         said: lines that tell what was chosen, and by what.
     """
 
     model: nn.Sequential
     num_classes: int
-    arch: str
     input_layer: str
-    set_key: str
     said: tuple[str, ...]
 
 
 def choose_classifier(
-    options: VotingOptions,
-    local_noise_sd: float,
-    checkpoint: Checkpoint,
-    images: ImageSet,
-    device: torch.device,
+    options: VotingOptions, sigma_local: float, inputs: Inputs, device: torch.device
 ) -> LoadedClassifier:
     """The checkpoint's classifier behind the input layer that the options ask for.
 
@@ -181,6 +218,7 @@ def choose_classifier(
         UserError: it was not made for such images, does not fit what the options say, or does not
             say its input layer, and the images do not tell it.
     """
+    checkpoint, images = inputs
     metadata = checkpoint.metadata
     info = metadata.dataset_info or images.info
     check_classifier(checkpoint, info, images)
@@ -191,8 +229,7 @@ def choose_classifier(
     check_forward(model, images.info, checkpoint.path)
     if not layer:
         # The noise that the network will see: it is trained at about the local noise's level.
-        purified = purifier_kind(options.purifier).denoiser
-        sigma = local_noise_sd if purified else options.sigma
+        sigma = sigma_local if options.kind.denoiser else options.sigma
         choice = measure_input_layers(model, arch, images, sigma, "sanity", options.seed, device)
         layer = choice.name
         if not layer:
@@ -211,7 +248,7 @@ def choose_classifier(
         said.append(f"classifier: {arch} behind input layer {layer}, a file of {checkpoint.family}")
     if resized := resizing(model):
         said.append(resized)
-    return LoadedClassifier(model, info.num_classes, arch, layer, checkpoint.set_key, tuple(said))
+    return LoadedClassifier(model, info.num_classes, layer, tuple(said))
 
 
 def resizing(model: nn.Sequential) -> str:

@@ -10,7 +10,7 @@ LEAST_ALPHA = 1e-100
 MOST = {
     "n": 10**9,
     "n0": 10**9,
-    "planned_N": 10**9,
+    "planned_n": 10**9,
     "batch": 10**6,
     "m": 1000,
     "threads": 1024,
@@ -20,14 +20,26 @@ MOST = {
     "repetitions": 1000,
     "devices": 10**6,
 }
+SPELLED = {"n": "N", "planned_n": "planned_N"}  # in messages
+LEAST_RATE, MOST_RATE = 1e-6, 1e15  # votes a second
 LOWEST_SEED, LARGEST_SEED = -(2**63), 2**64 - 1  # torch's
+
+
+def check_least(name: str, value: int, least: int) -> None:
+    """Raises UserError for an option below its least value."""
+    if value < least:
+        raise UserError(f"{SPELLED.get(name, name)} must be at least {least}, got {value}")
 
 
 def check_most(name: str, value: int | None) -> None:
     """Raises UserError for more of something than a machine can do; None is not given."""
-    if value is not None and value > MOST[name]:
-        option = "N" if name == "n" else name
-        raise UserError(f"{option} must be at most {MOST[name]}, got {value}")
+    if name in MOST and value is not None and value > MOST[name]:
+        raise UserError(f"{SPELLED.get(name, name)} must be at most {MOST[name]}, got {value}")
+
+
+def check_local_noise(name: str, level: float) -> None:
+    """As `check_noise`, but that 0 is none."""
+    check_noise(name, level, zero=True)
 
 
 def check_noise(name: str, level: float, zero: bool = False) -> None:
@@ -50,3 +62,11 @@ def check_seed(name: str, seed: int) -> None:
     """Raises UserError for a seed that torch's generators do not take."""
     if not LOWEST_SEED <= seed <= LARGEST_SEED:
         raise UserError(f"{name} must be in -2^63 .. 2^64 - 1, got {seed}")
+
+
+def check_rate(name: str, rate: float) -> None:
+    """Raises UserError for votes a second that no device does."""
+    if not rate > 0:
+        raise UserError(f"{name} must be > 0, got {rate}")
+    if not LEAST_RATE <= rate <= MOST_RATE:
+        raise UserError(f"{name} must be in {LEAST_RATE:g} .. {MOST_RATE:g}, got {rate}")

@@ -1,6 +1,6 @@
 """What a finished certification shows beside its table: summary, figure, gallery, TensorBoard."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -11,6 +11,8 @@ from diffsmooth.runs.gallery import GalleryImage, write_gallery
 from diffsmooth.runs.names import OutputFiles
 from diffsmooth.runs.reading import read_run
 from diffsmooth.shown_text import shown
+from diffsmooth.stats import ImageRecord
+from diffsmooth.stats.printed import rounded_down, rounded_up
 
 
 @contextmanager
@@ -45,6 +47,16 @@ def publish(files: OutputFiles, gallery: list[GalleryImage], logdir: Path) -> No
         f"table {shown(files.table)}, figure {shown(files.figure)}, journal "
         f"{shown(files.journal)}\ncurves and images: tensorboard --logdir {shown(logdir)}\n"
         f"a page of all: diffsmooth report {shown(files.table)} --html {shown(files.stem)}.html"
+    )
+
+
+def prediction_text(files: OutputFiles, records: Sequence[ImageRecord]) -> str:
+    """Accuracy and abstention of a finished run of `predict`, and where its files are."""
+    accuracy = sum(record.correct for record in records) / len(records)
+    abstained = sum(record.certificate.status != "answered" for record in records) / len(records)
+    return (
+        f"accuracy {rounded_down(accuracy)}, abstained {rounded_up(abstained)}, "
+        f"{len(records)} images\ntable {shown(files.table)}, journal {shown(files.journal)}"
     )
 
 

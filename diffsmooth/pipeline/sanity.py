@@ -1,7 +1,7 @@
 """Before votes are spent: does the base classifier see what it was trained on?"""
 
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 import numpy as np
 import torch
@@ -24,6 +24,11 @@ class Accuracy(NamedTuple):
 
     correct: int
     total: int
+
+    @classmethod
+    def of(cls, right: Tensor) -> Self:
+        """From which images are right: bool (N,)."""
+        return cls(int(right.sum()), len(right))
 
     def __str__(self) -> str:
         return f"{rounded_down(self.correct / self.total, 2)} ({self.correct} of {self.total})"
@@ -85,25 +90,6 @@ def right_answers(
     return torch.cat(right)
 
 
-def noisy_accuracy(
-    classify: Callable[[Tensor, DrawsOfRun], Tensor],
-    images: ImageSet,
-    total: int,
-    sigma: float,
-    purpose: Purpose,
-    seed: int,
-    device: torch.device,
-    batch: int = 50,
-    draws: int = 0,
-    among: Sequence[int] | None = None,
-) -> Accuracy:
-    """The share of `right_answers`, which explains the arguments."""
-    right = right_answers(
-        classify, images, total, sigma, purpose, seed, device, batch, draws, among
-    )
-    return Accuracy(int(right.sum()), len(right))
-
-
 def check_sanity(
     f: VoteFunction,
     images: ImageSet,
@@ -111,8 +97,8 @@ def check_sanity(
     seed: int,
     device: torch.device,
     among: Sequence[int] | None = None,
-) -> Accuracy | None:
-    """Accuracy of single votes, on few images against the votes ahead; None where too few are.
+) -> str:
+    """A line with the accuracy of single votes, on few images; "" where too few votes are ahead.
 
     Args:
         f: what votes.
@@ -128,12 +114,13 @@ def check_sanity(
     there = len(images) if among is None else len(among)
     total = min(MOST_IMAGES, there, votes_ahead // 10)
     if total < FEWEST_IMAGES:
-        return None
+        return ""
     f = f.to(device)
-    accuracy = noisy_accuracy(
+    right = right_answers(
         f.answer, images, total, f.noise_level, "sanity", seed, device, f.batch, f.purifier.draws,
         among,
     )  # fmt: skip
+    accuracy = Accuracy.of(right)
     # Hardly better than guessing, for all that these images tell at the 1 % level?
     guessing = 1 / f.num_classes
     useful = guessing + min(0.5 * guessing, 0.05)
@@ -142,4 +129,4 @@ def check_sanity(
             f"accuracy {accuracy} under this noise is near chance: the wrong checkpoint, "
             "input layer (--normalize) or noise level? --no_sanity_check goes on all the same"
         )
-    return accuracy
+    return f"sanity check: accuracy of single votes {accuracy}\n"

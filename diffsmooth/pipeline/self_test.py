@@ -72,7 +72,7 @@ class Agreement(NamedTuple):
         return f"{word:8} {self.name:42} by {self.difference:.1e} (at most {self.tolerance:.0e})"
 
 
-class Setting(NamedTuple):
+class Setup(NamedTuple):
     """On what, and how, the networks run: precision float32 or bf16."""
 
     device: torch.device
@@ -95,67 +95,94 @@ class Setting(NamedTuple):
         return torch.from_numpy(array).to(self.device)
 
 
-def run_self_test(setting: Setting) -> Iterator[Agreement]:
+def run_self_test(setup: Setup) -> Iterator[Agreement]:
     """Each check in turn, as soon as it is done.
 
     Raises:
         UserError: the shipped checkpoints are not below the working directory.
     """
     for family in SMALL_UNETS:
-        yield from _check_unet(family, setting)
-    yield from _check_classifiers(setting)
-    yield from _check_pipeline(setting)
-    yield from _check_certification(setting)
+        yield from _check_unet(family, setup)
+    yield from _check_classifiers(setup)
+    yield from _check_pipeline(setup)
+    yield from _check_certification(setup)
 
 
-def _check_unet(family: str, setting: Setting) -> Iterator[Agreement]:
-    denoiser, golden = _small_denoiser(family, setting), _golden(f"unet_small_{family}")
-    tolerance = UNET_TOLERANCE[setting.precision]
-    times = setting.tensor(golden["t"] * np.float32(denoiser.schedule.network_time(1)))
-    with setting.running():
-        output = denoiser.unet(setting.tensor(golden["x"]), times)
+def print_self_test(setup: Setup) -> bool:
+    """Prints each check's outcome; whether all agree."""
+    name = setup.device.type
+    if name == "cuda":
+        name = torch.cuda.get_device_name(setup.device)
+    how = f"{setup.precision}{', compiled' if setup.compiled else ''}"
+    print(f"self-test on {name}, {how}, torch {torch.__version__}; differences are relative to the "
+          "largest stored value, or shares of the votes")  # fmt: skip
+    differing = 0
+    try:
+        for agreement in run_self_test(setup):
+            print(agreement, flush=True)
+            differing += not agreement.agrees
+    except UserError:
+        raise
+    except Exception as error:  # of torch, its compiler or the driver: that, too, is an outcome
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else ""
+        print(f"FAILED   {type(error).__name__}: {reason}")
+        return False
+    print(
+        f"{differing} results DIFFER from the stored ones: do not trust this setting's certificates"
+        if differing
+        else "all agree with the stored results of a CPU in float32"
+    )
+    return not differing
+
+
+def _check_unet(family: str, setup: Setup) -> Iterator[Agreement]:
+    denoiser, golden = _small_denoiser(family, setup), _golden(f"unet_small_{family}")
+    tolerance = UNET_TOLERANCE[setup.precision]
+    times = setup.tensor(golden["t"] * np.float32(denoiser.schedule.network_time(1)))
+    with setup.running():
+        output = denoiser.unet(setup.tensor(golden["x"]), times)
     yield _compare(f"{family} U-Net", output, golden["model_output"], tolerance)
     purifier = OneShotPurifier(denoiser)
     for sigma in ("0.25", "0.5", "1.0"):
         noisy = golden["image"] + np.float32(sigma) * golden[f"noise_{sigma}"]
-        with setting.running():
-            purified = purifier(setting.tensor(noisy), float(sigma))
+        with setup.running():
+            purified = purifier(setup.tensor(noisy), float(sigma))
         name = f"{family} U-Net, purified at sigma {sigma}"
         yield _compare(name, purified, golden[f"purified_{sigma}"], tolerance)
 
 
-def _check_classifiers(setting: Setting) -> Iterator[Agreement]:
-    golden, tolerance = _golden("resnet"), CLASSIFIER_TOLERANCE[setting.precision]
+def _check_classifiers(setup: Setup) -> Iterator[Agreement]:
+    golden, tolerance = _golden("resnet"), CLASSIFIER_TOLERANCE[setup.precision]
     for depth in (20, 110):
-        model = _filled_classifier(depth, setting)
-        with setting.running():
-            logits = model(setting.tensor(golden["x"]))
+        model = _filled_classifier(depth, setup)
+        with setup.running():
+            logits = model(setup.tensor(golden["x"]))
         yield _compare(f"ResNet-{depth}", logits, golden[f"logits_resnet{depth}"], tolerance)
 
 
-def _check_pipeline(setting: Setting) -> Iterator[Agreement]:
+def _check_pipeline(setup: Setup) -> Iterator[Agreement]:
     golden = _golden("pipeline_small")
-    purifier = OneShotPurifier(_small_denoiser("improved", setting))
+    purifier = OneShotPurifier(_small_denoiser("improved", setup))
     noise = torch.from_numpy(golden["local_noise"])
-    local = LocalSmoothing(_filled_classifier(20, setting), 5, 0.25, noise=noise).to(setting.device)
-    with setting.running():
+    local = LocalSmoothing(_filled_classifier(20, setup), 5, 0.25, noise=noise).to(setup.device)
+    with setup.running():
         noisy = golden["x"] + np.float32(0.5) * golden["noise"]
-        confidence = local(purifier(setting.tensor(noisy), 0.5))
+        confidence = local(purifier(setup.tensor(noisy), 0.5))
     expected = golden["confidence_sigma0.5_local0.25_m5"]
     name = "purification and local smoothing"
-    agreement = _compare(name, confidence, expected, CLASSIFIER_TOLERANCE[setting.precision])
+    agreement = _compare(name, confidence, expected, CLASSIFIER_TOLERANCE[setup.precision])
     same = (confidence.argmax(dim=1).cpu().numpy() == expected.argmax(axis=1)).all()
     yield agreement if same else agreement._replace(name=f"{name}: answers", difference=1.0)
 
 
-def _check_certification(setting: Setting) -> Iterator[Agreement]:
+def _check_certification(setup: Setup) -> Iterator[Agreement]:
     for path in (CLASSIFIER, DIFFUSION):
         if not path.is_file():
             raise UserError(f"{path}: not found; run the self-test from a clone, which has it")
     images = load_images("fashion_mnist_sample", "data")
-    classifier = setting.place(load_classifier(CLASSIFIER))
+    classifier = setup.place(load_classifier(CLASSIFIER))
     denoiser = load_denoiser(DIFFUSION)
-    setting.place(denoiser)
+    setup.place(denoiser)
     purifier = OneShotPurifier(denoiser)
     local = LocalSmoothing(classifier, 5, 0.25, images.info.image_shape)
     for line in (FOLDER / "certification.jsonl").read_text().splitlines():
@@ -167,9 +194,9 @@ def _check_certification(setting: Setting) -> Iterator[Agreement]:
             expected.sigma,
             images.info.num_classes,
             50,
-            setting.precision,
+            setup.precision,
             copy=False,
-        ).to(setting.device)
+        ).to(setup.device)
         key = NoiseKey(0, "certify", images.info.name, "test", stored.index)
         plan = FixedSampleSize(expected.n0, expected.n, expected.alpha)
         certificate = smoothed.run_plan(images[stored.index].image, key, plan)
@@ -181,7 +208,7 @@ def _check_certification(setting: Setting) -> Iterator[Agreement]:
             f"votes of image {stored.index} (radius {rounded_down(certificate.radius, 4)}, "
             f"stored {rounded_down(expected.radius, 4)})",
             moved / expected.votes,
-            VOTES_TOLERANCE[setting.precision],
+            VOTES_TOLERANCE[setup.precision],
         )
 
 
@@ -195,15 +222,15 @@ def _golden(name: str) -> dict[str, np.ndarray]:
         return dict(file)
 
 
-def _small_denoiser(family: str, setting: Setting) -> OpenAIDenoiser:
+def _small_denoiser(family: str, setup: Setup) -> OpenAIDenoiser:
     preset, overrides = SMALL_UNETS[family]
     denoiser = build_denoiser(preset, **overrides)
     denoiser.unet.load_state_dict(fill(denoiser.unet.state_dict()))
-    setting.place(denoiser)
+    setup.place(denoiser)
     return denoiser
 
 
-def _filled_classifier(depth: int, setting: Setting) -> nn.Module:
+def _filled_classifier(depth: int, setup: Setup) -> nn.Module:
     model = build_classifier(f"cifar_resnet{depth}", 10)
     model.load_state_dict(fill(model.state_dict()))
-    return setting.place(model)
+    return setup.place(model)

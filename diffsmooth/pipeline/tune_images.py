@@ -1,9 +1,12 @@
 """On which training images `tune` judges: those that its classifier's training left."""
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import NamedTuple
 
-from diffsmooth.lit.data import ImageSet
+from diffsmooth.lit.data import ImageSet, Reading, load_images
+from diffsmooth.lit.data.names import KNOWN
+from diffsmooth.lit.data.sources import has_test_split, has_train_split
 from diffsmooth.models.checkpoints.image_cards import Told
 from diffsmooth.models.checkpoints.training_images import TrainingImages, split_images
 from diffsmooth.pipeline.sanity import evenly_spaced
@@ -38,6 +41,34 @@ class TuneImages(NamedTuple):
     kind: str
     said: tuple[str, ...]
     pool: int
+
+
+def training_images(options: TuneOptions, reading: Reading) -> ImageSet:
+    """The training split.
+
+    Raises:
+        UserError: there is none of its own: `certify` would certify the images of the choice.
+    """
+    there = options.dataset in KNOWN or Path(options.dataset).expanduser().exists()
+    if there and not has_train_split(options.dataset):
+        raise UserError(
+            f"{options.dataset} has no training images apart from those that certify.py takes: "
+            "name fashion_mnist, cifar10 or imagenet, or a folder with train.npz and test.npz, or "
+            "train/ and test/, in it"
+        )
+    images = load_images(options.dataset, options.data_root, "train", reading)
+    if options.dataset not in KNOWN and has_test_split(options.dataset):
+        test = load_images(options.dataset, options.data_root, "test", reading)
+        if _same(test, images):
+            raise UserError(f"{options.dataset}: its training images are its test images")
+    return images
+
+
+def _same(images: ImageSet, others: ImageSet) -> bool:
+    # A folder's fingerprint is of names and sizes, and uncompressed files may share both.
+    return images.fingerprint() == others.fingerprint() and all(
+        images.content_digest(i) == others.content_digest(i) for i in range(len(images))
+    )
 
 
 def choose_images(options: TuneOptions, told: Told, images: ImageSet) -> TuneImages:

@@ -2,11 +2,17 @@
 
 import math
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
 
-from diffsmooth.models.smoothing.purifiers import purifier_kind
-from diffsmooth.models.smoothing.sweep import Setting
-from diffsmooth.pipeline.option_checks import check_most, check_noise
+from diffsmooth.pipeline.option_checks import check_local_noise
+from diffsmooth.pipeline.option_records import option, required
+from diffsmooth.pipeline.output_checks import (
+    check_ending,
+    check_file,
+    check_no_input,
+    data_files,
+)
 from diffsmooth.pipeline.specification import VotingOptions
 from diffsmooth.stats import FixedSampleSize, Plan
 from diffsmooth.stats.bounds import votes_to_reach
@@ -15,43 +21,62 @@ from diffsmooth.stats.outlook import Goal, goal_of
 from diffsmooth.stats.plan_text import DEFAULT_PLAN, make_plan
 from diffsmooth.stats.printed import exact, rounded_down, rounded_up
 
+if TYPE_CHECKING:
+    from diffsmooth.models.smoothing.sweep import Setting
+
 STEPS_FROM_TRAINED = (-0.05, 0.0, 0.01, 0.02, 0.05, 0.1)
 NUMBERS = (1, 3, 5)
 PLANNED_N = 10_000  # certify's default
 CERTIFY_NAMES = ("image_size", "exif", "convention", "steps", "runs", "arch")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class TuneOptions(VotingOptions):
-    """The options, checked for their ranges; see `add_tune_options` for their meaning."""
+    """What is chosen, on which images, and by how many votes."""
 
-    outfile: str
-    n0: int
-    m: list[int]
-    sigma_local: list[float] | None
-    radius: float | None
-    plan: str
-    planned_n: int
-    radii: list[float] | None
-    images: int
-    validation_images: int | None
-    validation_seed: int | None
-    trained_images: bool
-    accelerator: str
-    overwrite: bool
+    dataset: str = required("fashion_mnist, cifar10, imagenet, or a folder with train/ or "
+        "train.npz in it: the images are training images, whatever else there is")  # fmt: skip
+    outfile: str = required("YAML file to write, for certify.py --config; the sweep's .sweep.csv "
+        "and .sweep.png lie beside it")  # fmt: skip
+    radius: float | None = option(None, "l2 radius at which the planned run's certified accuracy "
+        "decides, in [0, 1] pixel units; default: SIGMA, where the class needs a little over 84 % "
+        "of the votes")  # fmt: skip
+    planned_n: int = option(PLANNED_N, "votes an image of the run to come; with its --alpha, they "
+        "say which share of the votes certifies the "
+        "radius", "--planned_N", "--planned_n", least=1)  # fmt: skip
+    plan: str = option(DEFAULT_PLAN, "of the run to come: fixed, or group_sequential (up to "
+        "planned_N votes)")  # fmt: skip
+    radii: list[float] | None = option(None, "of a group_sequential run to come, as for certify; "
+        "RADIUS must be one of them. By default certify's, and RADIUS")  # fmt: skip
+    sigma_local: list[float] | None = option(
+        None,
+        "levels of local noise to try, standard deviations in [0, 1] pixel units; by default "
+        "sigma' (the noise that the classifier was trained at) plus "
+        f"{', '.join(f'{step:g}' for step in STEPS_FROM_TRAINED)}, at least 0; and 0 with "
+        "--purifier none",
+        "--sigma_local",
+        "--local_noise_sd",
+        check=check_local_noise,
+    )
+    m: list[int] = option(list(NUMBERS), "numbers of local copies to try", least=1)
+    images: int = option(200, "training images, evenly chosen from those that the classifier's "
+        "training left out, or else held out for validation, as its checkpoint "
+        "says", least=1)  # fmt: skip
+    validation_images: int | None = option(None, "where it does not say: so many were held out "
+        "(data.validation_images; default: 2000), and are chosen from", least=1)  # fmt: skip
+    validation_seed: int | None = option(None, "where it does not say: data.seed of its training "
+        "(default: 0)", least=0)  # fmt: skip
+    trained_images: bool = option(False, "choose from all training images, though they trained the "
+        "classifier: all settings then look better than they are")  # fmt: skip
+    n0: int = option(20, "votes of the first stage, by which certify selects a class; here all N0 "
+        "+ N votes count alike", "--n0", "--N0", least=1)  # fmt: skip
+    n: int = 100
+    batch: int = 60
+    accelerator: str = option("auto", "auto, cpu or gpu")
+    overwrite: bool = option(False, "replace the three files")
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self.check_lowest({"n0": 1, "images": 1, "validation_images": 1, "validation_seed": 0})
-        if self.planned_n < 1:
-            raise UserError(f"planned_N must be at least 1, got {self.planned_n}")
-        check_most("planned_N", self.planned_n)
-        if min(self.m) < 1:
-            raise UserError(f"m must be at least 1, got {min(self.m)}")
-        check_most("m", max(self.m))
-        check_most("n0", self.n0)
-        for level in self.sigma_local or ():
-            check_noise("sigma_local", level, zero=True)
         if not 0 <= self.target < math.inf:
             raise UserError(f"radius must be >= 0 and finite, got {self.radius}")
         for name in ("validation_images", "validation_seed"):
@@ -65,6 +90,21 @@ class TuneOptions(VotingOptions):
                 f"for it, which {self.votes.max_votes} votes hardly tell from all: give "
                 f"--N {needed}, or a smaller --radius"
             )
+
+    def check_inputs(self) -> Self:
+        check_ending(self.files[0], (".yaml", ".yml"))
+        for path in self.files:
+            check_file(path)
+            if path.exists() and not self.overwrite:
+                raise UserError(f"{path} exists: give another name, or --overwrite to replace it")
+        check_no_input(self.files, data_files(self.dataset, self.data_root))
+        return super().check_inputs()
+
+    @property
+    def files(self) -> tuple[Path, Path, Path]:
+        """What is written: the config, the sweep and its figure."""
+        outfile = Path(self.outfile)
+        return outfile, outfile.with_suffix(".sweep.csv"), outfile.with_suffix(".sweep.png")
 
     @property
     def target(self) -> float:
@@ -114,7 +154,7 @@ class TuneOptions(VotingOptions):
             )
         return goal
 
-    def settings(self, trained: float | None) -> list[Setting]:
+    def settings(self, trained: float | None) -> "list[Setting]":
         """The settings of the sweep, by sigma_local, then m.
 
         Without local noise all copies are the same, and one of them is enough.
@@ -125,6 +165,8 @@ class TuneOptions(VotingOptions):
         Raises:
             UserError: it is needed and not known.
         """
+        from diffsmooth.models.smoothing.sweep import Setting  # torch takes seconds
+
         levels = self.sigma_local
         if levels is None:
             if trained is None:
@@ -133,7 +175,7 @@ class TuneOptions(VotingOptions):
                     "values of --sigma_local"
                 )
             levels = [max(0.0, round(trained + step, 9)) for step in STEPS_FROM_TRAINED]
-            if not purifier_kind(self.purifier).denoiser:
+            if not self.kind.denoiser:
                 levels.append(0.0)  # Cohen's method: the votes' own noise is still there
         return [
             Setting(level, m)
@@ -141,7 +183,7 @@ class TuneOptions(VotingOptions):
             for m in sorted(set(self.m) if level else {1})
         ]
 
-    def for_certify(self, setting: Setting, diffusion: str, input_layer: str) -> dict[str, Any]:
+    def for_certify(self, setting: "Setting", diffusion: str, input_layer: str) -> dict[str, Any]:
         """What certify.py needs to repeat a setting, by the names of its options.
 
         Args:

@@ -9,7 +9,6 @@ import torch
 from torch import nn
 
 from diffsmooth.models import (
-    Denoiser,
     IdentityPurifier,
     LocalSmoothing,
     OneShotPurifier,
@@ -19,8 +18,10 @@ from diffsmooth.models import (
     load_denoiser,
 )
 from diffsmooth.models.classifiers.dataset_info import CIFAR10, FASHION_MNIST, DatasetInfo
+from diffsmooth.models.diffusion.denoiser import Denoiser
 from diffsmooth.models.smoothing.inference import prepare
 from diffsmooth.models.smoothing.vote_function import VoteFunction
+from diffsmooth.pipeline.bench_specification import WORKLOADS as TITLES
 
 SIGMA = 0.5  # [0, 1] pixel units
 SIGMA_LOCAL = 0.25
@@ -29,7 +30,7 @@ COHEN_CLASSIFIER = Path("checkpoints/fashion_mnist_gaussian_0.50.pt")
 DIFFUSION = Path("checkpoints/fashion_mnist_diffusion.pt")
 
 
-class Setting(NamedTuple):
+class Mode(NamedTuple):
     """How the engine runs.
 
     Attributes:
@@ -43,6 +44,17 @@ class Setting(NamedTuple):
     precision: str
     prepared: bool = True
     compiled: bool = False
+
+
+MODES = {
+    mode.name: mode
+    for mode in (
+        Mode("plain", "float32", prepared=False),
+        Mode("float32", "float32"),
+        Mode("bf16", "bf16"),
+        Mode("compiled", "bf16", compiled=True),
+    )
+}
 
 
 @dataclass(frozen=True)
@@ -69,18 +81,18 @@ class Workload:
     def sigma_local(self) -> float:
         return SIGMA_LOCAL if self.m > 1 else 0.0
 
-    def smoothed(self, batch: int, setting: Setting, device: torch.device) -> VoteFunction:
-        """What votes, in a setting; the same weights each time."""
+    def f(self, batch: int, mode: Mode, device: torch.device) -> VoteFunction:
+        """What votes, in a mode; the same weights each time."""
         torch.manual_seed(0)
         local = LocalSmoothing(self.classifier(), self.m, self.sigma_local, self.info.image_shape)
         make = self.denoiser
         purifier = IdentityPurifier() if make is None else OneShotPurifier(make())
-        model = VoteFunction(
-            purifier, local, SIGMA, self.info.num_classes, batch, setting.precision, copy=False
+        f = VoteFunction(
+            purifier, local, SIGMA, self.info.num_classes, batch, mode.precision, copy=False
         ).to(device)
-        if setting.prepared:
-            prepare(model, setting.compiled)
-        return model
+        if mode.prepared:
+            prepare(f, mode.compiled)
+        return f
 
 
 def _full_denoiser() -> Denoiser:
@@ -95,15 +107,15 @@ WORKLOADS = {
     workload.name: workload
     for workload in (
         Workload(
-            "full", "CIFAR-10 size: U-Net of 52.5 M, ResNet-110, m = 5 (random weights)", CIFAR10,
+            "full", TITLES["full"], CIFAR10,
             _full_denoiser, lambda: build_classifier("cifar_resnet110", 10), 5,
         ),
         Workload(
-            "small", "shipped networks: U-Net of 1.2 M, ResNet-20, m = 5", FASHION_MNIST,
+            "small", TITLES["small"], FASHION_MNIST,
             lambda: load_denoiser(DIFFUSION), lambda: load_classifier(CLASSIFIER), 5,
         ),
         Workload(
-            "cohen", "Cohen's method: the shipped ResNet-20 alone", FASHION_MNIST,
+            "cohen", TITLES["cohen"], FASHION_MNIST,
             None, lambda: load_classifier(COHEN_CLASSIFIER), 1,
         ),
     )

@@ -23,6 +23,6 @@ class Shard(NamedTuple):
             raise ValueError(f"shard must be I/K with 1 <= I <= K, such as 1/16, got {text!r}")
         return shard
 
-    def part_of(self, selection: list[int]) -> list[int]:
+    def share_of(self, selection: list[int]) -> list[int]:
         """This shard's images."""
         return selection[self.number - 1 :: self.total]

@@ -2,14 +2,42 @@
 
 import importlib
 import os
+import re
 import sys
 from collections.abc import Iterator
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from diffsmooth.shown_text import quoted
 from diffsmooth.stats.errors import UserError
 
 T = TypeVar("T")
+
+
+def names_code(word: str) -> bool:
+    """Whether a word is of the form package.module:name."""
+    return re.fullmatch(r"[^\W\d][\w.]*:\w+", word) is not None
+
+
+def imported(word: str) -> Any:
+    """What `package.module:name` stands for.
+
+    Raises:
+        UserError: there is no such module, or no such name in it.
+    """
+    module, _, name = word.partition(":")
+    if os.getcwd() not in sys.path:  # as `python -m` does; console scripts do not
+        sys.path.append(os.getcwd())
+    try:
+        return getattr(importlib.import_module(module), name)
+    except (ModuleNotFoundError, ValueError) as error:
+        absent = getattr(error, "name", None) or module
+        if not f"{module}.".startswith(f"{absent}."):
+            raise  # of a module that theirs wants
+        raise UserError(f"{quoted(word)}: there is no module {module}") from error
+    except AttributeError as error:
+        if hasattr(sys.modules.get(module), name) or module not in sys.modules:
+            raise
+        raise UserError(f"{quoted(word)}: {module} has no {name}") from error
 
 
 class Registry(Generic[T]):
@@ -49,26 +77,13 @@ class Registry(Generic[T]):
         if ":" not in word:
             known = " or ".join([*self, "PACKAGE.MODULE:NAME"])
             raise UserError(f"{self.kind} must be {known}, got {quoted(word)}")
-        return self._imported(word)
+        try:
+            return imported(word)
+        except UserError as error:
+            raise UserError(f"{self.kind} {error}") from error
 
     def __contains__(self, word: object) -> bool:
         return word in self._things
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._things)
-
-    def _imported(self, word: str) -> T:
-        module, _, name = word.partition(":")
-        if os.getcwd() not in sys.path:  # as `python -m` does; console scripts do not
-            sys.path.append(os.getcwd())
-        try:
-            return getattr(importlib.import_module(module), name)
-        except (ModuleNotFoundError, ValueError) as error:
-            absent = getattr(error, "name", None) or module
-            if not f"{module}.".startswith(f"{absent}."):
-                raise  # of a module that theirs wants
-            raise UserError(f"{self.kind} {quoted(word)}: there is no module {module}") from error
-        except AttributeError as error:
-            if hasattr(sys.modules.get(module), name) or module not in sys.modules:
-                raise
-            raise UserError(f"{self.kind} {quoted(word)}: {module} has no {name}") from error

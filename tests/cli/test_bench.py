@@ -19,6 +19,8 @@ from diffsmooth.models import (
 )
 from diffsmooth.models.diffusion.presets import get_preset
 from diffsmooth.models.smoothing.vote_function import VoteFunction
+from diffsmooth.pipeline import bench as measures
+from diffsmooth.pipeline.bench_process import in_processes
 from diffsmooth.pipeline.compiling import choose_compile, flops_a_vote
 
 REPOSITORY = Path(__file__).parents[2]
@@ -29,8 +31,8 @@ def test_the_benchmark_runs_and_its_float32_votes_are_the_same(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(REPOSITORY)
-    monkeypatch.setattr(bench, "AGREEMENT_IMAGES", 5)
-    monkeypatch.setattr(bench, "MATRIX_SIDE", 64)  # bf16 takes minutes where it is emulated
+    monkeypatch.setattr(measures, "AGREEMENT_IMAGES", 5)
+    monkeypatch.setattr(measures, "MATRIX_SIDE", 64)  # bf16 takes minutes where it is emulated
     bench.main(
         ["--sections", "speed", "sequential", "--workloads", "cohen", "--settings", "plain",
          "float32", "--batch", "10", "--repetitions", "1", "--seconds", "0.05", "--images", "3",
@@ -66,7 +68,7 @@ def test_mistakes(words: list[str], message: str, capsys: pytest.CaptureFixture[
 
 def test_a_process_has_a_peak_of_its_own() -> None:
     np.ones(2**28)  # 2 GiB that were the caller's for a moment
-    ((_, peak),) = bench._in_processes("cohen", "float32", 4, 4, 1)
+    ((_, peak),) = in_processes("cohen", "float32", 4, 4, 1)
     assert 2**27 < peak < 2**31
 
 
@@ -144,13 +146,13 @@ def test_what_the_run_was_begun_with_binds_and_the_users_word_goes_first(
     monkeypatch.setattr("diffsmooth.pipeline.compiling.can_compile", lambda device: "")
     monkeypatch.setattr("diffsmooth.pipeline.compiling.WORTH_COMPILING", {"cpu": 192 * 1000})
     f = smoothed()
-    assert choose_compile("auto", None, f, CPU, votes=1000)
-    assert not choose_compile("auto", None, f, CPU, votes=999)
-    assert choose_compile("auto", True, f, CPU, votes=1)
-    assert not choose_compile("auto", False, f, CPU, votes=10**9)
-    assert choose_compile(True, None, f, CPU, votes=1)
-    assert not choose_compile(False, None, f, CPU, votes=10**9)
+    assert choose_compile(None, f, CPU, votes=1000)
+    assert not choose_compile(None, f, CPU, votes=999)
+    assert choose_compile(True, f, CPU, votes=1)
+    assert not choose_compile(False, f, CPU, votes=10**9)
+    assert choose_compile(True, f, CPU, votes=1)
+    assert not choose_compile(False, f, CPU, votes=10**9)
     monkeypatch.setattr("diffsmooth.pipeline.compiling.can_compile", lambda device: "no compiler")
-    assert not choose_compile("auto", None, f, CPU, votes=10**9)
+    assert not choose_compile(None, f, CPU, votes=10**9)
     with pytest.raises(ValueError, match="compile: not possible here: no compiler"):
-        choose_compile(True, None, f, CPU, votes=1)
+        choose_compile(True, f, CPU, votes=1)

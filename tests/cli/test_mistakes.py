@@ -247,16 +247,16 @@ def test_no_words_at_all_are_a_mistake(
 
 BUGS = [
     ("certify", "diffsmooth.pipeline.publish", "summary_text"),
-    ("certify", "diffsmooth.pipeline.job", "choose_classifier"),
-    ("predict", "diffsmooth.cli.predict", "prediction_text"),
-    ("merge", "diffsmooth.cli.merge", "_stored_identity"),
-    ("tune", "diffsmooth.cli.tune", "certify_settings"),
-    ("visualize", "diffsmooth.cli.visualize", "look_at"),
-    ("forecast", "diffsmooth.cli.forecast", "forecast_votes"),
-    ("report", "diffsmooth.cli.report", "read_run"),
-    ("export", "diffsmooth.cli.export", "write_checkpoint"),
-    ("bench", "diffsmooth.cli.bench", "_print_sequential"),
-    ("doctor", "diffsmooth.cli.doctor", "examine"),
+    ("certify", "diffsmooth.pipeline.networks", "choose_classifier"),
+    ("predict", "diffsmooth.pipeline.publish", "prediction_text"),
+    ("merge", "diffsmooth.pipeline.merge", "_stored_identity"),
+    ("tune", "diffsmooth.pipeline.tune", "certify_settings"),
+    ("visualize", "diffsmooth.pipeline.visualize", "look_at"),
+    ("forecast", "diffsmooth.pipeline.forecast", "forecast_votes"),
+    ("report", "diffsmooth.pipeline.report", "read_run"),
+    ("export", "diffsmooth.pipeline.export", "write_checkpoint"),
+    ("bench", "diffsmooth.pipeline.bench", "_print_sequential"),
+    ("doctor", "diffsmooth.pipeline.examine", "examine"),
 ]
 
 

@@ -26,6 +26,8 @@ from diffsmooth.models.checkpoints.training_images import split_images
 from diffsmooth.models.diffusion.presets import get_preset
 from diffsmooth.models.smoothing.noise import NoiseKey
 from diffsmooth.models.smoothing.purifiers import Purifier
+from diffsmooth.pipeline import tune as tuning
+from diffsmooth.pipeline import tune_images
 from diffsmooth.stats import FixedSampleSize
 from diffsmooth.stats.outlook import goal_of
 from diffsmooth.whole_file import file_sha256
@@ -164,22 +166,22 @@ def test_only_held_out_training_images_and_a_noise_of_their_own(
     words: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     keys: list[NoiseKey] = []
-    real = tune.certify_settings
+    real = tuning.certify_settings
 
     def spy(sweep: Any, plan: Any, tasks: Any, *others: Any) -> Iterator[Any]:
         listed = list(tasks)
         keys.extend(task.key for task in listed)
         return real(sweep, plan, listed, *others)
 
-    monkeypatch.setattr(tune, "certify_settings", spy)
+    monkeypatch.setattr(tuning, "certify_settings", spy)
     splits: list[str] = []
-    load = tune.load_images
+    load = tune_images.load_images
 
     def load_spy(dataset: str, root: str, split: str, side: int | None) -> Any:
         splits.append(split)
         return load(dataset, root, split, side)
 
-    monkeypatch.setattr(tune, "load_images", load_spy)
+    monkeypatch.setattr(tune_images, "load_images", load_spy)
     tune.main(words("--validation_seed", "3", "--seed", "9", "--images", "20"))
     held_out, _, rest = split_images(60, 20, 0, 3)
     assert [key.image for key in keys] == held_out
@@ -218,7 +220,7 @@ def test_nothing_is_written_when_it_is_interrupted(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(tune, "certify_settings", interrupted)
+        patch.setattr(tuning, "certify_settings", interrupted)
         with pytest.raises(KeyboardInterrupt):  # which `diffsmooth` turns into a line
             tune.main(words())
     assert written(tmp_path) == []
@@ -226,7 +228,7 @@ def test_nothing_is_written_when_it_is_interrupted(
     def failing(*_: Any) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(tune, "save_figure", failing)
+    monkeypatch.setattr(tuning, "save_figure", failing)
     with pytest.raises(KeyboardInterrupt):
         tune.main(words())
     assert written(tmp_path) == ["o.sweep.csv"]

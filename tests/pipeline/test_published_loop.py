@@ -9,7 +9,6 @@ import torch
 from golden.fill import fill
 from torch import Tensor, nn
 
-from diffsmooth.cli.bench import _time_published
 from diffsmooth.models import (
     IdentityPurifier,
     LocalSmoothing,
@@ -28,6 +27,7 @@ from diffsmooth.models.smoothing.precision import (
     fix_numerics,
     numerics_of,
 )
+from diffsmooth.pipeline.bench_process import _time_published
 from diffsmooth.pipeline.published_loop import PublishedLoop, published_numerics
 from diffsmooth.pipeline.self_test import SMALL_UNETS
 

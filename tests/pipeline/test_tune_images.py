@@ -12,6 +12,7 @@ from diffsmooth.lit.data import load_images
 from diffsmooth.models.checkpoints.formats import read_checkpoint
 from diffsmooth.models.checkpoints.training_images import TrainingImages, split_images
 from diffsmooth.models.checkpoints.weights import write_checkpoint
+from diffsmooth.pipeline import tune as tuning
 from diffsmooth.pipeline.tune_images import (
     EXTRA_UNKNOWN,
     HELD_OUT,
@@ -50,14 +51,14 @@ def tuned(
 ) -> Tuned:
     """Tunes with a record in the classifier's checkpoint; the indices of the images it took."""
     taken: list[int] = []
-    real = tune.certify_settings
+    real = tuning.certify_settings
 
     def spy(sweep: Any, plan: Any, tasks: Any, *others: Any) -> Iterator[Any]:
         listed = list(tasks)
         taken.extend(task.key.image for task in listed)
         return real(sweep, plan, listed, *others)
 
-    monkeypatch.setattr(tune, "certify_settings", spy)
+    monkeypatch.setattr(tuning, "certify_settings", spy)
     plain = read_checkpoint(classifier_file)
 
     def run(told: TrainingImages | None, *more: str) -> list[int]:

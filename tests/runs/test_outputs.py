@@ -131,7 +131,7 @@ def test_shards_work_side_by_side_but_not_the_same_one_twice(tmp_path: Path) -> 
 
 def test_shards_are_disjoint_and_complete() -> None:
     selection = list(range(0, 100, 7))
-    parts = [Shard.parse(f"{i}/4").part_of(selection) for i in (1, 2, 3, 4)]
+    parts = [Shard.parse(f"{i}/4").share_of(selection) for i in (1, 2, 3, 4)]
     assert sorted(index for part in parts for index in part) == selection
     for wrong in ("0/4", "5/4", "1", "1/0", "-1/2", "a/b"):
         with pytest.raises(ValueError, match="shard must be I/K with 1 <= I <= K"):

@@ -12,12 +12,11 @@ from diffsmooth.lit.data.folder import (
     load_imagenet,
 )
 from diffsmooth.lit.data.images import DataError, ImageSet
+from diffsmooth.lit.data.names import KNOWN, check_dataset
 from diffsmooth.lit.data.npz import load_npz
 from diffsmooth.lit.data.reading import Reading, by
 from diffsmooth.lit.data.tree import printable
 from diffsmooth.models.classifiers.dataset_info import DatasetInfo, get_dataset_info
-
-KNOWN = ("fashion_mnist", "fashion_mnist_sample", "cifar10", "imagenet")
 
 
 def load_images(
@@ -86,12 +85,8 @@ def _load_known(dataset: str, root: Path, split: str, reading: Reading) -> Image
             other = {"train": "test", "test": "train"}[split]
             raise DataError(f"{printable(path)}: holds {other}.npz, but no {split}.npz")
         return load_npz(packed, name=printable(path.name or path.resolve().name))
-    if path.is_file() and path.suffix == ".npz":
-        return load_npz(path, name=printable(path.stem))
-    raise DataError(
-        f"unknown dataset '{printable(dataset)}': known are {', '.join(KNOWN)}, an .npz file, "
-        "or a folder with one folder a class"
-    )
+    check_dataset(dataset)
+    return load_npz(path, name=printable(path.stem))
 
 
 def has_test_split(dataset: str) -> bool:

@@ -1,7 +1,6 @@
 """Denoisers from checkpoints, and from other packages."""
 
 import hashlib
-import re
 from collections.abc import Callable
 from copy import deepcopy
 from functools import lru_cache
@@ -11,7 +10,6 @@ from typing import Any
 import torch
 
 from diffsmooth.models.checkpoints.formats import read_checkpoint
-from diffsmooth.models.checkpoints.weight_sets import SetName
 from diffsmooth.models.checkpoints.weights import (
     Checkpoint,
     check_kind,
@@ -20,11 +18,12 @@ from diffsmooth.models.checkpoints.weights import (
 )
 from diffsmooth.models.classifiers.dataset_info import DatasetInfo
 from diffsmooth.models.diffusion.denoiser import Denoiser, as_denoiser
-from diffsmooth.models.diffusion.openai import Convention, OpenAIDenoiser
+from diffsmooth.models.diffusion.openai import OpenAIDenoiser
 from diffsmooth.models.diffusion.presets import get_preset, unet_config
 from diffsmooth.models.diffusion.unet import UNet
+from diffsmooth.models.words import Convention, SetName
 from diffsmooth.stats.errors import UserError
-from diffsmooth.stats.registry import Registry
+from diffsmooth.stats.registry import Registry, names_code
 
 
 def load_denoiser(
@@ -45,7 +44,7 @@ def load_denoiser(
     Raises:
         UserError: see `read_checkpoint`, `denoiser_of` and `foreign_denoiser`.
     """
-    if is_factory(source):
+    if names_code(str(source)):
         return foreign_denoiser(str(source))
     return denoiser_of(read_checkpoint(source, weights=weights), convention, pad)
 
@@ -147,11 +146,6 @@ def check_denoiser(denoiser: Denoiser, name: Path | str, sigma: float, info: Dat
         denoiser.check_images(info.image_shape)
     except ValueError as error:
         raise UserError(f"{name}: {error}") from error
-
-
-def is_factory(source: Path | str) -> bool:
-    """Whether it names code, package.module:factory, and no file."""
-    return re.fullmatch(r"[^\W\d][\w.]*:\w+", str(source)) is not None and not Path(source).exists()
 
 
 def foreign_denoiser(word: str) -> Denoiser:

@@ -47,11 +47,11 @@ FOREIGN_ENDINGS = {
 }
 
 
-def check_file(path: Path) -> Form:
-    """How a checkpoint file is to be read.
+def first_bytes(path: Path) -> bytes:
+    """How a checkpoint file begins: up to 512 bytes.
 
     Raises:
-        UserError: missing, of another program, damaged, or it claims more than weights need.
+        UserError: missing, a folder, or it cannot be read.
     """
     try:
         if not path.is_file():
@@ -60,9 +60,18 @@ def check_file(path: Path) -> Form:
             is_there = path.exists()
             raise UserError(f"{path}: {'no regular file' if is_there else 'no such checkpoint'}")
         with open(path, "rb") as file:
-            start = file.read(512)
+            return file.read(512)
     except OSError as error:
         raise UserError(f"{word(str(path))}: cannot be read ({error.strerror})") from error
+
+
+def check_file(path: Path) -> Form:
+    """How a checkpoint file is to be read.
+
+    Raises:
+        UserError: missing, of another program, damaged, or it claims more than weights need.
+    """
+    start = first_bytes(path)
     if start.startswith((b"PK\3\4", b"PK\5\6")):
         _check_zip(path)
         return "zip"

@@ -8,7 +8,6 @@ from torch import Tensor
 
 from diffsmooth.models.checkpoints.published_networks import (
     NETWORKS,
-    Code,
     check_layer,
     layer_there,
     published_network,
@@ -17,6 +16,7 @@ from diffsmooth.models.checkpoints.saving import alone, save_whole
 from diffsmooth.models.checkpoints.weights import Checkpoint, misfits, named_as
 from diffsmooth.models.diffusion.presets import PRESETS, build_unet
 from diffsmooth.models.diffusion.unet import AttentionBlock, UNet
+from diffsmooth.models.words import Code
 from diffsmooth.shown_text import quoted, word
 from diffsmooth.stats.errors import UserError
 

@@ -5,7 +5,7 @@ was trained behind another one would be loaded there without a word, and answer 
 """
 
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import nn
@@ -20,12 +20,9 @@ from diffsmooth.models.classifiers.dataset_info import (
     wordnet_ids,
 )
 from diffsmooth.models.classifiers.input_layers import Normalize, build_input_layer
+from diffsmooth.models.words import Code
 from diffsmooth.shown_text import quoted, word
 from diffsmooth.stats.errors import UserError
-
-Code = Literal["cohen", "smoothadv-center", "macer"]
-"""Whose code reads a classifier's file: that of Cohen et al. 2019 and what follows it; Salman et
-al. 2019's with its InputCenterLayer; Zhai et al. 2020's."""
 
 SALMAN, DIFFSMOOTH = "Hadisalman/smoothing-adversarial", "javyduck/DiffSmooth"
 ALL = ("locuslab/smoothing", SALMAN, DIFFSMOOTH, "jh-jeong/smoothing-consistency")

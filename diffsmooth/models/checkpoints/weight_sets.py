@@ -3,7 +3,7 @@
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 from torch import Tensor
 
@@ -15,10 +15,9 @@ from diffsmooth.models.checkpoints.stored_networks import (
     networks_in,
     shapes,
 )
+from diffsmooth.models.words import SetName
 from diffsmooth.shown_text import word
 from diffsmooth.stats.errors import UserError
-
-SetName = Literal["raw", "ema"]
 
 # Where the field's files have their weights.
 HOLDERS = (

@@ -30,11 +30,11 @@ from diffsmooth.models.smoothing.packing import (
 from diffsmooth.models.smoothing.probe_batch import Rows
 from diffsmooth.models.smoothing.spot_check import SPOT_CHECK, check_again
 from diffsmooth.models.smoothing.vote_function import DrawsOfRun, Voter
+from diffsmooth.models.words import IN_FLIGHT
 from diffsmooth.stats import Certificate, FixedSampleSize, Plan
 from diffsmooth.stats.errors import UserError
 
 AHEAD = 2  # batches packed before they run: one's noise is made while another computes
-IN_FLIGHT = 256  # images, at most; how many there really are follows from the votes they want
 
 
 class VoteEngine:

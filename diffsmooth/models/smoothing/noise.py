@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from diffsmooth.models.smoothing.philox import normals, philox4x32
+from diffsmooth.models.words import SourceName
 
 BLOCK = 32  # votes drawn from one counter of NumPy's; changing it changes every result
 
@@ -23,8 +24,6 @@ Purpose = Literal[
     "certify", "predict", "tune", "sanity", "probe", "doctor", "attack", "train", "evaluate"
 ]  # fmt: skip
 """Purposes never share a stream, or a choice made on one would depend on the noise of another."""
-
-SourceName = Literal["numpy", "device"]
 
 
 class NoiseKey(NamedTuple):

@@ -2,13 +2,12 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Literal, NamedTuple, get_args
+from typing import NamedTuple, get_args
 
 import torch
 
+from diffsmooth.models.words import Precision
 from diffsmooth.stats.errors import UserError
-
-Precision = Literal["float32", "tf32", "bf16"]
 
 # Lightning's words for them.
 ALIASES = {"bf16-mixed": "bf16", "32": "float32", "32-true": "float32"}

@@ -2,18 +2,18 @@
 
 from collections.abc import Callable, Iterator
 from itertools import pairwise
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from diffsmooth.models.diffusion.ancestral_step import ancestral_step
 from diffsmooth.models.diffusion.denoiser import Denoiser, DiscreteTimeDenoiser, as_denoiser
-from diffsmooth.models.diffusion.openai import Convention, OpenAIDenoiser
+from diffsmooth.models.diffusion.openai import OpenAIDenoiser
 from diffsmooth.models.diffusion.schedule import DiffusionSchedule
 from diffsmooth.models.diffusion.unet import UNet
+from diffsmooth.models.words import Convention
 from diffsmooth.stats.errors import UserError
-from diffsmooth.stats.registry import Registry
 
 
 class Purifier(nn.Module):
@@ -182,63 +182,3 @@ class MultiStepPurifier(OneShotPurifier):
             x = step.mean(x_0, x) + torch.exp(0.5 * log_variance) * next(draws)
         x_0, _ = self.denoiser.predict(x, timesteps[-1])
         return (x_0 + 1) / 2
-
-
-class PurifierKind(NamedTuple):
-    """A purifier's factory, and what it takes.
-
-    Attributes:
-        factory: what makes it: called with the denoiser, where it needs one, and with `steps=` and
-            `runs=`, where it takes them.
-        denoiser: whether it needs one.
-        steps: how many it makes unless the user says; None where it takes no such option.
-        reverse_runs: whether it takes `runs`.
-        convention: that of its denoiser, where the family has several and the user names none.
-    """
-
-    factory: Callable[..., Purifier]
-    denoiser: bool = True
-    steps: int | None = None
-    reverse_runs: bool = False
-    convention: Convention = "diffsmooth"
-
-    def build(
-        self, denoiser: Denoiser | None, steps: int | None = None, reverse_runs: int | None = None
-    ) -> Purifier:
-        """The purifier.
-
-        Raises:
-            UserError: the factory's mistake: it gives no `Purifier`; or see the purifiers.
-        """
-        options: dict[str, Any] = {}
-        if self.steps is not None:
-            options["steps"] = steps or self.steps
-        if self.reverse_runs:
-            options["runs"] = reverse_runs or 1
-        purifier = self.factory(*([denoiser] if self.denoiser else []), **options)
-        if not isinstance(purifier, Purifier):
-            raise UserError(f"a purifier's factory must give a Purifier, not {type(purifier)}")
-        return purifier
-
-
-PURIFIERS: Registry[PurifierKind | Callable[..., Purifier]] = Registry(
-    "purifier",
-    oneshot=PurifierKind(OneShotPurifier),
-    multistep=PurifierKind(MultiStepPurifier, steps=10, reverse_runs=True, convention="densepure"),
-    none=PurifierKind(IdentityPurifier, denoiser=False),
-)
-
-
-def purifier_kind(word: str) -> PurifierKind:
-    """The kind of purifier that a word of `PURIFIERS`, or package.module:name, stands for.
-
-    Another package's name may be a `PurifierKind`, or else a factory that takes a denoiser alone.
-
-    Raises:
-        UserError: nobody knows the word.
-    """
-    known = PURIFIERS[word]
-    kind = known if isinstance(known, PurifierKind) else PurifierKind(known)
-    if not callable(kind.factory):
-        raise UserError(f"{word}: a purifier's factory must be callable, got {kind.factory!r}")
-    return kind

@@ -120,8 +120,7 @@ def _places(
 ) -> dict[int, int]:
     """Which record of each image counts: the image's index to the record's place.
 
-    Args:
-        contradiction: what a JournalError says of two places whose votes differ.
+    A JournalError tells a `contradiction` of two places whose votes differ.
     """
     kept: dict[int, int] = {}
     for place, record in enumerate(records):

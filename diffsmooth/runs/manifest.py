@@ -76,13 +76,11 @@ def read_manifest(path: Path) -> Manifest | None:
         return None
     try:
         content = json.loads(path.read_bytes())
-        manifest = Manifest(path, content["identity"], content["context"])
+        manifest = Manifest(path, {**content["identity"]}, {**content["context"]})
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise ManifestError(f"{path}: not a manifest ({error})") from error
     except OSError as error:
         raise ManifestError(f"{path}: cannot be read ({error.strerror})") from error
-    if not all(isinstance(part, dict) for part in (manifest.identity, manifest.context)):
-        raise ManifestError(f"{path}: not a manifest (identity and context are wanted)")
     try:
         _ = manifest.probes
     except (ValueError, TypeError) as error:

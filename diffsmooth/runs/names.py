@@ -107,8 +107,8 @@ class OutputFiles(RunFiles):
 
     def parts_of_journals(self, digest: str = "") -> list[Path]:
         """The parts of ours that lie in the folder of parts, of one identity or of any."""
-        ours = [path for path in self.among_parts() if PART.fullmatch(path.name) and path.is_file()]
-        return [path for path in ours if path.name.startswith(digest)]
+        ours = [path for path in self.among_parts() if PART.fullmatch(path.name)]
+        return [path for path in ours if path.name.startswith(digest) and path.is_file()]
 
     def among_parts(self) -> list[Path]:
         """What lies in the folder of parts under a name that we give there."""

@@ -20,11 +20,7 @@ FORMAT_2 = "numerics"  # who records it writes lines of format 2
 
 
 def check_same_run(journal: Journal, manifest: Manifest) -> Journal:
-    """Gives back a journal, unless a line of it is not of the run of a manifest.
-
-    Raises:
-        ManifestError: one is not.
-    """
+    """Gives back a journal; raises ManifestError for a line that is not of a manifest's run."""
     identity, digest, plan = manifest.identity, manifest.digest, _plan_of(manifest)
     indices = np.array([record.index for record in journal.records], dtype=np.int64)
     selected = _selected(manifest, indices)

@@ -359,7 +359,16 @@ def test_the_manifest_and_the_gallery_lie_beside(tmp_path: Path) -> None:
         np.testing.assert_array_equal(getattr(kept, name), getattr(image, name))
 
 
-@pytest.mark.parametrize("content", ["", "[]", '{"identity": {}}', '{"identity": 1, "context": 2}'])
+@pytest.mark.parametrize(
+    "content",
+    [
+        "",
+        "[]",
+        '{"identity": {}}',
+        '{"identity": 1, "context": 2}',
+        '{"identity": [], "context": []}',
+    ],
+)
 def test_broken_manifests_are_named(tmp_path: Path, content: str) -> None:
     path = write(tmp_path, HEADER + ROW)
     write(tmp_path, content, "r.manifest.json")

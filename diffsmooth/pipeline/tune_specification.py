@@ -17,11 +17,11 @@ from diffsmooth.pipeline.specification import VotingOptions
 from diffsmooth.stats import FixedSampleSize, GroupSequential
 from diffsmooth.stats.bounds import votes_to_reach
 from diffsmooth.stats.errors import UserError, option_values
-from diffsmooth.stats.outlook import Goal, goal_of
 from diffsmooth.stats.printed import exact, rounded_down, rounded_up
 
 if TYPE_CHECKING:
     from diffsmooth.models.smoothing.sweep import Setting
+    from diffsmooth.stats.outlook import Goal
 
 STEPS_FROM_TRAINED = (-0.05, 0.0, 0.01, 0.02, 0.05, 0.1)
 NUMBERS = (1, 3, 5)
@@ -129,12 +129,14 @@ class TuneOptions(VotingOptions):
             return GroupSequential(n=self.planned_n, alpha=self.alpha, radii=tuple(radii))
 
     @property
-    def goal(self) -> Goal:
+    def goal(self) -> "Goal":
         """By what the settings are judged.
 
         Raises:
             UserError: the planned run can never certify the radius.
         """
+        from diffsmooth.stats.outlook import goal_of  # SciPy takes a second
+
         planned = self.planned
         goal = goal_of(planned, self.target, self.sigma)
         if goal is None:

@@ -14,7 +14,6 @@ def add_options(
     record: type[OptionRecord],
     leave_out: Collection[str] = (),
     with_config: bool = False,
-    **defaults: Any,
 ) -> None:
     """Adds the options of a record.
 
@@ -24,7 +23,6 @@ def add_options(
         leave_out: fields that are no options of this command.
         with_config: whether --config reads them from a file, too; what is required by its place
             then may be given as an option, and both forms share one value.
-        **defaults: the command's own, by field.
     """
     given = {one.name: one for one in options_of(record) if one.name not in leave_out}
     for one in (given[each.name] for each in fields(record) if each.name in given):
@@ -34,7 +32,7 @@ def add_options(
     if with_config:
         parser.add_argument("--config", action="config", help="YAML file with any of the options")
     for one in given.values():
-        _add_by_name(parser, one, defaults.get(one.name, one.default))
+        _add_by_name(parser, one)
 
 
 def _add_by_place(parser: ArgumentParser, one: Option, named_too: bool) -> None:
@@ -45,10 +43,10 @@ def _add_by_place(parser: ArgumentParser, one: Option, named_too: bool) -> None:
         parser.add_argument(f"--{one.name}", type=_type(one), help=text)
 
 
-def _add_by_name(parser: ArgumentParser, one: Option, default: Any) -> None:
+def _add_by_name(parser: ArgumentParser, one: Option) -> None:
     spellings = one.spellings or (f"--{one.name}",)
-    more: dict[str, Any] = {"default": default, "help": one.text}
-    if default is MISSING:
+    more: dict[str, Any] = {"default": one.default, "help": one.text}
+    if one.default is MISSING:
         more |= {"required": True, "default": None}
     if one.kind is bool:
         more["action"] = ActionYesNo

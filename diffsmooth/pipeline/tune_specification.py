@@ -17,12 +17,12 @@ from diffsmooth.pipeline.specification import VotingOptions
 from diffsmooth.stats import FixedSampleSize, Plan
 from diffsmooth.stats.bounds import votes_to_reach
 from diffsmooth.stats.errors import UserError
-from diffsmooth.stats.outlook import Goal, goal_of
 from diffsmooth.stats.plan_text import DEFAULT_PLAN, make_plan
 from diffsmooth.stats.printed import exact, rounded_down, rounded_up
 
 if TYPE_CHECKING:
     from diffsmooth.models.smoothing.sweep import Setting
+    from diffsmooth.stats.outlook import Goal
 
 STEPS_FROM_TRAINED = (-0.05, 0.0, 0.01, 0.02, 0.05, 0.1)
 NUMBERS = (1, 3, 5)
@@ -131,12 +131,14 @@ class TuneOptions(VotingOptions):
         return make_plan(self.plan, radii=(*grid, self.target), **votes) if grid else plan
 
     @property
-    def goal(self) -> Goal:
+    def goal(self) -> "Goal":
         """By what the settings are judged.
 
         Raises:
             UserError: the planned run can never certify the radius.
         """
+        from diffsmooth.stats.outlook import goal_of  # SciPy takes a second
+
         planned = self.planned
         goal = goal_of(planned, self.target, self.sigma)
         if goal is None:

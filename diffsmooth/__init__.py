@@ -9,7 +9,7 @@ __version__ = "0.3.0"
 if TYPE_CHECKING:
     from diffsmooth.models.checkpoints.loading import load_classifier
     from diffsmooth.models.smoothing.smoothed_classifier import SmoothedClassifier
-    from diffsmooth.report.read import read_results
+    from diffsmooth.runs.reading import read_results
     from diffsmooth.stats.curves import average_certified_radius, certified_accuracy
     from diffsmooth.stats.group_sequential import GroupSequential
     from diffsmooth.stats.plans import FixedSampleSize
@@ -19,7 +19,7 @@ else:
         {
             "diffsmooth.models.checkpoints.loading": "load_classifier",
             "diffsmooth.models.smoothing.smoothed_classifier": "SmoothedClassifier",
-            "diffsmooth.report.read": "read_results",
+            "diffsmooth.runs.reading": "read_results",
             "diffsmooth.stats.curves": "average_certified_radius certified_accuracy",
             "diffsmooth.stats.group_sequential": "GroupSequential",
             "diffsmooth.stats.plans": "FixedSampleSize",

@@ -18,10 +18,7 @@ from torch import Tensor
 
 from diffsmooth.cli.errors import OneLineParser, user_errors
 from diffsmooth.lit.data import load_images
-from diffsmooth.models import SmoothedClassifier
-from diffsmooth.models.diffusion.presets import get_preset
 from diffsmooth.models.smoothing.engine import Task, VoteEngine
-from diffsmooth.models.smoothing.inference import can_compile
 from diffsmooth.models.smoothing.noise import NoiseKey, NumpyNoise, Votes, noise_source
 from diffsmooth.models.smoothing.precision import (
     Numerics,
@@ -29,6 +26,8 @@ from diffsmooth.models.smoothing.precision import (
     numerics_of,
     resolve_precision,
 )
+from diffsmooth.models.smoothing.vote_function import VoteFunction
+from diffsmooth.pipeline.compiling import can_compile
 from diffsmooth.pipeline.device import pick_device
 from diffsmooth.pipeline.option_checks import check_most
 from diffsmooth.pipeline.published_loop import PublishedLoop, published_numerics
@@ -142,7 +141,7 @@ def _print_matrix_peaks(settings: list[str], device: torch.device) -> None:
         print(f"matrix product, {dtype}: {2 * MATRIX_SIDE**3 / best / 1e9:,.0f} GFLOP/s")
 
 
-def _run(model: SmoothedClassifier, plan: Plan, image: Tensor, noise: str = "numpy") -> None:
+def _run(model: VoteFunction, plan: Plan, image: Tensor, noise: str = "numpy") -> None:
     with VoteEngine(model, plan, noise_source(noise, model.device)) as engine:  # type: ignore[arg-type]
         engine.submit(Task(image, KEY))
         (finished,) = engine.drain()
@@ -151,7 +150,7 @@ def _run(model: SmoothedClassifier, plan: Plan, image: Tensor, noise: str = "num
 
 
 @torch.inference_mode()
-def _run_networks(model: SmoothedClassifier, noisy: Tensor, batches: int) -> None:
+def _run_networks(model: VoteFunction, noisy: Tensor, batches: int) -> None:
     for _ in range(batches):
         answers = model.answer(noisy, lambda run: None)
     answers.cpu()
@@ -262,8 +261,7 @@ def _time_published(
 def _published(workload: Workload, batch: int, device: torch.device) -> PublishedLoop:
     model = workload.smoothed(batch, SETTINGS["plain"], device)
     return PublishedLoop(
-        None if workload.unet is None else model.purifier.unet,  # type: ignore[arg-type]
-        None if workload.unet is None else get_preset(workload.preset).schedule,
+        getattr(model.purifier, "denoiser", None),
         model.local_smoothing.classifier,
         SIGMA,
         workload.m,
@@ -277,12 +275,12 @@ def _published(workload: Workload, batch: int, device: torch.device) -> Publishe
 @torch.inference_mode()
 def _agreements(
     workload: Workload,
-    models: list[SmoothedClassifier],
+    models: list[VoteFunction],
     settings: list[Setting],
     device: torch.device,
 ) -> list[str]:
     """Share of votes on real images that are those of float32, the networks as loaded."""
-    if workload.preset == "improved-cifar10":
+    if workload.name == "full":
         return ["(random weights)"] * len(models)
     images = load_images("fashion_mnist_sample", "data")
     batch = models[0].batch

@@ -11,10 +11,9 @@ from diffsmooth.cli.errors import OneLineParser, user_errors
 from diffsmooth.cli.plan_options import add_plan_options, build_plan
 from diffsmooth.pipeline.option_checks import check_most
 from diffsmooth.runs.journal import read_journal
-from diffsmooth.stats import FixedSampleSize
+from diffsmooth.stats import FixedSampleSize, Plan
 from diffsmooth.stats.errors import UserError, option_values
 from diffsmooth.stats.forecast import Estimate, forecast_average, forecast_votes, simulate_loads
-from diffsmooth.stats.many_plays import ForecastPlan
 from diffsmooth.stats.pilot import Unresolved, pilot_images, unresolved
 from diffsmooth.stats.printed import digits_up, radius_label, rounded_down, rounded_up
 
@@ -75,7 +74,7 @@ def _known(label: int | None) -> int | None:
     return label if label is not None and label >= 0 else None
 
 
-def _print_votes(votes: np.ndarray, average: Estimate, plan: ForecastPlan, fixed: int) -> None:
+def _print_votes(votes: np.ndarray, average: Estimate, plan: Plan, fixed: int) -> None:
     low, middle, high = np.ceil(np.percentile(votes, [10, 50, 90]))
     print(
         f"{plan.name}: {math.ceil(average.mean):,} {_plus_minus(average)} votes an image on "

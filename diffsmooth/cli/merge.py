@@ -5,11 +5,11 @@ from pathlib import Path
 from diffsmooth.cli.errors import OneLineParser, user_errors
 from diffsmooth.cli.predict import prediction_text
 from diffsmooth.cli.run import report_failures
-from diffsmooth.lit.outputs import OutputError, Outputs
 from diffsmooth.pipeline.publish import publish
 from diffsmooth.runs.identity import RunIdentity
 from diffsmooth.runs.manifest import read_manifest
-from diffsmooth.runs.names import OutputFiles
+from diffsmooth.runs.names import OutputError, OutputFiles
+from diffsmooth.runs.outputs import Outputs
 from diffsmooth.stats import ImageRecord
 from diffsmooth.stats.errors import UserError
 from diffsmooth.stats.results import CERTIFY_COLUMNS, PREDICT_COLUMNS

@@ -5,8 +5,9 @@ from typing import Literal
 from jsonargparse import ActionYesNo, ArgumentParser
 
 from diffsmooth.lit.data.picture import ExifChoice
-from diffsmooth.pipeline.specification import MULTISTEP_STEPS
+from diffsmooth.models.smoothing.purifiers import purifier_kind
 
+STEPS = purifier_kind("multistep").steps
 DATASETS = (
     "fashion_mnist, fashion_mnist_sample (shipped), cifar10, imagenet, an .npz file (images uint8 "
     "N,H,W[,C]; labels), or a folder with one folder a class"
@@ -38,18 +39,20 @@ def add_purifier_options(parser: ArgumentParser) -> None:
     add_image_options(parser)
     add("--purifier", type=str, default="oneshot",
         help="oneshot: one reverse-diffusion jump; multistep: several steps, a vote being "
-        "the answer of most --runs (DensePure); none: plain randomized smoothing")  # fmt: skip
+        "the answer of most --runs (DensePure); none: plain randomized smoothing; or "
+        "package.module:factory of a purifier of your own")  # fmt: skip
     add("--convention", type=str | None, default=None,
         help="how sigma is matched to a timestep: diffsmooth, carlini or densepure; by default "
         "densepure for multistep and diffsmooth for oneshot")  # fmt: skip
     add("--steps", type=int | None, default=None,
-        help=f"of multistep: timesteps a run (default: {MULTISTEP_STEPS})")  # fmt: skip
+        help=f"of multistep: timesteps a run (default: {STEPS})")  # fmt: skip
     add("--pad", type=str, default="none",
         help="none: the diffusion model sees the images at their own size; reflect: padded to its "
         "own, and cropped again")  # fmt: skip
     add("--diffusion", type=str | None, default=None,
         help="checkpoint of the diffusion model; by default the published file's name in "
-        "pretrained_models/, then ours in checkpoints/")  # fmt: skip
+        "pretrained_models/, then ours in checkpoints/; or package.module:factory of a denoiser of "
+        "your own, (noisy, sigma) -> clean images")  # fmt: skip
     add("--unsafe_load", action=ActionYesNo, default=False,
         help="run code that a checkpoint may hold; only for files that you trust")  # fmt: skip
 

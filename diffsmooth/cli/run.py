@@ -24,7 +24,7 @@ def run_job(job: Job, command: str, columns: tuple[str, ...]) -> list[ImageRecor
     """
     module, trainer = job.module, job.trainer
     with _ranks(trainer.strategy.launcher, command):
-        with memory_for(module.smoothed.batch):  # networks go to their device here
+        with memory_for(module.smoothed.f.batch):  # networks go to their device here
             trainer.predict(module, return_predictions=False)
         records = module.gather()
     if records is not None and module.outputs.shard is None:

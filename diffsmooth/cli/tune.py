@@ -17,6 +17,7 @@ from diffsmooth.lit.data.sources import KNOWN, has_test_split, has_train_split
 from diffsmooth.lit.probes import probe_images
 from diffsmooth.lit.progress import QUIET_INTERVAL
 from diffsmooth.models import LocalSmoothing
+from diffsmooth.models.checkpoints.denoisers import is_factory
 from diffsmooth.models.checkpoints.formats import read_checkpoint
 from diffsmooth.models.checkpoints.image_cards import training_images_of
 from diffsmooth.models.smoothing.engine import Task
@@ -24,6 +25,7 @@ from diffsmooth.models.smoothing.fixed_function import ensure_fixed
 from diffsmooth.models.smoothing.inference import prepare
 from diffsmooth.models.smoothing.noise import NoiseKey, noise_source
 from diffsmooth.models.smoothing.precision import fix_numerics, resolve_precision
+from diffsmooth.models.smoothing.purifiers import purifier_kind
 from diffsmooth.models.smoothing.sweep import Sweep, certify_settings
 from diffsmooth.models.smoothing.vote_function import VoteFunction
 from diffsmooth.pipeline.device import pick_device
@@ -157,7 +159,7 @@ def choose(options: TuneOptions) -> Chosen:
     taken = choose_images(options, training_images_of(checkpoint), images)
     indices, goal = taken.indices, options.goal
     # For what is checked once. Unpurified, it sees the votes' own noise, and wants no more.
-    trained = 0.0 if options.purifier == "none" else metadata.sigma or 0.0
+    trained = metadata.sigma or 0.0 if purifier_kind(options.purifier).denoiser else 0.0
     usual = min(settings, key=lambda s: (abs(s.sigma_local - trained), -s.m))
     classifier = choose_classifier(options, usual.sigma_local, checkpoint, images, device)
     purifier, diffusion, _, note = load_purifier(options, options.sigma, images)
@@ -179,7 +181,7 @@ def choose(options: TuneOptions) -> Chosen:
         if found is not None:
             print(f"sanity check: accuracy of single votes {found}")
     said = taken.said
-    if diffusion is not None:
+    if diffusion is not None and not is_factory(diffusion):
         unet = training_images_of(read_checkpoint(diffusion, options.unsafe_load))
         said = (*said, say_of_diffusion(unet, images, indices))
     print(

@@ -3,17 +3,18 @@
 from pathlib import Path
 
 import torch
-from torch import Tensor
 
 from diffsmooth.cli.errors import OneLineParser, user_errors
 from diffsmooth.cli.network_options import DATASETS, add_purifier_options
 from diffsmooth.lit.data import ImageSet, load_images
 from diffsmooth.lit.data.sources import is_folder
 from diffsmooth.models import IdentityPurifier
+from diffsmooth.models.checkpoints.denoisers import is_factory
 from diffsmooth.models.checkpoints.formats import read_checkpoint
-from diffsmooth.models.smoothing.noise import NoiseKey, draw_noise
+from diffsmooth.models.smoothing.draws import draw_run
+from diffsmooth.models.smoothing.noise import NoiseKey, NumpyNoise, Votes
 from diffsmooth.models.smoothing.precision import autocast, resolve_precision
-from diffsmooth.models.smoothing.purifiers import Purifier
+from diffsmooth.models.smoothing.purifiers import Purifier, purifier_kind
 from diffsmooth.pipeline.device import pick_device
 from diffsmooth.pipeline.networks import find_diffusion, load_purifier, reading_for
 from diffsmooth.pipeline.option_checks import check_noise
@@ -80,8 +81,9 @@ def main(args: list[str] | None = None, prog: str = "diffsmooth visualize") -> N
 def pictures(options: PurifierOptions, split: str) -> ImageSet:
     """The images; those of a folder in the channels that the diffusion model takes."""
     path = find_diffusion(options.dataset, options.diffusion)
-    asked = path is not None and options.purifier != "none" and is_folder(options.dataset)
-    checkpoint = read_checkpoint(path, options.unsafe_load) if path and asked else None
+    asked = purifier_kind(options.purifier).denoiser and is_folder(options.dataset)
+    is_file = path is not None and not is_factory(path)
+    checkpoint = read_checkpoint(path, options.unsafe_load) if path and asked and is_file else None
     reading = reading_for(checkpoint, options.image_size, options.exif)
     return load_images(options.dataset, options.data_root, split, reading)
 
@@ -97,18 +99,15 @@ def look_at(
 ) -> GridRow:
     """An image, noisy and purified: the same draw of the noise at each level."""
     sample, info = images[index], images.info
-    key, shape = NoiseKey(seed, "doctor", info.name, split, index), tuple(sample.image.shape)
-
-    def draw(lane: int) -> Tensor:
-        return draw_noise(key, 1, shape, lane=lane)
-
-    draws = [draw(lane) for lane in range(1, 1 + purifier.draws)]
+    source, votes = (
+        NumpyNoise(),
+        [Votes(NoiseKey(seed, "doctor", info.name, split, index), 0, 0, 1)],
+    )
+    draws = draw_run(source, votes, purifier.draws, 0, 1, tuple(sample.image.shape))
     pairs = []
     for sigma in sigmas:
-        noisy = sample.image + purifier.noise_level(sigma) * draw(0)
-        purified = purifier(
-            noisy.to(device), sigma, torch.stack(draws).to(device) if draws else None
-        )
+        noisy = source.noisy(votes, [sample.image], purifier.noise_level(sigma), 1)
+        purified = purifier(noisy.to(device), sigma, None if draws is None else draws.to(device))
         after = None if type(purifier) is IdentityPurifier else purified[0].float().cpu().numpy()
         pairs.append(NoisyPair(noisy[0].numpy(), after))
     return GridRow(index, info.class_names[sample.label], sample.image.numpy(), tuple(pairs))

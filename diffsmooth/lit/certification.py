@@ -10,14 +10,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from diffsmooth.lit.data.images import ImageSet, Sample, image_digest
 from diffsmooth.lit.gather import from_all_ranks, gather_records
-from diffsmooth.lit.outputs import OutputError, Outputs, Problem, RunContext
-from diffsmooth.lit.probes import (
-    Probe,
-    contradiction,
-    difference_of_devices,
-    distinct,
-    probe_images,
-)
+from diffsmooth.lit.probes import probe_images, probe_of
 from diffsmooth.lit.progress import JobProgress
 from diffsmooth.lit.shared_work import SharedWork, Turns
 from diffsmooth.lit.stopping import StopOnSigterm
@@ -26,6 +19,10 @@ from diffsmooth.models.smoothing.fixed_function import FixedFunction, check_unch
 from diffsmooth.models.smoothing.noise import NoiseKey, SourceName, noise_source
 from diffsmooth.models.smoothing.smoothed_classifier import SmoothedClassifier
 from diffsmooth.runs.journal import JournalWriter
+from diffsmooth.runs.manifest import RunContext
+from diffsmooth.runs.names import OutputError
+from diffsmooth.runs.outputs import Outputs, Problem
+from diffsmooth.runs.probes import Probe, contradiction, difference_of_devices, distinct
 from diffsmooth.stats import Certificate, ImageRecord, Plan
 from diffsmooth.stats.errors import UserError
 from diffsmooth.stats.results import Origin
@@ -146,7 +143,7 @@ class CertificationModule(pl.LightningModule):
                 self.work.check()
             if not self.outputs.holds(self.work.selection):
                 found = self._ensure_fixed()
-                probe = Probe.of(self._root_device, found)
+                probe = probe_of(self._root_device, found)
                 if self.global_rank == 0 and not found.exact:
                     print(found)
         except UserError as error:
@@ -204,9 +201,9 @@ class CertificationModule(pl.LightningModule):
             self.smoothed.to(self._root_device).eval()
             self.work.prepare()
             self._prepared = True
-        shape = tuple(self.smoothed.local_smoothing.noise.shape[1:])
-        images = probe_images(self.work.images, self.outputs.identity.selection, shape)
-        return ensure_fixed(self.smoothed, images, self._say)
+        f = self.smoothed.f
+        images = probe_images(self.work.images, self.outputs.identity.selection, f.image_shape)
+        return ensure_fixed(f, images, self._say)
 
     def _say(self, line: str) -> None:
         if self.global_rank == 0:
@@ -233,7 +230,7 @@ class CertificationModule(pl.LightningModule):
         self._stop.install(self.trainer)
         self._ensure_fixed()
         self._engine = VoteEngine(
-            self.smoothed,
+            self.smoothed.f,
             self.work.plan,
             noise_source(self.work.noise, self.device),
             self.work.in_flight,
@@ -259,12 +256,15 @@ class CertificationModule(pl.LightningModule):
         finished = []
         through = self._engine.step()
         if last and self._engine.is_idle:
-            check_unchanged(self.smoothed)  # before the last image is told, and the table written
-        for task, certificate, error, seconds in through:
+            check_unchanged(self.smoothed.f)  # before the last image is told, and the table written
+        for one in through:
+            task, error = one.task, one.error
             assert task.label is not None
             said = "" if error is None else f"{type(error).__name__}: {error}"
             digest, index = image_digest(task.image), task.key.image
-            finished.append(self._record(index, task.label, digest, certificate, said, seconds))
+            finished.append(
+                self._record(index, task.label, digest, one.certificate, said, one.seconds)
+            )
         self._shared.report(self._engine.votes_cast - before, finished)
         self._show_progress()
         self._exit_if_stopped()
@@ -285,7 +285,7 @@ class CertificationModule(pl.LightningModule):
         error: str,
         seconds: float,
     ) -> ImageRecord:
-        certificate = certificate or self.work.plan.nothing(self.smoothed.sigma)
+        certificate = certificate or self.work.plan.nothing(self.smoothed.f.sigma)
         images, outputs = self.work.images, self.outputs
         origin = Origin(
             outputs.digest,

@@ -7,7 +7,7 @@ from collections import deque
 from tqdm import tqdm
 
 from diffsmooth.lit.shared_work import Totals
-from diffsmooth.stats import FixedSampleSize, ImageRecord, Plan
+from diffsmooth.stats import ImageRecord, Plan
 from diffsmooth.stats.printed import rounded_down
 
 QUIET_INTERVAL = 30.0  # seconds between lines where the output is not a terminal
@@ -19,7 +19,7 @@ class JobProgress:
     """A bar over the images of all ranks; lines where the output is not a terminal.
 
     Args:
-        plan: of the run.
+        plan: the run's plan.
         before: records of earlier starts; they count as images, not as speed.
         total: images, with those.
     """
@@ -79,7 +79,7 @@ class JobProgress:
         images_left = self._total - self._before.images - totals.images
         if not images_left:
             return 0.0
-        if isinstance(self._plan, FixedSampleSize) or totals.images < ENOUGH:
+        if totals.images < ENOUGH:
             each = float(self._plan.max_votes)
         else:
             each = totals.finished_votes / totals.images

@@ -8,10 +8,12 @@ if TYPE_CHECKING:
     from diffsmooth.models.attacks.ddn import ddn_l2
     from diffsmooth.models.attacks.gradient_free import gradient_free_l2
     from diffsmooth.models.attacks.pgd import pgd_l2
-    from diffsmooth.models.checkpoints.loading import load_classifier, load_unet
+    from diffsmooth.models.checkpoints.denoisers import load_denoiser, load_unet
+    from diffsmooth.models.checkpoints.loading import load_classifier
     from diffsmooth.models.classifiers.architectures import build_classifier
     from diffsmooth.models.classifiers.input_layers import InputCenter, Normalize
-    from diffsmooth.models.diffusion.presets import build_unet
+    from diffsmooth.models.diffusion.denoiser import Denoiser
+    from diffsmooth.models.diffusion.presets import build_denoiser, build_unet
     from diffsmooth.models.diffusion.schedule import DiffusionSchedule
     from diffsmooth.models.smoothing.local_smoothing import LocalSmoothing
     from diffsmooth.models.smoothing.purifiers import (
@@ -27,10 +29,12 @@ else:
             "diffsmooth.models.attacks.ddn": "ddn_l2",
             "diffsmooth.models.attacks.gradient_free": "gradient_free_l2",
             "diffsmooth.models.attacks.pgd": "pgd_l2",
-            "diffsmooth.models.checkpoints.loading": "load_classifier load_unet",
+            "diffsmooth.models.checkpoints.denoisers": "load_denoiser load_unet",
+            "diffsmooth.models.checkpoints.loading": "load_classifier",
             "diffsmooth.models.classifiers.architectures": "build_classifier",
             "diffsmooth.models.classifiers.input_layers": "InputCenter Normalize",
-            "diffsmooth.models.diffusion.presets": "build_unet",
+            "diffsmooth.models.diffusion.denoiser": "Denoiser",
+            "diffsmooth.models.diffusion.presets": "build_denoiser build_unet",
             "diffsmooth.models.diffusion.schedule": "DiffusionSchedule",
             "diffsmooth.models.smoothing.local_smoothing": "LocalSmoothing",
             "diffsmooth.models.smoothing.purifiers": "IdentityPurifier MultiStepPurifier"

@@ -10,18 +10,18 @@ from torch import Tensor, nn
 from diffsmooth.lit.data import ImageSet, load_images
 from diffsmooth.lit.data.picture import ExifChoice
 from diffsmooth.lit.data.sources import KNOWN
-from diffsmooth.lit.identity import file_sha256
 from diffsmooth.models import (
     IdentityPurifier,
     LocalSmoothing,
     OneShotPurifier,
     SmoothedClassifier,
 )
+from diffsmooth.models.checkpoints.denoisers import openai_outline
 from diffsmooth.models.checkpoints.image_cards import training_images_of
-from diffsmooth.models.checkpoints.loading import classifier_of, classifier_outline, unet_outline
+from diffsmooth.models.checkpoints.loading import classifier_of, classifier_outline
 from diffsmooth.models.checkpoints.weights import Checkpoint, misfits
 from diffsmooth.models.classifiers.dataset_info import DatasetInfo
-from diffsmooth.models.diffusion.presets import PRESETS, build_unet, get_preset
+from diffsmooth.models.diffusion.presets import PRESETS, build_unet
 from diffsmooth.models.smoothing.noise import NoiseKey
 from diffsmooth.models.smoothing.precision import autocast
 from diffsmooth.models.smoothing.purifiers import Purifier
@@ -39,6 +39,7 @@ from diffsmooth.pipeline.sanity import MOST_IMAGES, noisy_accuracy
 from diffsmooth.stats import MajorityVote
 from diffsmooth.stats.errors import UserError
 from diffsmooth.stats.printed import digits_down, exact, rounded_down, rounded_up
+from diffsmooth.whole_file import file_sha256
 
 NOISE_LEVELS = (0.0, 0.12, 0.25, 0.5, 1.0)
 LAYER_SIGMA = 0.25  # at which input layers are compared
@@ -163,9 +164,9 @@ def _unet_keys(checkpoint: Checkpoint) -> str:
     """
     metadata = checkpoint.metadata
     if metadata.preset:
-        unet = unet_outline(checkpoint)
-        largest = get_preset(metadata.preset).schedule.max_sigma
-        return f"all fit, {_parameters(unet)}; the schedule reaches sigma {digits_down(largest, 3)}"
+        outline = openai_outline(checkpoint)
+        largest = digits_down(outline.schedule.max_sigma, 3)
+        return f"all fit, {_parameters(outline)}; the schedule reaches sigma {largest}"
     with torch.device("meta"):
         known = {name: misfits(build_unet(name), checkpoint.state_dict) for name in PRESETS}
     nearest = min(known, key=lambda name: len(known[name]))
@@ -236,7 +237,7 @@ def _cost(
     path = find_diffusion(images.info.name, options.diffusion)
     if path is not None:
         found = load_diffusion(path, options.sigma, images.info, unsafe=options.unsafe_load)
-        purifier = OneShotPurifier(found.unet, found.schedule)
+        purifier = OneShotPurifier(found.denoiser)
         what = f"with {path}"
     shape = images.info.image_shape
     local = LocalSmoothing(model, options.m, 0.25, shape)

@@ -8,17 +8,19 @@ import torch
 
 from diffsmooth.lit.data import ImageSet
 from diffsmooth.lit.data.sources import KNOWN
-from diffsmooth.lit.identity import file_sha256, hardware_name
-from diffsmooth.lit.outputs import ANEW, OutputError
+from diffsmooth.lit.probes import hardware_name
 from diffsmooth.models.checkpoints.weights import Checkpoint
 from diffsmooth.models.smoothing.noise import noise_source
 from diffsmooth.models.smoothing.precision import Precision
-from diffsmooth.pipeline.networks import find_diffusion
-from diffsmooth.pipeline.specification import MULTISTEP_STEPS, SmoothingOptions
+from diffsmooth.models.smoothing.purifiers import purifier_kind
+from diffsmooth.pipeline.networks import diffusion_sha256, find_diffusion
+from diffsmooth.pipeline.specification import SmoothingOptions
 from diffsmooth.runs.identity import NUMERICS, difference_of, selection_of, ties_of
 from diffsmooth.runs.manifest import ManifestError, read_manifest
-from diffsmooth.runs.names import OutputFiles
+from diffsmooth.runs.names import OutputError, OutputFiles
+from diffsmooth.runs.outputs import ANEW
 from diffsmooth.stats import Plan
+from diffsmooth.whole_file import file_sha256
 
 
 def fixed_fields(
@@ -30,11 +32,10 @@ def fixed_fields(
     device: torch.device,
 ) -> dict[str, Any]:
     """The fields of a `RunIdentity` that are no choice, and that no network is needed for."""
-    path = None
-    if options.purifier != "none":
-        path = find_diffusion(options.dataset, options.diffusion)
-    diffusion = file_sha256(path) if path is not None and path.is_file() else ""
-    steps = MULTISTEP_STEPS if options.purifier == "multistep" else 1
+    kind = purifier_kind(options.purifier)
+    path = find_diffusion(options.dataset, options.diffusion) if kind.denoiser else None
+    diffusion = diffusion_sha256(path)
+    has_convention = path is not None and path.is_file()
     return {
         "command": command,
         "dataset": images.info.name,
@@ -51,8 +52,8 @@ def fixed_fields(
         "diffusion": diffusion,
         "arch": options.arch or checkpoint.metadata.arch,
         "purifier": options.purifier,
-        "convention": options.matching if diffusion else "",
-        "steps": options.steps or steps,
+        "convention": options.matching if has_convention else "",
+        "steps": options.steps or kind.steps or 1,
         "runs": options.runs or 1,
         "ties": ties_of(options.runs or 1),
         "pad": options.pad if diffusion else "none",

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
+from diffsmooth.models.smoothing.draws import draw_run
 from diffsmooth.models.smoothing.noise import Votes, noise_source
 from diffsmooth.pipeline.job import Job
 from diffsmooth.pipeline.sanity import evenly_spaced
@@ -48,22 +49,21 @@ def gallery_of(job: Job, records: Sequence[ImageRecord]) -> list[GalleryImage]:
         records: of all images.
     """
     module, device = job.module, job.trainer.strategy.root_device
-    smoothed, images = module.smoothed.to(device), module.work.images  # Lightning took it off
-    local = smoothed.local_smoothing
+    f, images = module.smoothed.f.to(device), module.work.images  # Lightning took it off
+    local = f.local_smoothing
     has_copies = local.m > 1 or local.sigma_local > 0
     pixels = int(np.prod(images.info.image_shape)) * (3 + (local.m if has_copies else 0))
     count = max(FEWEST_IMAGES, min(MOST_IMAGES, MOST_BYTES // pixels))
-    source, batch = noise_source(module.work.noise, device), smoothed.batch
+    source, batch = noise_source(module.work.noise, device), f.batch
     chosen, gallery = choose_images(records, count), []
     for start in range(0, len(chosen), batch):
         some = chosen[start : start + batch]
         originals = [images[index].image for index in some]
         votes = [Votes(module.noise_key(index), 0, 0, 1) for index in some]
         # Of the forward shape that the networks are compiled for.
-        noisy = source.noisy(votes, originals, smoothed.noise_level, batch).to(device)
-        shape, lanes = tuple(noisy.shape[1:]), range(1, 1 + smoothed.purifier.draws)
-        draws = [source.draw(votes, lane, batch, shape).to(device) for lane in lanes]
-        purified = smoothed.purify(noisy, torch.stack(draws) if draws else None)
+        noisy = source.noisy(votes, originals, f.noise_level, batch).to(device)
+        draws = draw_run(source, votes, f.purifier.draws, 0, batch, f.image_shape)
+        purified = f.purify(noisy, None if draws is None else draws.to(device))
         copies = purified[:, None] + local.sigma_local * local.noise  # (B, m, C, H, W)
         if not has_copies:
             copies = copies[:, :0]

@@ -8,7 +8,6 @@ import lightning.pytorch as pl
 
 from diffsmooth.lit.certification import CertificationModule, Work
 from diffsmooth.lit.data import load_images
-from diffsmooth.lit.outputs import Outputs, RunContext
 from diffsmooth.models import LocalSmoothing, SmoothedClassifier
 from diffsmooth.models.checkpoints.formats import read_checkpoint
 from diffsmooth.models.smoothing.inference import prepare
@@ -27,7 +26,9 @@ from diffsmooth.pipeline.sanity import check_sanity
 from diffsmooth.pipeline.specification import SmoothingOptions
 from diffsmooth.pipeline.trainer import build_trainer, threads_a_process
 from diffsmooth.runs.identity import RunIdentity, selection_of
+from diffsmooth.runs.manifest import RunContext
 from diffsmooth.runs.names import OutputFiles
+from diffsmooth.runs.outputs import Outputs
 from diffsmooth.shown_text import shown
 from diffsmooth.stats import Plan
 from diffsmooth.stats.errors import UserError, option_values
@@ -87,7 +88,7 @@ def build_job(options: SmoothingOptions, command: Literal["certify", "predict"],
         )
     votes = plan.max_votes * len(selection)
     compiled = choose_compile(
-        options.compile, chosen.get("compile"), smoothed, device, votes // options.processes
+        options.compile, chosen.get("compile"), smoothed.f, device, votes // options.processes
     )
     threads = options.threads or chosen.get("threads") or threads_a_process(options.devices)
     identity = RunIdentity(
@@ -115,7 +116,7 @@ def build_job(options: SmoothingOptions, command: Literal["certify", "predict"],
         if taken:
             print(f"chosen automatically: {', '.join(taken)}")
         if options.sanity_check and not chosen:
-            found = check_sanity(smoothed, images, votes, options.seed, device)
+            found = check_sanity(smoothed.f, images, votes, options.seed, device)
             if found is not None:
                 print(f"sanity check: accuracy of single votes {found}")
 
@@ -127,7 +128,7 @@ def build_job(options: SmoothingOptions, command: Literal["certify", "predict"],
         options.noise,
         options.in_flight,
         check,
-        lambda: prepare(smoothed, compiled),
+        lambda: prepare(smoothed.f, compiled),
     )
     context = RunContext(
         options.devices,

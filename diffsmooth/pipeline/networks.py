@@ -8,19 +8,25 @@ from torch import nn
 
 from diffsmooth.lit.data import ImageSet, Reading
 from diffsmooth.lit.data.picture import ExifChoice
-from diffsmooth.models import IdentityPurifier, MultiStepPurifier, OneShotPurifier
+from diffsmooth.lit.identity import file_sha256
+from diffsmooth.models.checkpoints.denoisers import (
+    check_denoiser,
+    denoiser_of,
+    foreign_denoiser,
+    foreign_sha256,
+    is_factory,
+)
 from diffsmooth.models.checkpoints.formats import UNET_KEY, read_checkpoint
-from diffsmooth.models.checkpoints.loading import check_unet, classifier_of, unet_of
+from diffsmooth.models.checkpoints.loading import classifier_of
 from diffsmooth.models.checkpoints.weights import Checkpoint
 from diffsmooth.models.classifiers.dataset_info import DatasetInfo, misplaced
 from diffsmooth.models.classifiers.input_layers import Resized
-from diffsmooth.models.diffusion.presets import get_preset
-from diffsmooth.models.diffusion.schedule import DiffusionSchedule
-from diffsmooth.models.diffusion.unet import UNet
+from diffsmooth.models.diffusion.denoiser import Denoiser
+from diffsmooth.models.diffusion.openai import Convention
 from diffsmooth.models.smoothing.finite import watched_layers
-from diffsmooth.models.smoothing.purifiers import Purifier
+from diffsmooth.models.smoothing.purifiers import Purifier, purifier_kind
 from diffsmooth.pipeline.input_layer_choice import measure_input_layers, with_input_layer
-from diffsmooth.pipeline.specification import MULTISTEP_STEPS, PurifierOptions, VotingOptions
+from diffsmooth.pipeline.specification import PurifierOptions, VotingOptions
 from diffsmooth.shown_text import word
 from diffsmooth.stats.errors import UserError
 
@@ -62,8 +68,9 @@ def load_purifier(options: PurifierOptions, sigma: float, images: ImageSet) -> L
     Raises:
         UserError: its checkpoint is missing or broken, or was not made for such images or noise.
     """
-    if options.purifier == "none":
-        return LoadedPurifier(IdentityPurifier(), None)
+    kind = purifier_kind(options.purifier)
+    if not kind.denoiser:
+        return LoadedPurifier(kind.build(None, options.steps, options.runs), None)
     path = find_diffusion(options.dataset, options.diffusion)
     if path is None:
         tried = ", ".join(DIFFUSION_FILES.get(options.dataset, ()))
@@ -71,18 +78,13 @@ def load_purifier(options: PurifierOptions, sigma: float, images: ImageSet) -> L
             f"no diffusion model for {options.dataset}{f' (looked for {tried})' if tried else ''}: "
             "name one with --diffusion, or use --purifier none"
         )
-    checkpoint, unet, schedule = load_diffusion(
-        path, sigma, images.info, options.pad, options.unsafe_load
+    if is_factory(path) and (options.convention or options.pad != "none"):
+        name = "convention" if options.convention else "pad"
+        raise UserError(f"{name} is of a checkpoint's U-Net, not of {path}")
+    denoiser, set_key, note = load_diffusion(
+        path, sigma, images.info, options.matching, options.pad, options.unsafe_load
     )
-    pad_to = unet.config.image_size if options.pad == "reflect" else None
-    if options.purifier == "oneshot":
-        purifier = OneShotPurifier(unet, schedule, options.matching, pad_to)
-    elif options.purifier == "multistep":
-        steps, runs = options.steps or MULTISTEP_STEPS, options.runs or 1
-        purifier = MultiStepPurifier(unet, schedule, steps, runs, options.matching, pad_to)
-    else:
-        raise UserError(f"unknown purifier {options.purifier!r}")
-    return LoadedPurifier(purifier, path, checkpoint.set_key, checkpoint.note)
+    return LoadedPurifier(kind.build(denoiser, options.steps, options.runs), path, set_key, note)
 
 
 def reading_for(
@@ -100,38 +102,51 @@ def reading_for(
 
 
 def find_diffusion(dataset: str, given: str | None) -> Path | None:
-    """The diffusion model that the user gave, or else the one that lies where it should, if any."""
+    """The diffusion model that the user gave, or else the one that lies where it should, if any.
+
+    A file, or package.module:factory.
+    """
     if given is not None:
         return Path(given)
     return next((p for p in map(Path, DIFFUSION_FILES.get(dataset, ())) if p.is_file()), None)
 
 
-class DiffusionModel(NamedTuple):
-    """A U-Net, the schedule that it was trained on, and the file that holds it."""
+def diffusion_sha256(path: Path | None) -> str:
+    """What a run's identity holds of a diffusion model: "" where there is none."""
+    if path is not None and is_factory(path):
+        return foreign_sha256(str(path))
+    return file_sha256(path) if path is not None and path.is_file() else ""
 
-    checkpoint: Checkpoint
-    unet: UNet
-    schedule: DiffusionSchedule
+
+class LoadedDenoiser(NamedTuple):
+    """A denoiser, and which weights of its file were taken, see `Checkpoint`."""
+
+    denoiser: Denoiser
+    set_key: str = ""
+    note: str = ""
 
 
 def load_diffusion(
-    path: Path, sigma: float, info: DatasetInfo, pad: str = "none", unsafe: bool = False
-) -> DiffusionModel:
-    """The diffusion model of a checkpoint, for such images and such noise.
+    path: Path,
+    sigma: float,
+    info: DatasetInfo,
+    convention: Convention = "diffsmooth",
+    pad: str = "none",
+    unsafe: bool = False,
+) -> LoadedDenoiser:
+    """The denoiser that `find_diffusion` found, for such images and such noise.
 
     Raises:
         UserError: missing or broken, or not made for them.
     """
-    checkpoint = read_checkpoint(path, unsafe)
-    unet = unet_of(checkpoint)
-    check_unet(checkpoint, unet, sigma, info)
-    _check_size(path, unet, pad, info)
-    schedule = get_preset(checkpoint.metadata.preset).schedule
-    try:
-        schedule.timestep(sigma)
-    except ValueError as error:  # beyond its end
-        raise UserError(str(error)) from error
-    return DiffusionModel(checkpoint, unet, schedule)
+    if is_factory(path):
+        loaded = LoadedDenoiser(foreign_denoiser(str(path)))
+    else:
+        checkpoint = read_checkpoint(path, unsafe)
+        denoiser = denoiser_of(checkpoint, convention, pad)
+        loaded = LoadedDenoiser(denoiser, checkpoint.set_key, checkpoint.note)
+    check_denoiser(loaded.denoiser, path, sigma, info)
+    return loaded
 
 
 class LoadedClassifier(NamedTuple):
@@ -176,7 +191,8 @@ def choose_classifier(
     check_forward(model, images.info, checkpoint.path)
     if not layer:
         # The noise that the network will see: it is trained at about the local noise's level.
-        sigma = options.sigma if options.purifier == "none" else local_noise_sd
+        purified = purifier_kind(options.purifier).denoiser
+        sigma = local_noise_sd if purified else options.sigma
         choice = measure_input_layers(model, arch, images, sigma, "sanity", options.seed, device)
         layer = choice.name
         if not layer:
@@ -241,27 +257,3 @@ def check_forward(model: nn.Module, info: DatasetInfo, path: Path) -> None:
     except (RuntimeError, AssertionError) as error:  # of the network's own code
         shape = " x ".join(map(str, info.image_shape))
         raise UserError(f"{path}: cannot take images of {shape} ({error})") from error
-
-
-def _check_size(path: Path, unet: UNet, pad: str, info: DatasetInfo) -> None:
-    """Raises UserError for images that the U-Net cannot take at their size, or padded."""
-    config = unet.config
-    _, height, width = info.image_shape
-    if pad not in ("none", "reflect"):
-        raise UserError(f"pad must be none or reflect, got {pad!r}")
-    # A reflection is smaller than the image on each side.
-    if pad == "reflect":
-        if not max(height, width) <= config.image_size < 3 * min(height, width) - 2:
-            raise UserError(
-                f"pad reflect: images of {height} x {width} cannot be padded to "
-                f"{path}'s {config.image_size}"
-            )
-        return
-    multiple = 2 ** (len(config.channel_mult) - 1)
-    if height % multiple or width % multiple:
-        raise UserError(
-            f"{path} takes images whose sides are multiples of {multiple}, {info.name} has "
-            f"{height} x {width}: --pad reflect pads smaller images than the {config.image_size} x "
-            f"{config.image_size} it was made for; or choose a size (resized, the noise would not "
-            "be the noise that it was trained on)"
-        )

@@ -7,6 +7,7 @@ memory, one classifier call a local copy, a whole sampling step of which x_0 alo
 """
 
 import copy
+from itertools import repeat
 from typing import NamedTuple
 
 import numpy as np
@@ -17,7 +18,15 @@ from torch.nn import functional as F
 from diffsmooth.models import DiffusionSchedule
 from diffsmooth.models.classifiers.cifar_resnet import BasicBlock
 from diffsmooth.models.classifiers.input_layers import Normalize
-from diffsmooth.models.diffusion.unet import AttentionBlock, Pointwise, ResBlock, UNet
+from diffsmooth.models.diffusion.openai import OpenAIDenoiser
+from diffsmooth.models.diffusion.unet import (
+    AttentionBlock,
+    FilmNorm,
+    Pointwise,
+    ResBlock,
+    SiLU,
+    UNet,
+)
 from diffsmooth.models.smoothing.precision import Numerics
 
 
@@ -45,8 +54,8 @@ class PublishedLoop:
     """Counts votes as the published code does.
 
     Args:
-        unet: copied, and run in its published form; None for Cohen's loop, without purification.
-        schedule: of `unet`.
+        denoiser: its U-Net is copied, and run in its published form; None for Cohen's loop,
+            without purification.
         classifier: copied; a CIFAR ResNet runs in its published form, others as they are.
         sigma: noise level, in [0, 1] pixel units.
         m: local copies.
@@ -56,13 +65,12 @@ class PublishedLoop:
         batch: votes a forward pass.
 
     Raises:
-        ValueError: a U-Net without its schedule; sigma <= 0 or beyond the schedule.
+        ValueError: sigma <= 0 or beyond the schedule.
     """
 
     def __init__(
         self,
-        unet: UNet | None,
-        schedule: DiffusionSchedule | None,
+        denoiser: OpenAIDenoiser | None,
         classifier: nn.Module,
         sigma: float,
         m: int,
@@ -72,12 +80,11 @@ class PublishedLoop:
         batch: int,
     ) -> None:
         self.unet: nn.Module | None = None
-        if unet is not None:
-            if schedule is None:
-                raise ValueError("a U-Net needs its schedule, got None")
+        if denoiser is not None:
+            unet, schedule = denoiser.unet, denoiser.schedule
             forms = UNET_FORMS
             if not unet.config.resblock_updown:
-                forms = {**forms, nn.SiLU: PublishedSiLU}
+                forms = {**forms, nn.SiLU: PublishedSiLU, SiLU: PublishedSiLU}
             self.unet = _published(unet, forms)
             self.diffusion = PublishedDiffusion(schedule)
             self.timestep = schedule.timestep(sigma)
@@ -211,7 +218,7 @@ class PublishedUNet(UNet):
     """Embeds the time of each sample; each residual block takes its SiLU anew."""
 
     def forward(self, x: Tensor, times: Tensor) -> Tensor:  # type: ignore[override]
-        embedding = self.embed_time(times)
+        embedding = repeat(self.embed_time(times))
         h = x
         skips = []
         for block in self.input_blocks:
@@ -226,28 +233,20 @@ class PublishedUNet(UNet):
 class PublishedResBlock(ResBlock):
     """Scale and shift in separate operations."""
 
-    def forward(self, x: Tensor, embedding: Tensor) -> Tensor:  # type: ignore[override]
-        if self.resample:
-            h = _resample(self.in_layers[:-1](x), self.resample)
-            x = _resample(x, self.resample)
-            h = self.in_layers[-1](h)
-        else:
-            h = self.in_layers(x)
+    def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
+        h, x = self.in_layers(x), self.resample(x)
         scale, shift = self.emb_layers(embedding)[..., None, None].chunk(2, dim=1)
-        h = self.out_layers[0](h) * (1 + scale) + shift
-        return self.skip_connection(x) + self.out_layers[1:](h)
-
-
-def _resample(x: Tensor, direction: str) -> Tensor:
-    if direction == "up":
-        return F.interpolate(x, scale_factor=2, mode="nearest")
-    return F.avg_pool2d(x, kernel_size=2, stride=2)
+        norm, *layers = self.out_layers
+        h = norm(h) * (1 + scale) + shift
+        for layer in layers:
+            h = layer(h)
+        return self.skip_connection(x) + h
 
 
 class PublishedAttention(AttentionBlock):
     """Attention weights in full, between 1 x 1 convolutions over (B, C, pixels)."""
 
-    def forward(self, x: Tensor, embedding: Tensor) -> Tensor:  # type: ignore[override]
+    def forward(self, x: Tensor) -> Tensor:
         b, c, height, width = x.shape
         flat = x.reshape(b, c, -1)
         qkv = self.qkv(self.norm(flat))
@@ -302,7 +301,8 @@ UNET_FORMS: Forms = {
     ResBlock: PublishedResBlock,
     AttentionBlock: PublishedAttention,
     Pointwise: nn.Conv1d,
-    nn.GroupNorm: PublishedGroupNorm,
+    FilmNorm: PublishedGroupNorm,
+    SiLU: nn.SiLU,
 }
 CLASSIFIER_FORMS: Forms = {BasicBlock: PublishedBasicBlock, Normalize: PublishedNormalize}
 

@@ -8,8 +8,9 @@ import torch
 from scipy.stats import binom
 from torch import Tensor
 
-from diffsmooth.lit.data import ImageSet, Sample
-from diffsmooth.models.smoothing.noise import NoiseKey, Purpose, draw_noise
+from diffsmooth.lit.data import ImageSet
+from diffsmooth.models.smoothing.draws import draw_run
+from diffsmooth.models.smoothing.noise import NoiseKey, NumpyNoise, Purpose, Votes
 from diffsmooth.models.smoothing.vote_function import DrawsOfRun, VoteFunction
 from diffsmooth.stats.errors import UserError
 from diffsmooth.stats.printed import rounded_down
@@ -62,24 +63,20 @@ def right_answers(
     """
     pool = range(len(images)) if among is None else among
     indices = [pool[i] for i in evenly_spaced(len(pool), total)]
-    right = []
+    right, source = [], NumpyNoise()
     for start in range(0, len(indices), batch):
         samples = [images[index] for index in indices[start : start + batch]]
-        clean = torch.stack([sample.image for sample in samples])
+        votes = [
+            Votes(NoiseKey(seed, purpose, images.info.name, "", sample.original_index), 0, 0, 1)
+            for sample in samples
+        ]
+        noisy = source.noisy(votes, [sample.image for sample in samples], sigma, len(votes))
 
-        def noise(lane: int, samples: list[Sample] = samples) -> Tensor:
-            keys = [
-                NoiseKey(seed, purpose, images.info.name, "", sample.original_index)
-                for sample in samples
-            ]
-            shape = tuple(samples[0].image.shape)
-            return torch.cat([draw_noise(key, 1, shape, lane=lane) for key in keys])
-
-        def draws_of(run: int, noise: Callable[[int], Tensor] = noise) -> Tensor | None:
-            lanes = range(1 + run * draws, 1 + (run + 1) * draws)
-            return torch.stack([noise(lane) for lane in lanes]).to(device) if draws else None
-
-        noisy = clean + sigma * noise(0)
+        def draws_of(
+            run: int, votes: list[Votes] = votes, shape: torch.Size = noisy.shape
+        ) -> Tensor | None:
+            drawn = draw_run(source, votes, draws, run, len(votes), shape[1:])
+            return None if drawn is None else drawn.to(device)
 
         labels = torch.tensor([sample.label for sample in samples])
         with torch.inference_mode():

@@ -20,12 +20,11 @@ from diffsmooth.models import (
     OneShotPurifier,
     SmoothedClassifier,
     build_classifier,
-    build_unet,
+    build_denoiser,
     load_classifier,
-    load_unet,
+    load_denoiser,
 )
-from diffsmooth.models.diffusion.presets import get_preset
-from diffsmooth.models.diffusion.unet import UNet
+from diffsmooth.models.diffusion.openai import OpenAIDenoiser
 from diffsmooth.models.smoothing.noise import NoiseKey
 from diffsmooth.models.smoothing.precision import autocast
 from diffsmooth.runs.line import from_line
@@ -110,14 +109,13 @@ def run_self_test(setting: Setting) -> Iterator[Agreement]:
 
 
 def _check_unet(family: str, setting: Setting) -> Iterator[Agreement]:
-    unet, golden = _small_unet(family, setting), _golden(f"unet_small_{family}")
+    denoiser, golden = _small_denoiser(family, setting), _golden(f"unet_small_{family}")
     tolerance = UNET_TOLERANCE[setting.precision]
-    schedule = get_preset(SMALL_UNETS[family][0]).schedule
-    times = setting.tensor(golden["t"] * np.float32(schedule.network_time(1)))
+    times = setting.tensor(golden["t"] * np.float32(denoiser.schedule.network_time(1)))
     with setting.running():
-        output = unet(setting.tensor(golden["x"]), times)
+        output = denoiser.unet(setting.tensor(golden["x"]), times)
     yield _compare(f"{family} U-Net", output, golden["model_output"], tolerance)
-    purifier = OneShotPurifier(unet, schedule)
+    purifier = OneShotPurifier(denoiser)
     for sigma in ("0.25", "0.5", "1.0"):
         noisy = golden["image"] + np.float32(sigma) * golden[f"noise_{sigma}"]
         with setting.running():
@@ -137,9 +135,7 @@ def _check_classifiers(setting: Setting) -> Iterator[Agreement]:
 
 def _check_pipeline(setting: Setting) -> Iterator[Agreement]:
     golden = _golden("pipeline_small")
-    purifier = OneShotPurifier(
-        _small_unet("improved", setting), get_preset("improved-cifar10").schedule
-    )
+    purifier = OneShotPurifier(_small_denoiser("improved", setting))
     noise = torch.from_numpy(golden["local_noise"])
     local = LocalSmoothing(_filled_classifier(20, setting), 5, 0.25, noise=noise).to(setting.device)
     with setting.running():
@@ -158,9 +154,9 @@ def _check_certification(setting: Setting) -> Iterator[Agreement]:
             raise UserError(f"{path}: not found; run the self-test from a clone, which has it")
     images = load_images("fashion_mnist_sample", "data")
     classifier = setting.place(load_classifier(CLASSIFIER))
-    unet = load_unet(DIFFUSION)
-    setting.place(unet)
-    purifier = OneShotPurifier(unet, get_preset("small-gray32").schedule)
+    denoiser = load_denoiser(DIFFUSION)
+    setting.place(denoiser)
+    purifier = OneShotPurifier(denoiser)
     local = LocalSmoothing(classifier, 5, 0.25, images.info.image_shape)
     for line in (FOLDER / "certification.jsonl").read_text().splitlines():
         stored = from_line(line)
@@ -199,12 +195,12 @@ def _golden(name: str) -> dict[str, np.ndarray]:
         return dict(file)
 
 
-def _small_unet(family: str, setting: Setting) -> UNet:
+def _small_denoiser(family: str, setting: Setting) -> OpenAIDenoiser:
     preset, overrides = SMALL_UNETS[family]
-    unet = build_unet(preset, **overrides)
-    unet.load_state_dict(fill(unet.state_dict()))
-    setting.place(unet)
-    return unet
+    denoiser = build_denoiser(preset, **overrides)
+    denoiser.unet.load_state_dict(fill(denoiser.unet.state_dict()))
+    setting.place(denoiser)
+    return denoiser
 
 
 def _filled_classifier(depth: int, setting: Setting) -> nn.Module:

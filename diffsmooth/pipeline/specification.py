@@ -1,18 +1,22 @@
 """What a command is to do, checked: which networks, on which images, with which votes."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, Literal, Self, get_args
 
 from diffsmooth.lit.data.picture import ExifChoice
-from diffsmooth.lit.outputs import Shard
 from diffsmooth.models.checkpoints.weight_sets import SetName
+from diffsmooth.models.diffusion.openai import Convention
 from diffsmooth.models.smoothing.noise import SourceName
-from diffsmooth.models.smoothing.purifiers import Convention
+from diffsmooth.models.smoothing.purifiers import PURIFIERS, PurifierKind, purifier_kind
 from diffsmooth.pipeline.option_checks import check_alpha, check_most, check_noise, check_seed
+from diffsmooth.runs.shard import Shard
 from diffsmooth.stats.errors import UserError, option_values
 
-MULTISTEP_STEPS = 10
+OPTIONS_OF_KINDS: dict[str, Callable[[PurifierKind], bool]] = {
+    "steps": lambda kind: kind.steps is not None,
+    "runs": lambda kind: kind.reverse_runs,
+}
 
 
 @dataclass(frozen=True)
@@ -33,17 +37,20 @@ class PurifierOptions:
 
     def __post_init__(self) -> None:
         self.check_lowest({"steps": 1, "runs": 1, "image_size": 1})
-        self.check_word("purifier", ("oneshot", "multistep", "none"))
+        kind = purifier_kind(self.purifier)
         if self.convention is not None:
             self.check_word("convention", get_args(Convention))
         self.check_word("pad", ("none", "reflect"))
         # What would not be used is not what its user wanted.
-        for name in ("steps", "runs"):
-            if getattr(self, name) is not None and self.purifier != "multistep":
-                raise UserError(f"{name} is of purifier multistep, not of {self.purifier}")
-        if self.purifier == "none" and (self.convention or self.pad != "none"):
+        for name, takes in OPTIONS_OF_KINDS.items():
+            if getattr(self, name) is not None and not takes(kind):
+                owners = [word for word in PURIFIERS if takes(purifier_kind(word))]
+                raise UserError(
+                    f"{name} is of purifier {' or '.join(owners)}, not of {self.purifier}"
+                )
+        if not kind.denoiser and (self.convention or self.pad != "none"):
             name = "convention" if self.convention else "pad"
-            raise UserError(f"{name} has no meaning with purifier none")
+            raise UserError(f"{name} has no meaning with purifier {self.purifier}")
 
     def check_lowest(self, bounds: Mapping[str, int]) -> None:
         """Raises UserError for an option below its bound; None is not given."""
@@ -64,8 +71,8 @@ class PurifierOptions:
     @property
     def matching(self) -> Convention:
         """--convention, or the purifier's own."""
-        default = "densepure" if self.purifier == "multistep" else "diffsmooth"
-        return self.convention or default  # type: ignore[return-value]
+        given: Any = self.convention
+        return given or purifier_kind(self.purifier).convention
 
     @classmethod
     def from_namespace(cls, namespace: Any, **others: Any) -> Self:

@@ -4,13 +4,15 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
+from diffsmooth.models.smoothing.purifiers import purifier_kind
 from diffsmooth.models.smoothing.sweep import Setting
 from diffsmooth.pipeline.option_checks import check_most, check_noise
 from diffsmooth.pipeline.specification import VotingOptions
-from diffsmooth.stats import FixedSampleSize, GroupSequential
+from diffsmooth.stats import FixedSampleSize, Plan
 from diffsmooth.stats.bounds import votes_to_reach
-from diffsmooth.stats.errors import UserError, option_values
+from diffsmooth.stats.errors import UserError
 from diffsmooth.stats.outlook import Goal, goal_of
+from diffsmooth.stats.plan_text import DEFAULT_PLAN, make_plan
 from diffsmooth.stats.printed import exact, rounded_down, rounded_up
 
 STEPS_FROM_TRAINED = (-0.05, 0.0, 0.01, 0.02, 0.05, 0.1)
@@ -41,7 +43,6 @@ class TuneOptions(VotingOptions):
     def __post_init__(self) -> None:
         super().__post_init__()
         self.check_lowest({"n0": 1, "images": 1, "validation_images": 1, "validation_seed": 0})
-        self.check_word("plan", ("fixed", "group_sequential"))
         if self.planned_n < 1:
             raise UserError(f"planned_N must be at least 1, got {self.planned_n}")
         check_most("planned_N", self.planned_n)
@@ -53,10 +54,6 @@ class TuneOptions(VotingOptions):
             check_noise("sigma_local", level, zero=True)
         if not 0 <= self.target < math.inf:
             raise UserError(f"radius must be >= 0 and finite, got {self.radius}")
-        if self.radii is not None and self.plan != "group_sequential":
-            raise UserError("radii is of plan group_sequential, not of fixed")
-        if self.radii is not None and self.target not in self.radii:
-            raise UserError(f"radii must have the radius {exact(self.target)} among them")
         for name in ("validation_images", "validation_seed"):
             if self.trained_images and getattr(self, name) is not None:
                 raise UserError(f"give trained_images or {name}, not both")
@@ -80,13 +77,18 @@ class TuneOptions(VotingOptions):
         return FixedSampleSize(self.n0, self.n, self.alpha)
 
     @property
-    def planned(self) -> FixedSampleSize | GroupSequential:
-        """The run to come; its selection votes do not matter here."""
-        if self.plan == "fixed":
-            return FixedSampleSize(n=self.planned_n, alpha=self.alpha)
-        radii = {*(self.radii or GroupSequential.radii), self.target}
-        with option_values():
-            return GroupSequential(n=self.planned_n, alpha=self.alpha, radii=tuple(radii))
+    def planned(self) -> Plan:
+        """The run to come; its selection votes do not matter here.
+
+        Raises:
+            UserError: see `make_plan`; or radii without the one that settings are judged at.
+        """
+        votes = {"n": self.planned_n, "alpha": self.alpha}
+        plan = make_plan(self.plan, radii=self.radii, **votes)
+        grid = plan.nothing(self.sigma).grid
+        if self.radii is not None and self.target not in grid:
+            raise UserError(f"radii must have the radius {exact(self.target)} among them")
+        return make_plan(self.plan, radii=(*grid, self.target), **votes) if grid else plan
 
     @property
     def goal(self) -> Goal:
@@ -131,7 +133,7 @@ class TuneOptions(VotingOptions):
                     "values of --sigma_local"
                 )
             levels = [max(0.0, round(trained + step, 9)) for step in STEPS_FROM_TRAINED]
-            if self.purifier == "none":
+            if not purifier_kind(self.purifier).denoiser:
                 levels.append(0.0)  # Cohen's method: the votes' own noise is still there
         return [
             Setting(level, m)
@@ -160,9 +162,10 @@ class TuneOptions(VotingOptions):
             "local_seed": self.local_seed,
             "purifier": self.purifier,
         }
-        planned = self.planned
-        if isinstance(planned, GroupSequential):
-            chosen |= {"plan": self.plan, "radii": list(planned.radii)}
+        if self.plan != DEFAULT_PLAN:
+            chosen["plan"] = self.plan
+        if grid := self.planned.nothing(self.sigma).grid:
+            chosen["radii"] = list(grid)
         if diffusion:
             chosen |= {"diffusion": diffusion, "pad": self.pad}
         for name in CERTIFY_NAMES:

@@ -9,19 +9,18 @@ import torch
 from torch import nn
 
 from diffsmooth.models import (
+    Denoiser,
     IdentityPurifier,
     LocalSmoothing,
     OneShotPurifier,
-    SmoothedClassifier,
     build_classifier,
-    build_unet,
+    build_denoiser,
     load_classifier,
-    load_unet,
+    load_denoiser,
 )
 from diffsmooth.models.classifiers.dataset_info import CIFAR10, FASHION_MNIST, DatasetInfo
-from diffsmooth.models.diffusion.presets import get_preset
-from diffsmooth.models.diffusion.unet import UNet
 from diffsmooth.models.smoothing.inference import prepare
+from diffsmooth.models.smoothing.vote_function import VoteFunction
 
 SIGMA = 0.5  # [0, 1] pixel units
 SIGMA_LOCAL = 0.25
@@ -54,8 +53,7 @@ class Workload:
         name: for the options.
         title: for the table.
         info: of the images.
-        preset: of the U-Net, "" without one.
-        unet: makes the U-Net, None without one.
+        denoiser: makes the denoiser, None without one.
         classifier: makes the classifier.
         m: local copies.
     """
@@ -63,8 +61,7 @@ class Workload:
     name: str
     title: str
     info: DatasetInfo
-    preset: str
-    unet: Callable[[], UNet] | None
+    denoiser: Callable[[], Denoiser] | None
     classifier: Callable[[], nn.Module]
     m: int
 
@@ -72,14 +69,13 @@ class Workload:
     def sigma_local(self) -> float:
         return SIGMA_LOCAL if self.m > 1 else 0.0
 
-    def smoothed(self, batch: int, setting: Setting, device: torch.device) -> SmoothedClassifier:
-        """The smoothed classifier in a setting; the same weights each time."""
+    def smoothed(self, batch: int, setting: Setting, device: torch.device) -> VoteFunction:
+        """What votes, in a setting; the same weights each time."""
         torch.manual_seed(0)
         local = LocalSmoothing(self.classifier(), self.m, self.sigma_local, self.info.image_shape)
-        purifier: IdentityPurifier | OneShotPurifier = IdentityPurifier()
-        if self.unet is not None:
-            purifier = OneShotPurifier(self.unet(), get_preset(self.preset).schedule)
-        model = SmoothedClassifier(
+        make = self.denoiser
+        purifier = IdentityPurifier() if make is None else OneShotPurifier(make())
+        model = VoteFunction(
             purifier, local, SIGMA, self.info.num_classes, batch, setting.precision, copy=False
         ).to(device)
         if setting.prepared:
@@ -87,12 +83,12 @@ class Workload:
         return model
 
 
-def _full_unet() -> UNet:
-    unet = build_unet("improved-cifar10").eval()
-    for parameter in unet.parameters():
+def _full_denoiser() -> Denoiser:
+    denoiser = build_denoiser("improved-cifar10").eval()
+    for parameter in denoiser.parameters():
         if not parameter.any():  # the fresh network's zeros would make its answers all alike
             nn.init.normal_(parameter, std=0.02)
-    return unet
+    return denoiser
 
 
 WORKLOADS = {
@@ -100,15 +96,15 @@ WORKLOADS = {
     for workload in (
         Workload(
             "full", "CIFAR-10 size: U-Net of 52.5 M, ResNet-110, m = 5 (random weights)", CIFAR10,
-            "improved-cifar10", _full_unet, lambda: build_classifier("cifar_resnet110", 10), 5,
+            _full_denoiser, lambda: build_classifier("cifar_resnet110", 10), 5,
         ),
         Workload(
             "small", "shipped networks: U-Net of 1.2 M, ResNet-20, m = 5", FASHION_MNIST,
-            "small-gray32", lambda: load_unet(DIFFUSION), lambda: load_classifier(CLASSIFIER), 5,
+            lambda: load_denoiser(DIFFUSION), lambda: load_classifier(CLASSIFIER), 5,
         ),
         Workload(
             "cohen", "Cohen's method: the shipped ResNet-20 alone", FASHION_MNIST,
-            "", None, lambda: load_classifier(COHEN_CLASSIFIER), 1,
+            None, lambda: load_classifier(COHEN_CLASSIFIER), 1,
         ),
     )
 }  # fmt: skip

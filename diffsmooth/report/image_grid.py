@@ -32,7 +32,7 @@ class GridRow:
 
     Attributes:
         index: in its dataset.
-        class_name: of its label.
+        class_name: name of its label.
         original: float32 (C, H, W), in [0, 1].
         pairs: one a noise level.
     """

@@ -34,23 +34,6 @@ class FieldTable(NamedTuple):
     remarks: tuple[str, ...]
 
 
-class _Table(NamedTuple):
-    """The cells of the wanted columns as text, by line number, and what is around them.
-
-    Attributes:
-        cells: of the lines that have all columns.
-        ends_with_time: whether the time is the last column.
-        last: number of the last line that may be a row; it is `torn` where it has no end.
-        others: the lines that are no rows, by number.
-    """
-
-    cells: pd.DataFrame
-    ends_with_time: bool
-    last: int
-    torn: bool
-    others: dict[int, str]
-
-
 def read_table(path: Path) -> FieldTable:
     """Reads a table separated by tabs, with the columns idx, label, predict, correct and time.
 
@@ -63,8 +46,8 @@ def read_table(path: Path) -> FieldTable:
     Raises:
         UserError: broken; the message names the file and the line.
     """
-    table = _cells(path)
-    cells, last, others = table.cells, table.last, table.others
+    lines = _lines(path)
+    cells, others, last = _cells(path, lines)
     rows = _numbers(cells)
     remarks = []
     if others:
@@ -73,10 +56,9 @@ def read_table(path: Path) -> FieldTable:
         which = f"line {first} is no row" if one else f"{len(others)} lines are no rows"
         begins = "" if one else f", the first is line {first}"
         remarks.append(f"{which} and left out{begins}: {shown(others[first])[:QUOTED]}")
-    # A cut number may still be a number, but no harm is done in the time.
-    whole = last in rows.index and not rows.loc[last].isna().any() and table.ends_with_time
-    if table.torn and not whole:
-        remarks.append(f"line {last}, the last, is cut off and left out")  # it has no end of line
+    whole = last in rows.index and not rows.loc[last].isna().any()
+    if last == len(lines) and lines[-1] and not whole:  # it has no end of line
+        remarks.append(f"line {last}, the last, is cut off and left out")
         cells, rows = cells.drop(last, errors="ignore"), rows.drop(last, errors="ignore")
     if rows.empty:
         raise UserError(f"{path}, line {last}: there is no image in it")
@@ -91,15 +73,10 @@ def read_table(path: Path) -> FieldTable:
     if has_radius:
         remarks += _without_certificate(rows)
     rows = rows.sort_values("idx")
-    results = Results(
-        index=rows["idx"].to_numpy(np.int64),
-        label=rows["label"].to_numpy(np.int64),
-        prediction=rows["predict"].to_numpy(np.int64),
-        radius=rows[RADIUS].to_numpy(np.float64) if has_radius else np.zeros(len(rows)),
-        seconds=rows["time"].to_numpy(np.float64),
-        max_radius=None if has_radius else 0.0,
-        certifies=has_radius,
-    )
+    index, label, prediction = (rows[n].to_numpy(np.int64) for n in ("idx", "label", "predict"))
+    radius = rows[RADIUS].to_numpy(np.float64) if has_radius else np.zeros(len(rows))
+    seconds, largest = rows["time"].to_numpy(np.float64), None if has_radius else 0.0
+    results = Results(index, label, prediction, radius, seconds, largest, certifies=has_radius)
     return FieldTable(results, rows.index.to_numpy(np.int64), tuple(remarks))
 
 
@@ -118,8 +95,12 @@ def _lines(path: Path) -> list[str]:
     return [line.rstrip("\r") for line in text.split("\n")]
 
 
-def _cells(path: Path) -> _Table:
-    lines = _lines(path)
+def _cells(path: Path, lines: list[str]) -> tuple[pd.DataFrame, dict[int, str], int]:
+    """The cells of the wanted columns as text, and the lines that are no rows, by line number.
+
+    The number of the last line that may be a row is given, too. It is among the cells unless it is
+    surely cut off.
+    """
     split = [[cell.strip() for cell in line.split("\t")] for line in lines]
     filled = [i for i, line in enumerate(lines) if line.strip()]
     top = next((i for i in filled if not lines[i].startswith(COMMENT)), filled[0])
@@ -143,18 +124,18 @@ def _cells(path: Path) -> _Table:
         else:
             last = max(last, i + 1)
             open_end = True
+            is_torn = i + 1 == len(lines)
             if len(split[i]) == len(header):
-                rows[i + 1] = [split[i][header.index(name)] for name in wanted]
-            elif i + 1 < len(lines):
+                # A cut number may still be a number, but no harm is done in the time.
+                if not is_torn or header[-1] == "time":
+                    rows[i + 1] = [split[i][header.index(name)] for name in wanted]
+            elif not is_torn:
                 raise UserError(
                     f"{path}, line {i + 1}: {len(split[i])} columns, but the header has "
                     f"{len(header)}"
                 )
     cells = pd.DataFrame.from_dict(rows, orient="index", columns=wanted, dtype=str).iloc[::-1]
-    torn = last == len(lines)
-    if not rows and not torn:
-        last = len(lines)
-    return _Table(cells, header[-1] == "time", last, torn, dict(sorted(others.items())))
+    return cells, dict(sorted(others.items())), last if rows else len(lines)
 
 
 def _is_row(cells: list[str], line: str, rows_follow: bool) -> bool:

@@ -4,6 +4,7 @@ import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -19,7 +20,7 @@ class GalleryImage:
     """One image of the gallery, uint8 arrays.
 
     Attributes:
-        index: of the image in its dataset.
+        index: the image's number in its dataset.
         original: (C, H, W).
         noisy: (C, H, W), with the noise of its first vote.
         purified: (C, H, W); the noisy image itself where there is no purifier.
@@ -41,13 +42,9 @@ def to_bytes(pixels: np.ndarray) -> np.ndarray:
 
 def write_gallery(path: Path, images: Sequence[GalleryImage]) -> None:
     """Writes images of one shape, at least one, to an .npz file, whole or not at all."""
-    index, original, noisy, purified, copies = (
-        np.stack([getattr(image, name) for image in images]) for name in FIELDS
-    )
+    arrays: dict[str, Any] = {n: np.stack([getattr(i, n) for i in images]) for n in FIELDS}
     content = io.BytesIO()
-    np.savez_compressed(
-        content, index=index, original=original, noisy=noisy, purified=purified, copies=copies
-    )
+    np.savez_compressed(content, **arrays)
     write_whole(path, content.getvalue())
 
 

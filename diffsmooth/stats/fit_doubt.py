@@ -9,10 +9,9 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from diffsmooth.stats.group_sequential import GroupSequential
-from diffsmooth.stats.many_plays import ForecastPlan, play
+from diffsmooth.stats.many_plays import play
 from diffsmooth.stats.pilot import PilotImage, ShareModel
-from diffsmooth.stats.plans import FixedSampleSize
+from diffsmooth.stats.plans import Plan
 
 # Shares p by Phi^-1(p), in cells of this width; what lies beyond costs as the last cell does.
 WIDTH, LOWEST, HIGHEST = 0.02, -4.5, 6.5
@@ -29,7 +28,7 @@ ROWS = 1000  # of the pilot's distinct images that are in memory at once
 def fit_error(
     images: list[PilotImage],
     model: ShareModel,
-    plan: ForecastPlan,
+    plan: Plan,
     sigma: float,
     rng: np.random.Generator,
 ) -> float:
@@ -38,13 +37,13 @@ def fit_error(
     That is beside the error of finitely many images. A class is taken to be selected as it was.
 
     Args:
-        images: of the pilot, (M,).
+        images: the pilot's images, (M,).
         model: that was fitted to them.
-        plan: of the run to come.
+        plan: the plan of the run to come.
         sigma: noise level of both, in [0, 1] pixel units.
-        rng: of the plays.
+        rng: generator of the plays.
     """
-    if isinstance(plan, FixedSampleSize):
+    if plan.stopping_rule(sigma, 0) is None:
         return 0.0
     told = _Told(images, plan, sigma, rng)
     _, fitted = told.of(np.array([[model.a, model.b]]), np.array([model.certain]))
@@ -80,7 +79,7 @@ class _Told:
     def __init__(
         self,
         images: list[PilotImage],
-        plan: GroupSequential,
+        plan: Plan,
         sigma: float,
         rng: np.random.Generator,
     ) -> None:

@@ -19,8 +19,8 @@ class Registry(Generic[T]):
     imported: that is its author's code, and runs as such.
 
     Args:
-        kind: of the things, in errors, such as "purifier".
-        **things: by their words.
+        kind: what the things are, for errors, such as "purifier".
+        **things: the things, by their words.
     """
 
     def __init__(self, kind: str, **things: T) -> None:
@@ -47,9 +47,8 @@ class Registry(Generic[T]):
         if word in self._things:
             return self._things[word]
         if ":" not in word:
-            raise UserError(
-                f"{self.kind} must be {' or '.join(self)} or PACKAGE.MODULE:NAME, got {quoted(word)}"
-            )
+            known = " or ".join([*self, "PACKAGE.MODULE:NAME"])
+            raise UserError(f"{self.kind} must be {known}, got {quoted(word)}")
         return self._imported(word)
 
     def __contains__(self, word: object) -> bool:
@@ -63,7 +62,7 @@ class Registry(Generic[T]):
         if os.getcwd() not in sys.path:  # as `python -m` does; console scripts do not
             sys.path.append(os.getcwd())
         try:
-            return getattr(importlib.import_module(module), name)  # type: ignore[no-any-return]
+            return getattr(importlib.import_module(module), name)
         except (ModuleNotFoundError, ValueError) as error:
             absent = getattr(error, "name", None) or module
             if not f"{module}.".startswith(f"{absent}."):

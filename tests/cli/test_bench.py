@@ -14,11 +14,11 @@ from diffsmooth.models import (
     IdentityPurifier,
     LocalSmoothing,
     MultiStepPurifier,
-    SmoothedClassifier,
     build_classifier,
     build_unet,
 )
 from diffsmooth.models.diffusion.presets import get_preset
+from diffsmooth.models.smoothing.vote_function import VoteFunction
 from diffsmooth.pipeline.compiling import choose_compile, flops_a_vote
 
 REPOSITORY = Path(__file__).parents[2]
@@ -114,10 +114,10 @@ def test_a_forecast_says_its_errors_and_where_the_pilot_ends(
     assert not capsys.readouterr().err
 
 
-def smoothed() -> SmoothedClassifier:
+def smoothed() -> VoteFunction:
     classifier = nn.Sequential(nn.Flatten(), nn.Linear(16, 3))
     local = LocalSmoothing(classifier, m=2, image_shape=(1, 4, 4))
-    return SmoothedClassifier(IdentityPurifier(), local, 0.5, 3)
+    return VoteFunction(IdentityPurifier(), local, 0.5, 3)
 
 
 def test_the_operations_of_a_vote_by_hand() -> None:
@@ -131,7 +131,7 @@ def test_the_operations_of_the_shapes_are_those_of_a_real_vote(precision: str) -
     purifier = MultiStepPurifier(unet, schedule, steps=3, runs=2)
     classifier = build_classifier("cifar_resnet8", 10, dataset="fashion_mnist")
     local = LocalSmoothing(classifier, m=2, image_shape=(1, 32, 32))
-    f = SmoothedClassifier(purifier, local, 0.5, 10, precision=precision)
+    f = VoteFunction(purifier, local, 0.5, 10, precision=precision)
     noisy = torch.zeros(1, 1, 32, 32)
     with torch.inference_mode(), FlopCounterMode(display=False) as counter:
         f.answer(noisy, lambda run: torch.zeros(2, 1, 1, 32, 32))
@@ -142,8 +142,7 @@ def test_what_the_run_was_begun_with_binds_and_the_users_word_goes_first(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr("diffsmooth.pipeline.compiling.can_compile", lambda device: "")
-    for module in ("models.smoothing.inference", "pipeline.compiling"):
-        monkeypatch.setattr(f"diffsmooth.{module}.WORTH_COMPILING", {"cpu": 192 * 1000})
+    monkeypatch.setattr("diffsmooth.pipeline.compiling.WORTH_COMPILING", {"cpu": 192 * 1000})
     f = smoothed()
     assert choose_compile("auto", None, f, CPU, votes=1000)
     assert not choose_compile("auto", None, f, CPU, votes=999)

@@ -153,7 +153,7 @@ def test_a_number_out_of_range_is_named(
 @pytest.mark.parametrize(
     ("command", "words", "message"),
     [
-        ("certify", ["--plan", "x"], "plan must be fixed or group_sequential, got 'x'"),
+        ("certify", ["--plan", "x"], "group_sequential or PACKAGE.MODULE:NAME, got 'x'"),
         ("certify", ["--plan", "group_sequential", "--radii", "nan"], "radii"),
         ("certify", ["--plan", "group_sequential", "--radii", "-1"], "radii must be"),
         ("certify", ["--plan", "group_sequential", "--tolerance", "nan"], "tolerance"),

@@ -5,8 +5,8 @@ from pathlib import Path
 import numpy as np
 
 from diffsmooth.cli.predict import prediction_text
-from diffsmooth.lit.outputs import OutputFiles
 from diffsmooth.pipeline.sanity import Accuracy
+from diffsmooth.runs.names import OutputFiles
 from diffsmooth.stats import ImageRecord, MajorityVote
 
 

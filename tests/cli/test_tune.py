@@ -14,7 +14,6 @@ import yaml
 
 from diffsmooth.cli import certify, tune
 from diffsmooth.lit.data import load_images
-from diffsmooth.lit.identity import file_sha256
 from diffsmooth.models import (
     IdentityPurifier,
     LocalSmoothing,
@@ -29,6 +28,7 @@ from diffsmooth.models.smoothing.noise import NoiseKey
 from diffsmooth.models.smoothing.purifiers import Purifier
 from diffsmooth.stats import FixedSampleSize
 from diffsmooth.stats.outlook import goal_of
+from diffsmooth.whole_file import file_sha256
 
 Command = Callable[..., list[str]]
 FILES = ["o.sweep.csv", "o.sweep.png", "o.yaml"]
@@ -338,7 +338,7 @@ def test_a_checkpoint_that_does_not_say_needs_levels(
         (["--sigma_local", "-0.1"], "sigma_local must be >= 0 and finite, got -0.1"),
         (["--images", "21"], "images must be at most the 20 validation_images, got 21"),
         (["--planned_N", "0"], "planned_N must be at least 1, got 0"),
-        (["--plan", "best"], "plan must be fixed or group_sequential, got 'best'"),
+        (["--plan", "best"], "group_sequential or PACKAGE.MODULE:NAME, got 'best'"),
         (["--radii", "0.2"], "radii is of plan group_sequential, not of fixed"),
         (["--plan", "group_sequential", "--radii", "0.5"], "must have the radius 0.2 among them"),
         (["--trained_images"], "give trained_images or validation_images, not both"),

@@ -9,7 +9,7 @@ from PIL import Image
 
 from diffsmooth.cli import visualize
 from diffsmooth.lit.data import load_images
-from diffsmooth.models.checkpoints.loading import load_unet
+from diffsmooth.models.checkpoints.denoisers import load_unet
 from diffsmooth.models.diffusion.presets import get_preset
 from diffsmooth.models.smoothing.noise import NoiseKey, draw_noise
 from diffsmooth.models.smoothing.purifiers import OneShotPurifier

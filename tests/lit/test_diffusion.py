@@ -223,7 +223,7 @@ def test_a_module_is_copied_without_what_its_optimizer_refers_to() -> None:
     module._optimizer.make = functools.partial(module._optimizer.make, lock=lock)
     copied = copy.deepcopy(module)
     assert torch.equal(weights_of(copied), weights_of(module))
-    assert copied._purifiers[0].unet is copied.unet
+    assert copied._purifiers[0].denoiser.unet is copied.unet
 
 
 def test_the_weight_of_an_image_counts_in_the_loss(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,11 +16,11 @@ from diffsmooth.models import (
     OneShotPurifier,
     SmoothedClassifier,
     build_classifier,
-    build_unet,
+    build_denoiser,
 )
 from diffsmooth.models.classifiers.dataset_info import CIFAR10, FASHION_MNIST, DatasetInfo
 from diffsmooth.models.diffusion.ancestral_step import ancestral_step
-from diffsmooth.models.diffusion.presets import get_preset
+from diffsmooth.models.diffusion.openai import OpenAIDenoiser
 from diffsmooth.models.diffusion.unet import UNet
 from diffsmooth.models.smoothing.precision import (
     Numerics,
@@ -49,30 +49,33 @@ def _spread_votes(classifier: nn.Sequential, images: Tensor) -> None:
     fc.bias.copy_((fc.bias - logits.mean(dim=0)) / logits.std(dim=0))
 
 
-def _unet(name: str) -> tuple[UNet, str]:
+def _denoiser(name: str) -> OpenAIDenoiser:
     preset, overrides = UNETS[name]
-    unet = build_unet(preset, **overrides).eval()
-    unet.load_state_dict(fill(unet.state_dict()))
-    return unet, preset
+    return _filled(build_denoiser(preset, **overrides).eval())
+
+
+def _filled(denoiser: OpenAIDenoiser) -> OpenAIDenoiser:
+    denoiser.unet.load_state_dict(fill(denoiser.unet.state_dict()))
+    return denoiser
 
 
 @pytest.mark.parametrize("name", UNETS)
 def test_purified_images_and_answers_equal_ours(name: str) -> None:
     torch.manual_seed(1)
-    unet, preset = _unet(name)
-    schedule = get_preset(preset).schedule
+    denoiser = _denoiser(name)
+    unet = denoiser.unet
     info = FASHION_MNIST if unet.config.in_channels == 1 else CIFAR10
     shape, classifier = info.image_shape, _classifier(info)
-    purifier = OneShotPurifier(unet, schedule)
+    purifier = OneShotPurifier(denoiser)
     local = LocalSmoothing(classifier, 3, 0.25, shape)
     ours = SmoothedClassifier(purifier, local, 0.5, 10, copy=False)
-    noisy = torch.rand(shape) + ours.noise_level * torch.randn(8, *shape)
+    noisy = torch.rand(shape) + ours.f.noise_level * torch.randn(8, *shape)
     with torch.no_grad():
         _spread_votes(classifier, ours.purify(noisy) + 0.25 * torch.randn(8, *shape))
-    loop = PublishedLoop(unet, schedule, classifier, 0.5, 3, 0.25, shape, 10, batch=8)
+    loop = PublishedLoop(denoiser, classifier, 0.5, 3, 0.25, shape, 10, batch=8)
     with torch.inference_mode():
         torch.testing.assert_close(loop.purify(noisy), ours.purify(noisy), rtol=0, atol=1e-4)
-        confidence = ours.confidence(noisy)
+        confidence = ours.f(noisy)
         torch.testing.assert_close(loop.confidence(noisy), confidence, rtol=0, atol=1e-4)
         answers = confidence.argmax(dim=1)
         assert len(answers.unique()) > 1
@@ -81,12 +84,10 @@ def test_purified_images_and_answers_equal_ours(name: str) -> None:
 
 @pytest.mark.parametrize("name", UNETS)
 def test_the_sample_that_goes_unused_is_an_ancestral_step(name: str) -> None:
-    unet, preset = _unet(name)
-    schedule = get_preset(preset).schedule
+    denoiser = _denoiser(name)
+    unet, schedule = denoiser.unet, denoiser.schedule
     channels, t = unet.config.in_channels, schedule.timestep(0.5)
-    loop = PublishedLoop(
-        unet, schedule, nn.Linear(1, 1), 0.5, 1, 0.0, (channels, 32, 32), 10, batch=2
-    )
+    loop = PublishedLoop(denoiser, nn.Linear(1, 1), 0.5, 1, 0.0, (channels, 32, 32), 10, batch=2)
     assert loop.unet is not None
     torch.manual_seed(1)
     x_t = torch.randn(2, channels, 32, 32)
@@ -103,10 +104,9 @@ def test_the_sample_that_goes_unused_is_an_ancestral_step(name: str) -> None:
 
 
 def test_wide_networks_become_contiguous_and_ours_stay_as_they_are() -> None:
-    unet = build_unet("improved-cifar10", num_res_blocks=1, channel_mult=(1, 1)).eval()
-    unet.load_state_dict(fill(unet.state_dict()))
-    schedule, classifier = get_preset("improved-cifar10").schedule, _classifier(CIFAR10)
-    loop = PublishedLoop(unet, schedule, classifier, 0.5, 5, 0.25, (3, 32, 32), 10, batch=2)
+    denoiser = build_denoiser("improved-cifar10", num_res_blocks=1, channel_mult=(1, 1)).eval()
+    unet, classifier = _filled(denoiser).unet, _classifier(CIFAR10)
+    loop = PublishedLoop(denoiser, classifier, 0.5, 5, 0.25, (3, 32, 32), 10, batch=2)
     assert loop.unet is not None
     assert all(p.is_contiguous() for p in loop.unet.parameters())
     assert not all(p.is_contiguous() for p in unet.parameters())
@@ -114,24 +114,24 @@ def test_wide_networks_become_contiguous_and_ours_stay_as_they_are() -> None:
     torch.manual_seed(1)
     noisy = torch.rand(2, 3, 32, 32)
     with torch.inference_mode():
-        purified = OneShotPurifier(unet, schedule)(noisy, 0.5)
+        purified = OneShotPurifier(denoiser)(noisy, 0.5)
     torch.testing.assert_close(loop.purify(noisy), purified, rtol=0, atol=1e-4)
 
 
 @pytest.mark.parametrize("purify", [False, True], ids=["Cohen", "diffusion denoised"])
 def test_votes_on_the_same_noise_equal_ours(purify: bool) -> None:
     shape, classifier = FASHION_MNIST.image_shape, _classifier(FASHION_MNIST)
-    unet, schedule, purifier = None, None, IdentityPurifier()
+    denoiser, purifier = None, IdentityPurifier()
     if purify:
-        unet, schedule = _unet("variance not learned")[0], get_preset("small-gray32").schedule
-        purifier = OneShotPurifier(unet, schedule)
+        denoiser = _denoiser("variance not learned")
+        purifier = OneShotPurifier(denoiser)
     local = LocalSmoothing(classifier, 1, 0.0, shape)
     ours = SmoothedClassifier(purifier, local, 0.5, 10, copy=False)
     torch.manual_seed(2)
     image = torch.rand(shape)
     with torch.no_grad():
-        _spread_votes(classifier, ours.purify(image + ours.noise_level * torch.randn(20, *shape)))
-    loop = PublishedLoop(unet, schedule, classifier, 0.5, 1, 0.0, shape, 10, batch=20)
+        _spread_votes(classifier, ours.purify(image + ours.f.noise_level * torch.randn(20, *shape)))
+    loop = PublishedLoop(denoiser, classifier, 0.5, 1, 0.0, shape, 10, batch=20)
     torch.manual_seed(3)
     counts = loop.count_votes(image, 50)
     torch.manual_seed(3)
@@ -141,16 +141,10 @@ def test_votes_on_the_same_noise_equal_ours(purify: bool) -> None:
         if purify:
             torch.randn(size, *shape)  # the sampling step's, which goes unused
         with torch.inference_mode():
-            answers = ours.confidence(image + ours.noise_level * noise).argmax(dim=1)
+            answers = ours.f(image + ours.f.noise_level * noise).argmax(dim=1)
         expected += np.bincount(answers, minlength=10)
     assert counts.tolist() == expected.tolist()
     assert counts.max() < 50
-
-
-def test_a_unet_needs_its_schedule() -> None:
-    classifier = _classifier(FASHION_MNIST)
-    with pytest.raises(ValueError, match="a U-Net needs its schedule"):
-        PublishedLoop(build_unet("small-gray32"), None, classifier, 0.5, 1, 0.0, (1, 32, 32), 10, 5)
 
 
 class FlagsInside:

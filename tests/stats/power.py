@@ -6,7 +6,8 @@ import numpy as np
 from scipy.signal import fftconvolve
 from scipy.stats import binom
 
-from diffsmooth.stats.group_sequential import GroupSequential, votes_needed
+from diffsmooth.stats.bounds import votes_needed
+from diffsmooth.stats.group_sequential import GroupSequential
 from diffsmooth.stats.many_plays import first_not_futile
 
 
@@ -58,7 +59,7 @@ def sequential_power(plan: GroupSequential, sigma: float, p: float) -> Power:
             moved[np.maximum(certified, reached), successes] += alive[certified]
         # The larger the radius, the sooner it is futile: the smallest undecided one is the last.
         for certified, share in enumerate(np.divide(at_the_end, plan.n)):
-            futile = first_not_futile(share, n, len(plan.looks)) if n < plan.n else n + 1
+            futile = first_not_futile(share, n, plan.futility) if n < plan.n else n + 1
             ended[certified] += moved[certified, :futile].sum()
             moved[certified, :futile] = 0.0
         ended[count] += moved[count].sum()

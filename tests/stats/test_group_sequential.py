@@ -16,7 +16,7 @@ from diffsmooth.stats import (
     largest_radius,
     lower_confidence_bound,
 )
-from diffsmooth.stats.group_sequential import votes_needed
+from diffsmooth.stats.bounds import votes_needed
 from diffsmooth.stats.plans import PlanRun
 
 Bounds = list[np.ndarray]  # of each look: L_k(s) for s = 0 .. n_k

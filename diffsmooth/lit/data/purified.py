@@ -13,14 +13,11 @@ import torch
 from tqdm import tqdm
 
 from diffsmooth.lit.data.images import DataError, ImageSet, Sample
-from diffsmooth.lit.identity import file_sha256
-from diffsmooth.models.checkpoints.formats import read_checkpoint
-from diffsmooth.models.checkpoints.loading import check_unet, unet_of
-from diffsmooth.models.diffusion.presets import get_preset
+from diffsmooth.models.checkpoints.denoisers import check_denoiser, load_denoiser
 from diffsmooth.models.smoothing.noise import NoiseKey, draw_noise
 from diffsmooth.models.smoothing.precision import autocast, resolve_precision
 from diffsmooth.models.smoothing.purifiers import OneShotPurifier
-from diffsmooth.whole_file import whole_file, write_whole
+from diffsmooth.whole_file import file_sha256, whole_file, write_whole
 
 BLOCK = 256  # images a file
 BATCH = 64  # draws a forward pass
@@ -144,11 +141,10 @@ def _purifier(
     images: ImageSet, split: str, purification: Purification, device: torch.device, precision: str
 ) -> Callable[[range], np.ndarray]:
     """From indices to draws, uint8 (len, draws, C, H, W)."""
-    checkpoint = read_checkpoint(purification.diffusion)
-    unet = unet_of(checkpoint).to(device)
+    denoiser = load_denoiser(purification.diffusion).to(device)
     sigma, count = purification.sigma, purification.draws
-    check_unet(checkpoint, unet, sigma, images.info)
-    purifier = OneShotPurifier(unet, get_preset(checkpoint.metadata.preset).schedule)
+    check_denoiser(denoiser, purification.diffusion, sigma, images.info)
+    purifier = OneShotPurifier(denoiser)
 
     def purify(indices: range) -> np.ndarray:
         noisy = []

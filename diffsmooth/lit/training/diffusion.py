@@ -18,7 +18,7 @@ from diffsmooth.lit.training.pictures import denoised_grid, image_writers, sampl
 from diffsmooth.lit.training.randomness import PICTURES, step_generator
 from diffsmooth.models.checkpoints.weights import CheckpointMetadata
 from diffsmooth.models.diffusion.loss import DiffusionLoss, LossKind, LossTerms
-from diffsmooth.models.diffusion.presets import build_unet, get_preset
+from diffsmooth.models.diffusion.presets import build_denoiser, get_preset
 from diffsmooth.models.smoothing.purifiers import MultiStepPurifier, OneShotPurifier
 
 
@@ -92,7 +92,8 @@ class DiffusionTraining(TrainingModule):
         for sigma in self._psnr_sigmas:
             if schedule.timestep(sigma) >= self._timesteps:
                 raise ValueError(f"psnr_sigmas: {sigma} is beyond max_sigma {max_sigma}")
-        self.unet = build_unet(preset, **self._overrides)
+        denoiser = build_denoiser(preset, **self._overrides)
+        self.unet = denoiser.unet
         channels, outputs = self.unet.config.in_channels, self.unet.config.out_channels
         given = info.image_shape[0]
         if channels != given:
@@ -107,8 +108,8 @@ class DiffusionTraining(TrainingModule):
         self._loss = DiffusionLoss(schedule, loss)
         # In a tuple: no second set of the U-Net's keys.
         self._purifiers = (
-            OneShotPurifier(self.unet, schedule),
-            MultiStepPurifier(self.unet, schedule, sample_steps),
+            OneShotPurifier(denoiser),
+            MultiStepPurifier(denoiser, steps=sample_steps),
         )
 
     def settings(self) -> dict[str, Any]:

@@ -5,7 +5,6 @@ it: to write it into them would change their digest, by which runs know their ne
 digest of its file, so that it is not taken for another's.
 """
 
-import hashlib
 import json
 from pathlib import Path
 from typing import NamedTuple
@@ -13,6 +12,7 @@ from typing import NamedTuple
 from diffsmooth.models.checkpoints.training_images import TrainingImages
 from diffsmooth.models.checkpoints.weights import Checkpoint
 from diffsmooth.stats.errors import UserError
+from diffsmooth.whole_file import file_sha256
 
 MOST_BYTES = 10_000
 
@@ -54,9 +54,8 @@ def training_images_of(checkpoint: Checkpoint) -> Told:
         record = TrainingImages.from_stored(said)
     except (OSError, ValueError, RecursionError) as error:  # UserError among them
         raise UserError(f"{card}: no card of a training's images ({error})") from error
-    with open(checkpoint.path, "rb") as file:
-        if hashlib.file_digest(file, "sha256").hexdigest() != sha256:
-            return Told(None, f"{card.name} beside it is the card of another file")
+    if file_sha256(checkpoint.path) != sha256:
+        return Told(None, f"{card.name} beside it is the card of another file")
     return Told(record, "" if record else f"{card.name} is of a later version")
 
 

@@ -1,4 +1,4 @@
-"""Networks from checkpoints."""
+"""Classifiers from checkpoints."""
 
 from pathlib import Path
 from typing import Any
@@ -8,14 +8,16 @@ from torch import nn
 
 from diffsmooth.models.checkpoints.formats import read_checkpoint
 from diffsmooth.models.checkpoints.weight_sets import SetName
-from diffsmooth.models.checkpoints.weights import Checkpoint, check_weights, load_weights
+from diffsmooth.models.checkpoints.weights import (
+    Checkpoint,
+    check_kind,
+    check_weights,
+    load_weights,
+)
 from diffsmooth.models.classifiers.architectures import build_classifier, cifar_depth
 from diffsmooth.models.classifiers.dataset_info import DatasetInfo, get_dataset_info
 from diffsmooth.models.classifiers.input_layers import Resized
-from diffsmooth.models.diffusion.presets import unet_config
-from diffsmooth.models.diffusion.unet import UNet
 from diffsmooth.stats.errors import UserError
-from diffsmooth.stats.printed import exact
 
 
 def load_classifier(
@@ -61,7 +63,7 @@ def classifier_of(
         UserError: not a classifier; no architecture or input layer known; weights that do not fit.
     """
     metadata = checkpoint.metadata
-    _check_kind(checkpoint, "classifier")
+    check_kind(checkpoint, "classifier")
     arch = arch or metadata.arch
     if not arch:
         raise UserError(f"{checkpoint.path}: does not name its architecture: give it by --arch")
@@ -97,78 +99,6 @@ def classifier_outline(checkpoint: Checkpoint, arch: str, info: DatasetInfo) -> 
     return outline
 
 
-def load_unet(
-    path: Path | str, preset: str | None = None, weights: SetName | None = None, **overrides: Any
-) -> UNet:
-    """The U-Net of a checkpoint, in eval mode.
-
-    Args:
-        path: the file.
-        preset, **overrides: architecture, for a file that is none of the published ones.
-        weights: which of two sets; see `read_checkpoint`.
-
-    Raises:
-        UserError: see `read_checkpoint` and `unet_of`.
-    """
-    return unet_of(read_checkpoint(path, weights=weights), preset, **overrides)
-
-
-def unet_of(checkpoint: Checkpoint, preset: str | None = None, **overrides: Any) -> UNet:
-    """The U-Net that a checkpoint holds, in eval mode.
-
-    Args:
-        checkpoint: of a U-Net.
-        preset, **overrides: architecture, for a file that is none of the published ones.
-
-    Raises:
-        UserError: not a U-Net, an unknown architecture, or weights that do not fit.
-    """
-    model = UNet(unet_outline(checkpoint, preset, **overrides).config)
-    load_weights(model, checkpoint)
-    return model.eval()
-
-
-def unet_outline(checkpoint: Checkpoint, preset: str | None = None, **overrides: Any) -> UNet:
-    """The U-Net's shapes without its memory, which the weights in the file fit.
-
-    Raises:
-        UserError: see `unet_of`.
-    """
-    metadata = checkpoint.metadata
-    _check_kind(checkpoint, "unet")
-    if metadata.preset:
-        preset, overrides = metadata.preset, metadata.overrides
-    if preset is None:
-        raise UserError(f"{checkpoint.path}: a diffusion model, but none of those we know")
-    config = unet_config(preset, **overrides)
-    blocks = config.num_res_blocks * len(config.channel_mult)
-    tensors = len(checkpoint.state_dict)
-    if blocks > tensors:
-        raise UserError(
-            f"{checkpoint.path}: num_res_blocks {config.num_res_blocks:,} and channel_mult make "
-            f"{blocks:,} blocks, the file holds {tensors} tensors"
-        )
-    with torch.device("meta"):
-        outline = UNet(config)
-    check_weights(outline, checkpoint)
-    return outline
-
-
-def check_unet(checkpoint: Checkpoint, unet: UNet, sigma: float, info: DatasetInfo) -> None:
-    """Raises UserError for a U-Net that was not made for such images or such noise."""
-    path, largest = checkpoint.path, checkpoint.metadata.max_sigma
-    if largest is not None and sigma > largest:
-        raise UserError(
-            f"sigma {sigma} is beyond what {path} was trained for: "
-            f"the largest possible is {exact(largest)}"
-        )
-    if unet.config.in_channels != info.image_shape[0]:
-        raise UserError(
-            f"{path} takes images of {unet.config.in_channels} channels, "
-            f"{info.name} has {info.image_shape[0]}"
-        )
-
-
 def load_pretrained(model: nn.Sequential, checkpoint: Checkpoint) -> None:
     """Loads a classifier's weights to go on from; a head for other classes stays as it is.
 
@@ -179,7 +109,7 @@ def load_pretrained(model: nn.Sequential, checkpoint: Checkpoint) -> None:
     Raises:
         UserError: not a classifier, or weights that do not fit, but for the head.
     """
-    _check_kind(checkpoint, "classifier")
+    check_kind(checkpoint, "classifier")
     own, weights = model.state_dict(), dict(checkpoint.state_dict)
     network: Any = model[1]
     heads = network.get_classifier() if hasattr(network, "get_classifier") else network.fc
@@ -189,10 +119,3 @@ def load_pretrained(model: nn.Sequential, checkpoint: Checkpoint) -> None:
             if module in heads and key in weights and own[key].shape != weights[key].shape:
                 weights[key] = own[key]
     load_weights(model, checkpoint._replace(state_dict=weights))
-
-
-def _check_kind(checkpoint: Checkpoint, kind: str) -> None:
-    if checkpoint.metadata.kind != kind:
-        raise UserError(
-            f"{checkpoint.path}: holds a {checkpoint.metadata.kind}, a {kind} is wanted"
-        )

@@ -63,6 +63,14 @@ def write_checkpoint(
     save_whole(Path(path), content)
 
 
+def check_kind(checkpoint: Checkpoint, kind: str) -> None:
+    """Raises UserError for a checkpoint of another kind of network."""
+    if checkpoint.metadata.kind != kind:
+        raise UserError(
+            f"{checkpoint.path}: holds a {checkpoint.metadata.kind}, a {kind} is wanted"
+        )
+
+
 def load_weights(model: nn.Module, checkpoint: Checkpoint) -> None:
     """Loads a checkpoint's weights into a network.
 

@@ -2,6 +2,7 @@
 
 from typing import Any, NamedTuple
 
+from diffsmooth.models.diffusion.openai import OpenAIDenoiser
 from diffsmooth.models.diffusion.schedule import DiffusionSchedule
 from diffsmooth.models.diffusion.unet import UNet
 from diffsmooth.models.diffusion.unet_config import UNetConfig
@@ -100,3 +101,8 @@ def build_unet(preset: str, **overrides: Any) -> UNet:
         UserError: see `unet_config`.
     """
     return UNet(unet_config(preset, **overrides))
+
+
+def build_denoiser(preset: str, **overrides: Any) -> OpenAIDenoiser:
+    """A U-Net with fresh weights, and its schedule; arguments and errors as of `build_unet`."""
+    return OpenAIDenoiser(build_unet(preset, **overrides), get_preset(preset).schedule)

@@ -2,9 +2,11 @@
 
 "improved" (Nichol & Dhariwal 2021) resamples by convolutions; "guided" (Dhariwal & Nichol 2021)
 resamples inside residual blocks. Attribute names give the published checkpoints' state-dict keys.
+Each module computes by being called: a hook on it fires, and what takes its place is used.
 """
 
 import math
+from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 
 import torch
@@ -42,9 +44,7 @@ class UNet(nn.Module):
             return AttentionBlock(channels, heads)
 
         channels = width
-        self.input_blocks = nn.ModuleList(
-            [BlockSequence(nn.Conv2d(config.in_channels, channels, 3, padding=1))]
-        )
+        self.input_blocks = nn.ModuleList([BlockSequence(_conv3(config.in_channels, channels))])
         skips = [channels]
         scale = 1  # by which the side has shrunk
         shrink = [config.image_size // side for side in config.attention_resolutions]
@@ -57,12 +57,13 @@ class UNet(nn.Module):
                 self.input_blocks.append(BlockSequence(*block))
                 skips.append(channels)
             if level < len(config.channel_mult) - 1:
-                down = (
-                    res_block(channels, channels, "down")
-                    if config.resblock_updown
-                    else Downsample(channels)
+                self.input_blocks.append(
+                    BlockSequence(
+                        res_block(channels, channels, "down")
+                        if config.resblock_updown
+                        else _named(op=nn.Conv2d(channels, channels, 3, stride=2, padding=1))
+                    )
                 )
-                self.input_blocks.append(BlockSequence(down))
                 skips.append(channels)
                 scale *= 2
 
@@ -81,15 +82,13 @@ class UNet(nn.Module):
                     block.append(
                         res_block(channels, channels, "up")
                         if config.resblock_updown
-                        else Upsample(channels)
+                        else _named(up=_resampling("up"), conv=_conv3(channels, channels))
                     )
                     scale //= 2
                 self.output_blocks.append(BlockSequence(*block))
 
         self.out = nn.Sequential(
-            nn.GroupNorm(GROUPS, channels),
-            nn.SiLU(),
-            _zeroed(nn.Conv2d(channels, config.out_channels, 3, padding=1)),
+            FilmNorm(GROUPS, channels), SiLU(), _zeroed(_conv3(channels, config.out_channels))
         )
         self.to(memory_format=torch.channels_last)
 
@@ -100,9 +99,9 @@ class UNet(nn.Module):
 
     def conditions(self, times: Tensor) -> list[Tensor]:
         """What each residual block is told of the times (B,): (B, 2 * channels), in their order."""
-        embedding = F.silu(self.embed_time(times))
+        embedding = self.embed_time(times)
         blocks = (block for block in self.modules() if isinstance(block, ResBlock))
-        return [block.emb_layers[1](embedding) for block in blocks]
+        return [block.emb_layers(embedding) for block in blocks]
 
     def forward(
         self, x: Tensor, times: Tensor, conditions: Sequence[Tensor] | None = None
@@ -127,7 +126,7 @@ class UNet(nn.Module):
         h = self.middle_block(h, told)
         for block in self.output_blocks:
             h = block(torch.cat([h, skips.pop()], dim=1), told)
-        return self.out[2](_silu(_group_norm(self.out[0], h)))
+        return self.out(h)
 
 
 class ResBlock(nn.Module):
@@ -138,27 +137,65 @@ class ResBlock(nn.Module):
 
     def __init__(self, into: int, out: int, embed: int, dropout: float, resample: str = "") -> None:
         super().__init__()
-        self.resample = resample
-        self.in_layers = nn.Sequential(
-            nn.GroupNorm(GROUPS, into), nn.SiLU(), nn.Conv2d(into, out, 3, padding=1)
-        )
+        self.resample = _resampling(resample)
+        silu = nn.Sequential(SiLU(), _resampling(resample)) if resample else SiLU()
+        self.in_layers = nn.Sequential(FilmNorm(GROUPS, into), silu, _conv3(into, out))
         self.emb_layers = nn.Sequential(nn.SiLU(), nn.Linear(embed, 2 * out))
-        self.out_layers = nn.Sequential(
-            nn.GroupNorm(GROUPS, out),
-            nn.SiLU(),
-            nn.Dropout(dropout),
-            _zeroed(nn.Conv2d(out, out, 3, padding=1)),
+        self.out_layers = Conditioned(
+            FilmNorm(GROUPS, out), SiLU(), nn.Dropout(dropout), _zeroed(_conv3(out, out))
         )
         self.skip_connection = nn.Identity() if into == out else nn.Conv2d(into, out, 1)
 
-    def forward(self, x: Tensor, conditions: Iterator[Tensor]) -> Tensor:
-        """x (B, into, H, W); the next of the conditions (B or 1, 2 * out) is this block's."""
-        h = _silu(_group_norm(self.in_layers[0], x))
-        if self.resample:
-            h, x = _resample(h, self.resample), _resample(x, self.resample)
-        h = self.in_layers[2](h)
-        h = _silu(_group_norm(self.out_layers[0], h, next(conditions)))
-        return self.skip_connection(x) + self.out_layers[3](self.out_layers[2](h))
+    def forward(self, x: Tensor, condition: Tensor) -> Tensor:
+        """x (B, into, H, W), told of the times by `condition` (B or 1, 2 * out)."""
+        h = self.out_layers(self.in_layers(x), condition)
+        return self.skip_connection(self.resample(x)) + h
+
+
+class FilmNorm(nn.GroupNorm):
+    """A group norm whose affine map may be conditioned: norm(x) * (1 + scale) + shift."""
+
+    def forward(self, x: Tensor, condition: Tensor | None = None) -> Tensor:
+        """x (B, C, H, W) to the same shape; of the condition (B or 1, 2 C), scales come first."""
+        weight: Tensor = self.weight
+        bias: Tensor = self.bias
+        if condition is not None and len(condition) == 1:  # the same for all rows: folded in
+            scale, shift = condition[0].chunk(2)
+            weight, bias, condition = weight + weight * scale, bias + bias * scale + shift, None
+        if x.device.type == "cpu" and not torch.compiler.is_compiling() and _wants_contiguous(x):
+            x = x.contiguous()
+        h = F.group_norm(x, self.num_groups, weight, bias, self.eps)
+        if condition is None:
+            return h
+        scale, shift = condition[:, :, None, None].chunk(2, dim=1)
+        return torch.addcmul(shift, h, 1 + scale)
+
+
+class SiLU(nn.SiLU):
+    """In place, where no gradient is wanted."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.silu(x, inplace=not torch.is_grad_enabled())
+
+
+class Conditioned(nn.Sequential):
+    """A sequence that hands the condition to its norms."""
+
+    def forward(self, x: Tensor, condition: Tensor) -> Tensor:  # type: ignore[override]
+        for layer in self:
+            x = layer(x, condition) if isinstance(layer, FilmNorm) else layer(x)
+        return x
+
+
+class BlockSequence(nn.Sequential):
+    """A sequence that hands each residual block its condition, the next of them."""
+
+    def forward(  # type: ignore[override]
+        self, x: Tensor, conditions: Iterator[Tensor]
+    ) -> Tensor:
+        for block in self:
+            x = block(x, next(conditions)) if isinstance(block, ResBlock) else block(x)
+        return x
 
 
 class AttentionBlock(nn.Module):
@@ -167,15 +204,15 @@ class AttentionBlock(nn.Module):
     def __init__(self, channels: int, heads: int) -> None:
         super().__init__()
         self.heads = heads
-        self.norm = nn.GroupNorm(GROUPS, channels)
+        self.norm = FilmNorm(GROUPS, channels)
         self.qkv = Pointwise(channels, 3 * channels, 1)
         self.proj_out = _zeroed(Pointwise(channels, channels, 1))
 
-    def forward(self, x: Tensor, _: Iterator[Tensor]) -> Tensor:
+    def forward(self, x: Tensor) -> Tensor:
         """x (B, C, H, W) to the same shape."""
         b, c, height, width = x.shape
         # Pixels before channels: in channels-last memory these are views, without a copy.
-        tokens = _group_norm(self.norm, x).permute(0, 2, 3, 1).reshape(b, -1, c)
+        tokens = self.norm(x).permute(0, 2, 3, 1).reshape(b, -1, c)
         qkv = self.qkv(tokens).view(b, -1, self.heads, 3 * c // self.heads)
         # Each (B, heads, pixels, channels of a head); the fused kernels take them strided.
         q, k, v = qkv.transpose(1, 2).chunk(3, dim=-1)
@@ -190,39 +227,6 @@ class Pointwise(nn.Conv1d):
         return F.linear(tokens, self.weight.squeeze(2), self.bias)
 
 
-class Downsample(nn.Module):
-    """Halves the side by a stride-2 convolution."""
-
-    def __init__(self, channels: int) -> None:
-        super().__init__()
-        self.op = nn.Conv2d(channels, channels, 3, stride=2, padding=1)
-
-    def forward(self, x: Tensor, _: Iterator[Tensor]) -> Tensor:
-        return self.op(x)
-
-
-class Upsample(nn.Module):
-    """Doubles the side by nearest neighbours, then a convolution."""
-
-    def __init__(self, channels: int) -> None:
-        super().__init__()
-        self.conv = nn.Conv2d(channels, channels, 3, padding=1)
-
-    def forward(self, x: Tensor, _: Iterator[Tensor]) -> Tensor:
-        return self.conv(_resample(x, "up"))
-
-
-class BlockSequence(nn.Sequential):
-    """A sequence that hands the conditions to each block; a plain convolution gets none."""
-
-    def forward(  # type: ignore[override]
-        self, x: Tensor, conditions: Iterator[Tensor]
-    ) -> Tensor:
-        for block in self:
-            x = block(x) if isinstance(block, nn.Conv2d) else block(x, conditions)
-        return x
-
-
 def timestep_embedding(times: Tensor, width: int) -> Tensor:
     """Sinusoidal embedding (B, width), cosines first, of times (B,). Source: Ho et al. 2020."""
     half = width // 2
@@ -231,27 +235,6 @@ def timestep_embedding(times: Tensor, width: int) -> Tensor:
     )
     angles = times[:, None].float() * frequencies
     return torch.cat([angles.cos(), angles.sin()], dim=1)
-
-
-def _silu(x: Tensor) -> Tensor:
-    return F.silu(x, inplace=not torch.is_grad_enabled())
-
-
-def _group_norm(norm: nn.Module, x: Tensor, condition: Tensor | None = None) -> Tensor:
-    """norm(x) of x (B, C, H, W); then * (1 + scale) + shift of a condition (B or 1, 2 C)."""
-    assert isinstance(norm, nn.GroupNorm)
-    weight: Tensor = norm.weight
-    bias: Tensor = norm.bias
-    if condition is not None and len(condition) == 1:  # the same for all rows: into the affine map
-        scale, shift = condition[0].chunk(2)
-        weight, bias, condition = weight + weight * scale, bias + bias * scale + shift, None
-    if x.device.type == "cpu" and not torch.compiler.is_compiling() and _wants_contiguous(x):
-        x = x.contiguous()
-    h = F.group_norm(x, GROUPS, weight, bias, norm.eps)
-    if condition is None:
-        return h
-    scale, shift = condition[:, :, None, None].chunk(2, dim=1)
-    return torch.addcmul(shift, h, 1 + scale)
 
 
 def _wants_contiguous(x: Tensor) -> bool:
@@ -274,10 +257,18 @@ def _attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     return torch.matmul(scores.softmax(dim=-1, dtype=q.dtype), v)
 
 
-def _resample(x: Tensor, direction: str) -> Tensor:
-    if direction == "up":
-        return F.interpolate(x, scale_factor=2.0, mode="nearest")
-    return F.avg_pool2d(x, 2)
+def _resampling(direction: str) -> nn.Module:
+    """Doubles ("up", nearest neighbours) or halves ("down", means) the sides; "" does neither."""
+    kinds = {"": nn.Identity(), "down": nn.AvgPool2d(2), "up": nn.Upsample(scale_factor=2.0)}
+    return kinds[direction]
+
+
+def _conv3(into: int, out: int) -> nn.Conv2d:
+    return nn.Conv2d(into, out, 3, padding=1)
+
+
+def _named(**layers: nn.Module) -> nn.Sequential:
+    return nn.Sequential(OrderedDict(layers))
 
 
 def _zeroed(layer: nn.Conv1d | nn.Conv2d) -> nn.Module:

@@ -1,52 +1,65 @@
-"""What a random purifier draws for a batch of votes."""
+"""What a random purifier draws for a batch of votes: by the number of the reverse run."""
 
-from collections import deque
 from collections.abc import Sequence
-from concurrent.futures import Executor
+from concurrent.futures import Executor, Future
 
 import torch
 from torch import Tensor
 
 from diffsmooth.models.smoothing.noise import NoiseSource, Votes
-from diffsmooth.models.smoothing.purifiers import Purifier
-from diffsmooth.models.smoothing.vote_function import DrawsOfRun
+from diffsmooth.models.smoothing.vote_function import DrawsOfRun, VoteFunction
 
 
-def draws_of_runs(
-    purifier: Purifier,
+def draw_run(
     noise: NoiseSource,
     votes: Sequence[Votes],
+    draws: int,
+    run: int,
     rows: int,
     shape: tuple[int, ...],
-    device: torch.device,
-    background: Executor,
-) -> DrawsOfRun:
-    """Gives the draws of one run after the other, in order.
+) -> Tensor | None:
+    """The draws (draws, B, C, H, W) of one reverse run, on the source's device; None of none.
 
-    Each run has lanes of its own. One run's draws are made at a time, and the next run's in the
-    background: all would not fit.
+    Each reverse run has lanes of its own, behind lane 0, the votes' own noise.
 
     Args:
-        purifier: whose draws.
         noise: their source.
-        votes, rows, shape: of the batch, see `NoiseSource.draw`.
-        device: where they are wanted.
+        votes, rows, shape: the batch, see `NoiseSource.draw`.
+        draws: how many of them a reverse run needs.
+        run: its number, from 0.
+    """
+    lanes = range(1 + run * draws, 1 + (run + 1) * draws)
+    return torch.stack([noise.draw(votes, lane, rows, shape) for lane in lanes]) if lanes else None
+
+
+def draws_ahead(
+    f: VoteFunction, noise: NoiseSource, votes: Sequence[Votes], background: Executor
+) -> DrawsOfRun:
+    """Gives each reverse run's draws for a batch of f's, on f's device, in any order.
+
+    While the draws of one are used, those of the next are made in the background: all would not
+    fit.
+
+    Args:
+        f: what votes.
+        noise: their source.
+        votes: those of the batch.
         background: makes them.
     """
+    if not f.purifier.draws:
+        return lambda run: None
 
-    def draw(run: int) -> Tensor:
-        lanes = range(1 + run * purifier.draws, 1 + (run + 1) * purifier.draws)
-        return torch.stack([noise.draw(votes, lane, rows, shape) for lane in lanes])
+    def begin(run: int) -> "Future[Tensor | None]":
+        arguments = (f.purifier.draws, run, f.batch, f.image_shape)
+        return background.submit(draw_run, noise, votes, *arguments)
 
-    runs = purifier.runs if purifier.draws else 0
-    ahead = deque([background.submit(draw, 0)] if runs else [])
+    begun = {0: begin(0)}
 
     def draws_of(run: int) -> Tensor | None:
-        if not runs:
-            return None
-        drawn = ahead.popleft().result().to(device, non_blocking=True)
-        if run + 1 < runs:
-            ahead.append(background.submit(draw, run + 1))
-        return drawn
+        drawn = (begun.pop(run, None) or begin(run)).result()
+        begun.clear()
+        if run + 1 < f.reverse_runs:
+            begun[run + 1] = begin(run + 1)
+        return None if drawn is None else drawn.to(f.device, non_blocking=True)
 
     return draws_of

@@ -6,102 +6,35 @@ Noise belongs to the vote, not to the batch, so what is packed with what changes
 import time
 from collections import deque
 from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
-from typing import NamedTuple, Self
+from concurrent.futures import ThreadPoolExecutor
+from typing import Self
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from diffsmooth.models.smoothing.draws import draws_of_runs
-from diffsmooth.models.smoothing.fixed_function import SPOT_CHECK, check_again, ensure_fixed
+from diffsmooth.models.smoothing.counting import Counts
+from diffsmooth.models.smoothing.draws import draws_ahead
+from diffsmooth.models.smoothing.fixed_function import ensure_fixed
 from diffsmooth.models.smoothing.local_smoothing import NetworkError
 from diffsmooth.models.smoothing.memory import memory_for
-from diffsmooth.models.smoothing.noise import NoiseKey, NoiseSource, Votes, noise_source, rows_of
+from diffsmooth.models.smoothing.noise import NoiseSource, noise_source
+from diffsmooth.models.smoothing.packing import (
+    Batch,
+    Finished,
+    Flight,
+    Task,
+    check_image,
+    take_votes,
+)
 from diffsmooth.models.smoothing.probe_batch import Rows
-from diffsmooth.models.smoothing.vote_function import DrawsOfRun, VoteFunction
-from diffsmooth.stats import Certificate, Plan, PlanRun
+from diffsmooth.models.smoothing.spot_check import SPOT_CHECK, check_again
+from diffsmooth.models.smoothing.vote_function import DrawsOfRun, Voter
+from diffsmooth.stats import Certificate, FixedSampleSize, Plan
 from diffsmooth.stats.errors import UserError
 
 AHEAD = 2  # batches packed before they run: one's noise is made while another computes
 IN_FLIGHT = 256  # images, at most; how many there really are follows from the votes they want
-
-
-class Task(NamedTuple):
-    """An image to certify.
-
-    Attributes:
-        image: float32 (C, H, W) in [0, 1], on the CPU.
-        key: of its noise.
-        label: true class, for plans that use it.
-    """
-
-    image: Tensor
-    key: NoiseKey
-    label: int | None = None
-
-
-class Finished(NamedTuple):
-    """What became of a task: a certificate, or the error that it raised.
-
-    Attributes:
-        seconds: its share of the wall-clock time, by its share of each batch.
-    """
-
-    task: Task
-    certificate: Certificate | None
-    error: Exception | None
-    seconds: float
-
-
-@dataclass(eq=False)
-class Flight:
-    """A task at work.
-
-    Attributes:
-        slot: its row in the table of counts.
-        packed: votes of the present stage that have been put into batches.
-        launched: those whose batch has run.
-        over: whether it has ended; rows that it still has in batches count for nothing.
-    """
-
-    task: Task
-    run: PlanRun
-    slot: int
-    packed: int = 0
-    launched: int = 0
-    seconds: float = 0.0
-    over: bool = False
-
-    @property
-    def left(self) -> int:
-        """Votes of the present stage that are in no batch yet."""
-        return self.run.wanted - self.packed
-
-
-class Batch(NamedTuple):
-    """Rows of a forward pass: `votes[i]` are those of `flights[i]`, in order.
-
-    Attributes:
-        noisy: (B, C, H, W), being made in the background.
-    """
-
-    flights: list[Flight]
-    votes: list[Votes]
-    noisy: "Future[Tensor]"
-
-
-class Counted(NamedTuple):
-    """Counts (flights, K + 1) of finished stages on their way to the host."""
-
-    flights: list[Flight]
-    counts: Tensor
-    arrival: torch.cuda.Event | None
-
-    @property
-    def is_here(self) -> bool:
-        return self.arrival is None or self.arrival.query()
 
 
 class VoteEngine:
@@ -118,41 +51,37 @@ class VoteEngine:
     the device need not wait for them while another image has votes to cast.
 
     Args:
-        f: what votes.
-        plan: how many votes to ask for.
+        voter: f, or a sweep of several, whose images end with a certificate each.
+        plan: how many votes to ask for; of several f's a fixed number, which is that of all.
         noise: its source; NumPy's on the CPU by default.
         in_flight: images at once, at most. It does not change any result.
 
     Raises:
-        ValueError: in_flight < 1.
+        ValueError: in_flight < 1; several f's, and not a `FixedSampleSize`.
         UserError: f is not one fixed function of each image, see `ensure_fixed`.
     """
 
     def __init__(
         self,
-        f: VoteFunction,
+        voter: Voter,
         plan: Plan,
         noise: NoiseSource | None = None,
         in_flight: int = IN_FLIGHT,
     ) -> None:
         if in_flight < 1:
             raise ValueError(f"in_flight must be at least 1, got {in_flight}")
-        self._f = f.eval()  # somebody may have put its networks into train mode
-        self._fixed = ensure_fixed(f)
+        if voter.settings and not isinstance(plan, FixedSampleSize):
+            raise ValueError(f"several f's share their votes: not possible with plan {plan.name}")
+        self._voter = voter
+        self._f = voter.f.eval()  # somebody may have put its networks into train mode
+        self._fixed = ensure_fixed(self._f)
         self._plan = plan
-        self._device = f.device
-        self._shape = tuple(f.local_smoothing.noise.shape[1:])
-        self._noise = noise or noise_source("numpy", self._device)
+        self._noise = noise or noise_source("numpy", self._f.device)
         self._background = ThreadPoolExecutor(1, thread_name_prefix="noise")
         self._flights: list[Flight] = []
         self._free = list(range(in_flight))
-        self._trash = in_flight  # the slot of rows that count for nothing
-        # The last class is "not finite".
-        shape = (in_flight + 1, f.num_classes + 1)
-        self._counts = torch.zeros(shape, dtype=torch.int64, device=self._device)
-        self._one = torch.ones((), dtype=torch.int64, device=self._device).expand(f.batch)
+        self._counts = Counts(voter, in_flight)
         self._packed: deque[Batch] = deque()
-        self._on_their_way: deque[Counted] = deque()
         self._running: deque[torch.cuda.Event] = deque()
         self._finished: list[Finished] = []
         self._clock = time.perf_counter()
@@ -173,12 +102,15 @@ class VoteEngine:
         if self.is_idle:
             self._clock = time.perf_counter()
         try:
-            check_image(task.image, task.key.image, self._shape)
-            run = self._plan.start(self._f.sigma, self._f.num_classes, task.label)
+            check_image(task.image, task.key.image, self._f.image_shape)
+            runs = tuple(
+                self._plan.start(self._f.sigma, self._f.num_classes, task.label)
+                for _ in self._voter.settings or (None,)
+            )
         except ValueError as error:
-            self._finished.append(Finished(task, None, error, 0.0))
+            self._finished.append(Finished(task, (), error, 0.0))
             return
-        self._flights.append(Flight(task, run, self._free.pop()))
+        self._flights.append(Flight(task, runs, self._free.pop()))
 
     @property
     def needs_task(self) -> bool:
@@ -209,14 +141,10 @@ class VoteEngine:
             OutOfMemory: nor can it where the batch does not fit.
             UserError: a spot check finds that f is not what it was.
         """
-        while self._on_their_way and self._on_their_way[0].is_here:
-            self._take_in(self._on_their_way.popleft())
+        self._take_in()
         self._pack_ahead()
-        if not self._packed and self._on_their_way:
-            counted = self._on_their_way.popleft()
-            assert counted.arrival is not None
-            counted.arrival.synchronize()
-            self._take_in(counted)
+        if not self._packed:
+            self._take_in(wait=True)
             self._pack_ahead()
         if not self._packed and self._left:
             self._packed.append(self._pack())
@@ -230,15 +158,8 @@ class VoteEngine:
             self._packed.append(self._pack())
 
     def _pack(self) -> Batch:
-        """Takes votes from the oldest images first; their noise is begun in the background."""
-        flights, votes, room = [], [], self._f.batch
-        for flight in self._flights:
-            count = min(room, flight.left)
-            if count:
-                flights.append(flight)
-                votes.append(Votes(flight.task.key, flight.run.stage, flight.packed, count))
-                flight.packed += count
-                room -= count
+        """The next votes of the oldest images; their noise is begun in the background."""
+        flights, votes = take_votes(self._flights, self._f.batch)
         images = [flight.task.image for flight in flights]
         arguments = (votes, images, self._f.noise_level, self._f.batch)
         return Batch(flights, votes, self._background.submit(self._noise.noisy, *arguments))
@@ -248,19 +169,20 @@ class VoteEngine:
         while len(self._running) > AHEAD:
             self._running.popleft().synchronize()
         with memory_for(self._f.batch):
-            noisy = batch.noisy.result().to(self._device, non_blocking=True)
+            noisy = batch.noisy.result().to(self._f.device, non_blocking=True)
+        draws_of = draws_ahead(self._f, self._noise, batch.votes, self._background)
         try:
-            answers = self._answer(noisy, batch)
+            answers = self._voter.answer(noisy, draws_of)
         except UserError:
             raise
         except Exception as error:
-            self._isolate(noisy, batch, error)
+            self._isolate(noisy, draws_of, batch, error)
         else:
             self._batches += 1
             if self._batches % SPOT_CHECK == 0:
-                check_again(self._f, self._fixed, Rows(noisy, self._draws_of(batch)(0)))
-            self._count(answers, batch, set(batch.flights))
-        mark = self._mark()
+                check_again(self._f, self._fixed, Rows(noisy, draws_of(0)))
+            self._count(answers, batch)
+        mark = self._counts.mark()
         if mark is not None:
             self._running.append(mark)
         now = time.perf_counter()
@@ -270,101 +192,54 @@ class VoteEngine:
             flight.seconds += spent * votes.count / total
             flight.launched += votes.count
         self.votes_cast += total
-        through = [f for f in batch.flights if not f.over and f.launched == f.run.wanted]
+        through = [f for f in batch.flights if not f.over and f.launched == f.runs[0].wanted]
         if through:
-            self._send_counts(through)
+            self._counts.send(through)
 
-    def _answer(self, noisy: Tensor, batch: Batch) -> Tensor:
-        return self._f.answer(noisy, self._draws_of(batch))
-
-    def _draws_of(self, batch: Batch) -> DrawsOfRun:
-        return draws_of_runs(
-            self._f.purifier,
-            self._noise,
-            batch.votes,
-            self._f.batch,
-            self._shape,
-            self._device,
-            self._background,
-        )
-
-    def _count(self, answers: Tensor, batch: Batch, counted: set[Flight]) -> None:
-        """Adds the answers (B,) of the rows of some flights to their counts."""
-        slots = np.full(self._f.batch, self._trash)
-        for flight, own in zip(batch.flights, rows_of(batch.votes), strict=True):
-            if flight in counted and not flight.over:
+    def _count(self, answers: Tensor, batch: Batch, only: Flight | None = None) -> None:
+        """Counts the answers of a batch, or of one flight's rows in it."""
+        slots = np.full(self._f.batch, self._counts.trash)
+        for flight, own in batch.shares():
+            if not flight.over and only in (None, flight):
                 slots[own] = flight.slot
-        places = self._to_device(torch.from_numpy(slots)) * self._counts.shape[1] + answers
-        self._counts.view(-1).index_add_(0, places, self._one)
+        self._counts.add(answers, slots)
 
-    def _to_device(self, host: Tensor) -> Tensor:
-        if self._device.type == "cuda":
-            host = host.pin_memory()
-        return host.to(self._device, non_blocking=True)
-
-    def _mark(self) -> torch.cuda.Event | None:
-        """An event that has come when the device has done what it was given; None on a CPU."""
-        if self._device.type != "cuda":
-            return None
-        event = torch.cuda.Event()
-        event.record(torch.cuda.current_stream(self._device))
-        return event
-
-    def _isolate(self, noisy: Tensor, batch: Batch, error: Exception) -> None:
+    def _isolate(self, noisy: Tensor, draws_of: DrawsOfRun, batch: Batch, error: Exception) -> None:
         """Finds the images that make a forward pass raise; the others' votes count."""
-        for flight, own in zip(batch.flights, rows_of(batch.votes), strict=True):
+        for flight, own in batch.shares():
             if flight.over:
                 continue
             if len(batch.flights) > 1:
                 alone = torch.zeros_like(noisy)
                 alone[own] = noisy[own]
                 try:
-                    self._count(self._answer(alone, batch), batch, {flight})
+                    self._count(self._voter.answer(alone, draws_of), batch, flight)
                     continue
                 except UserError:
                     raise
                 except Exception as its_own:
                     error = its_own
-            self._finish(flight, None, error)
+            self._finish(flight, (), error)
 
-    def _send_counts(self, flights: list[Flight]) -> None:
-        slots = self._to_device(torch.tensor([flight.slot for flight in flights]))
-        counts = self._counts[slots]
-        self._counts[slots] = 0
-        arrival = None
-        if self._device.type == "cuda":
-            counts = torch.empty_like(counts, device="cpu", pin_memory=True).copy_(
-                counts, non_blocking=True
-            )
-            arrival = self._mark()
-        self._on_their_way.append(Counted(flights, counts, arrival))
-
-    def _take_in(self, counted: Counted) -> None:
-        for flight, counts in zip(counted.flights, counted.counts.numpy(), strict=True):
-            if counts[-1]:
-                self._finish(flight, None, NetworkError("the networks' output is not finite"))
+    def _take_in(self, wait: bool = False) -> None:
+        for flight, counts in self._counts.arrived(wait):
+            broken = np.flatnonzero(counts[:, -1])
+            if len(broken):
+                where = f" at {self._voter.settings[broken[0]]}" if self._voter.settings else ""
+                error = NetworkError(f"the networks' output is not finite{where}")
+                self._finish(flight, (), error)
                 continue
-            flight.run.update(counts[:-1])
+            for run, votes in zip(flight.runs, counts, strict=True):
+                run.update(votes[:-1])
             flight.packed = flight.launched = 0
-            if not flight.run.wanted:
-                self._finish(flight, flight.run.certificate, None)
+            if not flight.runs[0].wanted:
+                self._finish(flight, tuple(run.certificate for run in flight.runs), None)
 
     def _finish(
-        self, flight: Flight, certificate: Certificate | None, error: Exception | None
+        self, flight: Flight, certificates: tuple[Certificate, ...], error: Exception | None
     ) -> None:
         flight.over = True
-        self._counts[flight.slot] = 0  # what a failed one had counted is not its successor's
+        self._counts.clear(flight.slot)  # what a failed one had counted is not its successor's
         self._flights.remove(flight)
         self._free.append(flight.slot)
-        self._finished.append(Finished(flight.task, certificate, error, flight.seconds))
-
-
-def check_image(image: Tensor, index: int, shape: tuple[int, ...]) -> None:
-    """Raises ValueError unless an image is of the shape, on the CPU, finite and in [0, 1]."""
-    if tuple(image.shape) != shape or image.device.type != "cpu":
-        raise ValueError(
-            f"image {index} must be {shape} on the CPU, got {tuple(image.shape)} on {image.device}"
-        )
-    low, high = float(image.min()), float(image.max())
-    if not (low >= 0 and high <= 1):
-        raise ValueError(f"image {index} must lie in [0, 1], its values range from {low} to {high}")
+        self._finished.append(Finished(flight.task, certificates, error, flight.seconds))

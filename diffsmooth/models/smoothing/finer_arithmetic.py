@@ -3,6 +3,7 @@
 import copy
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
@@ -12,8 +13,9 @@ from torch.utils._pytree import tree_leaves
 
 from diffsmooth.models.smoothing.fused import FusedConv
 from diffsmooth.models.smoothing.local_smoothing import LocalSmoothing
+from diffsmooth.models.smoothing.outputs import difference_of_rows
+from diffsmooth.models.smoothing.precision import autocast, current_numerics, numerics_of
 from diffsmooth.models.smoothing.probe_batch import Rows, arrangements
-from diffsmooth.models.smoothing.purifiers import OneShotPurifier
 from diffsmooth.stats.errors import UserError
 
 # What rounding may leave of a difference, relative to the largest number: thousands of times what
@@ -94,18 +96,6 @@ def try_again(
     ) from problem
 
 
-def difference_of_rows(one: Tensor, other: Tensor) -> Tensor:
-    """(B,): the largest difference in each row of (B, ...), relative to the largest number.
-
-    Equal infinities, and NaN in both, do not differ.
-    """
-    one, other = one.flatten(1).double(), other.flatten(1).double()
-    same = (one == other) | (one.isnan() & other.isnan())
-    gap = torch.where(same, 0.0, (one - other).abs()).nan_to_num(nan=torch.inf, posinf=torch.inf)
-    largest = torch.where(one.isfinite(), one.abs(), 0.0).max().clamp(min=1e-300)
-    return gap.amax(dim=1) / largest
-
-
 def _measure(
     part: nn.Module,
     call: Callable[[nn.Module, Rows], Sequence[Tensor]],
@@ -115,10 +105,8 @@ def _measure(
     """The largest difference in each arrangement, and what that changes."""
     expected, both = call(part, rows), rows.beside(strangers)
     for arrangement in arrangements(len(rows.noisy)):
-        kept, source = arrangement.kept, arrangement.source
-        for one, other in zip(expected, call(part, both.take(source)), strict=True):
-            gap = difference_of_rows(one[source[kept]], other[kept])
-            yield float(gap.max()), arrangement.what
+        for one, other in arrangement.pairs(partial(call, part), expected, both):
+            yield float(difference_of_rows(one, other).max()), arrangement.what
 
 
 def _copy(part: nn.Module, number_format: torch.dtype) -> nn.Module:
@@ -129,24 +117,19 @@ def _copy(part: nn.Module, number_format: torch.dtype) -> nn.Module:
             module.onednn = False  # it takes no float64
         if isinstance(module, LocalSmoothing):
             module.layout = torch.contiguous_format
-        if isinstance(module, OneShotPurifier):
-            module.cast_times(number_format)
     return copied
 
 
 @contextmanager
 def _little_rounding(device: torch.device) -> Iterator[None]:
     threads = torch.get_num_threads()
-    cudnn, matmul = torch.backends.cudnn, torch.backends.cuda.matmul
-    tf32 = cudnn.allow_tf32, matmul.allow_tf32
+    exact = current_numerics()._replace(tf32_convolutions=False, tf32_products=False)
     torch.set_num_threads(1)
-    cudnn.allow_tf32 = matmul.allow_tf32 = False
     try:
-        with torch.autocast(device.type, enabled=False):
+        with numerics_of(exact), autocast("float32", device.type):
             yield
     finally:
         torch.set_num_threads(threads)
-        cudnn.allow_tf32, matmul.allow_tf32 = tf32
 
 
 class Coarsest(TorchDispatchMode):

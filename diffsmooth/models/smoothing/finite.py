@@ -84,10 +84,5 @@ def watched_layers(network: nn.Module, what: str) -> Iterator[None]:
             handle.remove()
 
 
-def nan_where_infinite(x: Tensor) -> Tensor:
-    """x, with NaN in place of infinities: unlike these it outlives clamps and exponentials."""
-    return torch.where(x.isfinite(), x, torch.nan)
-
-
 def _path(*names: str) -> str:
     return ".".join(name for name in names if name)

@@ -1,12 +1,12 @@
 """Is f one fixed function of each image? A certificate is about nothing else.
 
-Checked before the first vote and, as the votes go on, now and then: what comes of a row
+Checked before the first vote, and by `spot_check.py` as the votes go on: what comes of a row
 is the same each time, and depends neither on its place nor on the other rows, but for rounding.
 """
 
-import hashlib
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from itertools import chain
 from typing import NamedTuple
 from weakref import WeakKeyDictionary
@@ -14,20 +14,22 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import Tensor, nn
 
-from diffsmooth.models.smoothing.finer_arithmetic import difference_of_rows, try_again
+from diffsmooth.models.smoothing.finer_arithmetic import try_again
 from diffsmooth.models.smoothing.finite import check_finite_weights
 from diffsmooth.models.smoothing.local_smoothing import NetworkError
 from diffsmooth.models.smoothing.memory import is_out_of_memory, memory_for
-from diffsmooth.models.smoothing.probe_batch import (
-    Rows,
-    arrangements,
-    moved_among_strangers,
-    probe_rows,
+from diffsmooth.models.smoothing.outputs import (
+    PARTS,
+    Outputs,
+    difference_of_rows,
+    outputs_of,
+    sha256_of,
+    tipping,
 )
+from diffsmooth.models.smoothing.probe_batch import Rows, arrangements, probe_rows
 from diffsmooth.models.smoothing.vote_function import VoteFunction
 from diffsmooth.stats.errors import UserError
 
-SPOT_CHECK = 1000  # batches between two spot checks: they cost 0.2 % of the time
 LONG = 5.0  # seconds of a pass, from which on it is said what takes so long
 
 # What rounding may make of outputs, relative to the largest: of logits and purified images where
@@ -56,28 +58,6 @@ class FixedFunction(NamedTuple):
             "rows depend on their place in the batch by rounding: their mean softmax by "
             f"{self.rounding:.1e} at most, which may tip near-ties"
         )
-
-
-class Outputs(NamedTuple):
-    """Of one run of f.
-
-    Attributes:
-        purified: (B, C, H, W).
-        scores: (B, m, K), the classifier's output; mean softmax (B, K) where it is compiled, whose
-            code gives nothing else.
-        confidence: mean softmax (B, K).
-    """
-
-    purified: Tensor
-    scores: Tensor
-    confidence: Tensor
-
-    def take(self, index: Tensor) -> "Outputs":
-        """Of the rows of these numbers."""
-        return Outputs(*(output[index.to(output.device)] for output in self))
-
-
-PARTS = {"purifier": 0, "classifier": 1}  # which of the outputs is whose, first things first
 
 
 class _Known(NamedTuple):
@@ -113,8 +93,8 @@ def ensure_fixed(
     state = _state(f)
     known = _known.get(f)
     if known is None or known.state != state:
-        check_finite_weights(f.purifier, "the purifier")
-        check_finite_weights(f.local_smoothing.classifier, "the classifier")
+        for what, network in f.networks.items():
+            check_finite_weights(network, what)
         with memory_for(f.batch):
             rows, strangers = probe_rows(f, images)
             known = _known[f] = _Known(state, _check(f, rows, strangers, say), rows)
@@ -138,7 +118,12 @@ def _check(
     f: VoteFunction, rows: Rows, strangers: Rows, say: Callable[[str], object]
 ) -> FixedFunction:
     start = time.monotonic()
-    base = _first_outputs(f, rows)
+    try:
+        base = outputs_of(f, rows)
+    except RuntimeError as error:
+        if is_out_of_memory(error):
+            raise
+        raise NetworkError(f"the networks do not run on noisy images: {error}") from error
     took = time.monotonic() - start
     if took > LONG:
         say(
@@ -148,34 +133,24 @@ def _check(
     both, rounding = rows.beside(strangers), 0.0
     gaps = {part: torch.zeros(f.batch, dtype=torch.float64, device=f.device) for part in PARTS}
     for arrangement in arrangements(f.batch):
-        kept = arrangement.kept
-        source = arrangement.source[kept].to(f.device)
-        expected, found = base.take(source), _outputs(f, both.take(arrangement.source)).take(kept)
-        for part, which in PARTS.items():
-            gap = difference_of_rows(expected[which], found[which])
-            gaps[part].scatter_reduce_(0, source, gap, "amax")
-        rounding = max(rounding, _tipping(expected, found))
+        pairs = arrangement.pairs(partial(outputs_of, f), base, both)
+        source = arrangement.source[arrangement.kept].to(f.device)
+        for gap, pair in zip(gaps.values(), pairs, strict=False):
+            gap.scatter_reduce_(0, source, difference_of_rows(*pair), "amax")
+        rounding = max(rounding, tipping(*pairs[-1]))
     exact = not any(gap.any() for gap in gaps.values())
     if f.batch == 1 or not exact:  # what is random differs there, too
-        _refuse_random(base, _outputs(f, rows))
+        refuse_random(base, outputs_of(f, rows))
     for part, gap in gaps.items():
         if gap.any():
             _refuse_unless_rounding(f, part, base, rows, strangers, gap)
-    return FixedFunction(exact, rounding, _sha256(rows), _sha256(base))
+    return FixedFunction(exact, rounding, sha256_of(rows), sha256_of(base))
 
 
-def _first_outputs(f: VoteFunction, rows: Rows) -> Outputs:
-    try:
-        return _outputs(f, rows)
-    except RuntimeError as error:
-        if is_out_of_memory(error):
-            raise
-        raise NetworkError(f"the networks do not run on noisy images: {error}") from error
-
-
-def _refuse_random(one: Outputs, other: Outputs) -> None:
-    for part, which in PARTS.items():
-        gap = float(difference_of_rows(one[which], other[which]).max())
+def refuse_random(one: Outputs, other: Outputs) -> None:
+    """Raises UserError where two runs of f on the same batch differ."""
+    for part, *pair in zip(PARTS, one, other, strict=False):
+        gap = float(difference_of_rows(*pair).max())
         if gap:
             raise UserError(
                 f"f is not one fixed function: the {part} gave other numbers for the same batch "
@@ -231,74 +206,9 @@ def check_unchanged(f: VoteFunction) -> None:
     if known is None:
         return
     with memory_for(f.batch):
-        outputs = _sha256(_outputs(f, known.rows))
+        outputs = sha256_of(outputs_of(f, known.rows))
     if outputs != known.found.outputs:
         raise UserError(
             "f is not one fixed function: it gives other numbers for the same batch than before "
             "the first vote: it changes as it is called; no certificate of this run holds"
         )
-
-
-@torch.inference_mode()
-def check_again(f: VoteFunction, found: FixedFunction, rows: Rows) -> None:
-    """A spot check, on rows that vote.
-
-    Args:
-        f: is as it was.
-        found: before the first vote.
-        rows: a full batch, on f's device.
-
-    Raises:
-        UserError: f is not what was found.
-    """
-    base = _outputs(f, rows)
-    if f.batch == 1:
-        _refuse_random(base, _outputs(f, rows))
-        return check_unchanged(f)
-    arrangement = moved_among_strangers(f.batch)
-    kept = arrangement.kept
-    both = rows.beside(probe_rows(f)[1])
-    expected = base.take(arrangement.source[kept])
-    moved = _outputs(f, both.take(arrangement.source)).take(kept)
-    if all(torch.equal(one, other) for one, other in zip(expected, moved, strict=True)):
-        return check_unchanged(f)
-    _refuse_random(base, _outputs(f, rows))
-    if not found.exact and _tipping(expected, moved) <= ROUNDING[f.precision]:
-        return check_unchanged(f)
-    for part, which in PARTS.items():
-        gap = float(difference_of_rows(expected[which], moved[which]).max())
-        if gap:
-            raise UserError(
-                f"f is not one fixed function of each image: a spot check found that what the "
-                f"{part} makes of one depends on {arrangement.what} (by up to {gap:.1e}), as it "
-                "did not before the first vote; the images in flight count for nothing"
-            )
-    return None
-
-
-def _outputs(f: VoteFunction, rows: Rows) -> Outputs:
-    """As f computes them, kernel for kernel; of a random purifier, in its first run."""
-    smoothing = f.local_smoothing
-    purified = f.purify(rows.noisy, rows.draws)
-    with f.autocast():
-        if smoothing._compiled_call_impl is not None:
-            scores = confidence = smoothing(purified).clone()  # its memory is used again
-        else:
-            scores = smoothing.logits(purified).float()
-            confidence = scores.softmax(dim=-1).mean(dim=1)
-    return Outputs(purified, scores, confidence)
-
-
-def _tipping(one: Outputs, other: Outputs) -> float:
-    """How far the mean softmax of a row differs at most, infinity if only one is finite."""
-    gap = torch.where(one.confidence == other.confidence, 0.0, one.confidence - other.confidence)
-    both_nan = one.confidence.isnan() & other.confidence.isnan()
-    return float(torch.where(both_nan, 0.0, gap.abs()).nan_to_num(nan=torch.inf).max())
-
-
-def _sha256(tensors: Sequence[Tensor | None]) -> str:
-    digest = hashlib.sha256()
-    for tensor in tensors:
-        if tensor is not None:
-            digest.update(tensor.float().cpu().contiguous().numpy().tobytes())
-    return digest.hexdigest()

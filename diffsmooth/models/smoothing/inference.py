@@ -2,10 +2,7 @@
 
 import contextlib
 import ctypes
-import math
 import sys
-import sysconfig
-from pathlib import Path
 
 import torch
 from torch import nn
@@ -16,20 +13,14 @@ from diffsmooth.models.smoothing.finite import check_finite_weights, watched_lay
 from diffsmooth.models.smoothing.fused import FusedConv, FusedResNet
 from diffsmooth.models.smoothing.memory import memory_for
 from diffsmooth.models.smoothing.precision import autocast
-from diffsmooth.models.smoothing.purifiers import OneShotPurifier
+from diffsmooth.models.smoothing.probe_batch import probe_rows
 from diffsmooth.models.smoothing.vote_function import VoteFunction
 
 # Layers that autocast runs in bf16, and that use their weights for nothing else. Exact types: a
 # subclass may standardise its weights first, say, which autocast would leave to float32.
 CAST = (nn.Conv1d, nn.Conv2d, nn.Linear, Pointwise, FusedConv)
 
-PURIFIER, CLASSIFIER = "the purifier", "the classifier"  # in errors, before a weight's name
-
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of malloc.h
-
-# FLOPs of a run from which compiling pays: an estimate of two minutes to compile and a third of the
-# time saved at 1e14 FLOP/s. On CPUs it never does: prepared networks are as fast without.
-WORTH_COMPILING = {"cpu": math.inf, "cuda": 3e16}
 
 
 @torch.no_grad()
@@ -48,8 +39,8 @@ def prepare(f: VoteFunction, compiled: bool = False) -> None:
         UserError: weights, folded or not, or what layers make of a noisy image, that are not
             finite, or nearly so.
     """
-    smoothing, purifier = f.local_smoothing, f.purifier
-    for what, network in _networks(f).items():
+    smoothing = f.local_smoothing
+    for what, network in f.networks.items():
         check_finite_weights(network, what)
     _try_out(f)
     if f.device.type == "cpu":
@@ -58,43 +49,31 @@ def prepare(f: VoteFunction, compiled: bool = False) -> None:
         for name, child in parent.named_children():
             if type(child) is CifarResNet:
                 path = f"{place}.{name}.".lstrip(".").removeprefix("classifier.")
-                fused = FusedResNet(child, f"{CLASSIFIER}: {path}")
+                fused = FusedResNet(child, f"the classifier: {path}")
                 setattr(parent, name, fused.eval().to(memory_format=torch.channels_last))
     if f.precision == "bf16":
         for module in f.modules():
             if type(module) in CAST:
                 module.to(torch.bfloat16)
-    if isinstance(purifier, OneShotPurifier):
-        with autocast(f.precision, f.device.type):
-            purifier.precompute_times(f.sigma)
+    with autocast(f.precision, f.device.type):
+        # Tensor code only: a schedule's NumPy scalars would be compiled in, one by one.
+        parts = f.purifier.prepare(f.sigma)
     if compiled:
-        # Tensor code only: the schedule's NumPy scalars would be compiled in, one by one.
-        parts: list[nn.Module] = []
-        if isinstance(purifier, OneShotPurifier):
-            parts.append(purifier.unet)
         if not any(isinstance(module, FusedConv) and module.onednn for module in f.modules()):
-            parts.append(smoothing)  # in the others, nothing is left to fuse
+            parts = [*parts, smoothing]  # in the others, nothing is left to fuse
         mode = "reduce-overhead" if f.device.type == "cuda" else None
         for part in parts:
             part.compile(dynamic=False, mode=mode)
 
 
-def _networks(f: VoteFunction) -> dict[str, nn.Module]:
-    return {PURIFIER: f.purifier, CLASSIFIER: f.local_smoothing.classifier}
-
-
 def _try_out(f: VoteFunction) -> None:
     """Raises UserError where a layer of the networks gives what is not finite, or nearly so."""
-    generator = torch.Generator().manual_seed(0)
-    shape = (min(f.batch, 2), *f.local_smoothing.noise.shape[1:])
-    noisy = torch.rand(shape, generator=generator)
-    noisy += f.noise_level * torch.randn(shape, generator=generator)
-    draws = torch.randn(f.purifier.draws, *shape, generator=generator) if f.purifier.draws else None
+    rows = probe_rows(f)[0].take(torch.arange(min(f.batch, 2)))
     with contextlib.ExitStack() as stack:
-        for what, network in _networks(f).items():
+        for what, network in f.networks.items():
             stack.enter_context(watched_layers(network, what))
         stack.enter_context(memory_for(f.batch))
-        f.confidence(noisy.to(f.device), None if draws is None else draws.to(f.device))
+        f(*rows)
 
 
 def _keep_memory() -> None:
@@ -108,34 +87,3 @@ def _keep_memory() -> None:
     if mallopt is not None:
         for parameter, value in ((M_TRIM_THRESHOLD, 2**31 - 1), (M_MMAP_THRESHOLD, 2**30)):
             mallopt(parameter, value)
-
-
-def can_compile(device: torch.device) -> str:
-    """Why torch.compile cannot work here, in words; "" where it can."""
-    from torch._inductor.cpp_builder import get_cpp_compiler  # takes seconds to import
-    from torch._inductor.exc import InvalidCxxCompiler
-    from torch.utils._triton import has_triton
-
-    header = Path(sysconfig.get_path("include"), "Python.h")
-    if device.type not in WORTH_COMPILING:
-        return f"not tried on {device.type}"
-    if device.type == "cuda" and not has_triton():
-        return "triton is not installed, or the GPU is too old for it"
-    try:
-        get_cpp_compiler()
-    except InvalidCxxCompiler:
-        return "there is no C++ compiler (set CXX, or install g++)"
-    return "" if header.is_file() else f"{header} is missing (install python3-dev)"
-
-
-def compile_pays(flops_a_vote: float, votes: float, device_type: str) -> bool:
-    """Whether a run is long enough to win back the time that compiling takes.
-
-    By its work alone, never by a timing: the choice must be the same at each start of a run.
-
-    Args:
-        flops_a_vote: of one image through f, by torch.utils.flop_counter.
-        votes: of the whole run, at most.
-        device_type: "cpu" or "cuda".
-    """
-    return flops_a_vote * votes >= WORTH_COMPILING.get(device_type, math.inf)

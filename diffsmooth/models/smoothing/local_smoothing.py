@@ -61,6 +61,8 @@ class LocalSmoothing(nn.Module):
         self.classifier = classifier
         self.m = m
         self.sigma_local = sigma_local
+        channels, height, width = image_shape
+        self.image_shape = (channels, height, width)  # also of a list
         self.register_buffer("noise", noise.float(), persistent=False)
 
     def forward(self, images: Tensor) -> Tensor:

@@ -1,11 +1,12 @@
 """A batch that shows whether what f makes of a row depends on its place or on the other rows."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
+from diffsmooth.models.smoothing.draws import draw_run
 from diffsmooth.models.smoothing.noise import NoiseKey, NumpyNoise, Votes
 from diffsmooth.models.smoothing.vote_function import VoteFunction
 
@@ -59,6 +60,23 @@ class Arrangement(NamedTuple):
         """The places that hold rows, not strangers."""
         return torch.nonzero(self.source < len(self.source))[:, 0]
 
+    def pairs(
+        self, call: Callable[[Rows], Sequence[Tensor]], expected: Sequence[Tensor], both: Rows
+    ) -> list[tuple[Tensor, Tensor]]:
+        """Of each output, that of the kept rows in their own batch, and in this one.
+
+        Args:
+            call: from rows to outputs (B, ...).
+            expected: the outputs of the rows in their order.
+            both: the rows, and the strangers behind them.
+        """
+        kept, found = self.kept, call(both.take(self.source))
+        rows = self.source[kept]
+        return [
+            (one[rows.to(one.device)], other[kept.to(other.device)])
+            for one, other in zip(expected, found, strict=True)
+        ]
+
 
 def arrangements(count: int) -> list[Arrangement]:
     """Every row at another place, half of the rows among strangers, and a batch of one row only.
@@ -105,8 +123,7 @@ def probe_rows(f: VoteFunction, images: Sequence[Tensor] = ()) -> tuple[Rows, Ro
         f: gives the shape, the noise level and the purifier's draws.
         images: (C, H, W) in [0, 1], on the CPU, that get the noise; grey ones where there are none.
     """
-    shape = tuple(f.local_smoothing.noise.shape[1:])
-    images = list(images) or [torch.full(shape, grey) for grey in GREYS]
+    images = list(images) or [torch.full(f.image_shape, grey) for grey in GREYS]
     images = images[: f.batch]
     counts = [len(range(i, f.batch, len(images))) for i in range(len(images))]
     source = NumpyNoise()
@@ -116,10 +133,8 @@ def probe_rows(f: VoteFunction, images: Sequence[Tensor] = ()) -> tuple[Rows, Ro
             Votes(NoiseKey(0, "probe", "", "", i), stage, 0, count)
             for i, count in enumerate(counts)
         ]
-        lanes = range(1, 1 + f.purifier.draws)
-        draws = [source.draw(votes, lane, f.batch, shape) for lane in lanes]
-        rows = source.noisy(votes, images, f.noise_level, f.batch)
-        return Rows(rows, torch.stack(draws) if draws else None)
+        draws = draw_run(source, votes, f.purifier.draws, 0, f.batch, f.image_shape)
+        return Rows(source.noisy(votes, images, f.noise_level, f.batch), draws)
 
     rows, strangers = noisy(0), noisy(1)
     rows.noisy[3::4] = 0.5 + STRETCH * (rows.noisy[3::4] - 0.5)

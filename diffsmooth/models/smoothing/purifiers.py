@@ -1,91 +1,43 @@
-"""Purifiers: noisy image to clean-looking image, by the reverse process of a diffusion model."""
+"""Purifiers: from a noisy image to a clean-looking one, by a denoiser, in one step or several."""
 
-import math
-from collections.abc import Iterator
-from functools import lru_cache
+from collections.abc import Callable, Iterator
 from itertools import pairwise
-from typing import Literal, NamedTuple, get_args
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from diffsmooth.models.diffusion.ancestral_step import ancestral_step
+from diffsmooth.models.diffusion.denoiser import Denoiser, DiscreteTimeDenoiser, as_denoiser
+from diffsmooth.models.diffusion.openai import Convention, OpenAIDenoiser
 from diffsmooth.models.diffusion.schedule import DiffusionSchedule
 from diffsmooth.models.diffusion.unet import UNet
-from diffsmooth.models.smoothing.finite import nan_where_infinite
-
-Convention = Literal["diffsmooth", "carlini", "densepure"]
-"""How a noise level is matched to a timestep; see `match_noise`."""
-
-
-class NoiseMatch(NamedTuple):
-    """Where the reverse process starts.
-
-    Attributes:
-        timestep: t.
-        noise_level: standard deviation of the noise that is drawn, >= sigma, [0, 1] pixel units.
-        scale: what the noisy image, in [-1, 1] units, is multiplied by to become x_t.
-    """
-
-    timestep: int
-    noise_level: float
-    scale: float
-
-
-@lru_cache(maxsize=64)
-def match_noise(schedule: DiffusionSchedule, sigma: float, convention: Convention) -> NoiseMatch:
-    """The timestep for a noise level, and what its noise and scale are.
-
-    - diffsmooth: the first t with noise-to-signal ratio >= 2 sigma; noise of level sigma; scale
-      sqrt(abar_t). Source: DiffSmooth (Zhang et al. 2023), the published code.
-    - carlini: the same search from t = 1 on; noise of the schedule's own level at t, a little more
-      than sigma, so that the radius, computed with sigma, is conservative. Source: Carlini et al.
-      2023, the published code (certify.py and DRM.py of ethz-spylab/diffusion_denoised_smoothing).
-    - densepure: the t with the nearest ratio; noise of level sigma; scale 1 / sqrt(1 + 4 sigma^2).
-      Source: DensePure (Xiao et al. 2023), the published code for ImageNet
-      (runners/diffpure_guided_densepure.py of Jayfeather1024/DensePure). For CIFAR-10 theirs
-      rounds a continuous inverse of the cosine schedule, which counts its steps from 1: t + 1 at
-      every sigma (t + 2 at 8 of 20,000 between 0.01 and 5, where the rounding falls otherwise).
-
-    Raises:
-        ValueError: an unknown convention; sigma <= 0 or beyond the schedule.
-    """
-    t = schedule.timestep(sigma)
-    if convention == "carlini":
-        t = max(t, 1)
-        return NoiseMatch(t, float(schedule.sigma(t)), math.sqrt(schedule.alphas_cumprod[t]))
-    if convention == "densepure":
-        if t > 0 and sigma - schedule.sigma(t - 1) <= schedule.sigma(t) - sigma:
-            t -= 1
-        return NoiseMatch(t, sigma, 1 / math.sqrt(1 + 4 * sigma**2))
-    if convention == "diffsmooth":
-        return NoiseMatch(t, sigma, math.sqrt(schedule.alphas_cumprod[t]))
-    raise ValueError(
-        f"unknown convention {convention!r}: known are {', '.join(get_args(Convention))}"
-    )
+from diffsmooth.stats.errors import UserError
+from diffsmooth.stats.registry import Registry
 
 
 class Purifier(nn.Module):
     """Base of the purifiers: one that does nothing.
 
     Attributes:
-        steps: of the reverse process, in a run.
-        runs: reverse runs a vote, which is the answer of most of them, see `VoteFunction`.
-        draws: standard normal draws that a run needs.
+        reverse_runs: reverse runs a vote, which is the answer of most of them, see `VoteFunction`.
+        draws: standard normal draws that a reverse run needs.
     """
 
-    steps = 1
-    runs = 1
+    reverse_runs = 1
     draws = 0
 
     def noise_level(self, sigma: float) -> float:
         """Standard deviation of the noise that it wants, >= sigma, [0, 1] pixel units.
 
         Raises:
-            ValueError: sigma <= 0, or beyond the schedule.
+            ValueError: sigma <= 0, or beyond what its denoiser can be asked for.
         """
         return sigma
+
+    def prepare(self, sigma: float) -> list[nn.Module]:
+        """Computes once what is the same for all votes at a sigma; see `Denoiser.prepare`."""
+        return []
 
     def forward(self, noisy: Tensor, sigma: float, draws: Tensor | None = None) -> Tensor:
         """Purified images in [0, 1].
@@ -94,8 +46,8 @@ class Purifier(nn.Module):
             noisy: (B, C, H, W), image in [0, 1] plus `noise_level(sigma)` times standard normal
                 noise.
             sigma: in [0, 1] pixel units.
-            draws: standard normal (draws, B, C, H, W): fresh for each vote and run. None where no
-                draws are needed.
+            draws: standard normal (draws, B, C, H, W): fresh for each vote and reverse run. None
+                where no draws are needed.
         """
         return noisy
 
@@ -105,100 +57,62 @@ class IdentityPurifier(Purifier):
 
 
 class OneShotPurifier(Purifier):
-    """One reverse-diffusion jump from the timestep whose noise matches sigma.
+    """One jump from the noise level to the image.
 
     Args:
-        unet: predicts epsilon; further output channels (a learned variance) are not used.
-        schedule: the one that `unet` was trained on.
-        convention: see `match_noise`.
-        pad_to: images are reflect-padded to this side for the U-Net, and cropped again; None runs
-            it at the images' own size.
+        denoiser: a `Denoiser`, or any callable (noisy, sigma) -> x_0; or a U-Net, of which the
+            others make an `OpenAIDenoiser`.
+        schedule: noise schedule of a U-Net, and of nothing else.
+        convention, pad_to: with a schedule: see `OpenAIDenoiser`.
 
-    Source: the published code of DiffSmooth (cifar_ddpm.py and imagenet_gdm.py of
-    javyduck/DiffSmooth; Zhang et al. 2023) and of Carlini et al. 2023 (DRM.py).
+    Raises:
+        UserError: a U-Net without its schedule, or options of a U-Net with another denoiser.
     """
+
+    _convention: Convention = "diffsmooth"
 
     def __init__(
         self,
-        unet: UNet,
-        schedule: DiffusionSchedule,
-        convention: Convention = "diffsmooth",
+        denoiser: Denoiser | UNet | Callable[[Tensor, float], Tensor],
+        schedule: DiffusionSchedule | None = None,
+        convention: Convention | None = None,
         pad_to: int | None = None,
     ) -> None:
         super().__init__()
-        self.unet = unet
-        self.schedule = schedule
-        self.convention: Convention = convention
-        self.pad_to = pad_to
-        self._conditions: dict[int, list[Tensor]] = {}
-
-    def timesteps(self, sigma: float) -> list[int]:
-        """The timesteps of a run, falling."""
-        return [match_noise(self.schedule, sigma, self.convention).timestep]
-
-    def precompute_times(self, sigma: float) -> None:
-        """Computes once what the U-Net is told of the timesteps, for its present weights, device
-        and number format."""
-        device = next(self.unet.parameters()).device
-        self._conditions = {
-            t: self.unet.conditions(self._time(t, device)) for t in self.timesteps(sigma)
-        }
-
-    def cast_times(self, number_format: torch.dtype) -> None:
-        """Casts what was computed once, as `to` casts the weights."""
-        for t, conditions in self._conditions.items():
-            self._conditions[t] = [condition.to(number_format) for condition in conditions]
+        if schedule is not None and not isinstance(denoiser, Denoiser):
+            unet: Any = denoiser
+            denoiser = OpenAIDenoiser(unet, schedule, convention or self._convention, pad_to)
+        elif isinstance(denoiser, UNet) or (schedule, convention, pad_to) != (None, None, None):
+            raise UserError(
+                "schedule, convention and pad_to are of a U-Net, which needs its schedule"
+            )
+        self.denoiser = as_denoiser(denoiser)
 
     def noise_level(self, sigma: float) -> float:
-        return match_noise(self.schedule, sigma, self.convention).noise_level
+        return self.denoiser.noise_level(sigma)
+
+    def prepare(self, sigma: float) -> list[nn.Module]:
+        return self.denoiser.prepare(sigma)
 
     def forward(self, noisy: Tensor, sigma: float, draws: Tensor | None = None) -> Tensor:
-        match = match_noise(self.schedule, sigma, self.convention)
-        x_t = (2 * noisy - 1) * match.scale
-        x_0, _ = self._predict(x_t, match.timestep)
-        return (x_0 + 1) / 2
-
-    def _predict(self, x_t: Tensor, t: int) -> tuple[Tensor, Tensor | None]:
-        """x_0 in [-1, 1] from x_t (B, C, H, W), and the variance's weights where learned."""
-        times = self._time(t, x_t.device)
-        known = [self._conditions[t]] if t in self._conditions else []
-        channels, height, width = x_t.shape[1:]
-        rows, columns = ((self.pad_to or side) - side for side in (height, width))
-        if rows or columns:
-            top, left = rows // 2, columns // 2
-            x = F.pad(x_t, (left, columns - left, top, rows - top), mode="reflect")
-            output = self.unet(x, times, *known)
-            output = output[:, :, top : top + height, left : left + width]
-        else:
-            output = self.unet(x_t, times, *known)
-        output = nan_where_infinite(output.to(x_t.dtype))
-        abar = float(self.schedule.alphas_cumprod[t])
-        epsilon = output[:, :channels]
-        x_0 = x_t / math.sqrt(abar) - math.sqrt(1 / abar - 1) * epsilon
-        learned = output[:, channels:] if output.shape[1] > channels else None
-        return nan_where_infinite(x_0).clamp(-1, 1), learned
-
-    def _time(self, t: int, device: torch.device) -> Tensor:
-        # Of length 1: the time is embedded once, not for each vote.
-        return torch.full((1,), self.schedule.network_time(t), device=device)
+        return self.denoiser(noisy, sigma)
 
 
 class MultiStepPurifier(OneShotPurifier):
     """Several ancestral sampling steps from the timestep whose noise matches sigma.
 
-    Each run draws noise of its own between the steps, and a vote is the answer of most runs: see
-    `VoteFunction`.
+    Each reverse run draws noise of its own between the steps, and a vote is the answer of most of
+    them: see `VoteFunction`.
 
     Args:
-        unet: predicts epsilon, and the variance where it has the channels for it.
-        schedule: the one that `unet` was trained on.
+        denoiser, schedule, convention, pad_to: see `OneShotPurifier`; a `DiscreteTimeDenoiser`, and
+            densepure is the convention by default.
         steps: number of evenly spaced timesteps, at least 1; 1 is one shot.
         runs: reverse runs a vote (DensePure's K), at least 1.
-        convention: see `match_noise`.
-        pad_to: see `OneShotPurifier`.
 
     Raises:
         ValueError: steps < 1 or runs < 1.
+        UserError: a denoiser without timesteps, or see `OneShotPurifier`.
 
     Source: DensePure (Xiao et al. 2023), the published code, with the steps of `ancestral_step.py`
     on the sub-sampled timesteps. Theirs is less exact in what the schedule is at these: for
@@ -206,34 +120,41 @@ class MultiStepPurifier(OneShotPurifier):
     and only the time that the network is told is one later (of 4,000).
     """
 
+    denoiser: DiscreteTimeDenoiser
+    _convention = "densepure"
+
     def __init__(
         self,
-        unet: UNet,
-        schedule: DiffusionSchedule,
-        steps: int,
+        denoiser: DiscreteTimeDenoiser | UNet,
+        schedule: DiffusionSchedule | None = None,
+        steps: int = 10,
         runs: int = 1,
-        convention: Convention = "densepure",
+        convention: Convention | None = None,
         pad_to: int | None = None,
     ) -> None:
-        super().__init__(unet, schedule, convention, pad_to)
+        super().__init__(denoiser, schedule, convention, pad_to)
+        if not isinstance(self.denoiser, DiscreteTimeDenoiser):
+            raise UserError(
+                "several steps need a denoiser with timesteps (DiscreteTimeDenoiser), got a "
+                f"{type(denoiser).__name__}: one shot takes any"
+            )
         for name, value in (("steps", steps), ("runs", runs)):
             if value < 1:
                 raise ValueError(f"{name} must be at least 1, got {value}")
         self.steps = steps
-        self.runs = runs
+        self.reverse_runs = runs
         self.draws = steps - 1  # the last step adds no noise
 
-    def timesteps(self, sigma: float) -> list[int]:
-        """round(t - i t / steps) for i < steps, without repetitions."""
-        return self._spaced(match_noise(self.schedule, sigma, self.convention).timestep)
+    def prepare(self, sigma: float) -> list[nn.Module]:
+        return self.denoiser.prepare_timesteps(self._spaced(self.denoiser.start(sigma).timestep))
 
     def forward(self, noisy: Tensor, sigma: float, draws: Tensor | None = None) -> Tensor:
-        match = match_noise(self.schedule, sigma, self.convention)
-        timesteps = self.timesteps(sigma)
+        start = self.denoiser.start(sigma)
+        timesteps = self._spaced(start.timestep)
         if draws is None and len(timesteps) > 1:
             raise ValueError(f"draws must be ({self.draws}, B, C, H, W), got None")
         return self._reverse(
-            (2 * noisy - 1) * match.scale, timesteps, iter(() if draws is None else draws)
+            (2 * noisy - 1) * start.scale, timesteps, iter(() if draws is None else draws)
         )
 
     def generate(self, noise: Tensor, draws: Iterator[Tensor]) -> Tensor:
@@ -245,18 +166,79 @@ class MultiStepPurifier(OneShotPurifier):
 
         Source: Ho et al. 2020, algorithm 2, on the sub-sampled timesteps.
         """
-        return self._reverse(noise, self._spaced(self.schedule.steps - 1), draws)
+        return self._reverse(noise, self._spaced(self.denoiser.schedule.steps - 1), draws)
 
     def _spaced(self, t: int) -> list[int]:
+        """round(t - i t / steps) for i < steps, without repetitions."""
         spaced = [round(t - i * t / self.steps) for i in range(self.steps)]
         return sorted(set(spaced), reverse=True)
 
     def _reverse(self, x: Tensor, timesteps: list[int], draws: Iterator[Tensor]) -> Tensor:
         """Images in [0, 1] from x_t (B, C, H, W) at the first of the timesteps."""
         for t, s in pairwise(timesteps):
-            x_0, learned = self._predict(x, t)
-            step = ancestral_step(self.schedule, t, s)
+            x_0, learned = self.denoiser.predict(x, t)
+            step = ancestral_step(self.denoiser.schedule, t, s)
             log_variance = torch.as_tensor(step.log_variance(learned), device=x.device)
             x = step.mean(x_0, x) + torch.exp(0.5 * log_variance) * next(draws)
-        x_0, _ = self._predict(x, timesteps[-1])
+        x_0, _ = self.denoiser.predict(x, timesteps[-1])
         return (x_0 + 1) / 2
+
+
+class PurifierKind(NamedTuple):
+    """A purifier's factory, and what it takes.
+
+    Attributes:
+        factory: what makes it: called with the denoiser, where it needs one, and with `steps=` and
+            `runs=`, where it takes them.
+        denoiser: whether it needs one.
+        steps: how many it makes unless the user says; None where it takes no such option.
+        reverse_runs: whether it takes `runs`.
+        convention: that of its denoiser, where the family has several and the user names none.
+    """
+
+    factory: Callable[..., Purifier]
+    denoiser: bool = True
+    steps: int | None = None
+    reverse_runs: bool = False
+    convention: Convention = "diffsmooth"
+
+    def build(
+        self, denoiser: Denoiser | None, steps: int | None = None, reverse_runs: int | None = None
+    ) -> Purifier:
+        """The purifier.
+
+        Raises:
+            UserError: the factory's mistake: it gives no `Purifier`; or see the purifiers.
+        """
+        options: dict[str, Any] = {}
+        if self.steps is not None:
+            options["steps"] = steps or self.steps
+        if self.reverse_runs:
+            options["runs"] = reverse_runs or 1
+        purifier = self.factory(*([denoiser] if self.denoiser else []), **options)
+        if not isinstance(purifier, Purifier):
+            raise UserError(f"a purifier's factory must give a Purifier, not {type(purifier)}")
+        return purifier
+
+
+PURIFIERS: Registry[PurifierKind | Callable[..., Purifier]] = Registry(
+    "purifier",
+    oneshot=PurifierKind(OneShotPurifier),
+    multistep=PurifierKind(MultiStepPurifier, steps=10, reverse_runs=True, convention="densepure"),
+    none=PurifierKind(IdentityPurifier, denoiser=False),
+)
+
+
+def purifier_kind(word: str) -> PurifierKind:
+    """The kind of purifier that a word of `PURIFIERS`, or package.module:name, stands for.
+
+    Another package's name may be a `PurifierKind`, or else a factory that takes a denoiser alone.
+
+    Raises:
+        UserError: nobody knows the word.
+    """
+    known = PURIFIERS[word]
+    kind = known if isinstance(known, PurifierKind) else PurifierKind(known)
+    if not callable(kind.factory):
+        raise UserError(f"{word}: a purifier's factory must be callable, got {kind.factory!r}")
+    return kind

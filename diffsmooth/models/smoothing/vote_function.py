@@ -1,8 +1,8 @@
 """What votes: one code path for Cohen, diffusion denoised smoothing and DiffSmooth."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from copy import deepcopy
-from typing import Self, get_args
+from typing import Protocol, Self
 
 import numpy as np
 import torch
@@ -10,24 +10,39 @@ from torch import Tensor, nn
 
 from diffsmooth.models.smoothing.local_smoothing import LocalSmoothing, NetworkError
 from diffsmooth.models.smoothing.memory import memory_for
-from diffsmooth.models.smoothing.precision import Precision, autocast
+from diffsmooth.models.smoothing.precision import autocast
 from diffsmooth.models.smoothing.purifiers import Purifier
 from diffsmooth.stats.bounds import count_of
 
 FLOAT32 = np.finfo(np.float32)
 
 DrawsOfRun = Callable[[int], Tensor | None]
-"""From the number of a run to its draws (draws, B, C, H, W), or None."""
+"""From the number of a reverse run to its draws (draws, B, C, H, W), or None; in any order."""
+
+
+class Voter(Protocol):
+    """What the engine drives: f alone, or several that share the work of one."""
+
+    @property
+    def f(self) -> "VoteFunction":
+        """The one whose networks run, in its batches; it is checked to be one fixed function."""
+
+    @property
+    def settings(self) -> Sequence[object]:
+        """What tells several apart, in words; empty for f alone."""
+
+    def answer(self, noisy: Tensor, draws_of: DrawsOfRun) -> Tensor:
+        """As `VoteFunction.answer`: (B,) of f alone, (S, B) of several."""
 
 
 class VoteFunction(nn.Module):
-    """f: noisy images to classes, one vote each.
+    """f: noisy images to classes, one vote each. As a module, to mean softmax.
 
     It purifies the noisy image, averages the classifier's confidence over the local copies, and
     takes the argmax: one noisy image is one vote, whatever m is. With `IdentityPurifier`, m = 1
     and sigma_local = 0, f is the classifier alone (Cohen et al. 2019).
 
-    It is in eval mode, whatever becomes of the modules that hold it.
+    It is in eval mode, whatever becomes of the modules that hold it. The engine's `Voter`, alone.
 
     Args:
         purifier: see `purifiers.py`.
@@ -46,6 +61,8 @@ class VoteFunction(nn.Module):
             schedule; num_classes < 2; batch < 1; unknown precision.
     """
 
+    settings: Sequence[object] = ()
+
     def __init__(
         self,
         purifier: Purifier,
@@ -63,12 +80,12 @@ class VoteFunction(nn.Module):
         num_classes, batch = count_of("num_classes", num_classes), count_of("batch", batch)
         if num_classes < 2:
             raise ValueError(f"num_classes must be at least 2, got {num_classes}")
-        if precision not in get_args(Precision):
-            raise ValueError(f"precision must be float32, tf32 or bf16, got {precision!r}")
+        autocast(precision, "cpu")  # knows the words
         self.noise_level = float(purifier.noise_level(float(sigma)))
         self.purifier = deepcopy(purifier) if copy else purifier
         self.local_smoothing = deepcopy(local_smoothing) if copy else local_smoothing
         self.local_smoothing.classifier.to(memory_format=local_smoothing.layout)
+        self.image_shape = local_smoothing.image_shape
         self.sigma = float(sigma)
         self.num_classes = num_classes
         self.batch = batch
@@ -83,11 +100,25 @@ class VoteFunction(nn.Module):
     def device(self) -> torch.device:
         return self.local_smoothing.noise.device
 
-    def confidence(self, noisy: Tensor, draws: Tensor | None = None) -> Tensor:
-        """Mean softmax (B, K) of noisy images (B, C, H, W), image + noise level * normal.
+    @property
+    def networks(self) -> dict[str, nn.Module]:
+        """By what errors call them."""
+        return {"the purifier": self.purifier, "the classifier": self.local_smoothing.classifier}
+
+    @property
+    def f(self) -> Self:
+        return self
+
+    @property
+    def reverse_runs(self) -> int:
+        """Runs of the reverse process a vote, whose answer is that of most of them."""
+        return self.purifier.reverse_runs
+
+    def forward(self, noisy: Tensor, draws: Tensor | None = None) -> Tensor:
+        """Mean softmax (B, K) of noisy images (B, C, H, W); differentiable, and draws nothing.
 
         Args:
-            noisy: the images.
+            noisy: image in [0, 1] + noise level * normal.
             draws: what a random purifier needs for one run, see `Purifier.forward`.
         """
         with self.autocast():
@@ -115,7 +146,7 @@ class VoteFunction(nn.Module):
             NetworkError: outputs for another number of classes.
             OutOfMemory: the batch does not fit.
         """
-        return self.vote(lambda run: self.confidence(noisy, draws_of(run)))
+        return self.vote(lambda run: self(noisy, draws_of(run)))
 
     def vote(self, confidence_of: Callable[[int], Tensor]) -> Tensor:
         """From the confidence of each run to answers, as `answer` gives them: (..., B), int64.
@@ -129,20 +160,17 @@ class VoteFunction(nn.Module):
             NetworkError: outputs for another number of classes.
             OutOfMemory: the batch does not fit.
         """
-        with memory_for(self.batch):
-            return self._vote(confidence_of)
-
-    def _vote(self, confidence_of: Callable[[int], Tensor]) -> Tensor:
         answers = []
-        for run in range(self.purifier.runs):
-            confidence = confidence_of(run)
-            if confidence.shape[-1] != self.num_classes:
-                raise NetworkError(
-                    f"the classifier has {confidence.shape[-1]} classes, not {self.num_classes}"
-                )
-            finite = confidence.isfinite().all(dim=-1)
-            answers.append(torch.where(finite, confidence.argmax(dim=-1), self.num_classes))
-        return answers[0] if len(answers) == 1 else self._of_most(torch.stack(answers, dim=-1))
+        with memory_for(self.batch):
+            for run in range(self.reverse_runs):
+                confidence = confidence_of(run)
+                if confidence.shape[-1] != self.num_classes:
+                    raise NetworkError(
+                        f"the classifier has {confidence.shape[-1]} classes, not {self.num_classes}"
+                    )
+                finite = confidence.isfinite().all(dim=-1)
+                answers.append(torch.where(finite, confidence.argmax(dim=-1), self.num_classes))
+            return answers[0] if len(answers) == 1 else self._of_most(torch.stack(answers, dim=-1))
 
     def _of_most(self, runs: Tensor) -> Tensor:
         """The answer (...) of most runs (..., runs); K where one of them has none.

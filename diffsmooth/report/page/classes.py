@@ -3,7 +3,7 @@
 import numpy as np
 
 from diffsmooth.models.classifiers.dataset_info import get_dataset_info
-from diffsmooth.report.runs import Run
+from diffsmooth.runs.reading import Run
 from diffsmooth.stats import ABSTAIN
 
 

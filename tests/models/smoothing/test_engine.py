@@ -9,10 +9,11 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from diffsmooth.models import IdentityPurifier, LocalSmoothing, SmoothedClassifier
-from diffsmooth.models.smoothing.engine import Finished, Task, VoteEngine
+from diffsmooth.models.smoothing.engine import VoteEngine
 from diffsmooth.models.smoothing.fixed_function import ensure_fixed
 from diffsmooth.models.smoothing.local_smoothing import NetworkError
 from diffsmooth.models.smoothing.noise import DeviceNoise, NoiseKey
+from diffsmooth.models.smoothing.packing import Finished, Task
 from diffsmooth.stats import Certificate, FixedSampleSize, MajorityVote, Plan
 from diffsmooth.stats.group_sequential import GroupSequential
 
@@ -57,7 +58,7 @@ def run(
     model: SmoothedClassifier, plan: Plan, images: list[Task], in_flight: int = 256
 ) -> list[Finished]:
     finished = []
-    with VoteEngine(model, plan, in_flight=in_flight) as engine:
+    with VoteEngine(model.f, plan, in_flight=in_flight) as engine:
         for task in images:
             engine.submit(task)
             while not engine.needs_task:
@@ -108,7 +109,7 @@ def test_networks_of_one_forward_shape_vote_the_same_at_any_place_in_a_batch(
 def test_batches_are_full_while_images_are_left() -> None:
     classifier = Linear()
     finished: list[Finished] = []
-    with VoteEngine(linear_model(64, classifier), PLANS[1]) as engine:
+    with VoteEngine(linear_model(64, classifier).f, PLANS[1]) as engine:
         classifier.seen.clear()  # the check of the start
         for task in tasks(60):
             engine.submit(task)
@@ -124,7 +125,7 @@ def test_batches_are_full_while_images_are_left() -> None:
 def test_the_fixed_plan_keeps_few_images_in_flight() -> None:
     """Older images come first: a crash loses little."""
     model = linear_model(10)
-    with VoteEngine(model, FixedSampleSize(n0=20, n=500)) as engine:
+    with VoteEngine(model.f, FixedSampleSize(n0=20, n=500)) as engine:
         submitted, finished = 0, 0
         for task in tasks(10):
             engine.submit(task)
@@ -198,7 +199,7 @@ def test_what_a_failed_image_has_counted_is_not_its_successors(at: int) -> None:
     expected = run(linear_model(10), PLANS[0], images, in_flight=1)
     later = Later()
     model = linear_model(10, later)
-    ensure_fixed(model)
+    ensure_fixed(model.f)
     later.at = len(later.seen) + at
     finished = run(model, PLANS[0], images, in_flight=1)
     assert [f.error is None for f in finished] == [False] + 5 * [True]
@@ -228,7 +229,7 @@ def test_broken_images_are_refused_and_networks_that_do_not_fit_end_the_run() ->
 def test_another_source_of_noise_gives_other_votes_and_near_radii() -> None:
     plan = FixedSampleSize(n0=100, n=5000)
     model, (task, *_) = linear_model(500), tasks(1)
-    with VoteEngine(model, plan, DeviceNoise(torch.device("cpu"))) as engine:
+    with VoteEngine(model.f, plan, DeviceNoise(torch.device("cpu"))) as engine:
         engine.submit(task)
         (finished,) = engine.drain()
     mine, other = model.run_plan(task.image, task.key, plan), finished.certificate
@@ -239,4 +240,4 @@ def test_another_source_of_noise_gives_other_votes_and_near_radii() -> None:
 
 def test_arguments_out_of_range() -> None:
     with pytest.raises(ValueError, match="in_flight must be at least 1"):
-        VoteEngine(linear_model(4), PLANS[0], in_flight=0)
+        VoteEngine(linear_model(4).f, PLANS[0], in_flight=0)

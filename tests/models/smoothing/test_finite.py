@@ -20,9 +20,10 @@ from diffsmooth.models import (
 from diffsmooth.models.diffusion.presets import get_preset
 from diffsmooth.models.smoothing.finite import LARGEST_OUTPUT, check_finite_weights
 from diffsmooth.models.smoothing.fused import FusedConv, FusedResNet
-from diffsmooth.models.smoothing.inference import can_compile, prepare
+from diffsmooth.models.smoothing.inference import prepare
 from diffsmooth.models.smoothing.local_smoothing import NetworkError
 from diffsmooth.models.smoothing.vote_function import VoteFunction
+from diffsmooth.pipeline.compiling import can_compile
 from diffsmooth.stats import FixedSampleSize
 from diffsmooth.stats.errors import UserError
 
@@ -142,8 +143,8 @@ def test_a_resnet_of_nan_certifies_nothing() -> None:
     nn.init.constant_(network[1].conv1.weight, math.nan)  # type: ignore[arg-type]
     g = SmoothedClassifier(IdentityPurifier(), LocalSmoothing(network), 0.5, 10, batch=6)
     noisy = torch.full((6, 3, 32, 32), 0.5)
-    assert (g.answer(noisy, lambda _: None) == g.num_classes).all()
-    for start in (lambda: g.certify(noisy[0], 0, FixedSampleSize(6, 30)), lambda: prepare(g)):
+    assert (g.f.answer(noisy, lambda _: None) == g.f.num_classes).all()
+    for start in (lambda: g.certify(noisy[0], 0, FixedSampleSize(6, 30)), lambda: prepare(g.f)):
         with pytest.raises(UserError, match=r"the classifier: 1\.conv1\.weight has 432 of 432 num"):
             start()
 

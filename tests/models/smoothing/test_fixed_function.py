@@ -19,13 +19,15 @@ from diffsmooth.models import (
     build_unet,
 )
 from diffsmooth.models.diffusion.presets import get_preset
-from diffsmooth.models.smoothing.engine import Finished, Task, VoteEngine
-from diffsmooth.models.smoothing.finer_arithmetic import difference_of_rows
-from diffsmooth.models.smoothing.fixed_function import check_again, ensure_fixed
+from diffsmooth.models.smoothing.engine import VoteEngine
+from diffsmooth.models.smoothing.fixed_function import ensure_fixed
 from diffsmooth.models.smoothing.inference import prepare
 from diffsmooth.models.smoothing.noise import NoiseKey
+from diffsmooth.models.smoothing.outputs import difference_of_rows
+from diffsmooth.models.smoothing.packing import Finished, Task
 from diffsmooth.models.smoothing.probe_batch import arrangements, moved_among_strangers, probe_rows
 from diffsmooth.models.smoothing.purifiers import Purifier
+from diffsmooth.models.smoothing.spot_check import check_again
 from diffsmooth.models.smoothing.sweep import Setting, Sweep, certify_settings
 from diffsmooth.stats import FixedSampleSize
 from diffsmooth.stats.errors import UserError
@@ -139,7 +141,7 @@ def test_what_looks_at_its_batch_or_its_place_is_refused(name: str, precision: s
 @pytest.mark.parametrize("name", ["batch mean", "mean of the logits", "place", "dynamic scale"])
 def test_so_it_is_in_small_batches(name: str, batch: int) -> None:
     with pytest.raises(UserError, match="not one function of each image"):
-        ensure_fixed(smooth(copy.deepcopy(STRUCTURAL[name]), batch))
+        ensure_fixed(smooth(copy.deepcopy(STRUCTURAL[name]), batch).f)
 
 
 class PurifierOf(Purifier):
@@ -154,12 +156,12 @@ class PurifierOf(Purifier):
 def test_the_part_and_what_it_depends_on_are_named() -> None:
     g = smooth(Head(), purifier=PurifierOf(lambda x: x - x.mean(dim=0)))
     with pytest.raises(UserError, match="the purifier makes of one depends on the other rows"):
-        ensure_fixed(g)
+        ensure_fixed(g.f)
     g = smooth(STRUCTURAL["place"])
     with pytest.raises(UserError, match="the classifier makes of one depends on its place"):
-        ensure_fixed(g)
+        ensure_fixed(g.f)
     with pytest.raises(UserError, match="the purifier gave other numbers for the same batch"):
-        ensure_fixed(smooth(Head(), purifier=PurifierOf(lambda x: x + 1e-6 * torch.rand_like(x))))
+        ensure_fixed(smooth(Head(), purifier=PurifierOf(lambda x: x + 1e-6 * torch.rand_like(x))).f)
 
 
 class Counter(nn.Module):
@@ -221,7 +223,7 @@ class HalfPrecision(PlaceDependentSum):
 
 def test_what_only_rounds_is_recorded_and_may_vote() -> None:
     g = smooth(PlaceDependentSum())
-    found = ensure_fixed(g)
+    found = ensure_fixed(g.f)
     assert not found.exact
     assert 0 < found.rounding < 1e-5
     assert "by rounding" in str(found)
@@ -229,12 +231,12 @@ def test_what_only_rounds_is_recorded_and_may_vote() -> None:
 
 
 def test_a_batch_of_one_depends_on_nothing_else() -> None:
-    assert ensure_fixed(smooth(STRUCTURAL["batch mean"], batch=1)).exact
+    assert ensure_fixed(smooth(STRUCTURAL["batch mean"], batch=1).f).exact
 
 
 def test_what_cannot_be_tried_again_without_rounding_is_refused() -> None:
     with pytest.raises(UserError, match=r"cannot be tried again .* computes in torch.bfloat16"):
-        ensure_fixed(smooth(HalfPrecision()))
+        ensure_fixed(smooth(HalfPrecision()).f)
 
 
 @pytest.fixture
@@ -260,7 +262,7 @@ def test_group_norms_in_channels_last_depend_on_the_place_by_rounding() -> None:
             nn.Conv2d(channels, 64, 3, padding=1), ChannelsLast(), nn.GroupNorm(32, 64), nn.ReLU(),
         ]  # fmt: skip
     classifier = nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(64, 10))
-    found = ensure_fixed(smooth(classifier, 7, 2, shape=(3, 32, 32), classes=10))
+    found = ensure_fixed(smooth(classifier, 7, 2, shape=(3, 32, 32), classes=10).f)
     assert not found.exact
     assert 0 < found.rounding < 1e-5
     assert torch.get_num_threads() == 3
@@ -284,8 +286,8 @@ def test_honest_networks_are_exact(purifier: str, precision: str, prepared: bool
     classifier = build_classifier("cifar_resnet8", 10, dataset="fashion_mnist").eval()
     g = smooth(classifier, 6, 2, purifiers[purifier], (1, 32, 32), precision, 10)
     if prepared:
-        prepare(g)
-    assert ensure_fixed(g).exact
+        prepare(g.f)
+    assert ensure_fixed(g.f).exact
 
 
 def fused_with(attack: Attack) -> SmoothedClassifier:
@@ -298,25 +300,25 @@ def fused_with(attack: Attack) -> SmoothedClassifier:
     nn.init.normal_(unet.out[2].weight, std=0.05)  # type: ignore[arg-type]
     purifier = OneShotPurifier(unet, get_preset("small-gray32").schedule)
     g = smooth(attack, 6, 2, purifier, (1, 32, 32), "bf16", 10)
-    prepare(g)
+    prepare(g.f)
     return g
 
 
 @pytest.mark.parametrize("name", ["weak batch mean", "dynamic scale", "place"])
 def test_prepared_networks_are_tried_again_in_float64(name: str) -> None:
     with pytest.raises(UserError, match=r"stay in torch\.float64"):
-        ensure_fixed(fused_with(STRUCTURAL[name]))
+        ensure_fixed(fused_with(STRUCTURAL[name]).f)
 
 
 def test_so_are_prepared_purifiers() -> None:
     g = fused_with(Attack())
-    assert ensure_fixed(g).exact
-    purifier = g.purifier
+    assert ensure_fixed(g.f).exact
+    purifier = g.f.purifier
     assert isinstance(purifier, OneShotPurifier)
-    conv = purifier.unet.out[2]
-    purifier.unet.out[2] = nn.Sequential(conv, Attacked(lambda x: x - 1e-2 * x.mean(dim=0)))
+    out = purifier.denoiser.unet.out
+    out[2] = nn.Sequential(out[2], Attacked(lambda x: x - 1e-2 * x.mean(dim=0)))
     with pytest.raises(UserError, match=r"the purifier makes of one .* stay in torch.float64"):
-        ensure_fixed(g)
+        ensure_fixed(g.f)
 
 
 @pytest.mark.parametrize("few", [0, 10**9])
@@ -325,15 +327,16 @@ def test_rounding_in_a_prepared_purifier_vanishes_there(
 ) -> None:
     monkeypatch.setattr("diffsmooth.models.smoothing.finer_arithmetic.FEW", few)
     g = fused_with(Attack())
-    purifier = g.purifier
+    purifier = g.f.purifier
     assert isinstance(purifier, OneShotPurifier)
 
     def by_place(x: Tensor) -> Tensor:
         odd = (torch.arange(len(x)) % 2 == 1).view(-1, 1, 1, 1)
         return torch.where(odd, (x + 0.1) + 0.3, x + (0.1 + 0.3))
 
-    purifier.unet.out[2] = nn.Sequential(purifier.unet.out[2], Attacked(by_place))
-    found = ensure_fixed(g)
+    out = purifier.denoiser.unet.out
+    out[2] = nn.Sequential(out[2], Attacked(by_place))
+    found = ensure_fixed(g.f)
     assert not found.exact
     assert 0 < found.rounding < 0.05
 
@@ -350,30 +353,30 @@ class Attacked(nn.Module):
 def test_large_networks_are_tried_again_with_few_rows(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("diffsmooth.models.smoothing.finer_arithmetic.FEW", 0)
     monkeypatch.setattr("diffsmooth.models.smoothing.finer_arithmetic.MANY", 0)
-    assert not ensure_fixed(smooth(PlaceDependentSum())).exact
+    assert not ensure_fixed(smooth(PlaceDependentSum()).f).exact
     for name in ("batch mean", "place", "dynamic scale"):
         with pytest.raises(UserError, match=r"stay in torch\.float32"):
-            ensure_fixed(smooth(copy.deepcopy(STRUCTURAL[name])))
+            ensure_fixed(smooth(copy.deepcopy(STRUCTURAL[name])).f)
     # Few rows do not show it, but rounding does not make so much.
     with pytest.raises(UserError, match="too much for rounding"):
-        ensure_fixed(smooth(copy.deepcopy(STRUCTURAL["large batches only"])))
+        ensure_fixed(smooth(copy.deepcopy(STRUCTURAL["large batches only"])).f)
 
 
 @pytest.mark.parametrize("name", ["batch mean", "saturated", "place"])
 def test_compiled_networks_are_checked_as_they_vote(name: str) -> None:
     classifier = Attack(lambda x: x - x.mean(dim=0)) if name != "place" else STRUCTURAL["place"]
     g = smooth(copy.deepcopy(classifier))
-    g.local_smoothing.compile(backend="eager")
+    g.f.local_smoothing.compile(backend="eager")
     with pytest.raises(UserError, match="not one function of each image"):
-        ensure_fixed(g)
+        ensure_fixed(g.f)
     honest = smooth(Head())
-    honest.local_smoothing.compile(backend="eager")
-    assert ensure_fixed(honest).exact
+    honest.f.local_smoothing.compile(backend="eager")
+    assert ensure_fixed(honest.f).exact
 
 
 def test_the_check_is_made_once_for_the_same_weights() -> None:
     g, calls = smooth(Attack()), []
-    classifier = g.local_smoothing.classifier  # a copy
+    classifier = g.f.local_smoothing.classifier  # a copy
     classifier.before = lambda x: (calls.append(len(x)), x)[1]
     g.certify(torch.full(SHAPE, 0.5), 0, PLAN)
     first = len(calls)
@@ -382,21 +385,21 @@ def test_the_check_is_made_once_for_the_same_weights() -> None:
     assert len(calls) == first + first - 4
     with torch.no_grad():
         classifier.head.weight.mul_(1.5)
-    ensure_fixed(g)
-    ensure_fixed(g)
+    ensure_fixed(g.f)
+    ensure_fixed(g.f)
     assert len(calls) == first + first
 
 
 def test_the_same_networks_give_the_same_digest_and_others_another() -> None:
-    one, other = ensure_fixed(smooth(Head())), ensure_fixed(smooth(Head()))
+    one, other = ensure_fixed(smooth(Head()).f), ensure_fixed(smooth(Head()).f)
     assert one == other
     changed = Head()
     with torch.no_grad():
         changed.weight[0, 0] += 1e-3
-    found = ensure_fixed(smooth(changed))
+    found = ensure_fixed(smooth(changed).f)
     assert found.inputs == one.inputs
     assert found.outputs != one.outputs
-    assert ensure_fixed(smooth(Head()), [torch.full(SHAPE, 0.3)]).inputs != one.inputs
+    assert ensure_fixed(smooth(Head()).f, [torch.full(SHAPE, 0.3)]).inputs != one.inputs
 
 
 class Turncoat(nn.Module):
@@ -425,7 +428,7 @@ def test_a_spot_check_ends_the_run_and_nothing_in_flight_is_told(
 ) -> None:
     monkeypatch.setattr("diffsmooth.models.smoothing.engine.SPOT_CHECK", 10)
     told: list[Finished] = []
-    engine = VoteEngine(smooth(Turncoat(20, attack)), PLAN)
+    engine = VoteEngine(smooth(Turncoat(20, attack)).f, PLAN)
 
     def certify() -> None:
         for i in range(40):
@@ -452,12 +455,12 @@ def test_spot_checks_let_honest_networks_pass(
 
 def test_a_spot_check_finds_what_turned_up_after_the_start() -> None:
     g = smooth(Attack())
-    found, rows = ensure_fixed(g), probe_rows(g)[0]
-    check_again(g, found, rows)
-    g.local_smoothing.classifier.before = lambda x: x - x.mean(dim=0)  # type: ignore[assignment]
+    found, rows = ensure_fixed(g.f), probe_rows(g.f)[0]
+    check_again(g.f, found, rows)
+    g.f.local_smoothing.classifier.before = lambda x: x - x.mean(dim=0)  # type: ignore[assignment]
     for known in (found, found._replace(exact=False, rounding=1e-6)):
         with pytest.raises(UserError, match="the classifier makes of one depends"):
-            check_again(g, known, rows)
+            check_again(g.f, known, rows)
 
 
 @pytest.mark.parametrize("attack", [lambda x: x.neg(), lambda x: x + 1e-3], ids=["sign", "shift"])
@@ -483,7 +486,7 @@ def test_weights_that_are_not_finite_are_refused_without_a_file(value: float) ->
 
 
 def test_tune_refuses_it_too() -> None:
-    f = smooth(STRUCTURAL["batch mean"])
+    f = smooth(STRUCTURAL["batch mean"]).f
     tasks = [Task(torch.full(SHAPE, 0.5), NoiseKey(0, "tune", "", "", 0))]
     sweep = Sweep(f, [Setting(0.0, 1), Setting(0.2, 2)], 42)
     with pytest.raises(UserError, match="not one function of each image"):

@@ -12,13 +12,15 @@ from diffsmooth.models import (
     build_classifier,
     build_unet,
 )
-from diffsmooth.models.checkpoints.loading import load_classifier, load_unet
+from diffsmooth.models.checkpoints.denoisers import load_unet
+from diffsmooth.models.checkpoints.loading import load_classifier
 from diffsmooth.models.classifiers.cifar_resnet import CifarResNet
 from diffsmooth.models.diffusion.presets import get_preset
 from diffsmooth.models.smoothing.fused import FusedResNet
-from diffsmooth.models.smoothing.inference import can_compile, compile_pays, prepare
+from diffsmooth.models.smoothing.inference import prepare
 from diffsmooth.models.smoothing.purifiers import Purifier
 from diffsmooth.models.smoothing.vote_function import VoteFunction
+from diffsmooth.pipeline.compiling import can_compile, compile_pays
 from diffsmooth.stats import FixedSampleSize
 
 SHAPE = (1, 16, 16)
@@ -54,7 +56,7 @@ def confidence(f: VoteFunction) -> Tensor:
     generator = torch.Generator().manual_seed(1)
     noisy = torch.rand(f.batch, *SHAPE, generator=generator)
     draws = torch.randn(f.purifier.draws, f.batch, *SHAPE, generator=generator)
-    return f.confidence(noisy, draws if len(draws) else None)
+    return f(noisy, draws if len(draws) else None)
 
 
 @pytest.mark.parametrize("purifier", PURIFIERS)
@@ -137,13 +139,13 @@ def test_nor_does_it_in_classifiers_with_group_norms(precision: str) -> None:
 
 @torch.inference_mode()
 def check_rows_alone(f: VoteFunction, noisy: Tensor) -> None:
-    expected = f.confidence(noisy)
+    expected = f(noisy)
     order = torch.randperm(len(noisy), generator=torch.Generator().manual_seed(1))
-    assert torch.equal(f.confidence(noisy[order]), expected[order])
+    assert torch.equal(f(noisy[order]), expected[order])
     for row in (0, len(noisy) // 2, len(noisy) - 1):
         others = torch.rand_like(noisy)
         others[row] = noisy[0]
-        assert torch.equal(f.confidence(others)[row], expected[0])
+        assert torch.equal(f(others)[row], expected[0])
 
 
 @pytest.mark.skipif(
@@ -175,6 +177,6 @@ def test_prepared_networks_certify() -> None:
     f = tiny("oneshot")
     g = SmoothedClassifier(f.purifier, f.local_smoothing, 0.5, 10, batch=6)
     before = g.certify(torch.full(SHAPE, 0.5), 0, FixedSampleSize(6, 30))
-    prepare(g)
+    prepare(g.f)
     after = g.certify(torch.full(SHAPE, 0.5), 0, FixedSampleSize(6, 30))
     assert after.prediction == before.prediction

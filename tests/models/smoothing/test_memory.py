@@ -75,7 +75,7 @@ def test_so_it_does_while_the_images_at_fault_are_looked_for(
 @FULL
 def test_so_it_does_in_a_sweep(allocate: Callable[[], Tensor]) -> None:
     sweep = Sweep(
-        linear_model(16, Hungry(allocate, CHECKS + 1)), [Setting(0.1, 1), Setting(0.2, 2)], 0
+        linear_model(16, Hungry(allocate, CHECKS + 1)).f, [Setting(0.1, 1), Setting(0.2, 2)], 0
     )
     with pytest.raises(OutOfMemory, match="--batch 16"):
         list(certify_settings(sweep, PLAN, tasks(2), NumpyNoise(), lambda _: None))
@@ -85,7 +85,7 @@ def test_so_it_does_where_the_noise_does_not_fit(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(NumpyNoise, "draw", lambda *_: absurd_in_numpy())
     with pytest.raises(OutOfMemory, match="--batch 16"):
         run(linear_model(16), PLAN, tasks(2))
-    sweep = Sweep(linear_model(16), [Setting(0.1, 1)], 0)
+    sweep = Sweep(linear_model(16).f, [Setting(0.1, 1)], 0)
     with pytest.raises(OutOfMemory, match="--batch 16"):
         list(certify_settings(sweep, PLAN, tasks(2), NumpyNoise(), lambda _: None))
 

@@ -17,8 +17,8 @@ from diffsmooth.models import (
     build_unet,
 )
 from diffsmooth.models.diffusion.ancestral_step import ancestral_step
+from diffsmooth.models.diffusion.openai import Convention, match_noise
 from diffsmooth.models.diffusion.presets import get_preset
-from diffsmooth.models.smoothing.purifiers import Convention, match_noise
 from diffsmooth.pipeline.self_test import SMALL_UNETS
 from diffsmooth.stats.bounds import least_sigma
 

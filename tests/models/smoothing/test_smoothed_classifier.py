@@ -110,7 +110,7 @@ def test_the_counts_are_those_of_a_loop_over_votes(kind: str) -> None:
     with torch.inference_mode():
         for vote in range(40):
             answers = []
-            for run in range(purifier.runs):
+            for run in range(purifier.reverse_runs):
                 draws = None
                 if purifier.draws:
                     draws = torch.stack([lanes[2 * run + i][vote, None] for i in range(2)])
@@ -191,7 +191,7 @@ def through_a_parent(g: SmoothedClassifier) -> None:
 
 
 def through_its_networks(g: SmoothedClassifier) -> None:
-    g.local_smoothing.classifier.train()
+    g.f.local_smoothing.classifier.train()
 
 
 @pytest.mark.parametrize(
@@ -221,7 +221,7 @@ def test_the_owners_networks_stay_as_they_are() -> None:
     before = [(key, value.clone(), value.stride()) for key, value in network.state_dict().items()]
     local = LocalSmoothing(network, m=2, sigma_local=0.1, image_shape=SHAPE)
     g = SmoothedClassifier(purifier, local, 0.5, 2, batch=16, precision="bf16")
-    prepare(g)
+    prepare(g.f)
     g.certify(torch.rand(SHAPE), 0, FixedSampleSize(16, 100, 0.01))
     assert all(module.training for module in (*network.modules(), *unet.modules()))
     assert [parameter.requires_grad for parameter in network.parameters()] == [False] + 5 * [True]
@@ -230,7 +230,7 @@ def test_the_owners_networks_stay_as_they_are() -> None:
         assert (key, stride) == (name, now.stride())
         assert torch.equal(value, now)
     assert local.classifier is network
-    assert g.local_smoothing.classifier is not network
+    assert g.f.local_smoothing.classifier is not network
 
 
 @pytest.mark.parametrize("kind", [np.int64, np.int32, np.uint8])

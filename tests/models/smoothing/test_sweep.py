@@ -1,6 +1,7 @@
 """Every setting of a sweep is judged by exactly the votes that a certification with it casts."""
 
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
@@ -15,15 +16,17 @@ from diffsmooth.models import (
     build_unet,
 )
 from diffsmooth.models.diffusion.presets import get_preset
-from diffsmooth.models.smoothing.draws import draws_of_runs
-from diffsmooth.models.smoothing.engine import Task
+from diffsmooth.models.smoothing.draws import draws_ahead
+from diffsmooth.models.smoothing.engine import VoteEngine
 from diffsmooth.models.smoothing.fixed_function import ensure_fixed
 from diffsmooth.models.smoothing.local_smoothing import NetworkError, draw_local_noise
 from diffsmooth.models.smoothing.noise import NoiseKey, NumpyNoise, Votes, draw_noise
+from diffsmooth.models.smoothing.packing import Task
 from diffsmooth.models.smoothing.purifiers import Purifier
 from diffsmooth.models.smoothing.sweep import Setting, Sweep, certify_settings, share_copies
-from diffsmooth.models.smoothing.vote_function import DrawsOfRun
+from diffsmooth.models.smoothing.vote_function import VoteFunction
 from diffsmooth.stats import Certificate, FixedSampleSize
+from diffsmooth.stats.group_sequential import GroupSequential
 
 SIGMA, SEED = 0.5, 42
 PLAN = FixedSampleSize(n0=9, n=32, alpha=0.05)
@@ -98,7 +101,7 @@ def diffusion(steps: int | None = None) -> Purifier:
 def judged(
     purifier: Purifier, shape: tuple[int, int, int], settings: Sequence[Setting] = SETTINGS
 ) -> list[list[Certificate]]:
-    sweep = Sweep(smooth(purifier, shape), settings, SEED)
+    sweep = Sweep(smooth(purifier, shape).f, settings, SEED)
     return list(certify_settings(sweep, PLAN, tasks(shape), NumpyNoise(), lambda votes: None))
 
 
@@ -130,7 +133,7 @@ def test_so_they_are_behind_a_diffusion_model(steps: int | None) -> None:
 def test_each_vote_is_that_of_the_vote_function(purifier: Purifier) -> None:
     shape, noise = (1, 4, 4), NumpyNoise()
     (task,) = tasks(shape, 1)
-    f, votes = smooth(purifier, shape, batch=40), [Votes(task.key, 0, 0, 40)]
+    f, votes = smooth(purifier, shape, batch=40).f, [Votes(task.key, 0, 0, 40)]
     noisy = noise.noisy(votes, [task.image], f.noise_level, 40)
 
     def draws_of(run: int) -> Tensor | None:
@@ -139,10 +142,10 @@ def test_each_vote_is_that_of_the_vote_function(purifier: Purifier) -> None:
         return torch.stack(draws) if draws else None
 
     with torch.inference_mode():
-        answers = Sweep(f, SETTINGS, SEED).answers(noisy, draws_of)
+        answers = Sweep(f, SETTINGS, SEED).answer(noisy, draws_of)
         assert answers.shape == (len(SETTINGS), 40)
         for setting, row in zip(SETTINGS, answers, strict=True):
-            expected = smooth(purifier, shape, setting).answer(noisy, draws_of)
+            expected = smooth(purifier, shape, setting).f.answer(noisy, draws_of)
             assert torch.equal(row, expected)
     assert len({tuple(row.tolist()) for row in answers}) > 4
 
@@ -150,16 +153,16 @@ def test_each_vote_is_that_of_the_vote_function(purifier: Purifier) -> None:
 def test_copies_are_shared_where_a_few_are_the_first_of_many() -> None:
     # By sixteens torch's draws are; others depend on their number.
     for shape, rows in (((1, 32, 32), 9), ((3, 5, 5), 1 + 3 + 9)):
-        copies = share_copies((3, 9, 1, 3), shape, SEED)
-        assert len(copies.noise) == rows
+        noise, rows_of_m = share_copies((3, 9, 1, 3), shape, SEED)
+        assert len(noise) == rows
         for m in (1, 3, 9):
             expected = draw_local_noise(m, shape, SEED)
-            assert torch.equal(copies.noise[copies.rows_of_m[m]], expected)
+            assert torch.equal(noise[rows_of_m[m]], expected)
 
 
 def test_one_purification_and_the_most_copies_are_all_that_it_costs() -> None:
     shape, purifier = (1, 4, 4), Counting()
-    f = smooth(purifier, shape)
+    f = smooth(purifier, shape).f
     settings = [Setting(s, m) for s in (0.1, 0.2) for m in (1, 2, 5)]
     seen: list[int] = []
     sweep = Sweep(f, settings, SEED)
@@ -168,28 +171,51 @@ def test_one_purification_and_the_most_copies_are_all_that_it_costs() -> None:
     ensure_fixed(f)
     purifier.images = classifier.images = 0
     list(certify_settings(sweep, PLAN, tasks(shape, 2), NumpyNoise(), seen.append))
-    batches = -(-PLAN.max_votes // f.batch)
     assert sum(seen) == 2 * PLAN.max_votes
-    assert len(seen) == 2 * batches
-    assert purifier.images == 2 * batches * f.batch
-    assert classifier.images == 2 * batches * f.batch * 2 * 5
+    assert len(seen) <= 2 * -(-PLAN.max_votes // f.batch)  # what each image by itself would take
+    assert purifier.images == len(seen) * f.batch
+    assert classifier.images == len(seen) * f.batch * 2 * 5
 
 
-def test_the_draws_of_runs_are_those_of_their_lanes() -> None:
-    from concurrent.futures import ThreadPoolExecutor
+class SlowlyDrawn(NumpyNoise):
+    """Notes the lanes as they are begun."""
 
-    key, shape = NoiseKey(0, "tune", "d", "train", 1), (1, 2, 2)
+    def __init__(self) -> None:
+        super().__init__()
+        self.lanes: list[int] = []
+
+    def draw(self, votes: Sequence[Votes], lane: int, rows: int, shape: tuple[int, ...]) -> Tensor:
+        self.lanes.append(lane)
+        return super().draw(votes, lane, rows, shape)
+
+
+@pytest.mark.parametrize("asked", [[0, 1, 2], [1, 0, 1], [2, 2, 0], [1]])
+def test_the_draws_of_a_run_are_those_of_its_lanes_whatever_was_asked_before(
+    asked: list[int],
+) -> None:
+    key, shape, noise = NoiseKey(0, "tune", "d", "train", 1), (1, 2, 2), SlowlyDrawn()
+    f = smooth(Restless(), shape, batch=4).f
     with ThreadPoolExecutor(1) as background:
-        draws_of: DrawsOfRun = draws_of_runs(
-            Restless(), NumpyNoise(), [Votes(key, 1, 0, 3)], 4, shape,
-            torch.device("cpu"), background,
-        )  # fmt: skip
-        for run in range(3):
+        draws_of = draws_ahead(f, noise, [Votes(key, 1, 0, 3)], background)
+        for run in asked:
             drawn = draws_of(run)
             assert drawn is not None
+            assert drawn.shape == (2, 4, *shape)
             for i in range(2):
                 lane = 1 + 2 * run + i
                 assert torch.equal(drawn[i, :3], draw_noise(key, 3, shape, stage=1, lane=lane))
+            background.submit(int).result()  # behind what has been begun
+            begun = 3 + 2 * run + 1
+            assert (begun in noise.lanes) == (begun < 7)
+    if asked == [0, 1, 2]:
+        assert noise.lanes == [1, 2, 3, 4, 5, 6]  # each once
+
+
+def test_settings_share_their_votes_and_so_need_a_fixed_number() -> None:
+    sweep = Sweep(smooth(IdentityPurifier(), (1, 4, 4)).f, SETTINGS, SEED)
+    plan = GroupSequential(n0=9, n=400, first_look=20)
+    with pytest.raises(ValueError, match="share their votes: not possible with plan"):
+        VoteEngine(sweep, plan)
 
 
 def test_what_is_not_finite_or_no_image_is_refused() -> None:
@@ -199,7 +225,7 @@ def test_what_is_not_finite_or_no_image_is_refused() -> None:
 
     shape = (1, 4, 4)
     local = LocalSmoothing(Broken(16), 1, 0.0, shape, SEED)
-    f = SmoothedClassifier(IdentityPurifier(), local, SIGMA, 3, 12)
+    f = VoteFunction(IdentityPurifier(), local, SIGMA, 3, 12)
     settings, noise = [Setting(0.0, 1), Setting(4.0, 1)], NumpyNoise()
     with pytest.raises(NetworkError, match=r"image 0: .* not finite at sigma_local 4, m 1"):
         list(certify_settings(Sweep(f, settings, SEED), PLAN, tasks(shape), noise, len_of))

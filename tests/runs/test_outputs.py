@@ -8,14 +8,15 @@ from pathlib import Path
 import pytest
 from test_journal import make_record
 
-from diffsmooth.lit.outputs import OutputError, Outputs, RunContext, Shard
-from diffsmooth.lit.probes import Probe
-from diffsmooth.report.read import read_run
 from diffsmooth.runs.identity import RunIdentity
 from diffsmooth.runs.journal import JournalWriter
 from diffsmooth.runs.line import to_line
-from diffsmooth.runs.manifest import identity_digest, read_manifest
-from diffsmooth.runs.names import OutputFiles
+from diffsmooth.runs.manifest import Manifest, RunContext, read_manifest
+from diffsmooth.runs.names import OutputError, OutputFiles
+from diffsmooth.runs.outputs import Outputs
+from diffsmooth.runs.probes import Probe
+from diffsmooth.runs.reading import read_run
+from diffsmooth.runs.shard import Shard
 from diffsmooth.stats import FixedSampleSize, ImageRecord
 from diffsmooth.stats.errors import UserError
 from diffsmooth.stats.results import CERTIFY_COLUMNS, Origin
@@ -304,7 +305,8 @@ def test_a_field_that_an_older_manifest_does_not_have_means_what_was_done_then()
     assert other.difference(old) == "classifier_set was '', is 'state_dict_ema'"
     # The parts of a run in progress are found by the digest that they were written under.
     digest = hashlib.sha256(json.dumps(old, indent=2).encode()).hexdigest()[:16]
-    assert identity_digest(old) == digest != identity_digest(IDENTITY.stored())
+    file = Path("o.manifest.json")
+    assert Manifest(file, old, {}).digest == digest != Manifest(file, IDENTITY.stored(), {}).digest
 
 
 @pytest.mark.parametrize("name", ["o.txt", "o.jsonl", "o.png", "o.images.npz", "o.manifest.json"])

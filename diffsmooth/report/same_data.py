@@ -1,46 +1,12 @@
-"""A run as reports take it: its results, and what lies beside them."""
+"""Whether runs may stand in one report: on one dataset, and paired on the same images."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
 from itertools import combinations
-from pathlib import Path
 
 import numpy as np
 
-from diffsmooth.runs.gallery import GalleryImage
-from diffsmooth.stats import ImageRecord, Results
+from diffsmooth.runs.reading import Run
 from diffsmooth.stats.errors import UserError
-
-
-@dataclass(frozen=True)
-class Run:
-    """Results with their name and origin.
-
-    Attributes:
-        name: for tables and legends.
-        path: the file that was named.
-        results: of all images.
-        lines: int64 (M,), the line of each image in the file, from 1.
-        remarks: what a reader must know of the file, one line each.
-        records: of the journal, by ascending index; empty where there is none.
-        identity, context: of the manifest, as they are stored; empty where there is none.
-        gallery: pixels of a few images, by ascending index; empty where there are none.
-    """
-
-    name: str
-    path: Path
-    results: Results
-    lines: np.ndarray
-    remarks: tuple[str, ...] = ()
-    records: tuple[ImageRecord, ...] = ()
-    identity: Mapping[str, object] = field(default_factory=dict)
-    context: Mapping[str, object] = field(default_factory=dict)
-    gallery: tuple[GalleryImage, ...] = ()
-
-    @property
-    def dataset(self) -> str:
-        """The dataset's name, "" where not known."""
-        return str(self.identity.get("dataset", ""))
 
 
 def check_same_data(runs: Sequence[Run]) -> None:

@@ -12,9 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from diffsmooth.report import read_results
-from diffsmooth.report.read import read_run, run_name
 from diffsmooth.runs.gallery import GalleryImage, read_gallery, write_gallery
 from diffsmooth.runs.line import to_line
+from diffsmooth.runs.names import RunFiles
+from diffsmooth.runs.reading import read_run
 from diffsmooth.stats import (
     FixedSampleSize,
     ImageRecord,
@@ -343,7 +344,7 @@ def test_our_predictions_are_read_from_table_and_journal(tmp_path: Path) -> None
 
 def test_the_manifest_and_the_gallery_lie_beside(tmp_path: Path) -> None:
     path = write(tmp_path, HEADER + ROW, "sigma_0.25")
-    assert run_name(path) == "sigma_0.25"
+    assert RunFiles(path).name == "sigma_0.25"
     assert read_run(path).identity == {}
     manifest = {"identity": {"dataset": "cifar10"}, "context": {"host": "here"}}
     write(tmp_path, json.dumps(manifest), "sigma_0.25.manifest.json")

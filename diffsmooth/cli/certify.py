@@ -5,12 +5,11 @@ from pathlib import Path
 from diffsmooth.cli.errors import OneLineParser, user_errors
 from diffsmooth.cli.options import add_options
 from diffsmooth.cli.plan_options import add_plan_options, build_plan
-from diffsmooth.cli.run import report_failures, run_job, shard_text
+from diffsmooth.cli.run import report_failures, run, shard_text
 from diffsmooth.pipeline.gallery import gallery_of
 from diffsmooth.pipeline.job import build_job
 from diffsmooth.pipeline.publish import publish
 from diffsmooth.pipeline.specification import SmoothingOptions
-from diffsmooth.stats.results import CERTIFY_COLUMNS
 
 DESCRIPTION = """Certifies images by DiffSmooth: purify the noisy image, average the classifier's
 confidence over local copies, vote, and bound the top class's probability (Cohen et al.'s CERTIFY).
@@ -31,7 +30,7 @@ def main(args: list[str] | None = None, prog: str = "certify.py") -> None:
     with user_errors(prog):
         options = SmoothingOptions.from_namespace(namespace)
         job = build_job(options, "certify", build_plan(namespace))
-    records = run_job(job, prog, CERTIFY_COLUMNS)
+    records = run(job, prog)
     if records is None:
         return
     if options.part:

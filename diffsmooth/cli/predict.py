@@ -2,7 +2,7 @@
 
 from diffsmooth.cli.errors import OneLineParser, user_errors
 from diffsmooth.cli.options import add_options
-from diffsmooth.cli.run import report_failures, run_job, shard_text
+from diffsmooth.cli.run import report_failures, run, shard_text
 from diffsmooth.pipeline.job import build_job
 from diffsmooth.pipeline.specification import SmoothingOptions
 from diffsmooth.runs.names import OutputFiles
@@ -10,7 +10,6 @@ from diffsmooth.shown_text import shown
 from diffsmooth.stats import ImageRecord, MajorityVote
 from diffsmooth.stats.errors import option_values
 from diffsmooth.stats.printed import rounded_down, rounded_up
-from diffsmooth.stats.results import PREDICT_COLUMNS
 
 DESCRIPTION = """Predicts images by the smoothed classifier (Cohen et al.'s PREDICT): the answer is
 its class with probability at least 1 - alpha, or -1 (abstain)."""
@@ -26,7 +25,7 @@ def main(args: list[str] | None = None, prog: str = "diffsmooth predict") -> Non
         with option_values():
             plan = MajorityVote(options.n, options.alpha)
         job = build_job(options, "predict", plan)
-    records = run_job(job, prog, PREDICT_COLUMNS)
+    records = run(job, prog)
     if records is None:
         return
     print(shard_text(job, records) if options.part else prediction_text(job.files, records))

@@ -12,10 +12,10 @@ from tqdm import tqdm
 
 from diffsmooth.cli.errors import OneLineParser, user_errors
 from diffsmooth.cli.tune_options import add_tune_options
+from diffsmooth.lit.certification.progress import QUIET_INTERVAL
 from diffsmooth.lit.data import ImageSet, Reading, load_images
 from diffsmooth.lit.data.sources import KNOWN, has_test_split, has_train_split
 from diffsmooth.lit.probes import probe_images
-from diffsmooth.lit.progress import QUIET_INTERVAL
 from diffsmooth.models import LocalSmoothing
 from diffsmooth.models.checkpoints.denoisers import is_factory
 from diffsmooth.models.checkpoints.formats import read_checkpoint

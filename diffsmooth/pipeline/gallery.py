@@ -49,12 +49,12 @@ def gallery_of(job: Job, records: Sequence[ImageRecord]) -> list[GalleryImage]:
         records: of all images.
     """
     module, device = job.module, job.trainer.strategy.root_device
-    f, images = module.smoothed.f.to(device), module.work.images  # Lightning took it off
+    f, images = module.f.to(device), module.images  # Lightning took it off
     local = f.local_smoothing
     has_copies = local.m > 1 or local.sigma_local > 0
     pixels = int(np.prod(images.info.image_shape)) * (3 + (local.m if has_copies else 0))
     count = max(FEWEST_IMAGES, min(MOST_IMAGES, MOST_BYTES // pixels))
-    source, batch = noise_source(module.work.noise, device), f.batch
+    source, batch = noise_source(module.noise, device), f.batch
     chosen, gallery = choose_images(records, count), []
     for start in range(0, len(chosen), batch):
         some = chosen[start : start + batch]

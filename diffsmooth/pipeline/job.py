@@ -6,7 +6,13 @@ from typing import Any, Literal, NamedTuple
 
 import lightning.pytorch as pl
 
-from diffsmooth.lit.certification import CertificationModule, Work
+from diffsmooth.lit.certification import (
+    CertificationModule,
+    Preparation,
+    Progress,
+    RunKeeper,
+    StopOnSigterm,
+)
 from diffsmooth.lit.data import load_images
 from diffsmooth.models import LocalSmoothing, SmoothedClassifier
 from diffsmooth.models.checkpoints.formats import read_checkpoint
@@ -39,7 +45,12 @@ class Job(NamedTuple):
 
     module: CertificationModule
     trainer: pl.Trainer
-    files: OutputFiles
+    run_keeper: RunKeeper
+
+    @property
+    def files(self) -> OutputFiles:
+        """The names of the run's files."""
+        return self.run_keeper.outputs.files
 
 
 def build_job(options: SmoothingOptions, command: Literal["certify", "predict"], plan: Plan) -> Job:
@@ -120,16 +131,6 @@ def build_job(options: SmoothingOptions, command: Literal["certify", "predict"],
             if found is not None:
                 print(f"sanity check: accuracy of single votes {found}")
 
-    work = Work(
-        smoothed,
-        plan,
-        images,
-        selection,
-        options.noise,
-        options.in_flight,
-        check,
-        lambda: prepare(smoothed.f, compiled),
-    )
     context = RunContext(
         options.devices,
         options.num_nodes,
@@ -140,8 +141,29 @@ def build_job(options: SmoothingOptions, command: Literal["certify", "predict"],
         options.shard or "",
     )
     outputs = Outputs(files, identity, options.part)
-    module = CertificationModule(work, outputs, context, options.overwrite)
-    return Job(module, trainer, files)
+    module = CertificationModule(
+        smoothed,
+        plan,
+        images,
+        selection,
+        command,
+        options.split,
+        options.seed,
+        options.noise,
+        options.in_flight,
+    )
+    preparation = Preparation(
+        lambda f: prepare(f, compiled),
+        threads,
+        identity.selection,
+        check,
+        lambda: not outputs.holds(selection),
+    )
+    run_keeper = RunKeeper(outputs, context, options.overwrite)
+    # In this order: the trainer is older, since it knows the device.
+    callbacks: list[pl.Callback] = trainer.callbacks  # type: ignore[attr-defined]
+    callbacks[:0] = [preparation, run_keeper, Progress(), StopOnSigterm()]
+    return Job(module, trainer, run_keeper)
 
 
 def _given_choices(options: SmoothingOptions, device_type: str) -> dict[str, Any]:

@@ -48,35 +48,34 @@ def find_launcher(variables: Mapping[str, str], devices: int, num_nodes: int) ->
         UserError: half a launcher's variables, or another number of processes.
     """
     wanted = devices * num_nodes
-    by_torchrun = "TORCHELASTIC_RUN_ID" in variables
-    if not by_torchrun and "LOCAL_RANK" in variables and is_started_by_us(variables):
+    if "TORCHELASTIC_RUN_ID" in variables:
+        launched = Launched.BY_TORCHRUN
+        started = _numbers(variables, "torchrun", "WORLD_SIZE", "RANK", "LOCAL_RANK")[0]
+    elif "LOCAL_RANK" in variables and is_started_by_us(variables):
         return Launched.BY_US  # one of the others, which is started like the first
-    if by_torchrun:
-        names = ("WORLD_SIZE", "RANK", "LOCAL_RANK")
-        launched, started = Launched.BY_TORCHRUN, _numbers(variables, "torchrun", names)[0]
     elif "SLURM_NTASKS" in variables and variables.get("SLURM_JOB_NAME") not in INTERACTIVE:
-        (started,) = _numbers(variables, "SLURM", ("SLURM_NTASKS",))
-        if not _in_step(variables):
-            if started > 1:
-                raise UserError(
-                    f"SLURM has room for {started} processes here (SLURM_NTASKS), but srun did not "
-                    "start this one: put srun before the command, or unset SLURM_NTASKS to let "
-                    "--devices start them"
-                )
-            return _alone(variables, wanted, num_nodes)
-        _numbers(variables, "srun", ("SLURM_PROCID", "SLURM_LOCALID", "SLURM_NODEID"))
         launched = Launched.BY_SRUN
+        (started,) = _numbers(variables, "SLURM", "SLURM_NTASKS")
+        # Whether srun started this process: it alone numbers the steps of a job.
+        step = variables.get("SLURM_STEP_ID", variables.get("SLURM_STEPID", ""))
+        if step.isdigit() and int(step) < NO_STEP:
+            _numbers(variables, "srun", "SLURM_PROCID", "SLURM_LOCALID", "SLURM_NODEID")
+        elif started > 1:
+            raise UserError(
+                f"SLURM has room for {started} processes here (SLURM_NTASKS), but srun did not "
+                "start this one: put srun before the command, or unset SLURM_NTASKS to let "
+                "--devices start them"
+            )
+        else:
+            return _alone(variables, wanted, num_nodes)
     elif "LOCAL_RANK" in variables:
-        missing = [name for name in BY_HAND if name not in variables]
-        if missing:
+        if missing := [name for name in BY_HAND if name not in variables]:
             raise UserError(
                 f"LOCAL_RANK is set, but not {', '.join(missing)}: unset it, or start the "
                 "processes by torchrun or srun"
             )
-        started, launched = (
-            _numbers(variables, "", ("WORLD_SIZE", "LOCAL_RANK"))[0],
-            Launched.BY_HAND,
-        )
+        launched = Launched.BY_HAND
+        started = _numbers(variables, "", "WORLD_SIZE", "LOCAL_RANK")[0]
     else:
         return _alone(variables, wanted, num_nodes)
     if started != wanted:
@@ -104,13 +103,7 @@ def _alone(variables: Mapping[str, str], wanted: int, num_nodes: int) -> Launche
     return Launched.BY_US
 
 
-def _in_step(variables: Mapping[str, str]) -> bool:
-    """Whether srun started this process: it alone numbers the steps of a job."""
-    step = variables.get("SLURM_STEP_ID", variables.get("SLURM_STEPID", ""))
-    return step.isdigit() and int(step) < NO_STEP
-
-
-def _numbers(variables: Mapping[str, str], launcher: str, names: tuple[str, ...]) -> list[int]:
+def _numbers(variables: Mapping[str, str], launcher: str, *names: str) -> list[int]:
     """The values of variables that a launcher sets.
 
     Raises:

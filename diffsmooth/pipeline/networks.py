@@ -8,7 +8,6 @@ from torch import nn
 
 from diffsmooth.lit.data import ImageSet, Reading
 from diffsmooth.lit.data.picture import ExifChoice
-from diffsmooth.lit.identity import file_sha256
 from diffsmooth.models.checkpoints.denoisers import (
     check_denoiser,
     denoiser_of,
@@ -29,6 +28,7 @@ from diffsmooth.pipeline.input_layer_choice import measure_input_layers, with_in
 from diffsmooth.pipeline.specification import PurifierOptions, VotingOptions
 from diffsmooth.shown_text import word
 from diffsmooth.stats.errors import UserError
+from diffsmooth.whole_file import file_sha256
 
 # Where a dataset's diffusion model lies unless --diffusion says otherwise.
 DIFFUSION_FILES = {

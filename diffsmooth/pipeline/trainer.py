@@ -23,12 +23,16 @@ def build_trainer(options: SmoothingOptions) -> pl.Trainer:
     Raises:
         UserError: devices that are not there, or not those that a launcher started.
     """
-    _hush()
+    # Lightning's remarks about itself.
+    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+    warnings.filterwarnings("ignore", ".*(LeafSpec|across ranks is zero).*")
     launched = find_launcher(os.environ, options.devices, options.num_nodes)
     end_with_parent(launched is not Launched.BY_US)
     if options.accelerator == "cpu":
         check_processes(options.devices)
-    distributed = options.devices * options.num_nodes > 1
+    strategy: RankStrategy | str = "auto"
+    if options.devices * options.num_nodes > 1:  # by gloo: what they tell each other are objects
+        strategy = RankStrategy(process_group_backend="gloo", timeout=ONE_RUN)
     try:
         with option_values():
             environment = launched.environment()
@@ -38,14 +42,10 @@ def build_trainer(options: SmoothingOptions) -> pl.Trainer:
                 accelerator=options.accelerator,
                 devices=options.devices,
                 num_nodes=options.num_nodes,
-                strategy=RankStrategy(process_group_backend="gloo", timeout=ONE_RUN)
-                if distributed
-                else "auto",
+                strategy=strategy,
                 plugins=None if environment is None else [environment],
-                use_distributed_sampler=False,
                 logger=False,
                 enable_checkpointing=False,
-                enable_model_summary=False,
                 enable_progress_bar=False,  # ours is of the whole job
             )
     except (RuntimeError, ImportError, pl.utilities.exceptions.MisconfigurationException) as error:
@@ -64,12 +64,3 @@ def threads_a_process(processes: int) -> int:
     affinity = getattr(os, "sched_getaffinity", None)  # Linux only
     cores = len(affinity(0)) if affinity else os.cpu_count() or 1
     return max(1, cores // processes)
-
-
-def _hush() -> None:
-    """Keeps Lightning's remarks about itself out of the output."""
-    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
-    warnings.filterwarnings("ignore", ".*does not have many workers.*")
-    warnings.filterwarnings("ignore", ".*LeafSpec.*")
-    warnings.filterwarnings("ignore", ".*across ranks is zero.*")
-    warnings.filterwarnings("ignore", ".*predict returned None.*")

@@ -86,7 +86,9 @@ def test_it_is_refused_and_nothing_is_written(
     assert not list(tmp_path.glob("o*"))
 
 
+@pytest.mark.parametrize("options", [[], ["--in_flight", "1"]], ids=["", "one at a time"])
 def test_one_that_changes_as_it_is_called_gives_no_table(
+    options: list[str],
     words: list[str],
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -101,7 +103,7 @@ def test_one_that_changes_as_it_is_called_gives_no_table(
 
     spoil(monkeypatch, "job", change)
     with pytest.raises(SystemExit) as stopped:
-        certify.main(words)
+        certify.main([*words, *options])
     assert stopped.value.code == 2
     assert "it changes as it is called" in capsys.readouterr().err
     assert not (tmp_path / "o.txt").exists()

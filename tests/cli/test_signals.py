@@ -138,7 +138,7 @@ def fail(module):
     raise {error}
 
 if os.environ.get("LOCAL_RANK") == "1":
-    CertificationModule.on_predict_end = fail  # in the loop, while rank zero is at work
+    CertificationModule.on_predict_epoch_end = fail  # in the loop, while rank zero is at work
 run("certify", sys.argv[1:], "certify.py")
 """
 

@@ -5,14 +5,13 @@ image when it has votes to fill; which rank does what changes no result.
 """
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import timedelta
 from typing import NamedTuple
 
 import torch.distributed as dist
-from torch.utils.data import Sampler
 
-from diffsmooth.lit.gather import LOST, LostRank, from_all_ranks, is_distributed
+from diffsmooth.lit.certification.ranks import connected, from_all_ranks, is_distributed
 from diffsmooth.stats import ImageRecord
 
 REPORT_SECONDS = 0.5  # between two reports of a rank
@@ -35,11 +34,18 @@ class Totals(NamedTuple):
     votes: int = 0
     finished_votes: int = 0
 
+    @classmethod
+    def of(cls, records: Sequence[ImageRecord]) -> "Totals":
+        """The images alone, not their votes."""
+        radii = [record.certificate.radius for record in records if record.correct]
+        return cls(len(records), len(radii), sum(radii))
+
 
 class SharedWork:
-    """A counter of images to do, and totals, in a store of rank zero's.
+    """A queue of images to do, and totals, in a store of rank zero's.
 
-    Every rank must construct it, with the same images.
+    Every rank must construct it, with the same images. `trainer.predict` iterates over it: no
+    DataLoader, whose sampler Lightning would replace by a split that is made beforehand.
 
     Args:
         images: indices to do.
@@ -54,32 +60,27 @@ class SharedWork:
         self.is_stopped = False
 
     def __len__(self) -> int:
+        # At most; without a number, Lightning would take one image before its turn has come.
         return len(self._images)
 
-    def take(self) -> int | None:
-        """The next image's index, for the caller alone; None when all are taken.
+    def __iter__(self) -> Iterator[int]:
+        """Indices of the images whose turn is this rank's, taken one by one as they are asked for.
 
         Raises:
             LostRank: rank zero is gone.
         """
-        turn = self._add("taken", 1) - 1
-        return self._images[turn] if turn < len(self._images) else None
+        while (turn := self._add("taken", 1)) <= len(self._images):
+            yield self._images[turn - 1]
 
-    def report(self, votes: int, finished: list[ImageRecord]) -> None:
+    def report(self, votes: int, finished: Sequence[ImageRecord]) -> None:
         """Adds what this rank has done.
 
         Raises:
             LostRank: rank zero is gone.
         """
-        correct = [record.certificate.radius for record in finished if record.correct]
-        old = self._unreported
-        self._unreported = Totals(
-            old.images + len(finished),
-            old.correct + len(correct),
-            old.radius + sum(correct),
-            old.votes + votes,
-            old.finished_votes + sum(record.certificate.votes for record in finished),
-        )
+        finished_votes = sum(record.certificate.votes for record in finished)
+        new = Totals.of(finished)._replace(votes=votes, finished_votes=finished_votes)
+        self._unreported = Totals._make(map(sum, zip(self._unreported, new, strict=True)))
         if time.monotonic() - self._reported_at > REPORT_SECONDS:
             self.flush()
 
@@ -103,25 +104,8 @@ class SharedWork:
         return values._replace(radius=values.radius * RADIUS_UNIT)
 
     def _add(self, name: str, value: int) -> int:
-        try:
+        with connected():
             return self._store.add(name, value)
-        except RuntimeError as error:
-            raise LostRank(LOST) from error
-
-
-class Turns(Sampler[int]):
-    """Indices of the images whose turn is this rank's, taken one by one as they are asked for."""
-
-    def __init__(self, work: SharedWork) -> None:
-        self._work = work
-
-    def __iter__(self) -> Iterator[int]:
-        while (index := self._work.take()) is not None:
-            yield index
-
-    def __len__(self) -> int:
-        # At most; without a number, Lightning would take one image before its turn has come.
-        return len(self._work)
 
 
 def _open_store(address: str) -> dist.Store:
@@ -133,7 +117,5 @@ def _open_store(address: str) -> dist.Store:
         from_all_ranks(served.port)
         return served
     port = from_all_ranks(0)[0]
-    try:
+    with connected():
         return dist.TCPStore(address, port, is_master=False, timeout=PATIENCE)
-    except RuntimeError as error:
-        raise LostRank(LOST) from error

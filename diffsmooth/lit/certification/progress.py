@@ -4,10 +4,12 @@ import sys
 import time
 from collections import deque
 
+import lightning.pytorch as pl
 from tqdm import tqdm
 
-from diffsmooth.lit.shared_work import Totals
-from diffsmooth.stats import ImageRecord, Plan
+from diffsmooth.lit.certification.callback import CertificationCallback
+from diffsmooth.lit.certification.module import CertificationModule
+from diffsmooth.lit.certification.shared_work import Totals
 from diffsmooth.stats.printed import rounded_down
 
 QUIET_INTERVAL = 30.0  # seconds between lines where the output is not a terminal
@@ -15,40 +17,40 @@ WINDOW = 60.0  # seconds over which votes a second are measured
 ENOUGH = 10  # finished images that tell what a sequential plan costs
 
 
-class JobProgress:
-    """A bar over the images of all ranks; lines where the output is not a terminal.
+class Progress(CertificationCallback):
+    """On rank zero, a bar over the images of all ranks; lines where the output is no terminal."""
 
-    Args:
-        plan: the run's plan.
-        before: records of earlier starts; they count as images, not as speed.
-        total: images, with those.
-    """
+    _bar: tqdm | None = None
 
-    def __init__(self, plan: Plan, before: list[ImageRecord], total: int) -> None:
+    def on_predict_start(self, trainer: pl.Trainer, module: CertificationModule) -> None:  # type: ignore[override]
+        if not trainer.is_global_zero:
+            return
         self._terminal = sys.stderr.isatty()
         self._interval = 0.2 if self._terminal else QUIET_INTERVAL
-        self._plan = plan
-        correct = [record for record in before if record.correct]
-        self._before = Totals(
-            len(before), len(correct), sum(record.certificate.radius for record in correct)
-        )
+        self._plan, self._total = module.plan, len(module.selection)
+        # Of earlier starts: they count as images, not as speed.
+        self._before = Totals.of(module.records)
         self._samples: deque[tuple[float, int]] = deque([(time.monotonic(), 0)])
         self._shown_at = 0.0
         self._bar = tqdm(
-            total=total,
-            initial=len(before),
+            total=self._total,
+            initial=self._before.images,
             desc="images",
             bar_format="{desc}: {n_fmt}/{total_fmt} |{bar}| {elapsed}{postfix}",
             dynamic_ncols=True,
-            miniters=total + 1,  # shown by us
+            miniters=self._total + 1,  # shown by us
             disable=not self._terminal,
         )
-        self._total = total
 
-    @property
-    def is_due(self) -> bool:
-        """Whether it is time to show something new."""
-        return time.monotonic() - self._shown_at > self._interval
+    def on_votes(self, trainer: pl.Trainer, module: CertificationModule) -> None:
+        if self._bar is not None and time.monotonic() - self._shown_at > self._interval:
+            self.show(module.shared.totals())
+
+    def on_predict_end(self, trainer: pl.Trainer, module: CertificationModule) -> None:  # type: ignore[override]
+        if self._bar is not None:
+            self.show(module.shared.totals())
+            self._bar.close()
+            self._bar = None
 
     def show(self, totals: Totals) -> None:
         """Shows the job's state: what all ranks have done since the start."""
@@ -68,7 +70,7 @@ class JobProgress:
             parts.append(f"certified {rounded_down(accuracy)}, mean radius {rounded_down(radius)}")
         left = self._seconds_left(totals, rate)
         parts.append("ETA ?" if left is None else f"ETA {tqdm.format_interval(left)}")
-        if self._terminal:
+        if self._terminal and self._bar is not None:
             self._bar.n = images
             self._bar.set_postfix_str("; ".join(parts), refresh=False)
             self._bar.refresh()
@@ -85,8 +87,3 @@ class JobProgress:
             each = totals.finished_votes / totals.images
         begun = totals.votes - totals.finished_votes
         return max(images_left * each - begun, 0.0) / rate if rate else None
-
-    def close(self, totals: Totals) -> None:
-        """Shows the end."""
-        self.show(totals)
-        self._bar.close()

@@ -6,21 +6,36 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from diffsmooth.cli.errors import OneLineParser, user_errors
 from diffsmooth.pipeline.output_checks import check_ending, check_file, check_folder
 from diffsmooth.report.at_alpha import at_alpha
 from diffsmooth.report.columns import COLUMNS, columns_of
-from diffsmooth.report.figures import ENDINGS
+from diffsmooth.report.figures import ENDINGS, accuracy_figure, figure_bytes
+from diffsmooth.report.page import html_page
 from diffsmooth.report.radii import distinct, usual_radii
-from diffsmooth.report.same_data import check_same_data
+from diffsmooth.report.same_data import check_same_data, check_same_images
+from diffsmooth.report.tables import (
+    RHO,
+    accuracy_table,
+    bound_table,
+    comparison_remarks,
+    envelope_table,
+    interval_table,
+    long_table,
+    paired_tables,
+)
 from diffsmooth.report.tensorboard import folder_name, write_run
+from diffsmooth.report.writers import Section, as_csv, as_latex, as_markdown, as_text
 from diffsmooth.runs.names import RunFiles
-from diffsmooth.runs.reading import read_run
+from diffsmooth.runs.reading import Run, read_run
 from diffsmooth.shown_text import shown
 from diffsmooth.stats.errors import UserError
 from diffsmooth.whole_file import make_folder, write_whole
 
-TABLES = (".txt", ".md", ".tex", ".csv")
+WRITERS = {".txt": as_text, ".md": as_markdown, ".tex": as_latex}
+NUMBERS = ".csv"
 PAGES = (".html", ".htm")
 
 
@@ -69,21 +84,16 @@ def main(args: list[str] | None = None, prog: str = "diffsmooth report") -> None
         radii = usual_radii(runs)
         if namespace.radii is not None:
             radii = distinct(namespace.radii)
-        # What follows imports pandas, which takes seconds.
-        from diffsmooth.report.contents import accuracy_section, contents_of, sections_of
-        from diffsmooth.report.tables import comparison_remarks
-        from diffsmooth.report.writers import as_text
-
-        sections, remarks = sections_of(runs, radii, namespace), comparison_remarks(runs)
+        sections, remarks = _sections(runs, radii, namespace), comparison_remarks(runs)
         # All is made before anything is written.
-        contents = contents_of(runs, radii, sections, remarks, namespace)
+        contents = _contents(runs, radii, sections, remarks, namespace)
         for path in contents:
             make_folder(path)
         for path, content in contents.items():
             write_whole(path, content)
         if namespace.tensorboard:
             for run in runs:
-                first = accuracy_section([run], radii, namespace)
+                first = _accuracy_section([run], radii, namespace)
                 own = as_text([first], comparison_remarks([run]))
                 write_run(Path(namespace.tensorboard, folder_name(run.name)), run, own)
     # Last: who reads a few lines only, and closes the pipe, has the files all the same.
@@ -120,7 +130,7 @@ def _check(namespace: Any) -> None:
     pages = [namespace.html] if namespace.html else []
     inputs = {path.resolve() for run in runs for path in RunFiles.beside(Path(run)).whole}
     for paths, endings in (
-        (namespace.table, TABLES), (namespace.figure, ENDINGS), (pages, PAGES)
+        (namespace.table, (*WRITERS, NUMBERS)), (namespace.figure, ENDINGS), (pages, PAGES)
     ):  # fmt: skip
         for path in map(Path, paths):
             check_ending(path, endings)
@@ -156,3 +166,75 @@ def _names_of(paths: Sequence[str]) -> Sequence[str]:
         if len({folder_name(name) for name in names}) == len(names):
             break
     return names
+
+
+def _contents(
+    runs: list[Run],
+    radii: np.ndarray,
+    sections: list[Section],
+    remarks: list[str],
+    namespace: Any,
+) -> dict[Path, bytes]:
+    """What goes into the files that were asked for."""
+    contents: dict[Path, bytes] = {}
+    for path in map(Path, namespace.table):
+        ending = path.suffix.lower()
+        if ending == NUMBERS:
+            table = as_csv(long_table(runs, radii, namespace.table_alpha))
+        else:
+            table = WRITERS[ending](sections, remarks)
+        contents[path] = table.encode()
+    if namespace.figure:
+        results = {run.name: run.results for run in runs}
+        figure = accuracy_figure(results, namespace.envelope)
+        for path in map(Path, namespace.figure):
+            contents[path] = figure_bytes(figure, path.suffix)
+    if namespace.html:
+        contents[Path(namespace.html)] = html_page(
+            runs, radii, sections[2:], namespace.columns
+        ).encode()
+    return contents
+
+
+def _sections(runs: list[Run], radii: np.ndarray, namespace: Any) -> list[Section]:
+    """The tables that were asked for; the first two are always there."""
+    decimals, first = namespace.decimals, runs[0]
+    sections = [
+        _accuracy_section(runs, radii, namespace),
+        Section(
+            "95 % intervals across images (accuracy: Clopper-Pearson, ACR: bootstrap)",
+            interval_table(runs, radii, decimals),
+        ),
+    ]
+    if any(run.results.alpha or namespace.table_alpha for run in runs):
+        sections.append(
+            Section(
+                f"Certified accuracy at least, but for a chance of {RHO:g} a cell over the votes "
+                "(Cohen et al. 2019, appendix D)",
+                bound_table(runs, radii, decimals, namespace.table_alpha),
+            )
+        )
+    if namespace.envelope:
+        title = "Upper envelope: the best of the runs at each radius"
+        sections.append(Section(title, envelope_table(runs, radii, decimals)))
+    if namespace.paired:
+        for run in runs[1:]:
+            check_same_images(first, run)
+        tables = paired_tables(first, runs[1:], radii, decimals)
+        sections += [
+            Section(
+                f"{first.name} against {run.name}, on the same {len(run.results)} images: "
+                "difference of certified accuracy, and images that one run alone certifies; "
+                "p for one radius alone (McNemar), and for all of these p together (Holm)",
+                table,
+            )
+            for run, table in zip(runs[1:], tables, strict=True)
+        ]
+    return sections
+
+
+def _accuracy_section(runs: list[Run], radii: np.ndarray, namespace: Any) -> Section:
+    columns = namespace.columns
+    meanings = (f"; {column.heading}: {column.meaning}" for column in columns if column.meaning)
+    title = f"Certified accuracy by radius (l2, in [0, 1] pixel units){''.join(meanings)}"
+    return Section(title, *accuracy_table(runs, radii, namespace.decimals, columns))

@@ -16,7 +16,6 @@ PACKAGES = (
     "diffsmooth.lit.data",
     "diffsmooth.lit.training",
     "diffsmooth.models",
-    "diffsmooth.models.attacks",
     "diffsmooth.report",
     "diffsmooth.stats",
 )

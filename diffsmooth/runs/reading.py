@@ -6,7 +6,6 @@ from pathlib import Path
 
 import numpy as np
 
-from diffsmooth.runs.field_tables import read_table
 from diffsmooth.runs.gallery import GalleryImage, read_gallery
 from diffsmooth.runs.journal import Journal, JournalError, merge_records, read_journal
 from diffsmooth.runs.manifest import Manifest, ManifestError, read_manifest
@@ -117,6 +116,8 @@ def read_run(path: Path | str, name: str | None = None) -> Run:
     if journal is not None and path.suffix == JOURNAL:
         results, lines, remarks = results_of(journal.records, path), journal.lines, journal.remarks
     else:
+        from diffsmooth.runs.field_tables import read_table  # pandas: not for help and mistakes
+
         results, lines, remarks = read_table(path)
         if journal is None:
             check_possible(manifest, results.radius, lines, path)

@@ -11,7 +11,7 @@ import torch
 from conftest import TINY_UNET
 
 from diffsmooth import __version__
-from diffsmooth.cli import export, main, train
+from diffsmooth.cli import export, lightning_cli, main, train
 from diffsmooth.cli.certify import make_parser
 from diffsmooth.cli.errors import underscored
 from diffsmooth.models import build_unet, load_unet
@@ -187,7 +187,7 @@ def test_a_bug_in_a_training_keeps_its_traceback(
             [][0]
         int([])  # type: ignore[call-overload]
 
-    monkeypatch.setattr(train, "check_optimizer", broken)
+    monkeypatch.setattr(lightning_cli, "check_optimizer", broken)
     monkeypatch.chdir(tmp_path)
     config = str(REPOSITORY / "configs/train/fashion_mnist_gaussian.yaml")
     with pytest.raises((ValueError, IndexError, TypeError)):

@@ -13,7 +13,7 @@ from tqdm import tqdm
 from diffsmooth.cli.errors import OneLineParser, user_errors
 from diffsmooth.cli.tune_options import add_tune_options
 from diffsmooth.lit.data import ImageSet, Reading, load_images
-from diffsmooth.lit.data.sources import KNOWN, has_test_split, has_train_split
+from diffsmooth.lit.data.sources import DATASETS, has_test_split, has_train_split
 from diffsmooth.lit.probes import probe_images
 from diffsmooth.lit.progress import QUIET_INTERVAL
 from diffsmooth.models import LocalSmoothing
@@ -116,7 +116,7 @@ def training_images(options: TuneOptions, reading: Reading) -> ImageSet:
     Raises:
         UserError: there is none of its own: `certify` would certify the images of the choice.
     """
-    there = options.dataset in KNOWN or Path(options.dataset).expanduser().exists()
+    there = options.dataset in DATASETS or Path(options.dataset).expanduser().exists()
     if there and not has_train_split(options.dataset):
         raise UserError(
             f"{options.dataset} has no training images apart from those that certify.py takes: "
@@ -124,7 +124,7 @@ def training_images(options: TuneOptions, reading: Reading) -> ImageSet:
             "train/ and test/, in it"
         )
     images = load_images(options.dataset, options.data_root, "train", reading)
-    if options.dataset not in KNOWN and has_test_split(options.dataset):
+    if options.dataset not in DATASETS and has_test_split(options.dataset):
         test = load_images(options.dataset, options.data_root, "test", reading)
         if _same(test, images):
             raise UserError(f"{options.dataset}: its training images are its test images")

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 
 from diffsmooth.lit.data import ImageSet
-from diffsmooth.lit.data.sources import KNOWN
+from diffsmooth.lit.data.sources import DATASETS
 from diffsmooth.lit.identity import file_sha256, hardware_name
 from diffsmooth.lit.outputs import ANEW, OutputError
 from diffsmooth.models.checkpoints.weights import Checkpoint
@@ -43,7 +43,7 @@ def fixed_fields(
         "size": len(images),
         "content": images.content(selection_of(len(images), options.skip, options.max)),
         "image_shape": images.info.image_shape,
-        "class_names": () if options.dataset in KNOWN else images.info.class_names,
+        "class_names": () if options.dataset in DATASETS else images.info.class_names,
         "skip": options.skip,
         "max": options.max,
         "classifier": file_sha256(options.classifier),

@@ -10,7 +10,7 @@ from torch.utils.data.distributed import DistributedSampler
 from diffsmooth.lit.data.extra import check_size, load_extra
 from diffsmooth.lit.data.folder import FolderImages
 from diffsmooth.lit.data.images import DataError, ImageSet, Sample
-from diffsmooth.lit.data.loaders import LazyLoader, leave_interrupts_to_the_parent
+from diffsmooth.lit.data.lazy_loader import LazyLoader, leave_interrupts_to_the_parent
 from diffsmooth.lit.data.picture import ExifChoice
 from diffsmooth.lit.data.purified import Purification, purify_images
 from diffsmooth.lit.data.reading import Reading, ResizeKind

@@ -1,7 +1,6 @@
 """Learning-rate schedules, in epochs, applied at every step."""
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -66,27 +65,8 @@ class LearningRate:
             return self.gamma ** sum(epoch >= milestone for milestone in self.milestones)
         return 1.0
 
-    def scheduler(
-        self,
-        optimizer: Optimizer,
-        total_steps: float,
-        steps_per_epoch: float,
-        done: Callable[[int], int] = lambda step: step,
-    ) -> LambdaLR:
-        """The scheduler, to be stepped after each optimiser step.
-
-        Args:
-            optimizer: whose rate it sets.
-            total_steps, steps_per_epoch: of this run.
-            done: from the number of steps taken to how many of this run's are behind it: another
-                number where the run goes on from one whose epochs had others.
-        """
-        return LambdaLR(
-            optimizer, lambda step: self.factor(done(step), total_steps, steps_per_epoch)
-        )
-
-    def scheduler_in(self, trainer: pl.Trainer, optimizer: Optimizer) -> LambdaLR:
-        """The scheduler of a trainer's run.
+    def scheduler(self, trainer: pl.Trainer, optimizer: Optimizer) -> LambdaLR:
+        """The scheduler of a trainer's run, to be stepped after each optimiser step.
 
         Raises:
             UserError: a cosine in a run without an end.
@@ -106,4 +86,4 @@ class LearningRate:
             steps_now = math.ceil(batches / trainer.accumulate_grad_batches)
             return trainer.current_epoch * steps + steps_now
 
-        return self.scheduler(optimizer, total, steps, done)
+        return LambdaLR(optimizer, lambda step: self.factor(done(step), total, steps))

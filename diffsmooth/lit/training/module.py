@@ -192,11 +192,8 @@ class TrainingModule(pl.LightningModule, ABC):
 
     def configure_optimizers(self) -> Any:
         optimizer = self.new_optimizer()
-        scheduler = self._learning_rate.scheduler_in(self.trainer, optimizer)
-        return {
-            "optimizer": optimizer,
-            "lr_scheduler": {"scheduler": scheduler, "interval": "step"},
-        }
+        scheduler = self._learning_rate.scheduler(self.trainer, optimizer)
+        return [optimizer], [{"scheduler": scheduler, "interval": "step"}]
 
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
         # Dropout draws from the global stream: let it, too, depend on the seed, rank and step.

@@ -7,12 +7,15 @@ import time
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
 
 import lightning.pytorch as pl
 import torch
 import yaml
 from jsonargparse import Namespace
 from lightning.pytorch.accelerators import CPUAccelerator
+from lightning.pytorch.callbacks import Checkpoint
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 from lightning.pytorch.strategies.launchers.subprocess_script import _SubprocessScriptLauncher
 from lightning.pytorch.utilities import rank_zero_info
@@ -23,9 +26,15 @@ from diffsmooth.lit import training
 from diffsmooth.lit.data.module import ImageDataModule
 from diffsmooth.lit.launching import Launcher
 from diffsmooth.lit.stopping import INTERRUPTED, Stopped, end_with_parent, process_rank
-from diffsmooth.lit.training.checkpoint_files import last_checkpoint, read_trained
+from diffsmooth.lit.training.checkpoint_files import (
+    default_checkpoints,
+    last_checkpoint,
+    read_trained,
+)
 from diffsmooth.lit.training.classifier import ClassifierTraining
-from diffsmooth.lit.training.module import TrainingDiverged, TrainingModule
+from diffsmooth.lit.training.divergence import StopDiverged, TrainingDiverged
+from diffsmooth.lit.training.module import TrainingModule
+from diffsmooth.lit.training.pictures import LogPictures
 from diffsmooth.lit.training.signals import KeepSignals
 from diffsmooth.models.checkpoints.weights import load_weights
 from diffsmooth.models.smoothing.memory import is_out_of_memory
@@ -43,6 +52,7 @@ from diffsmooth.shown_text import quoted
 from diffsmooth.stats.errors import UserError
 
 LOST_SECONDS = 20.0  # by which a rank that is lost has ended
+LOGS = {"save_dir": "logs", "name": None, "version": "", "default_hp_metric": False}
 
 
 class TrainParser(OneLineErrors, LightningArgumentParser):
@@ -83,7 +93,13 @@ class TrainCLI(LightningCLI):
             save_config_kwargs={"overwrite": True},
             seed_everything_default=0,
             parser_class=TrainParser,
-            trainer_defaults={"callbacks": [KeepSignals()]},
+            trainer_defaults={
+                "logger": {
+                    "class_path": "lightning.pytorch.loggers.TensorBoardLogger",
+                    "init_args": LOGS,
+                },
+                "callbacks": [KeepSignals(), StopDiverged(), LogPictures()],
+            },
             args=args,
         )
 
@@ -94,8 +110,13 @@ class TrainCLI(LightningCLI):
         return {name: known[name] for name in SUBCOMMANDS}
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
-        for name in ("dataset", "image_size", "exif"):
-            parser.link_arguments(f"data.{name}", f"model.init_args.{name}")
+        parser.add_argument(
+            "--name",
+            type=str | None,
+            default=None,
+            help="of the logs' folder under logs/; null: the first config's",
+        )
+        parser.link_arguments("data.info", "model.init_args.dataset", apply_on="instantiate")
 
     def _parse_ckpt_path(self) -> None:
         """Not as LightningCLI does: stored hyper-parameters never beat what the user says."""
@@ -104,12 +125,34 @@ class TrainCLI(LightningCLI):
         given = self.config[self.subcommand]["trainer"]
         if not isinstance(given, Namespace):
             raise UserError(f"trainer must be options by their names, got {quoted(given)}")
+        self._name_logs()
         super().instantiate_classes()
         check_images(self.datamodule, self.model)
         purified = self.datamodule.purified
         if purified is not None and isinstance(self.model, ClassifierTraining):
             self.model.check_views(purified.draws)
             self.model.purified_sigma = purified.sigma
+
+    def _name_logs(self) -> None:
+        """Completes the default logger; without a name, it is Lightning's own, of numbered runs."""
+        config = self.config[self.subcommand]
+        configs, logger = config.get("config") or [], config.trainer.logger
+        name = config.name or next((Path(str(path)).stem for path in configs), None)
+        said = getattr(logger, "init_args", {})
+        if name is None and all(said.get(key, "") == value for key, value in LOGS.items()):
+            config.trainer.logger = None
+        elif "name" in said and said["name"] is None:
+            said["name"] = name
+
+    def instantiate_trainer(self, **kwargs: Any) -> pl.Trainer:
+        given = self.config_init[self.subcommand]["trainer"]
+        callbacks = given["callbacks"] or []
+        callbacks = callbacks if isinstance(callbacks, list) else [callbacks]
+        theirs = any(isinstance(callback, Checkpoint) for callback in callbacks)
+        if given["enable_checkpointing"] is not False and not theirs:
+            validated = self.datamodule.validation_images > 0 and given["limit_val_batches"] != 0
+            callbacks = [*callbacks, *default_checkpoints(self.model.measured, validated)]
+        return super().instantiate_trainer(**{"callbacks": callbacks, **kwargs})
 
     def before_fit(self) -> None:
         check_numbers(self.trainer)

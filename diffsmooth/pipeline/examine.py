@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from diffsmooth.lit.data import ImageSet, load_images
-from diffsmooth.lit.data.names import KNOWN
+from diffsmooth.lit.data.names import DATASETS
 from diffsmooth.models import (
     IdentityPurifier,
     LocalSmoothing,
@@ -154,7 +154,7 @@ def _own_dataset(name: str) -> str:
     """What a classifier was trained on, where it can be found by its name alone."""
     if name == "fashion_mnist":
         return "fashion_mnist_sample"  # shipped
-    return name if name in KNOWN else ""
+    return name if name in DATASETS else ""
 
 
 def _classifier_keys(checkpoint: Checkpoint, arch: str) -> str:

@@ -6,7 +6,7 @@ from typing import Any, Literal, NamedTuple, get_args
 import numpy as np
 import torch
 
-from diffsmooth.lit.data.names import KNOWN
+from diffsmooth.lit.data.names import DATASETS
 from diffsmooth.lit.probes import hardware_name
 from diffsmooth.models.smoothing.noise import noise_source
 from diffsmooth.models.smoothing.precision import resolve_precision
@@ -47,7 +47,7 @@ def asked_identity(
         size=len(images),
         content=images.content(selection_of(len(images), options.skip, options.max)),
         image_shape=images.info.image_shape,
-        class_names=() if options.dataset in KNOWN else images.info.class_names,
+        class_names=() if options.dataset in DATASETS else images.info.class_names,
         skip=options.skip,
         max=options.max,
         classifier=file_sha256(options.classifier),

@@ -24,10 +24,10 @@ def check_images(data: ImageDataModule, model: TrainingModule) -> None:
             f"data.resize {data.reading.resize} is for the training of diffusion models: what a "
             "classifier is shown is resized bilinearly"
         )
-    if data.random_resized_crop and isinstance(model, ClassifierTraining) and model.crop_padding:
+    if data.random_resized_crop and classifier and model.hparams.crop_padding:
         raise UserError(
             "data.random_resized_crop crops the images already: give "
-            f"--model.init_args.crop_padding 0, got {model.crop_padding}"
+            f"--model.init_args.crop_padding 0, got {model.hparams.crop_padding}"
         )
 
 

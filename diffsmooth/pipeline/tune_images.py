@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from diffsmooth.lit.data import ImageSet, Reading, load_images
-from diffsmooth.lit.data.names import KNOWN
+from diffsmooth.lit.data.names import DATASETS
 from diffsmooth.lit.data.sources import has_test_split, has_train_split
 from diffsmooth.models.checkpoints.image_cards import Told
 from diffsmooth.models.checkpoints.training_images import TrainingImages, split_images
@@ -49,7 +49,7 @@ def training_images(options: TuneOptions, reading: Reading) -> ImageSet:
     Raises:
         UserError: there is none of its own: `certify` would certify the images of the choice.
     """
-    there = options.dataset in KNOWN or Path(options.dataset).expanduser().exists()
+    there = options.dataset in DATASETS or Path(options.dataset).expanduser().exists()
     if there and not has_train_split(options.dataset):
         raise UserError(
             f"{options.dataset} has no training images apart from those that certify.py takes: "
@@ -57,7 +57,7 @@ def training_images(options: TuneOptions, reading: Reading) -> ImageSet:
             "train/ and test/, in it"
         )
     images = load_images(options.dataset, options.data_root, "train", reading)
-    if options.dataset not in KNOWN and has_test_split(options.dataset):
+    if options.dataset not in DATASETS and has_test_split(options.dataset):
         test = load_images(options.dataset, options.data_root, "test", reading)
         if _same(test, images):
             raise UserError(f"{options.dataset}: its training images are its test images")

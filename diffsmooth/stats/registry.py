@@ -40,6 +40,11 @@ def imported(word: str) -> Any:
         raise UserError(f"{quoted(word)}: {module} has no {name}") from error
 
 
+def resolved(thing: Any) -> Any:
+    """A thing, or what its `package.module:name` stands for."""
+    return imported(thing) if isinstance(thing, str) else thing
+
+
 class Registry(Generic[T]):
     """A table from words to things of one kind, open to other packages.
 

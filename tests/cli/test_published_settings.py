@@ -129,7 +129,7 @@ def test_a_diffusion_config_is_its_record(record: Diffusion, begin: Callable[[st
     assert isinstance(model, DiffusionTraining)
     said = model.settings()
     assert (data.dataset, said["loss"], said["flip"]) == (record.dataset, "hybrid", record.flip)
-    assert model._max_sigma is None
+    assert model.hparams.max_sigma is None
     assert data.validation_images == 0
     assert data.drop_last
     assert data.batch_size * run.trainer.accumulate_grad_batches == record.batch
@@ -146,7 +146,7 @@ def test_a_diffusion_config_is_its_record(record: Diffusion, begin: Callable[[st
     assert model._learning_rate.factor(record.steps - 1, record.steps, 1000) == 1
 
     flags = dict(zip(*[iter(record.flags.split())] * 2, strict=True))
-    net, preset = model.unet.config, get_preset(model._preset)
+    net, preset = model.unet.config, get_preset(model.hparams.preset)
     assert int(flags["--image_size"]) == net.image_size == record.side
     assert int(flags["--num_channels"]) == net.model_channels
     assert int(flags["--num_res_blocks"]) == net.num_res_blocks

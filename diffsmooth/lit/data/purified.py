@@ -82,7 +82,7 @@ class PurifiedImages(ImageSet):
 
 
 def purify_images(
-    images: ImageSet, split: str, purification: Purification, trainer: pl.Trainer
+    images: ImageSet, split: str, purification: Purification, trainer: pl.Trainer | None
 ) -> PurifiedImages:
     """The purified draws of a dataset: what the disk lacks is computed, each rank doing its share.
 
@@ -92,13 +92,14 @@ def purify_images(
         images: the dataset.
         split: its name.
         purification: what is wanted.
-        trainer: whose ranks and devices do the work.
+        trainer: whose ranks and devices do the work; None: the CPU.
 
     Raises:
         DataError: a diffusion model that cannot be read, or was not made for such images or noise;
             a folder that cannot be written, or that the hosts do not share.
     """
-    device, rank = trainer.strategy.root_device, trainer.global_rank
+    device = torch.device("cpu") if trainer is None else trainer.strategy.root_device
+    rank, ranks = (0, 1) if trainer is None else (trainer.global_rank, trainer.world_size)
     precision = resolve_precision("auto", device.type)
     identity = {
         "images": images.fingerprint(),
@@ -113,8 +114,9 @@ def purify_images(
     folder = Path(purification.folder) / f"{images.info.name}_{split}_{digest}"
     files = [folder / f"{block:06d}.npy" for block in range(math.ceil(len(images) / BLOCK))]
     missing = [block for block in range(len(files)) if not files[block].is_file()]
-    trainer.strategy.barrier("all ranks have seen what is missing")
-    own = missing[rank :: trainer.world_size]
+    if trainer is not None:
+        trainer.strategy.barrier("all ranks have seen what is missing")
+    own = missing[rank::ranks]
     if own:
         try:
             folder.mkdir(parents=True, exist_ok=True)
@@ -130,7 +132,8 @@ def purify_images(
                     np.save(file, draws)
             except OSError as error:
                 raise DataError(f"{files[block]}: cannot be written ({error.strerror})") from error
-    trainer.strategy.barrier("all draws are purified")
+    if trainer is not None:
+        trainer.strategy.barrier("all draws are purified")
     lacking = [file for file in files if not file.is_file()]
     if lacking:
         raise DataError(f"{lacking[0]} is missing: the hosts must share data.purified.folder")

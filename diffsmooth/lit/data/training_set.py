@@ -10,7 +10,8 @@ from torch.utils.data import Dataset, Subset
 from torch.utils.data.distributed import DistributedSampler
 
 from diffsmooth.lit.data.folder import FolderImages
-from diffsmooth.lit.data.images import ImageSet, Sample
+from diffsmooth.lit.data.images import DataError, ImageSet, Sample
+from diffsmooth.models.checkpoints.training_images import Split, split_images
 
 
 class Address(NamedTuple):
@@ -144,3 +145,19 @@ class TrainingOrder(DistributedSampler[Sample]):
             extra.set_epoch(self.epoch * passes + number)
             for index in extra:
                 yield len(self.dataset) + index  # type: ignore[arg-type, operator]  # no sample
+
+
+def checked_split(total: int, validation: int, left_out: int, seed: int) -> Split:
+    """See `split_images`.
+
+    Raises:
+        DataError: nothing is left to train on.
+    """
+    if validation >= total:
+        raise DataError(f"validation_images must be below the {total} training images")
+    if validation + left_out >= total:
+        raise DataError(
+            f"validation_images and left_out_images together must be below the {total} training "
+            f"images, got {validation} and {left_out}"
+        )
+    return split_images(total, validation, left_out, seed)

@@ -41,6 +41,21 @@ class WholeCheckpointIO(TorchCheckpointIO):
         save_whole(Path(path), checkpoint)
 
 
+def default_checkpoints(measured: tuple[str, ...], validated: bool) -> list[ModelCheckpoint]:
+    """last.ckpt, to go on from, and best.ckpt, to use.
+
+    Args:
+        measured: names of what is measured; the best is by noisy_accuracy, or else by loss.
+        validated: whether images are held out for that; without, there is no best.
+    """
+    by, mode = ("noisy_accuracy", "max") if "noisy_accuracy" in measured else ("loss", "min")
+    last = ModelCheckpoint(save_last=True, enable_version_counter=False)
+    best = ModelCheckpoint(
+        filename="best", monitor=f"val/{by}", mode=mode, enable_version_counter=False
+    )
+    return [last, best] if validated else [last]
+
+
 def write_whole_checkpoints(trainer: pl.Trainer) -> None:
     """Makes a trainer write them so, unless it has a plugin of its own for that.
 

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from diffsmooth.models.words import Convention
 from diffsmooth.stats.errors import UserError
-from diffsmooth.stats.registry import Registry, imported
+from diffsmooth.stats.registry import Registry, resolved
 
 if TYPE_CHECKING:
     from diffsmooth.models.diffusion.denoiser import Denoiser
@@ -48,8 +48,7 @@ class PurifierKind(NamedTuple):
             options["steps"] = steps or self.steps
         if self.reverse_runs:
             options["runs"] = reverse_runs or 1
-        factory = imported(self.factory) if isinstance(self.factory, str) else self.factory
-        purifier = factory(*([denoiser] if self.denoiser else []), **options)
+        purifier = resolved(self.factory)(*([denoiser] if self.denoiser else []), **options)
         if not isinstance(purifier, Purifier):
             raise UserError(f"a purifier's factory must give a Purifier, not {type(purifier)}")
         return purifier

@@ -46,8 +46,16 @@ def wait_for_votes(process: "subprocess.Popen[str]") -> None:
 
 
 def children(process: "subprocess.Popen[str]") -> list[int]:
-    path = Path(f"/proc/{process.pid}/task/{process.pid}/children")
-    return list(map(int, path.read_text().split()))
+    """The ranks that it has started; libraries start short-lived others while they load."""
+    found = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+    return [int(child) for child in found if b"LOCAL_RANK=" in environment(child)]
+
+
+def environment(child: str) -> bytes:
+    try:
+        return Path(f"/proc/{child}/environ").read_bytes()
+    except OSError:  # it has ended
+        return b""
 
 
 def ends(process: "subprocess.Popen[str]", code: int) -> list[str]:

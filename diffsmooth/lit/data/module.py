@@ -141,7 +141,8 @@ class ImageDataModule(pl.LightningDataModule):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Raises DataError if the checkpoint is of a training on other images, or other epochs."""
         self._batches_before = state_dict.get("batches")
-        check_same_data(state_dict, self.state_dict(), self.trainer and self.trainer.ckpt_path)
+        path = None if self.trainer is None else self.trainer.ckpt_path
+        check_same_data(state_dict, self.state_dict(), path)
 
     def prepare_data(self) -> None:
         """On one process a host: downloads what is missing before all of them look for it."""

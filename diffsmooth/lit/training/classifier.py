@@ -125,7 +125,7 @@ class ClassifierTraining(TrainingModule):
     def noise(self, images: Tensor, generator: torch.Generator) -> Tensor:
         """sigma times a standard normal draw, shaped like `images`."""
         draw = torch.randn(images.shape, device=images.device, generator=generator)
-        return self.hparams.sigma * draw  # type: ignore[no-any-return]
+        return self.hparams.sigma * draw
 
     def noisy_copies(self, views: Tensor, m: int, generator: torch.Generator) -> Tensor:
         """m noisy copies (B * m, C, H, W) of each image, image-major, each with its own noise.
@@ -193,7 +193,7 @@ class ClassifierTraining(TrainingModule):
         """(B, C, H, W), under each image's own noise of validation or test."""
         views = _views(batch)
         noise = self.draws(self.noise_keys(batch, split), 1, views.shape[2:])
-        return views[:, 0] + self.hparams.sigma * noise[:, 0]  # type: ignore[no-any-return]
+        return views[:, 0] + self.hparams.sigma * noise[:, 0]
 
     def _evaluate(self, batch: Batch, split: str) -> None:
         logits = self.classifier(self._noisy(batch, split)).float()

@@ -24,6 +24,7 @@ from diffsmooth.lit.training import (
 )
 from diffsmooth.lit.training.learning_rate import LearningRate
 from diffsmooth.lit.training.module import TrainingModule
+from diffsmooth.models import load_classifier
 from diffsmooth.models.checkpoints.weights import write_checkpoint
 from diffsmooth.models.classifiers.dataset_info import DatasetInfo
 from diffsmooth.stats.errors import UserError
@@ -154,7 +155,7 @@ class Net(nn.Module):
 
 
 def test_a_network_of_ones_own(tmp_path: Path) -> None:
-    module = GaussianTraining(Net(), PETS, input_layer="none", crop_padding=0)
+    module = own()
     images = torch.rand(3, 3, 8, 8)
     assert torch.equal(module(images), module.classifier[1](images))
     saving = ModelCheckpoint(tmp_path, save_last=True)
@@ -162,6 +163,8 @@ def test_a_network_of_ones_own(tmp_path: Path) -> None:
     assert module.metadata().arch == ""
     with pytest.raises(UserError, match=r"does not say its arch: give arch="):
         GaussianTraining.load_from_checkpoint(tmp_path / "last.ckpt")
+    with pytest.raises(UserError, match="does not name its architecture: give it by --arch"):
+        load_classifier(tmp_path / "last.ckpt")  # as certify.py does
     loaded = GaussianTraining.load_from_checkpoint(tmp_path / "last.ckpt", arch=Net())
     assert torch.equal(loaded(images), module(images))
 
@@ -172,13 +175,20 @@ def test_forward_is_the_networks() -> None:
     assert torch.equal(module(x, times), module.unet(x, times))
 
 
+def own() -> GaussianTraining:
+    return GaussianTraining(Net(), PETS, input_layer="none", crop_padding=0)
+
+
 def test_the_learning_rate_finder_sets_where_the_schedule_begins(tmp_path: Path) -> None:
-    module = GaussianTraining(ARCH, PETS, input_layer="none", learning_rate=LearningRate("cosine"))
+    module = own()
     assert module.new_optimizer().param_groups[0]["lr"] == 0.1
     trainer = make_trainer(tmp_path, 1, enable_checkpointing=False)
-    found = Tuner(trainer).lr_find(module, loader(PETS, 40), num_training=20)
+    found = Tuner(trainer).lr_find(
+        module, loader(PETS, 160), num_training=30, early_stop_threshold=None
+    )
     assert found is not None
     assert module.lr == found.suggestion()
+    assert module.lr is not None
     assert module.new_optimizer().param_groups[0]["lr"] == module.lr
     assert module.settings()["optimizer.lr"] == module.lr
     trainer.fit(module, loader(PETS))
@@ -189,11 +199,10 @@ def test_a_compiled_module_trains_as_a_plain_one(tmp_path: Path) -> None:
     weights = []
     for compiled in (False, True):
         torch.manual_seed(0)
-        module = GaussianTraining(ARCH, PETS, input_layer="none")
-        data = loader(PETS)
+        module, data = own(), loader(PETS)
         made = torch.compile(module, backend="eager") if compiled else module
         make_trainer(tmp_path, 1, enable_checkpointing=False).fit(made, data)
-        weights.append(module.classifier[1].fc.weight.detach())
+        weights.append(module.classifier[1].head.weight.detach())  # type: ignore[union-attr, operator]
         images = torch.rand(2, 3, 8, 8)
         assert torch.equal(made(images), module.classifier(images))
     torch.testing.assert_close(weights[0], weights[1])

@@ -27,8 +27,8 @@ class LogPictures(pl.Callback):
         # Here and not at the epoch's end, when averaged weights are no longer in place.
         if batch_idx or trainer.sanity_checking or not trainer.is_global_zero:
             return
-        logged: list[Any] = [getattr(logger, "experiment", None) for logger in trainer.loggers]
-        writers = [writer for writer in logged if hasattr(writer, "add_image")]
+        writers: list[Any] = [getattr(logger, "experiment", None) for logger in trainer.loggers]
+        writers = [writer for writer in writers if hasattr(writer, "add_image")]
         if not writers or not isinstance(pl_module, TrainingModule):
             return
         with trainer.precision_plugin.val_step_context():

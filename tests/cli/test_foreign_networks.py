@@ -17,7 +17,8 @@ import torch
 from torch import nn
 
 from diffsmooth.models import Denoiser
-from diffsmooth.models.smoothing.purifiers import Purifier, PurifierKind
+from diffsmooth.models.smoothing.purifier_kinds import PurifierKind
+from diffsmooth.models.smoothing.purifiers import Purifier
 
 
 def as_it_is():

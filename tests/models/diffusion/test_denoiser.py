@@ -13,13 +13,8 @@ from diffsmooth.models import (
 )
 from diffsmooth.models.diffusion.denoiser import CallableDenoiser, as_denoiser
 from diffsmooth.models.diffusion.openai import OpenAIDenoiser, match_noise
-from diffsmooth.models.smoothing.purifiers import (
-    PURIFIERS,
-    IdentityPurifier,
-    Purifier,
-    PurifierKind,
-    purifier_kind,
-)
+from diffsmooth.models.smoothing.purifier_kinds import PURIFIERS, PurifierKind, purifier_kind
+from diffsmooth.models.smoothing.purifiers import IdentityPurifier, Purifier
 from diffsmooth.stats.errors import UserError
 
 TINY = {"channel_mult": (1, 1), "attention_resolutions": ()}

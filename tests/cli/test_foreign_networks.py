@@ -1,4 +1,4 @@
-"""Denoisers and purifiers of another package, named on the command line."""
+"""Denoisers, purifiers and architectures of another package, named on the command line."""
 
 import hashlib
 import json
@@ -7,10 +7,15 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
+from torch import nn
 
 from diffsmooth.cli import certify, visualize
+from diffsmooth.models import load_classifier
 from diffsmooth.models.checkpoints.denoisers import _made
+from diffsmooth.models.checkpoints.formats import read_checkpoint
 from diffsmooth.runs.journal import read_journal
+from diffsmooth.stats.errors import UserError
 
 PACKAGE = """
 import torch
@@ -48,6 +53,10 @@ class Mine(Purifier):
 
     def forward(self, noisy, sigma, draws=None):
         return noisy
+
+
+def network(classes):
+    return nn.Sequential(nn.Flatten(), nn.Linear(1024, classes))
 
 
 several = PurifierKind(Mine, denoiser=False, steps=4)
@@ -172,3 +181,30 @@ def test_mistakes_are_named(
         votes("o", *options)
     assert exit_.value.code == 2
     assert message in capsys.readouterr().err
+
+
+def test_an_architecture_of_ones_own_votes_as_its_module_does(
+    votes: Call, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    own = nn.Sequential(nn.Flatten(), nn.Linear(1024, 10))
+    nn.init.zeros_(own[1].weight)
+    own[1].bias.data = torch.arange(10.0)
+    torch.save(own.state_dict(), tmp_path / "own.pt")
+    words = ["--purifier", "none", "--normalize", "none", "--classifier", str(tmp_path / "own.pt")]
+    found = votes("own", *words, "--arch", "stranger_package:network")
+    assert found == [(0, ((9, 12),)), (400, ((9, 12),)), (800, ((9, 12),))]
+    with pytest.raises(SystemExit):
+        votes("none", *words, "--arch", "stranger_package:nothing_like_it")
+    assert "stranger_package has no nothing_like_it" in capsys.readouterr().err
+
+
+def test_a_file_names_no_code_that_is_run(tmp_path: Path) -> None:
+    path, folder = tmp_path / "evil.pt", str(tmp_path / "was_run")
+    (tmp_path / "evil_package.py").write_text(f"import os; os.mkdir({folder!r})")
+    torch.save(
+        {"epoch": 1, "arch": "evil_package:network", "state_dict": {"1.w": torch.ones(1)}}, path
+    )
+    assert read_checkpoint(path).metadata.arch == ""
+    with pytest.raises(UserError, match="does not name its architecture: give it by --arch"):
+        load_classifier(path)
+    assert not Path(folder).exists()

@@ -28,6 +28,7 @@ from diffsmooth.models.classifiers.dataset_info import CIFAR10
 from diffsmooth.models.diffusion.presets import PRESETS, build_unet
 from diffsmooth.shown_text import is_word, quoted, word
 from diffsmooth.stats.errors import UserError
+from diffsmooth.stats.registry import names_code
 
 # Published names of `arch` that differ from ours.
 IMAGENET32 = "imagenet32_resnet110"  # SmoothAdv's, of 1,000 classes at 32 x 32
@@ -61,7 +62,10 @@ def read_checkpoint(
         raise UserError(f"weights must be raw or ema, got {weights!r}")
     content = read_file(path, unsafe)
     ours = isinstance(content, dict) and METADATA_KEY in content
-    return (_ours if ours else _foreign)(path, content, weights)
+    checkpoint = (_ours if ours else _foreign)(path, content, weights)
+    if names_code(checkpoint.metadata.arch):  # users name code that is to be run, files do not
+        checkpoint = checkpoint._replace(metadata=checkpoint.metadata._replace(arch=""))
+    return checkpoint
 
 
 def _ours(path: Path, content: dict[str, Any], wanted: SetName | None) -> Checkpoint:

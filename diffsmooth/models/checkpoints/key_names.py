@@ -58,6 +58,13 @@ def without_prefix(weights: Mapping[str, T]) -> dict[str, T]:
     return weights
 
 
+def unprefixed(plain: Mapping[str, str]) -> dict[str, str]:
+    """Each name, and what it is without the levels that are all plain names' first."""
+    bare = without_prefix({name: name for name in plain.values()})
+    names = {name: short for short, name in bare.items()}
+    return {name: names[value] for name, value in plain.items()}
+
+
 def by_first_level(weights: Mapping[str, T]) -> dict[str, dict[str, T]]:
     """The weights of each first level, under what is left of their names."""
     groups: dict[str, dict[str, T]] = defaultdict(dict)

@@ -6,7 +6,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from diffsmooth.models.checkpoints.key_names import unwrapped
+from diffsmooth.models.checkpoints.key_names import unprefixed, unwrapped
 from diffsmooth.models.checkpoints.metadata import METADATA_KEY, CheckpointMetadata
 from diffsmooth.models.checkpoints.saving import alone, save_whole
 from diffsmooth.models.checkpoints.training_images import IMAGES_KEY, TrainingImages
@@ -114,8 +114,11 @@ def named_as(model: nn.Module, weights: dict[str, Tensor]) -> dict[str, Tensor]:
     """The weights under the network's own names, and with the counters of batches, which torch
     before 0.4.1 did not write and nothing reads in eval mode."""
     own = model.state_dict()
-    names = {plain: name for name, plain in unwrapped(own).items()}
-    named = {names.get(plain, name): weights[name] for name, plain in unwrapped(weights).items()}
+    known, given = unwrapped(own), unwrapped(weights)
+    if not {*given.values()} & {*known.values()}:  # the file's lost a level that all share
+        known, given = unprefixed(known), unprefixed(given)
+    names = {plain: name for name, plain in known.items()}
+    named = {names.get(plain, name): weights[name] for name, plain in given.items()}
     for key in own:
         statistics = key.removesuffix(COUNTER) + ".running_mean"
         if _counts(key) and key not in named and statistics in named:

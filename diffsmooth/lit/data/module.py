@@ -55,9 +55,9 @@ class ImageDataModule(pl.LightningDataModule):
         drop_last: leave out an epoch's last batch where it is smaller than the others.
 
     Raises:
-        DataError: batch_size < 1, workers < 0, validation_images < 0, left_out_images < 0,
-            extra_weight < 0, or without extra; image_size < 1, another exif or resize;
-            random_resized_crop or box_bicubic with purified or with each other.
+        UserError: batch_size < 1, or another number < 0; extra_weight without extra; image_size < 1,
+            another exif or resize; random_resized_crop or box_bicubic with purified or with each
+            other.
     """
 
     def __init__(

@@ -301,7 +301,7 @@ def test_random_crops_are_for_files(tmp_path: Path) -> None:
     np.savez(tmp_path / "x.npz", images=np.zeros((2, 8, 8, 3), np.uint8), labels=np.arange(2))
     extra = str(tmp_path / "x.npz")
     folder_data(root, extra=extra).setup("fit")
-    with pytest.raises(DataError, match=r"is for images in files, .*x\.npz is arrays"):
+    with pytest.raises(DataError, match=r"is for images in files, x is arrays"):
         folder_data(root, extra=extra, random_resized_crop=True).setup("fit")
     (tmp_path / "unet.pt").touch()
     purified = Purification(str(tmp_path / "unet.pt"), 0.25)

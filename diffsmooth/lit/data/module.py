@@ -8,7 +8,6 @@ from torch.utils.data import DataLoader, Dataset, Subset
 from torch.utils.data.distributed import DistributedSampler
 
 from diffsmooth.lit.data.extra import check_size, load_extra
-from diffsmooth.lit.data.folder import FolderImages
 from diffsmooth.lit.data.images import DataError, ImageSet, Sample
 from diffsmooth.lit.data.lazy_loader import LazyLoader, leave_interrupts_to_the_parent
 from diffsmooth.lit.data.picture import ExifChoice
@@ -16,8 +15,13 @@ from diffsmooth.lit.data.purified import Purification, purify_images
 from diffsmooth.lit.data.reading import Reading, ResizeKind
 from diffsmooth.lit.data.resumption import check_same_batches, check_same_data
 from diffsmooth.lit.data.sources import describe_dataset, has_test_split, load_images
-from diffsmooth.lit.data.training_set import TrainingOrder, TrainingSet, checked_split
-from diffsmooth.lit.data.whole_batches import WholeBatches, evaluation_rows
+from diffsmooth.lit.data.training_set import (
+    TrainingOrder,
+    TrainingSet,
+    checked_split,
+    record_images,
+)
+from diffsmooth.lit.data.whole_batches import WholeBatches, evaluation_rows, most_batches
 from diffsmooth.lit.ranges import at_least
 from diffsmooth.models.checkpoints.training_images import TrainingImages
 from diffsmooth.models.classifiers.dataset_info import DatasetInfo
@@ -55,9 +59,8 @@ class ImageDataModule(pl.LightningDataModule):
         drop_last: leave out an epoch's last batch where it is smaller than the others.
 
     Raises:
-        DataError: batch_size < 1, workers < 0, validation_images < 0, left_out_images < 0,
-            extra_weight < 0, or without extra; image_size < 1, another exif or resize;
-            random_resized_crop or box_bicubic with purified or with each other.
+        UserError: batch_size < 1, another number < 0; extra_weight without extra; image_size < 1,
+            another exif or resize; purified, random_resized_crop or box_bicubic with each other.
     """
 
     def __init__(
@@ -164,16 +167,10 @@ class ImageDataModule(pl.LightningDataModule):
                 else self._test_images(train.info)
             )
         if stage in (None, "fit"):
-            self.training_images = record = TrainingImages(
-                dataset=images.info.name[:LONGEST_WORD],
-                digest=images.fingerprint(),
-                total=len(images),
-                validation=self.validation_images,
-                left_out=self.left_out_images,
-                seed=self.seed,
-                choice=split.choice,
-                chosen_by="nothing",  # the training's module knows what is watched
+            record = record_images(
+                images, split, self.validation_images, self.left_out_images, self.seed
             )
+            self.training_images = record
             extra = None
             if self.extra is not None:
                 images = load_extra(self.extra, train.info, self.reading, record)
@@ -183,8 +180,6 @@ class ImageDataModule(pl.LightningDataModule):
                     extra_total=len(images),
                 )
                 extra = self._views(images, "extra")
-            if self.random_resized_crop:
-                self._check_files({self.dataset: train, self.extra: extra})
             seed = self.seed if self.random_resized_crop else None
             self.train = TrainingSet(train, split.trained, extra, self.extra_weight, seed)
         if stage == "test" or (stage is None and has_test_split(self.dataset)):
@@ -197,11 +192,6 @@ class ImageDataModule(pl.LightningDataModule):
         images = load_images(self.dataset, self.root, "test", self.reading)
         check_size(images, info, f"{self.dataset}'s test images")
         return self._views(images, "test")
-
-    def _check_files(self, sets: dict[str | None, ImageSet | None]) -> None:
-        for name, images in sets.items():
-            if images is not None and not isinstance(images, FolderImages):
-                raise DataError(f"random_resized_crop is for images in files, {name} is arrays")
 
     def _views(self, images: ImageSet, split: str) -> ImageSet:
         """The images, or their purified draws."""
@@ -253,15 +243,9 @@ class ImageDataModule(pl.LightningDataModule):
         return self._evaluation_loader(self.test, "limit_test_batches")
 
     def _evaluation_loader(self, images: Dataset[Sample], option: str) -> DataLoader[Sample]:
-        limit = getattr(self.trainer, option, None)
         world, rank = self._ranks
-        if isinstance(limit, float) and limit < 1 and world > 1:
-            raise DataError(
-                f"{option} {limit} is a share of each device's batches, so that the result would "
-                "depend on how many there are: give the number of batches of all devices together"
-            )
+        most = most_batches(option, getattr(self.trainer, option, None), world)
         rows = evaluation_rows(images)
-        most = limit if isinstance(limit, int) and limit > 0 else None  # 0: none is asked for
         return self._loader(images, rows, WholeBatches(images, rows, most, world, rank))
 
     def _loader(

@@ -18,9 +18,9 @@ from diffsmooth.lit.training.learning_rate import LearningRate
 from diffsmooth.lit.training.mean_over_images import MeanOverImages
 from diffsmooth.lit.training.options import (
     PLAIN,
+    SharedOptimizer,
     constructor_options,
     describe_optimizer,
-    optimizer_of,
     options_before,
 )
 from diffsmooth.lit.training.randomness import DROPOUT, step_generator, step_seed
@@ -37,20 +37,6 @@ from diffsmooth.models.checkpoints.training_images import IMAGES_KEY
 from diffsmooth.models.checkpoints.weights import METADATA_KEY, CheckpointMetadata, load_weights
 from diffsmooth.models.smoothing.noise import NoiseKey, NumpyNoise, Votes
 from diffsmooth.stats.errors import UserError
-
-
-class _SharedOptimizer:
-    """Makes the optimiser; copies of a module share it.
-
-    The averaging of weights copies the module, and what the command line makes of an optimiser's
-    options holds on to the trainer and, with several devices, to locks that cannot be copied.
-    """
-
-    def __init__(self, make: OptimizerCallable) -> None:
-        self.make = make
-
-    def __deepcopy__(self, memo: Any) -> "_SharedOptimizer":
-        return self
 
 
 class TrainingModule(pl.LightningModule, ABC):
@@ -90,12 +76,10 @@ class TrainingModule(pl.LightningModule, ABC):
         super().__init__()
         if seed < 0:
             raise ValueError(f"seed must be >= 0, got {seed}")
-        if isinstance(optimizer, Mapping):  # as a checkpoint keeps them
-            optimizer = optimizer_of(optimizer)
-        if isinstance(learning_rate, Mapping):
+        if isinstance(learning_rate, Mapping):  # as a checkpoint keeps it
             learning_rate = LearningRate(**learning_rate)
         self.save_hyperparameters(constructor_options(inspect.currentframe()), logger=False)  # type: ignore[arg-type]
-        self._optimizer = _SharedOptimizer(optimizer)
+        self._optimizer = SharedOptimizer(optimizer)
         self._learning_rate = learning_rate
         self._position = 0
         self.measured = measures

@@ -6,6 +6,7 @@ from types import FrameType, NoneType
 from typing import Any
 
 import torch
+from lightning.pytorch.cli import OptimizerCallable
 from lightning.pytorch.core.mixins import HyperparametersMixin
 from lightning.pytorch.utilities.parsing import collect_init_args
 from torch.optim import Optimizer
@@ -65,6 +66,20 @@ def optimizer_of(said: Mapping[str, Any]) -> Callable[[Iterable[Any]], Optimizer
         return kind(parameters, **{name: said[name] for name in said if name in known})
 
     return make
+
+
+class SharedOptimizer:
+    """Makes the optimiser, also from what a checkpoint says of it; copies of a module share it.
+
+    The averaging of weights copies the module, and what the command line makes of an optimiser's
+    options holds on to the trainer and, with several devices, to locks that cannot be copied.
+    """
+
+    def __init__(self, make: OptimizerCallable) -> None:
+        self.make = optimizer_of(make) if isinstance(make, Mapping) else make
+
+    def __deepcopy__(self, memo: Any) -> "SharedOptimizer":
+        return self
 
 
 def options_before(checkpoint: Checkpoint, settings: Mapping[str, Any]) -> dict[str, Any]:

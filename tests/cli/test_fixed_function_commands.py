@@ -36,9 +36,7 @@ class Before(nn.Module):
         return self.classifier(self.change(x))
 
 
-def spoil(
-    monkeypatch: pytest.MonkeyPatch, module: str, change: Callable[[Tensor], Tensor]
-) -> None:
+def spoil(monkeypatch: pytest.MonkeyPatch, module: str, change: Callable[[Tensor], Tensor]) -> None:
     """Of the commands' networks: there is no checkpoint of ours that would do it."""
 
     def spoiled(f: VoteFunction, compiled: bool = False) -> None:

@@ -71,10 +71,10 @@ def test_purified_images_and_answers_equal_ours(name: str) -> None:
     ours = SmoothedClassifier(purifier, local, 0.5, 10, copy=False)
     noisy = torch.rand(shape) + ours.f.noise_level * torch.randn(8, *shape)
     with torch.no_grad():
-        _spread_votes(classifier, ours.purify(noisy) + 0.25 * torch.randn(8, *shape))
+        _spread_votes(classifier, ours.f.purify(noisy) + 0.25 * torch.randn(8, *shape))
     loop = PublishedLoop(denoiser, classifier, 0.5, 3, 0.25, shape, 10, batch=8)
     with torch.inference_mode():
-        torch.testing.assert_close(loop.purify(noisy), ours.purify(noisy), rtol=0, atol=1e-4)
+        torch.testing.assert_close(loop.purify(noisy), ours.f.purify(noisy), rtol=0, atol=1e-4)
         confidence = ours.f(noisy)
         torch.testing.assert_close(loop.confidence(noisy), confidence, rtol=0, atol=1e-4)
         answers = confidence.argmax(dim=1)
@@ -130,7 +130,9 @@ def test_votes_on_the_same_noise_equal_ours(purify: bool) -> None:
     torch.manual_seed(2)
     image = torch.rand(shape)
     with torch.no_grad():
-        _spread_votes(classifier, ours.purify(image + ours.f.noise_level * torch.randn(20, *shape)))
+        _spread_votes(
+            classifier, ours.f.purify(image + ours.f.noise_level * torch.randn(20, *shape))
+        )
     loop = PublishedLoop(denoiser, classifier, 0.5, 1, 0.0, shape, 10, batch=20)
     torch.manual_seed(3)
     counts = loop.count_votes(image, 50)

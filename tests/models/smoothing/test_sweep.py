@@ -53,7 +53,7 @@ class Wavy(nn.Module):
 class Restless(Purifier):
     """A random purifier, and a majority over three runs."""
 
-    runs, draws = 3, 2
+    reverse_runs, draws = 3, 2
 
     def forward(self, noisy: Tensor, sigma: float, draws: Tensor | None = None) -> Tensor:
         assert draws is not None

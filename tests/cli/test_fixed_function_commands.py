@@ -113,7 +113,7 @@ def test_tune_refuses_it(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    spoil(monkeypatch, "cli.tune", lambda x: x - x.mean(dim=0))
+    spoil(monkeypatch, "pipeline.tune", lambda x: x - x.mean(dim=0))
     rng = np.random.default_rng(0)
     images = rng.integers(0, 256, (40, 32, 32), dtype=np.uint8)
     np.savez(tmp_path / "train.npz", images=images, labels=np.arange(40) % 10)

@@ -9,7 +9,7 @@ import pytest
 from lightning.pytorch.callbacks import ModelCheckpoint
 from stripes import write_stripes
 
-from diffsmooth.cli import train
+from diffsmooth.cli import lightning_cli, train
 from diffsmooth.models import load_classifier
 from diffsmooth.models.checkpoints.formats import read_checkpoint
 
@@ -33,7 +33,7 @@ def begin(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., pl.T
     def run(*words: str) -> pl.Trainer:
         found: list[pl.Trainer] = []
         keep: Any = lambda self, subcommand: found.append(self.trainer)  # noqa: E731
-        monkeypatch.setattr(train.TrainCLI, "_run_subcommand", keep)
+        monkeypatch.setattr(lightning_cli.TrainCLI, "_run_subcommand", keep)
         monkeypatch.chdir(tmp_path)
         train.main(["fit", *words, "--trainer.accelerator", "cpu"])
         return found[0]

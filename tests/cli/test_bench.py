@@ -66,6 +66,7 @@ def test_mistakes(words: list[str], message: str, capsys: pytest.CaptureFixture[
     assert message in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_a_process_has_a_peak_of_its_own() -> None:
     np.ones(2**28)  # 2 GiB that were the caller's for a moment
     ((_, peak),) = in_processes("cohen", "float32", 4, 4, 1)

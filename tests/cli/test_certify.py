@@ -158,8 +158,10 @@ CONSOLE_SCRIPT = (str(Path(sys.executable).parent / "diffsmooth"), "certify")
 
 @pytest.mark.parametrize(
     ("subset", "script"),
-    [(["--threads", "2"], CONSOLE_SCRIPT), (["--max", "1"], ("certify.py",))],
-    ids=["five images", "one image"],
+    [
+        pytest.param(["--threads", "2"], CONSOLE_SCRIPT, marks=pytest.mark.slow, id="five images"),
+        pytest.param(["--max", "1"], ("certify.py",), id="one image"),
+    ],
 )
 def test_two_processes_give_the_same_table_as_one(
     words: Command,
@@ -223,6 +225,7 @@ def test_sigterm_reaches_all_processes_also_idle_ones(words: Command, tmp_path: 
     assert journaled(tmp_path / "o.parts") == {}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("victim", [0, 1])
 def test_killing_either_of_two_processes_ends_both_and_loses_nothing(
     words: Command, run: Callable[[list[str]], None], tmp_path: Path, victim: int
@@ -303,6 +306,7 @@ def test_merging_refuses_gaps(
     assert not (tmp_path / "o.txt").exists()
 
 
+@pytest.mark.slow
 def test_two_nodes_of_torchrun(
     words: Command, run: Callable[[list[str]], None], tmp_path: Path
 ) -> None:
@@ -372,6 +376,7 @@ def test_a_run_whose_images_all_raise_stops(
     assert not (tmp_path / "o.txt").exists()
 
 
+@pytest.mark.slow
 def test_images_in_flight_change_nothing_also_after_a_resume(
     words: Command, run: Callable[[list[str]], None], tmp_path: Path
 ) -> None:

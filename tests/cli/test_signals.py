@@ -181,7 +181,7 @@ def test_slurms_variables_without_srun_are_refused(
     assert "srun did not start this one: put srun before the command" in line
 
 
-@pytest.mark.parametrize("command", ["bench", "forecast"])
+@pytest.mark.parametrize("command", [pytest.param("bench", marks=pytest.mark.slow), "forecast"])
 def test_ctrl_c_elsewhere_says_that_it_begins_anew(command: str) -> None:
     pilot = "docs/studies/fashion_mnist/diffsmooth.jsonl"
     words = {

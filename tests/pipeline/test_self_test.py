@@ -15,7 +15,7 @@ from diffsmooth.stats import ImageRecord
 
 @pytest.mark.parametrize(("accelerator", "precision"), [
     ("cpu", "float32"),
-    ("cpu", "bf16"),
+    pytest.param("cpu", "bf16", marks=pytest.mark.slow),  # emulated on many a CPU
     pytest.param("gpu", "float32", marks=pytest.mark.gpu),
     pytest.param("gpu", "bf16", marks=pytest.mark.gpu),
 ])  # fmt: skip

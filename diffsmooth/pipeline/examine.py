@@ -209,7 +209,9 @@ def _cost(
 ) -> str:
     purifier: Purifier = IdentityPurifier()
     what = "no diffusion model found: classifier alone"
-    source = options.diffusion or usual_diffusion(images.info.name)
+    source = options.diffusion
+    if source is None:
+        source = usual_diffusion(images.info.name)
     if source is not None:
         found = load_diffusion(source, options.sigma, images.info, unsafe=options.unsafe_load)
         purifier = OneShotPurifier(found.denoiser)

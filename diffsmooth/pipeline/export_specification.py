@@ -4,7 +4,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self, get_args
 
-from diffsmooth.models.checkpoints.file_claims import first_bytes
 from diffsmooth.models.words import Code, SetName
 from diffsmooth.pipeline.option_records import OptionRecord, option, required
 from diffsmooth.pipeline.output_checks import check_file
@@ -50,5 +49,4 @@ class ExportOptions(OptionRecord):
             UserError: one is missing or cannot be written.
         """
         check_file(Path(self.outfile))
-        first_bytes(Path(self.checkpoint))
         return self

@@ -26,24 +26,27 @@ def merge(files: OutputFiles) -> Merged:
     """
     identity = _stored_identity(files)
     outputs = Outputs(files, identity)
-    outputs.hold()
-    records = outputs.read_records()
-    wanted, done = identity.selection, {record.index for record in records}
-    missing = len(wanted) - len(done)  # what is read is among what is wanted
-    if missing:
-        strangers = outputs.strangers()
-        reason = (
-            f"{len(strangers)} parts are of a run with another manifest, such as {strangers[0]}"
-            if strangers
-            else "run the shards to their end"
-        )
-        raise OutputError(
-            f"{files.table}: {missing} of {len(wanted)} images are missing, the first is "
-            f"{next(index for index in wanted if index not in done)}: {reason}"
-        )
-    columns = PREDICT_COLUMNS if identity.command == "predict" else CERTIFY_COLUMNS
-    outputs.finish(records, columns)
-    return Merged(identity, records)
+    try:
+        outputs.hold()
+        records = outputs.read_records()
+        wanted, done = identity.selection, {record.index for record in records}
+        missing = len(wanted) - len(done)  # what is read is among what is wanted
+        if missing:
+            strangers = outputs.strangers()
+            reason = (
+                f"{len(strangers)} parts are of a run with another manifest, such as {strangers[0]}"
+                if strangers
+                else "run the shards to their end"
+            )
+            raise OutputError(
+                f"{files.table}: {missing} of {len(wanted)} images are missing, the first is "
+                f"{next(index for index in wanted if index not in done)}: {reason}"
+            )
+        columns = PREDICT_COLUMNS if identity.command == "predict" else CERTIFY_COLUMNS
+        outputs.finish(records, columns)
+        return Merged(identity, records)
+    finally:
+        outputs.release()
 
 
 def _stored_identity(files: OutputFiles) -> RunIdentity:

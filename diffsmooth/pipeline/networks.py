@@ -32,7 +32,7 @@ from diffsmooth.pipeline.specification import (
 )
 from diffsmooth.shown_text import shown, word
 from diffsmooth.stats.errors import UserError, option_values
-from diffsmooth.stats.registry import names_code
+from diffsmooth.stats.registry import is_code
 from diffsmooth.whole_file import file_sha256
 
 # Of networks that do not say how many channels they take.
@@ -174,7 +174,7 @@ def load_diffusion(
     Raises:
         UserError: missing or broken, or not made for them.
     """
-    if names_code(source):
+    if is_code(source):
         loaded = LoadedDenoiser(foreign_denoiser(source))
     else:
         checkpoint = read_checkpoint(source, unsafe)
@@ -188,7 +188,7 @@ def diffusion_sha256(source: str | None) -> str:
     """What a run's identity holds of a diffusion model: "" where there is none."""
     if source is None:
         return ""
-    if names_code(source):
+    if is_code(source):
         return foreign_sha256(source)
     return file_sha256(source) if Path(source).is_file() else ""
 

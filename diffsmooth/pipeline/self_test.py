@@ -82,8 +82,8 @@ class Setup(NamedTuple):
     def place(self, model: nn.Module) -> nn.Module:
         """The network on the device, compiled in place where wanted."""
         model = model.eval().to(self.device)
-        if self.compiled:
-            model.compile(dynamic=False)
+        if self.compiled:  # tensor code only, as `prepare` does
+            getattr(model, "unet", model).compile(dynamic=False)
         return model
 
     @contextlib.contextmanager

@@ -26,7 +26,7 @@ from diffsmooth.pipeline.output_checks import check_no_input, data_files
 from diffsmooth.runs.names import OutputFiles
 from diffsmooth.runs.shard import Shard
 from diffsmooth.stats.errors import UserError, option_values
-from diffsmooth.stats.registry import names_code
+from diffsmooth.stats.registry import is_code
 
 DATASETS = (
     "fashion_mnist, fashion_mnist_sample (shipped), cifar10, imagenet, an .npz file (images uint8 "
@@ -114,7 +114,7 @@ class PurifierOptions(ImageOptions):
             name = "convention" if self.convention else "pad"
             if not self.kind.denoiser:
                 raise UserError(f"{name} has no meaning with purifier {self.purifier}")
-            if self.diffusion is not None and names_code(self.diffusion):
+            if self.diffusion is not None and is_code(self.diffusion):
                 raise UserError(f"{name} is of a checkpoint's U-Net, not of {self.diffusion}")
 
     @property
@@ -130,13 +130,13 @@ class PurifierOptions(ImageOptions):
         """
         if not self.kind.denoiser:
             return None
-        return self.diffusion or usual_diffusion(self.dataset)
+        return usual_diffusion(self.dataset) if self.diffusion is None else self.diffusion
 
     @property
     def diffusion_file(self) -> Path | None:
         """`diffusion_source`, if it is a file."""
         source = self.diffusion_source
-        return None if source is None or names_code(source) else Path(source)
+        return None if source is None or is_code(source) else Path(source)
 
     @property
     def used_convention(self) -> Convention:
@@ -226,7 +226,7 @@ class SmoothingOptions(VotingOptions):
             (*files.results, files.manifest, files.parts),
             [
                 self.classifier,
-                self.diffusion_file,
+                usual_diffusion(self.dataset) if self.diffusion is None else self.diffusion,
                 *data_files(self.dataset, self.data_root),
             ],
         )

@@ -108,6 +108,10 @@ class RunIdentity:
         still = [name for name in self.open_fields() if getattr(self, name) is None]
         if still:
             raise ValueError(f"not chosen yet: {', '.join(still)}")
+        return self.recorded()
+
+    def recorded(self) -> dict[str, Any]:
+        """As `stored`, also of a manifest that lacks fields."""
         return json.loads(json.dumps(asdict(self)))
 
     @classmethod

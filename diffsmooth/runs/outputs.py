@@ -60,7 +60,7 @@ class Outputs:
         self.files = files
         self.identity = identity
         self.shard = shard
-        self._begun = Manifest(files.manifest, identity.stored(), {})
+        self._begun = Manifest(files.manifest, identity.recorded(), {})
         self.digest = self._begun.digest
         self._locks = Locks(files)
         self._journals = OwnJournals(files)

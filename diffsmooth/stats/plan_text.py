@@ -1,9 +1,10 @@
 """A plan from its word, and from its text, as it stands in a manifest."""
 
 import ast
-import importlib.util
 import inspect
+import math
 import sys
+from itertools import pairwise
 from typing import Any
 
 from diffsmooth.shown_text import quoted
@@ -40,14 +41,27 @@ def make_plan(word: str, **options: Any) -> Plan:
         plan = kind(**given)
         if kind_of(plan.name) is not kind or type(plan_of_text(str(plan))) is not kind:
             raise ValueError(f"plan {word}: its name or its text are those of another plan")
+        _check_levels(plan)
     return plan
+
+
+def _check_levels(plan: Plan) -> None:
+    """Raises ValueError unless the union bound over the looks holds, whatever the plan's author."""
+    looks, levels = plan.looks, plan.levels
+    rising = all(one < other for one, other in pairwise((0, *looks)))
+    if not (rising and looks[-1:] == (plan.n,) and len(looks) == len(levels)):
+        raise ValueError(f"plan {plan.name}: looks must rise to n {plan.n}, each with its level")
+    if min(levels) <= 0 or math.fsum(levels) > plan.alpha * (1 + 1e-12):
+        raise ValueError(f"plan {plan.name}: its levels must add up to alpha {plan.alpha} at most")
+    if levels[-1] != max(levels):
+        raise ValueError(f"plan {plan.name}: the last look's level must be the highest")
 
 
 def kind_of(name: str) -> type[Plan]:
     """The class of plans that have a stored name, or that a stored text begins with.
 
-    A plan of another package must be one that Python finds, or that was imported already: what was
-    stored does not choose the folders that code is taken from.
+    A plan of another package must have been imported, as by its word on the command line: what was
+    stored chooses no code that is run.
 
     Raises:
         UserError: nobody knows it.
@@ -59,17 +73,17 @@ def kind_of(name: str) -> type[Plan]:
         *module, _ = parts = name.replace(":", ".").split(".")
         if name != f"{'.'.join(module)}:{parts[-1]}" or not all(map(str.isidentifier, parts)):
             raise UserError(f"plan {quoted(name)} is not known")
-        if parts[0] not in sys.modules and importlib.util.find_spec(parts[0]) is None:
+        if ".".join(module) not in sys.modules:
             raise UserError(
-                f"plan {quoted(name)}: there is no package {parts[0]}; if it is yours, name its "
-                "folder in PYTHONPATH"
+                f"plan {quoted(name)} is of another package, and a file does not choose what is "
+                f"run: import {'.'.join(module)} first"
             )
     return _checked(name)
 
 
 def _checked(word: str) -> type[Plan]:
     kind: object = PLANS[word]
-    if not (isinstance(kind, type) and issubclass(kind, Plan)):
+    if not (isinstance(kind, type) and issubclass(kind, Plan) and hasattr(kind, "name")):
         raise UserError(f"plan {quoted(word)} is no diffsmooth.stats.Plan")
     return kind
 

@@ -18,6 +18,11 @@ def names_code(word: str) -> bool:
     return re.fullmatch(r"[^\W\d][\w.]*:\w+", word) is not None
 
 
+def is_code(word: str) -> bool:
+    """Whether a word that a user gave is package.module:name: a file of that name goes first."""
+    return names_code(word) and not os.path.exists(word)
+
+
 def imported(word: str) -> Any:
     """What `package.module:name` stands for.
 
@@ -29,8 +34,8 @@ def imported(word: str) -> Any:
         sys.path.append(os.getcwd())
     try:
         return getattr(importlib.import_module(module), name)
-    except (ModuleNotFoundError, ValueError) as error:
-        absent = getattr(error, "name", None) or module
+    except ModuleNotFoundError as error:
+        absent = error.name or module
         if not f"{module}.".startswith(f"{absent}."):
             raise  # of a module that theirs wants
         raise UserError(f"{quoted(word)}: there is no module {module}") from error
@@ -79,7 +84,7 @@ class Registry(Generic[T]):
         """
         if word in self._things:
             return self._things[word]
-        if ":" not in word:
+        if not names_code(word):
             known = " or ".join([*self, "PACKAGE.MODULE:NAME"])
             raise UserError(f"{self.kind} must be {known}, got {quoted(word)}")
         try:

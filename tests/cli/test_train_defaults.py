@@ -23,6 +23,12 @@ trainer:
     - class_path: lightning.pytorch.callbacks.ModelCheckpoint
       init_args: {save_last: true, enable_version_counter: false}
 """
+OWN = """
+trainer:
+  logger:
+    class_path: lightning.pytorch.loggers.TensorBoardLogger
+    init_args: {save_dir: runs}
+"""
 pytestmark = pytest.mark.filterwarnings("ignore")
 
 
@@ -65,6 +71,16 @@ def test_the_logs_are_called_as_the_config(
     (tmp_path / "old.yaml").write_text(OLD)
     old = begin(*base, "-c", str(tmp_path / "old.yaml"))
     assert old.log_dir == "elsewhere/mine/"
+    again = begin(
+        "-c",
+        str(tmp_path / "old.yaml"),
+        *config("fashion_mnist_clean"),
+        *config("fashion_mnist_gaussian"),
+    )
+    assert again.log_dir == "elsewhere/fashion_mnist_gaussian_0.25/"  # said last, as ever
+    (tmp_path / "own.yaml").write_text(OWN)
+    own = begin("-c", str(tmp_path / "own.yaml"), "--model", "GaussianTraining")
+    assert str(own.log_dir) == "runs/lightning_logs/version_0"  # Lightning's, not ours
     assert monitors(old) == [None]
 
 

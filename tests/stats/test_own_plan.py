@@ -1,5 +1,6 @@
 """A plan of another package: certified by, stored, read and computed again."""
 
+import importlib
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -133,7 +134,8 @@ def test_what_is_no_plan_is_refused(word: str, options: dict[str, object], messa
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("nobodys.plans:P", "there is no package nobodys; if it is yours, name its folder in"),
+        ("nobodys.plans:P", "of another package, and a file does not choose what is run"),
+        ("this:x", "import this first"),
         ("..plans:P", "is not known"), ("a:b:c", "is not known"), ("os path:x", "is not known"),
         ("", "is not known"), (":", "is not known"), ("Fixed", "is not known"),
         ("math:pi", "is no diffsmooth.stats.Plan"),
@@ -155,7 +157,7 @@ def test_a_stored_name_does_not_add_to_the_folders_that_code_comes_from(
     (folder / "sent_plans.py").write_text("raise AssertionError('was run')")
     monkeypatch.chdir(folder)
     monkeypatch.setattr(sys, "path", [entry for entry in sys.path if entry not in ("", ".")])
-    with pytest.raises(UserError, match="there is no package sent_plans"):
+    with pytest.raises(UserError, match="import sent_plans first"):
         kind_of("sent_plans:P")
 
 
@@ -164,3 +166,28 @@ def test_our_plans_are_found_by_name_and_by_class(kind: type[Plan]) -> None:
     assert kind_of(kind.name) is kind_of(kind.__name__) is kind
     assert (kind.name in PLANS) == kind.certifies
     assert str(kind()) == repr(kind())  # as manifests have it
+
+
+@pytest.mark.parametrize(
+    ("looks", "levels", "message"),
+    [
+        ((100,), (0.4,), "levels must add up to alpha 0.001 at most"),
+        ((50, 100), (1e-3, 1e-3), "levels must add up to alpha 0.001 at most"),
+        ((100,), (0.0,), "levels must add up to alpha"),
+        ((50, 100), (6e-4, 4e-4), "the last look's level must be the highest"),
+        ((50, 90), (1e-4, 9e-4), "looks must rise to n 100, each with its level"),
+        ((100, 100), (1e-4, 9e-4), "looks must rise to n 100"),
+        ((50, 100), (1e-3,), "looks must rise to n 100, each with its level"),
+    ],
+)
+def test_a_plan_whose_levels_are_more_than_alpha_is_refused(
+    looks: tuple[int, ...],
+    levels: tuple[float, ...],
+    message: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    module = importlib.import_module("their_plans")
+    monkeypatch.setattr(module.TwoLooks, "looks", looks)
+    monkeypatch.setattr(module.TwoLooks, "levels", levels)
+    with pytest.raises(UserError, match=message):
+        make_plan(WORD, n0=10, n=100)

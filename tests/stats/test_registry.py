@@ -21,7 +21,7 @@ def test_a_word_stands_for_its_thing(shapes: Registry[int]) -> None:
     assert list(shapes) == ["square", "triangle", "hexagon"]
 
 
-@pytest.mark.parametrize("word", ["", "circle", "Square", "square "])
+@pytest.mark.parametrize("word", ["", "circle", "Square", "square ", ":x", ".x:y", "a:b:c"])
 def test_an_unknown_word_raises_and_the_known_ones_are_named(
     shapes: Registry[int], word: str
 ) -> None:
@@ -46,7 +46,7 @@ def test_another_packages_thing_is_imported(
         shapes["outsider_shapes:circle"]
 
 
-@pytest.mark.parametrize("word", ["no_such_module_1:x", "no_such_module_1.sub:x", ":x"])
+@pytest.mark.parametrize("word", ["no_such_module_1:x", "no_such_module_1.sub:x"])
 def test_a_module_that_is_not_there_is_named(shapes: Registry[int], word: str) -> None:
     with pytest.raises(UserError, match="there is no module"):
         shapes[word]
@@ -62,3 +62,12 @@ def test_a_bug_of_theirs_keeps_its_traceback(
         shapes["outsider_broken_1:x"]
     with pytest.raises(AttributeError, match="five"):
         shapes["outsider_broken_2:pentagon"]
+
+
+def test_a_refusal_in_their_module_is_their_bug(
+    shapes: Registry[int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "outsider_broken_3.py").write_text("int('x')\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(ValueError, match="invalid literal"):
+        shapes["outsider_broken_3:x"]

@@ -84,5 +84,6 @@ class RunKeeper(CertificationCallback):
                 outputs.finish(records, PREDICT_COLUMNS if predicts else CERTIFY_COLUMNS)
         outputs.release()
 
-    def on_exception(self, *arguments: object) -> None:
-        self.outputs.release()
+    def on_exception(self, trainer: pl.Trainer, *_: object) -> None:
+        if trainer.world_size == 1:  # the other ranks are still at work: their end is the process's
+            self.outputs.release()

@@ -7,7 +7,7 @@ from typing import Any, Literal, NamedTuple
 from diffsmooth.models.classifiers.dataset_info import CIFAR10, FASHION_MNIST, DatasetInfo
 from diffsmooth.shown_text import shown
 from diffsmooth.stats.errors import UserError
-from diffsmooth.stats.registry import Registry, names_code
+from diffsmooth.stats.registry import Registry, is_code
 
 HERE = "diffsmooth.lit.data"
 
@@ -54,7 +54,7 @@ class DataError(UserError):
 def check_dataset(dataset: str) -> None:
     """Raises DataError for a dataset that is no known name, .npz file, folder or factory."""
     path = Path(dataset).expanduser()
-    known = dataset in DATASETS or names_code(dataset)
+    known = dataset in DATASETS or is_code(dataset)
     if not (known or path.is_dir() or (path.is_file() and path.suffix == ".npz")):
         raise DataError(
             f"unknown dataset '{shown(dataset)}': known are {', '.join(DATASETS)}, an .npz file, "

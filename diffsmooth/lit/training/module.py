@@ -36,7 +36,9 @@ from diffsmooth.models.checkpoints.reading import read_file
 from diffsmooth.models.checkpoints.training_images import IMAGES_KEY
 from diffsmooth.models.checkpoints.weights import METADATA_KEY, CheckpointMetadata, load_weights
 from diffsmooth.models.smoothing.noise import NoiseKey, NumpyNoise, Votes
+from diffsmooth.shown_text import quoted
 from diffsmooth.stats.errors import UserError
+from diffsmooth.stats.registry import names_code
 
 
 class TrainingModule(pl.LightningModule, ABC):
@@ -165,7 +167,8 @@ class TrainingModule(pl.LightningModule, ABC):
             "learning_rate": self.hparams.learning_rate,
             "optimizer": describe_optimizer(self.new_optimizer()),
         }
-        options = {name: value for name, value in self.hparams.items() if name not in self.SHOWN}
+        apart = {*self.SHOWN, *self.metadata()._fields}
+        options = {name: value for name, value in self.hparams.items() if name not in apart}
         for group, said in groups.items():
             options |= {f"{group}.{name}": value for name, value in said.items()}
         return {name: value for name, value in options.items() if isinstance(value, PLAIN)}
@@ -232,8 +235,8 @@ class TrainingModule(pl.LightningModule, ABC):
 
         Args:
             checkpoint_path: of this method's training; or with weights alone.
-            map_location, hparams_file, strict: as in Lightning; of a file of weights alone only
-                the first counts.
+            map_location, strict: as in Lightning; of a file of weights alone only the first counts.
+            hparams_file: refused: options are given by their names.
             weights_only: not used: no file may run code.
             **kwargs: options, instead of what the file says.
 
@@ -241,11 +244,20 @@ class TrainingModule(pl.LightningModule, ABC):
             UserError: see `read_checkpoint`; of another method; an option that the file does not
                 say, and that no default can stand for.
         """
+        if hparams_file is not None:
+            raise UserError("hparams_file: give the options by their names")
         checkpoint, content = read_trained(checkpoint_path), read_file(checkpoint_path)
         method = content.get(METHOD_KEY, cls.__name__)
         if method != cls.__name__:
             raise UserError(f"{checkpoint_path}: was trained by {method}, not by {cls.__name__}")
         said = content.get(cls.CHECKPOINT_HYPER_PARAMS_KEY)
+        for name in ("arch", "dataset"):
+            value = (said or {}).get(name)
+            if isinstance(value, str) and names_code(value) and name not in kwargs:
+                raise UserError(
+                    f"{checkpoint_path}: its {name} is code, {quoted(value)}, and a file does not "
+                    f"choose what is run: give {name}=..."
+                )
         options = (said or options_before(checkpoint, content.get(SETTINGS_KEY, {}))) | kwargs
         for name in cls.NEEDED:
             if options.get(name) in ("", None):

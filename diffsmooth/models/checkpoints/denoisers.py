@@ -23,7 +23,7 @@ from diffsmooth.models.diffusion.presets import get_preset, unet_config
 from diffsmooth.models.diffusion.unet import UNet
 from diffsmooth.models.words import Convention, SetName
 from diffsmooth.stats.errors import UserError
-from diffsmooth.stats.registry import Registry, names_code
+from diffsmooth.stats.registry import Registry, is_code
 
 
 def load_denoiser(
@@ -44,7 +44,7 @@ def load_denoiser(
     Raises:
         UserError: see `read_checkpoint`, `denoiser_of` and `foreign_denoiser`.
     """
-    if names_code(str(source)):
+    if is_code(str(source)):
         return foreign_denoiser(str(source))
     return denoiser_of(read_checkpoint(source, weights=weights), convention, pad)
 

@@ -116,7 +116,8 @@ def named_as(model: nn.Module, weights: dict[str, Tensor]) -> dict[str, Tensor]:
     own = model.state_dict()
     known, given = unwrapped(own), unwrapped(weights)
     if not {*given.values()} & {*known.values()}:  # the file's lost a level that all share
-        known, given = unprefixed(known), unprefixed(given)
+        behind = "1." if all(name.startswith("1.") for name in given.values()) else ""
+        known = {name: behind + plain for name, plain in unprefixed(known).items()}
     names = {plain: name for name, plain in known.items()}
     named = {names.get(plain, name): weights[name] for name, plain in given.items()}
     for key in own:

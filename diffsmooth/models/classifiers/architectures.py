@@ -80,7 +80,10 @@ def _build_network(arch: str, num_classes: int, channels: int) -> Network:
 
 
 def _foreign(arch: str, num_classes: int, channels: int) -> Network:
-    network = imported(arch)(num_classes)
+    factory = imported(arch)
+    if not callable(factory):
+        raise UserError(f"architecture {arch}: must be a factory, got {quoted(factory)}")
+    network = factory(num_classes)
     if not isinstance(network, nn.Module):
         raise UserError(f"architecture {arch}: must give an nn.Module, got {type(network)}")
     return Network(network)

@@ -8,6 +8,7 @@ import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+import torch
 from torch import Tensor, nn
 
 from diffsmooth.models.diffusion.schedule import DiffusionSchedule
@@ -159,3 +160,8 @@ class DiscreteTimeDenoiser(Denoiser):
 
 def _size(shape: Any) -> str:
     return " x ".join(map(str, shape))
+
+
+def nan_where_infinite(x: Tensor) -> Tensor:
+    """x, with NaN in place of infinities: unlike these it outlives clamps and exponentials."""
+    return torch.where(x.isfinite(), x, torch.nan)

@@ -9,7 +9,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from diffsmooth.models.diffusion.denoiser import DiscreteTimeDenoiser, NoiseMatch
+from diffsmooth.models.diffusion.denoiser import (
+    DiscreteTimeDenoiser,
+    NoiseMatch,
+    nan_where_infinite,
+)
 from diffsmooth.models.diffusion.schedule import DiffusionSchedule
 from diffsmooth.models.diffusion.unet import UNet
 
@@ -128,18 +132,13 @@ class OpenAIDenoiser(DiscreteTimeDenoiser):
         around = (left, columns - left, top, rows - top)
         x = F.pad(x_t, around, mode="reflect") if any(around) else x_t
         output = self.unet(x, times, *known)[:, :, top : top + height, left : left + width]
-        output = _nan_where_infinite(output.to(x_t.dtype))
+        output = nan_where_infinite(output.to(x_t.dtype))
         abar = float(self.schedule.alphas_cumprod[t])
         epsilon = output[:, :channels]
         x_0 = x_t / math.sqrt(abar) - math.sqrt(1 / abar - 1) * epsilon
         learned = output[:, channels:] if output.shape[1] > channels else None
-        return _nan_where_infinite(x_0).clamp(-1, 1), learned
+        return nan_where_infinite(x_0).clamp(-1, 1), learned
 
     def _time(self, t: int, device: torch.device) -> Tensor:
         # Of length 1: the time is embedded once, not for each vote.
         return torch.full((1,), self.schedule.network_time(t), device=device)
-
-
-def _nan_where_infinite(x: Tensor) -> Tensor:
-    """x, with NaN in place of infinities: unlike these it outlives clamps and exponentials."""
-    return torch.where(x.isfinite(), x, torch.nan)

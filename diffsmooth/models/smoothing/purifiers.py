@@ -8,7 +8,12 @@ import torch
 from torch import Tensor, nn
 
 from diffsmooth.models.diffusion.ancestral_step import ancestral_step
-from diffsmooth.models.diffusion.denoiser import Denoiser, DiscreteTimeDenoiser, as_denoiser
+from diffsmooth.models.diffusion.denoiser import (
+    Denoiser,
+    DiscreteTimeDenoiser,
+    as_denoiser,
+    nan_where_infinite,
+)
 from diffsmooth.models.diffusion.openai import OpenAIDenoiser
 from diffsmooth.models.diffusion.schedule import DiffusionSchedule
 from diffsmooth.models.diffusion.unet import UNet
@@ -95,7 +100,7 @@ class OneShotPurifier(Purifier):
         return self.denoiser.prepare(sigma)
 
     def forward(self, noisy: Tensor, sigma: float, draws: Tensor | None = None) -> Tensor:
-        return self.denoiser(noisy, sigma)
+        return nan_where_infinite(self.denoiser(noisy, sigma))
 
 
 class MultiStepPurifier(OneShotPurifier):

@@ -1,5 +1,6 @@
 """What votes: one code path for Cohen, diffusion denoised smoothing and DiffSmooth."""
 
+import math
 from collections.abc import Callable, Sequence
 from copy import deepcopy
 from typing import Protocol, Self
@@ -81,7 +82,11 @@ class VoteFunction(nn.Module):
         if num_classes < 2:
             raise ValueError(f"num_classes must be at least 2, got {num_classes}")
         autocast(precision, "cpu")  # knows the words
-        self.noise_level = float(purifier.noise_level(float(sigma)))
+        level = self.noise_level = float(purifier.noise_level(float(sigma)))
+        if not sigma <= level < math.inf:  # less noise than the radius is computed with overstates
+            raise ValueError(
+                f"the purifier's noise level must be at least sigma {sigma}, is {level}"
+            )
         self.purifier = deepcopy(purifier) if copy else purifier
         self.local_smoothing = deepcopy(local_smoothing) if copy else local_smoothing
         self.local_smoothing.classifier.to(memory_format=local_smoothing.layout)

@@ -6,8 +6,10 @@ from torch import Tensor, nn
 
 from diffsmooth.models import (
     Denoiser,
+    LocalSmoothing,
     MultiStepPurifier,
     OneShotPurifier,
+    SmoothedClassifier,
     build_denoiser,
     build_unet,
 )
@@ -15,6 +17,7 @@ from diffsmooth.models.diffusion.denoiser import CallableDenoiser, as_denoiser
 from diffsmooth.models.diffusion.openai import OpenAIDenoiser, match_noise
 from diffsmooth.models.smoothing.purifier_kinds import PURIFIERS, PurifierKind, purifier_kind
 from diffsmooth.models.smoothing.purifiers import IdentityPurifier, Purifier
+from diffsmooth.stats import FixedSampleSize
 from diffsmooth.stats.errors import UserError
 
 TINY = {"channel_mult": (1, 1), "attention_resolutions": ()}
@@ -178,3 +181,27 @@ def test_kinds_of_purifiers_say_what_they_take(monkeypatch: pytest.MonkeyPatch) 
     assert mine.steps == 4
     with pytest.raises(UserError, match="factory must give a Purifier"):
         PurifierKind(lambda denoiser: denoiser).build(denoiser)
+
+
+class Quiet(Wiener):
+    def noise_level(self, sigma: float) -> float:
+        return self.level
+
+    level = 0.0
+
+
+@pytest.mark.parametrize("level", [0.0, 0.49999, float("nan"), float("inf")])
+def test_noise_below_the_radius_s_sigma_certifies_nothing(level: float) -> None:
+    quiet = Quiet()
+    quiet.level = level
+    local = LocalSmoothing(nn.Flatten(), 1, 0.0, (1, 2, 2))
+    with pytest.raises(ValueError, match=r"noise level must be at least sigma 0\.5"):
+        SmoothedClassifier(OneShotPurifier(quiet), local, 0.5, 4)
+
+
+def test_what_a_strangers_denoiser_overflows_to_is_no_vote() -> None:
+    local = LocalSmoothing(nn.Sequential(nn.Flatten(), nn.Sigmoid()), 1, 0.0, (1, 2, 2))
+    endless = OneShotPurifier(lambda noisy, sigma: torch.full_like(noisy, torch.inf))
+    g = SmoothedClassifier(endless, local, 0.5, 4)
+    with pytest.raises(UserError, match="not finite"):
+        g.certify(torch.rand(1, 2, 2), 0, FixedSampleSize(n0=5, n=20))

@@ -221,3 +221,9 @@ def test_the_data_module_works_without_a_trainer(root: Path) -> None:
     alone = ImageDataModule(str(root / "train.npz"), validation_images=8)
     alone.setup()  # it has no test images
     assert not hasattr(alone, "test")
+
+
+def test_what_was_not_given_is_said_as_older_trainings_said_it() -> None:
+    module = DiffusionTraining(preset="small-gray32", dataset="fashion_mnist")
+    asked = {**module.metadata()._asdict(), **module.settings()}
+    assert asked["overrides"] == {}  # and not None, which a checkpoint of 0.2 contradicts

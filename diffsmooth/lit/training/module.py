@@ -167,8 +167,9 @@ class TrainingModule(pl.LightningModule, ABC):
             "learning_rate": self.hparams.learning_rate,
             "optimizer": describe_optimizer(self.new_optimizer()),
         }
-        apart = {*self.SHOWN, *self.metadata()._fields}
-        options = {name: value for name, value in self.hparams.items() if name not in apart}
+        options = {name: value for name, value in self.hparams.items() if name not in self.SHOWN}
+        told = self.metadata()._asdict()  # in its own form what is not given: overrides are {}
+        options |= {name: told[name] for name in told if name in options and options[name] is None}
         for group, said in groups.items():
             options |= {f"{group}.{name}": value for name, value in said.items()}
         return {name: value for name, value in options.items() if isinstance(value, PLAIN)}

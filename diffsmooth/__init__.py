@@ -1,3 +1,27 @@
 """DiffSmooth: certified robustness by diffusion purification and local smoothing."""
 
+from typing import TYPE_CHECKING
+
+from diffsmooth.lazy_names import lazy_names
+
 __version__ = "0.3.0"
+
+if TYPE_CHECKING:
+    from diffsmooth.models.checkpoints.loading import load_classifier
+    from diffsmooth.models.smoothing.smoothed_classifier import SmoothedClassifier
+    from diffsmooth.runs.reading import read_results
+    from diffsmooth.stats.curves import average_certified_radius, certified_accuracy
+    from diffsmooth.stats.group_sequential import GroupSequential
+    from diffsmooth.stats.plans import FixedSampleSize
+else:
+    __getattr__, __dir__, __all__ = lazy_names(
+        __name__,
+        {
+            "diffsmooth.models.checkpoints.loading": "load_classifier",
+            "diffsmooth.models.smoothing.smoothed_classifier": "SmoothedClassifier",
+            "diffsmooth.runs.reading": "read_results",
+            "diffsmooth.stats.curves": "average_certified_radius certified_accuracy",
+            "diffsmooth.stats.group_sequential": "GroupSequential",
+            "diffsmooth.stats.plans": "FixedSampleSize",
+        },
+    )

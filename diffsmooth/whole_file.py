@@ -1,5 +1,6 @@
-"""Files that are written whole or not at all; of no floor, for all floors write some."""
+"""Files that are written whole or not at all, and what tells a file; of no floor."""
 
+import hashlib
 import os
 import secrets
 import stat
@@ -51,6 +52,12 @@ def write_whole(path: Path, content: bytes) -> None:
     make_folder(path)
     with whole_file(path) as partial:
         partial.write_bytes(content)
+
+
+def file_sha256(path: Path | str) -> str:
+    """Hex digest of a file."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def make_folder(path: Path) -> None:

@@ -10,8 +10,8 @@ from hypothesis import settings
 from stripes import write_stripes
 
 from diffsmooth.models import build_classifier, build_unet
-from diffsmooth.models.dataset_info import FASHION_MNIST
-from diffsmooth.models.weights import CheckpointMetadata, write_checkpoint
+from diffsmooth.models.checkpoints.weights import CheckpointMetadata, write_checkpoint
+from diffsmooth.models.classifiers.dataset_info import FASHION_MNIST
 from diffsmooth.stats import Results
 
 settings.register_profile("here", deadline=None)  # a busy machine is no failure

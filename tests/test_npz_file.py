@@ -14,7 +14,7 @@ from diffsmooth.lit.data import load_images
 from diffsmooth.lit.data.fashion_mnist import _read_idx
 from diffsmooth.lit.data.images import DataError
 from diffsmooth.npz_file import NpzError, available_memory, read_npz
-from diffsmooth.report.gallery import read_gallery
+from diffsmooth.runs.gallery import read_gallery
 
 
 def header(shape: tuple[int, ...], dtype: str = "|u1") -> bytes:

@@ -1,1 +1,1 @@
-"""Floor 3: one file a command."""
+"""Floor 5: one file a command."""

@@ -3,13 +3,9 @@
 from pathlib import Path
 
 from diffsmooth.cli.errors import OneLineParser, user_errors
-from diffsmooth.cli.gallery import gallery_of
-from diffsmooth.cli.job import build_job
-from diffsmooth.cli.options import SmoothingOptions, add_options
+from diffsmooth.cli.options import add_options
 from diffsmooth.cli.plan_options import add_plan_options, build_plan
-from diffsmooth.cli.publish import publish
-from diffsmooth.cli.run import report_failures, run_job, shard_text
-from diffsmooth.stats.results import CERTIFY_COLUMNS
+from diffsmooth.pipeline.specification import SmoothingOptions
 
 DESCRIPTION = """Certifies images by DiffSmooth: purify the noisy image, average the classifier's
 confidence over local copies, vote, and bound the top class's probability (Cohen et al.'s CERTIFY).
@@ -19,7 +15,7 @@ All radii are l2, in [0, 1] pixel units. Running the same command again goes on 
 def make_parser(prog: str) -> OneLineParser:
     """The command's parser, with the defaults of the published code."""
     parser = OneLineParser(prog=prog, description=DESCRIPTION)
-    add_options(parser, batch=50, skip=100, n=10_000)
+    add_options(parser, SmoothingOptions, with_config=True)
     add_plan_options(parser)
     return parser
 
@@ -28,13 +24,23 @@ def main(args: list[str] | None = None, prog: str = "certify.py") -> None:
     """Runs the command on `args`, by default the process's."""
     namespace = make_parser(prog).parse_args(args)
     with user_errors(prog):
-        options = SmoothingOptions.from_namespace(namespace)
-        job = build_job(options, "certify", build_plan(namespace))
-    records = run_job(job, prog, CERTIFY_COLUMNS)
+        options, plan = SmoothingOptions.from_namespace(namespace), build_plan(namespace)
+        options.check_inputs()
+    # What follows imports torch, which takes seconds.
+    from diffsmooth.cli.run import report_failures, run, shard_text
+    from diffsmooth.pipeline.gallery import gallery_of
+    from diffsmooth.pipeline.job import build_job
+    from diffsmooth.pipeline.publish import publish
+
+    with user_errors(prog):
+        job = build_job(options, "certify", plan)
+    records = run(job, prog)
     if records is None:
         return
-    if options.part:
+    if options.shard:
         print(shard_text(job, records))
     else:
-        publish(job.files, gallery_of(job, records), Path(options.logdir), prog)
+        gallery = gallery_of(job, records)
+        with user_errors(prog):
+            publish(job.files, gallery, Path(options.logdir))
     report_failures(prog, records)

@@ -7,7 +7,6 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from itertools import pairwise
-from pathlib import Path
 from typing import Any, NoReturn
 
 import yaml
@@ -19,7 +18,6 @@ from diffsmooth.stats.errors import UserError
 
 USER_ERROR = 2
 MOST_LEVELS = 50  # of a config
-PACKAGE = Path(__file__).parents[1]
 
 
 def show_error(command: str, message: str) -> None:
@@ -55,39 +53,16 @@ def user_errors(command: str, *kinds: type[Exception]) -> Iterator[None]:
         if isinstance(error, (UserError, *kinds)):
             fail(command, str(error))
         if isinstance(error, RuntimeError | MemoryError):
-            from diffsmooth.models.memory import in_short, is_out_of_memory  # torch takes seconds
+            from diffsmooth.models.smoothing.memory import (  # torch takes seconds
+                in_short,
+                is_out_of_memory,
+            )
 
             if is_out_of_memory(error):
                 fail(command, f"out of memory: a smaller --batch may help ({in_short(error)})")
         if isinstance(error, OSError) and file_problem(error):
             fail(command, file_problem(error))
         raise
-
-
-@contextmanager
-def file_named(path: Path) -> Iterator[None]:
-    """Gives an OSError that names no file, as a full disk's, the name of what is written there."""
-    try:
-        yield
-    except OSError as error:
-        if error.filename is None:
-            error.filename = str(path)
-        raise
-
-
-@contextmanager
-def option_values(option: str = "") -> Iterator[None]:
-    """Around constructors that are given option values: out of range is the user's mistake.
-
-    Around no work: a ValueError that arises in it is a bug.
-
-    Args:
-        option: named before what is wrong, where the constructor does not know it.
-    """
-    try:
-        yield
-    except (ValueError, OverflowError) as error:
-        raise UserError(f"{option}: {error}" if option else str(error)) from error
 
 
 # What jsonargparse says where a value is of none of an option's types, one paragraph a type.

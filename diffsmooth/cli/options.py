@@ -1,95 +1,65 @@
-"""The options that `certify` and `predict` share: what is smoothed, and on what it runs."""
+"""From a record's declared options to those of a command's parser."""
 
-from dataclasses import dataclass
-from typing import Literal
+from collections.abc import Collection
+from dataclasses import MISSING, fields
+from typing import Any
 
 from jsonargparse import ActionYesNo, ArgumentParser
 
-from diffsmooth.cli.errors import option_values
-from diffsmooth.cli.network_options import DATASETS, VotingOptions, add_voting_options
-from diffsmooth.cli.option_checks import check_most, check_noise
-from diffsmooth.lit.outputs import Shard
-from diffsmooth.models.engine import IN_FLIGHT
+from diffsmooth.pipeline.option_records import Option, OptionRecord, options_of
 
 
-@dataclass(frozen=True)
-class SmoothingOptions(VotingOptions):
-    """The options, checked for their ranges; see `add_options` for their meaning."""
+def add_options(
+    parser: ArgumentParser,
+    record: type[OptionRecord],
+    leave_out: Collection[str] = (),
+    with_config: bool = False,
+) -> None:
+    """Adds the options of a record.
 
-    outfile: str
-    skip: int
-    max: int
-    split: str
-    m: int
-    local_noise_sd: float
-    compile: bool | Literal["auto"]
-    in_flight: int
-    threads: int | None
-    accelerator: str
-    devices: int
-    num_nodes: int
-    shard: str | None
-    logdir: str
-    overwrite: bool
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        self.check_lowest({"skip": 1, "max": -1, "m": 1, "devices": 1, "num_nodes": 1,
-                           "threads": 1, "in_flight": 1})  # fmt: skip
-        check_noise("local_noise_sd", self.local_noise_sd, zero=True)
-        for name in ("m", "threads", "num_nodes", "in_flight"):
-            check_most(name, getattr(self, name))
-        if self.shard is not None:
-            with option_values():
-                Shard.parse(self.shard)
-
-    @property
-    def part(self) -> Shard | None:
-        """--shard, parsed."""
-        return None if self.shard is None else Shard.parse(self.shard)
-
-    @property
-    def processes(self) -> int:
-        """Of the whole run, on all machines."""
-        return self.devices * self.num_nodes * (self.part.total if self.part else 1)
+    Args:
+        parser: to add them to.
+        record: declares them.
+        leave_out: fields that are no options of this command.
+        with_config: whether --config reads them from a file, too; what is required by its place
+            then may be given as an option, and both forms share one value.
+    """
+    given = {one.name: one for one in options_of(record) if one.name not in leave_out}
+    for one in (given[each.name] for each in fields(record) if each.name in given):
+        if one.default is MISSING and not one.spellings:
+            _add_by_place(parser, one, with_config)
+            del given[one.name]
+    if with_config:
+        parser.add_argument("--config", action="config", help="YAML file with any of the options")
+    for one in given.values():
+        _add_by_name(parser, one)
 
 
-def add_options(parser: ArgumentParser, batch: int, skip: int, n: int) -> None:
-    """Adds the shared options, with the command's own defaults."""
-    required: tuple[tuple[str, type, str], ...] = (
-        ("dataset", str, DATASETS),
-        ("classifier", str, "checkpoint of the base classifier"),
-        ("sigma", float, "noise level, standard deviation in [0, 1] pixel units"),
-        ("outfile", str, "table to write; its journal, manifest and figure lie beside it"),
-    )
-    for name, kind, text in required:
-        # Both forms share one value: the seed's positional line, and a config with overrides.
-        parser.add_argument(name, type=kind, help=text)
-        parser.add_argument(f"--{name}", type=kind, help=f"the same as the positional {name}")
-    parser.add_argument("--config", action="config", help="YAML file with any of the options")
+def _add_by_place(parser: ArgumentParser, one: Option, named_too: bool) -> None:
+    several: dict[str, Any] = {"nargs": one.nargs} if one.several else {}
+    parser.add_argument(one.name, type=_type(one), help=one.text, **several)
+    if named_too:
+        text = f"the same as the positional {one.name}"
+        parser.add_argument(f"--{one.name}", type=_type(one), help=text)
 
-    add = parser.add_argument
-    add("--skip", type=int, default=skip, help="take every skip-th image")
-    add("--max", type=int, default=-1,
-        help="stop before this index of the dataset (an index, not a number of images); -1: no "
-        "stop. The published loops stop only where it is a multiple of --skip")  # fmt: skip
-    add("--split", type=str, default="test", help="train or test")
-    add("--m", type=int, default=5, help="local copies a vote")
-    add("--local_noise_sd", "--sigma_local", dest="local_noise_sd", type=float, default=0.25,
-        help="noise of the local copies, standard deviation in [0, 1] pixel units")  # fmt: skip
-    add_voting_options(parser, batch, n)
-    add("--compile", type=bool | Literal["auto"], nargs="?", const=True, default="auto",
-        help="compile the networks: true, false, or auto, by the votes ahead")  # fmt: skip
-    add("--in_flight", type=int, default=IN_FLIGHT,
-        help="images at once on a device, at most; changes no result")  # fmt: skip
-    add("--threads", type=int | None, default=None,
-        help="CPU threads a process; by default cores / processes on this host")  # fmt: skip
-    add("--accelerator", type=str, default="auto", help="Lightning's: auto, cpu, gpu, ...")
-    add("--devices", type=int, default=1, help="processes on this host, one a device")
-    add("--num_nodes", type=int, default=1, help="hosts")
-    add("--shard", type=str | None, default=None,
-        help="I/K: do the I-th of K parts of the images (1/K to K/K), beside other processes "
-        "with the same OUTFILE; `diffsmooth merge OUTFILE` writes the table")  # fmt: skip
-    add("--logdir", type=str, default="logs", help="folder of the TensorBoard events")
-    add("--overwrite", action=ActionYesNo, default=False,
-        help="replace the files of a different run; the run's own are kept")  # fmt: skip
+
+def _add_by_name(parser: ArgumentParser, one: Option) -> None:
+    spellings = one.spellings or (f"--{one.name}",)
+    more: dict[str, Any] = {"default": one.default, "help": one.text}
+    if one.default is MISSING:
+        more |= {"required": True, "default": None}
+    if one.kind is bool:
+        more["action"] = ActionYesNo
+    else:
+        more["type"] = _type(one)
+    if one.several:
+        more["nargs"] = one.nargs
+    elif bool in getattr(one.kind, "__args__", ()):
+        more |= {"nargs": "?", "const": True}  # a word, or the option alone
+    parser.add_argument(*spellings, dest=one.name, **more)
+
+
+def _type(one: Option) -> Any:
+    """For the parser. Words are texts to it: the record knows them, and says them if need be."""
+    kind = str if one.words else one.kind
+    return kind | None if one.nullable and not one.several else kind

@@ -1,1 +1,1 @@
-"""Floor 2: data modules, training modules, the certification predict loop and its journal."""
+"""Floor 3: data modules, training modules, the certification predict loop and its journal."""

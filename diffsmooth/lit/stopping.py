@@ -11,10 +11,6 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from types import FrameType
-from typing import TYPE_CHECKING, NoReturn
-
-if TYPE_CHECKING:
-    import lightning.pytorch as pl
 
 TRY_AGAIN = 75  # sysexits.h: a temporary failure
 INTERRUPTED = 130  # 128 + SIGINT, as shells expect
@@ -117,30 +113,3 @@ def end_with_parent(launched: bool) -> None:
         os._exit(TRY_AGAIN)
 
     threading.Thread(target=watch, name="parent watch", daemon=True).start()
-
-
-class StopOnSigterm:
-    """A flag that SIGTERM sets, for work that ends between two batches.
-
-    Replaces Lightning's handler, which in prediction either swallows the signal or waits for the
-    other ranks inside the handler.
-    """
-
-    def __init__(self) -> None:
-        self.requested = False
-
-    def install(self, trainer: "pl.Trainer") -> None:
-        """Installs the handler; rank zero passes the signal on to the processes it started."""
-
-        def handle(signal_number: int, frame: FrameType | None) -> None:
-            launcher = trainer.strategy.launcher
-            if launcher is not None and not self.requested:
-                launcher.kill(signal.SIGTERM)
-            self.requested = True
-
-        signal.signal(signal.SIGTERM, handle)
-
-    def exit(self, rank: int) -> NoReturn:
-        """Raises `Stopped`: TRY_AGAIN on rank zero. The others end with 0, since a launcher that
-        sees one fail kills rank zero before it has said a word."""
-        raise Stopped(TRY_AGAIN if rank == 0 else os.EX_OK)

@@ -1,29 +1,44 @@
 """Floor 1: what is smoothed. Networks, purifiers, local smoothing, votes, checkpoints."""
 
-from diffsmooth.models.attacks import ddn_l2, gradient_free_l2, pgd_l2
-from diffsmooth.models.classifiers import build_classifier
-from diffsmooth.models.input_layers import InputCenter, Normalize
-from diffsmooth.models.loading import load_classifier, load_unet
-from diffsmooth.models.local_smoothing import LocalSmoothing
-from diffsmooth.models.presets import build_unet
-from diffsmooth.models.purifiers import IdentityPurifier, MultiStepPurifier, OneShotPurifier
-from diffsmooth.models.schedule import DiffusionSchedule
-from diffsmooth.models.smoothed_classifier import SmoothedClassifier
+from typing import TYPE_CHECKING
 
-__all__ = [
-    "DiffusionSchedule",
-    "IdentityPurifier",
-    "InputCenter",
-    "LocalSmoothing",
-    "MultiStepPurifier",
-    "Normalize",
-    "OneShotPurifier",
-    "SmoothedClassifier",
-    "build_classifier",
-    "build_unet",
-    "ddn_l2",
-    "gradient_free_l2",
-    "load_classifier",
-    "load_unet",
-    "pgd_l2",
-]
+from diffsmooth.lazy_names import lazy_names
+
+if TYPE_CHECKING:
+    from diffsmooth.models.attacks.ddn import ddn_l2
+    from diffsmooth.models.attacks.gradient_free import gradient_free_l2
+    from diffsmooth.models.attacks.pgd import pgd_l2
+    from diffsmooth.models.checkpoints.denoisers import load_denoiser, load_unet
+    from diffsmooth.models.checkpoints.loading import load_classifier
+    from diffsmooth.models.classifiers.architectures import build_classifier
+    from diffsmooth.models.classifiers.input_layers import InputCenter, Normalize
+    from diffsmooth.models.diffusion.denoiser import Denoiser
+    from diffsmooth.models.diffusion.presets import build_denoiser, build_unet
+    from diffsmooth.models.diffusion.schedule import DiffusionSchedule
+    from diffsmooth.models.smoothing.local_smoothing import LocalSmoothing
+    from diffsmooth.models.smoothing.purifiers import (
+        IdentityPurifier,
+        MultiStepPurifier,
+        OneShotPurifier,
+    )
+    from diffsmooth.models.smoothing.smoothed_classifier import SmoothedClassifier
+else:
+    __getattr__, __dir__, __all__ = lazy_names(
+        __name__,
+        {
+            "diffsmooth.models.attacks.ddn": "ddn_l2",
+            "diffsmooth.models.attacks.gradient_free": "gradient_free_l2",
+            "diffsmooth.models.attacks.pgd": "pgd_l2",
+            "diffsmooth.models.checkpoints.denoisers": "load_denoiser load_unet",
+            "diffsmooth.models.checkpoints.loading": "load_classifier",
+            "diffsmooth.models.classifiers.architectures": "build_classifier",
+            "diffsmooth.models.classifiers.input_layers": "InputCenter Normalize",
+            "diffsmooth.models.diffusion.denoiser": "Denoiser",
+            "diffsmooth.models.diffusion.presets": "build_denoiser build_unet",
+            "diffsmooth.models.diffusion.schedule": "DiffusionSchedule",
+            "diffsmooth.models.smoothing.local_smoothing": "LocalSmoothing",
+            "diffsmooth.models.smoothing.purifiers": "IdentityPurifier MultiStepPurifier"
+            " OneShotPurifier",
+            "diffsmooth.models.smoothing.smoothed_classifier": "SmoothedClassifier",
+        },
+    )

@@ -1,5 +1,12 @@
-"""Floor 2: from results to tables, figures and TensorBoard."""
+"""Floor 3: from results to tables, figures, TensorBoard and the page."""
 
-from diffsmooth.report.read import read_results
+from typing import TYPE_CHECKING
 
-__all__ = ["read_results"]
+from diffsmooth.lazy_names import lazy_names
+
+if TYPE_CHECKING:
+    from diffsmooth.runs.reading import read_results
+else:
+    __getattr__, __dir__, __all__ = lazy_names(
+        __name__, {"diffsmooth.runs.reading": "read_results"}
+    )

@@ -2,8 +2,7 @@
 
 from dataclasses import replace
 
-from diffsmooth.report.read import results_of
-from diffsmooth.report.runs import Run
+from diffsmooth.runs.reading import Run, results_of
 from diffsmooth.stats import reanalyse
 from diffsmooth.stats.errors import UserError
 from diffsmooth.stats.printed import exact
@@ -21,14 +20,10 @@ def at_alpha(run: Run, alpha: float) -> Run:
             f"{run.path}: has no journal (.jsonl) beside it, and without its votes a run cannot be "
             "analysed at another alpha"
         )
-    looks = [record.certificate.looks for record in run.records if record.certificate.looks]
-    first_look = looks[0][0].n if looks else None
     records = []
     for record in run.records:
         try:
-            records.append(
-                replace(record, certificate=reanalyse(record.certificate, alpha, first_look))
-            )
+            records.append(replace(record, certificate=reanalyse(record.certificate, alpha)))
         except ValueError as error:
             raise UserError(f"{run.path}: image {record.index}: {error}") from error
     made_for = run.records[0].certificate.alpha

@@ -5,13 +5,9 @@ import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.container import ErrorbarContainer
-from matplotlib.figure import Figure
 
 from diffsmooth.report.radii import top_radius
 from diffsmooth.report.text import is_comparable
@@ -25,6 +21,11 @@ from diffsmooth.stats import (
 from diffsmooth.stats.errors import UserError
 from diffsmooth.whole_file import write_whole
 
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.container import ErrorbarContainer
+    from matplotlib.figure import Figure
+
 DPI = 150
 STYLES = ("-", "--", "-.", ":")  # so that the lines differ in grey, too
 # Colours that the colour-blind tell apart. Source: Okabe & Ito 2008.
@@ -33,7 +34,7 @@ ENDINGS = (".png", ".pdf", ".svg")
 LINE_LETTERS, NAME_LETTERS, KEY_LETTERS = 90, 72, 8  # of a legend's line, a name, and a line's key
 
 
-def accuracy_figure(runs: Mapping[str, Results], envelope: bool = False) -> Figure:
+def accuracy_figure(runs: Mapping[str, Results], envelope: bool = False) -> "Figure":
     """Certified accuracy against radius, one line a run, 95 % intervals shaded.
 
     A run of a grid has a marker with its interval at each radius of the grid, joined by thin dots.
@@ -45,6 +46,9 @@ def accuracy_figure(runs: Mapping[str, Results], envelope: bool = False) -> Figu
     Raises:
         UserError: an envelope of runs of which none can be compared with the others.
     """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg  # slow: not for help and mistakes
+    from matplotlib.figure import Figure
+
     figure = Figure(figsize=(7.0, 4.2), layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.subplots()
@@ -104,7 +108,7 @@ def accuracy_figure(runs: Mapping[str, Results], envelope: bool = False) -> Figu
     return figure
 
 
-def _draw_grid(axes: Axes, results: Results) -> ErrorbarContainer:
+def _draw_grid(axes: "Axes", results: Results) -> "ErrorbarContainer":
     radii = np.array(results.grid)
     accuracy = certified_accuracy(results, radii)
     interval = certified_accuracy_interval(results, radii)
@@ -119,7 +123,7 @@ def _draw_grid(axes: Axes, results: Results) -> ErrorbarContainer:
     )
 
 
-def figure_bytes(figure: Figure, ending: str) -> bytes:
+def figure_bytes(figure: "Figure", ending: str) -> bytes:
     """The figure as a PNG, PDF or SVG, by the ending of its file's name.
 
     Raises:
@@ -141,7 +145,7 @@ def any_letters() -> Iterator[None]:
         yield
 
 
-def save_figure(figure: Figure, path: Path) -> None:
+def save_figure(figure: "Figure", path: Path) -> None:
     """Writes a PNG, PDF or SVG, by the ending of `path`, whole or not at all.
 
     Raises:

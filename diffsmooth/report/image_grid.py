@@ -10,7 +10,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from diffsmooth.report.figures import DPI
-from diffsmooth.report.gallery import to_bytes
+from diffsmooth.runs.gallery import to_bytes
 from diffsmooth.shown_text import shown
 from diffsmooth.stats.printed import exact, rounded_down
 
@@ -32,7 +32,7 @@ class GridRow:
 
     Attributes:
         index: in its dataset.
-        class_name: of its label.
+        class_name: name of its label.
         original: float32 (C, H, W), in [0, 1].
         pairs: one a noise level.
     """

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from diffsmooth.report.runs import Run
+from diffsmooth.runs.reading import Run
 from diffsmooth.stats import Results
 
 STEP, TOP = 0.25, 1.5  # of the radii that the field's tables have for images of 32 x 32

@@ -6,7 +6,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from diffsmooth.models.sweep import Setting
+from diffsmooth.models.smoothing.sweep import Setting
 from diffsmooth.stats.outlook import Contrast, Goal, Share, contrast_of, share_of
 from diffsmooth.stats.printed import digits_up, exact, rounded_down, rounded_up, signed
 
@@ -151,11 +151,10 @@ def sweep_frame(outcome: SweepOutcome) -> pd.DataFrame:
 def goal_text(outcome: SweepOutcome) -> str:
     """What the estimate is, in a sentence."""
     goal = outcome.goal
-    last = ", its last look" * (goal.plan == "group_sequential")
     return (
         f"estimate: the share of images whose label gets at least {rounded_up(goal.share, 4)} of "
         f"{outcome.votes} votes, which is what the planned run (N {goal.n}, alpha "
-        f"{exact(goal.alpha)}, {goal.plan}{last}) needs to certify radius {exact(goal.radius)}; "
+        f"{exact(goal.alpha)}, {goal.plan}) needs to certify radius {exact(goal.radius)}; "
         "no certificate"
     )
 

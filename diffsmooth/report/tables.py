@@ -7,19 +7,18 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from diffsmooth.report.runs import Run
+from diffsmooth.report.columns import ACR, COLUMNS, Column, columns_of
 from diffsmooth.report.text import (
     MISSING,
-    abstained_text,
     abstention_rate,
     accuracy_text,
     at_least_text,
-    average_text,
     interval_text,
     is_comparable,
     remarks_on,
     shows_average,
 )
+from diffsmooth.runs.reading import Run
 from diffsmooth.stats import (
     PairedDifference,
     Results,
@@ -36,7 +35,7 @@ from diffsmooth.stats.errors import UserError
 from diffsmooth.stats.printed import digits_up, exact, radius_label, signed
 
 RHO = 1e-3  # of the high-probability bound, as in Cohen et al. 2019
-AVERAGE = "ACR"
+DEFAULT = columns_of([*COLUMNS])
 P_VALUES = ("p (McNemar)", "p (Holm)")  # of a radius alone, and of all that are shown together
 
 
@@ -47,8 +46,13 @@ class AccuracyTable(NamedTuple):
     best: pd.DataFrame
 
 
-def accuracy_table(runs: Sequence[Run], radii: np.ndarray, decimals: int = 3) -> AccuracyTable:
-    """One row a run: certified accuracy at each radius, the average radius, abstentions, images.
+def accuracy_table(
+    runs: Sequence[Run],
+    radii: np.ndarray,
+    decimals: int = 3,
+    columns: Sequence[Column] = DEFAULT,
+) -> AccuracyTable:
+    """One row a run: certified accuracy at each radius, then other columns.
 
     The average certified radius (ACR) of a plan that stops early is given only beside runs of the
     same grid: elsewhere it would compare the plans.
@@ -56,37 +60,40 @@ def accuracy_table(runs: Sequence[Run], radii: np.ndarray, decimals: int = 3) ->
     Args:
         runs: at least one.
         radii: (R,), l2, in [0, 1] pixel units.
-        decimals: of the accuracies and the average.
+        decimals: of the accuracies and the other columns' numbers.
+        columns: those after the radii's.
     """
     rows = {}
     for run in runs:
-        results = run.results
-        cells = [accuracy_text(results, v, decimals) for v in certified_accuracy(results, radii)]
-        average = average_text(results, decimals) if shows_average(run, runs) else MISSING
+        accuracies = certified_accuracy(run.results, radii)
         rows[run.name] = [
-            *cells, average, abstained_text(results, decimals), str(len(results))
-        ]  # fmt: skip
-    columns = [*map(radius_label, radii), AVERAGE, "abstained", "images"]
-    text = pd.DataFrame.from_dict(rows, "index", columns=columns)
-    best = pd.DataFrame(False, text.index, text.columns)
-    best.iloc[:, : len(radii) + 1] = best_cells(runs, radii)
-    return AccuracyTable(text, best)
+            *(accuracy_text(run.results, value, decimals) for value in accuracies),
+            *(column.text(run, runs, decimals) for column in columns),
+        ]
+    headings = [*map(radius_label, radii), *(column.heading for column in columns)]
+    text = pd.DataFrame.from_dict(rows, "index", columns=headings)
+    return AccuracyTable(
+        text, pd.DataFrame(best_cells(runs, radii, columns), text.index, text.columns)
+    )
 
 
-def best_cells(runs: Sequence[Run], radii: np.ndarray) -> np.ndarray:
-    """Which accuracies at the radii, and which average radii (last), are the best of several runs.
+def best_cells(
+    runs: Sequence[Run], radii: np.ndarray, columns: Sequence[Column] = DEFAULT
+) -> np.ndarray:
+    """Which accuracies at the radii, and which average radii, are the best of several runs.
 
     Returns:
-        bool (runs, R + 1). None is where nothing is certified, or what would be compared are plans:
-        see `is_comparable`; nor is a lower bound of an average.
+        bool (runs, R + columns). None is where nothing is certified, or what would be compared are
+        plans: see `is_comparable`; nor is a lower bound of an average, nor what columns of others
+        hold.
     """
-    values = np.full((len(runs), len(radii) + 1), np.nan)
+    values = np.full((len(runs), len(radii) + len(columns)), np.nan)
     all_results = [run.results for run in runs]
     for row, results in zip(values, all_results, strict=True):
         if is_comparable(results, all_results):
-            row[:-1] = certified_accuracy(results, radii)
-            if not results.understates:
-                row[-1] = average_certified_radius(results)
+            row[: len(radii)] = certified_accuracy(results, radii)
+            if ACR in columns and not results.understates:
+                row[len(radii) + columns.index(ACR)] = average_certified_radius(results)
     highest = np.where(np.isnan(values), 0.0, values).max(axis=0)
     return (values == highest) & (highest > 0) & (len(runs) > 1)
 
@@ -125,7 +132,7 @@ def interval_table(runs: Sequence[Run], radii: np.ndarray, decimals: int = 3) ->
         if shows_average(run, runs) and not run.results.understates:
             average = interval_text(*average_radius_interval(run.results), decimals)
         rows[run.name] = [*cells, average]
-    return pd.DataFrame.from_dict(rows, "index", columns=[*map(radius_label, radii), AVERAGE])
+    return pd.DataFrame.from_dict(rows, "index", columns=[*map(radius_label, radii), ACR.heading])
 
 
 def bound_table(
@@ -248,10 +255,15 @@ def comparison_remarks(runs: Sequence[Run]) -> list[str]:
         for run in runs
         for remark in [*run.remarks, *remarks_on(run.results)]
     ]
-    if len({run.results.index.tobytes() for run in runs}) > 1:
-        remarks.append("the runs are not on the same images")
+    remarks += other_images(runs)
     alphas = {run.name: run.results.alpha for run in runs if run.results.alpha is not None}
     if len(set(alphas.values())) > 1:
         each = ", ".join(f"{name} {exact(alpha)}" for name, alpha in alphas.items())
         remarks.append(f"the runs are of different alpha: {each}")
     return remarks
+
+
+def other_images(runs: Sequence[Run]) -> list[str]:
+    """A remark where runs are not on the same images."""
+    alike = len({run.results.index.tobytes() for run in runs}) == 1
+    return [] if alike else ["the runs are not on the same images"]

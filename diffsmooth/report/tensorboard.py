@@ -12,7 +12,7 @@ import numpy as np
 
 from diffsmooth.report.figures import accuracy_figure, any_letters
 from diffsmooth.report.radii import distinct, top_radius, usual_radii
-from diffsmooth.report.runs import Run
+from diffsmooth.runs.reading import Run
 from diffsmooth.shown_text import shown
 from diffsmooth.stats import (
     Results,
@@ -34,7 +34,7 @@ def write_run(folder: Path, run: Run, text: str) -> None:
     """Writes a run's events into a folder of its own.
 
     Args:
-        folder: of this run; its name is the run's in TensorBoard.
+        folder: this run's folder; its name is the run's in TensorBoard.
         run: at least one image.
         text: shown as it is, under "summary".
     """

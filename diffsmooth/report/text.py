@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from diffsmooth.report.runs import Run
+from diffsmooth.runs.reading import Run
 from diffsmooth.stats import ABSTAIN, Results, average_certified_radius
 from diffsmooth.stats.printed import exact, rounded_down, rounded_up
 

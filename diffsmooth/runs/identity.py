@@ -2,8 +2,9 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
-from typing import Any, Literal, get_args, get_origin, get_type_hints
+from dataclasses import asdict, dataclass, fields, replace
+from types import NoneType, UnionType
+from typing import Any, Literal, Self, get_args, get_origin, get_type_hints
 
 import numpy as np
 
@@ -22,9 +23,11 @@ EARLIEST_RUN, LOWEST_CLASS = "earliest run", "lowest class"  # the `ties` of now
 RETIRED = ("diffsmooth",)  # the package's version stood for the numerics once
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class RunIdentity:
     """Everything that a result depends on; a run is resumed under the same identity only.
+
+    What a run chooses itself, where nobody tells it, is open (None) until it is chosen.
 
     Attributes:
         command: "certify" or "predict", the purpose of the votes.
@@ -66,9 +69,9 @@ class RunIdentity:
     classifier: str
     classifier_set: str
     diffusion: str
-    diffusion_set: str
+    diffusion_set: str | None = None
     arch: str
-    input_layer: str
+    input_layer: str | None = None
     purifier: str
     convention: str
     steps: int
@@ -82,9 +85,9 @@ class RunIdentity:
     local_seed: int
     plan: str
     batch: int
-    threads: int
-    precision: str
-    compile: bool
+    threads: int | None = None
+    precision: str | None = None
+    compile: bool | None = None
     noise_source: str
     hardware: str
     torch: str
@@ -97,8 +100,30 @@ class RunIdentity:
         return selection_of(self.size, self.skip, self.max)
 
     def stored(self) -> dict[str, Any]:
-        """As it stands in a manifest."""
+        """As it stands in a manifest.
+
+        Raises:
+            ValueError: something is still open.
+        """
+        still = [name for name in self.open_fields() if getattr(self, name) is None]
+        if still:
+            raise ValueError(f"not chosen yet: {', '.join(still)}")
+        return self.recorded()
+
+    def recorded(self) -> dict[str, Any]:
+        """As `stored`, also of a manifest that lacks fields."""
         return json.loads(json.dumps(asdict(self)))
+
+    @classmethod
+    def open_fields(cls) -> list[str]:
+        """The names of those that may be open."""
+        return [name for name, kind in get_type_hints(cls).items() if NoneType in get_args(kind)]
+
+    def adopting(self, stored: Mapping[str, Any]) -> Self:
+        """The identity in which what is open is as it is in a stored one."""
+        names = [name for name in self.open_fields() if getattr(self, name) is None]
+        chosen: dict[str, Any] = {name: stored.get(name) for name in names}
+        return replace(self, **chosen)
 
     @classmethod
     def from_stored(cls, stored: Mapping[str, Any]) -> "RunIdentity":
@@ -122,8 +147,18 @@ class RunIdentity:
         return cls(**{**unrecorded, **_before(stored), **known})
 
     def difference(self, stored: Mapping[str, Any]) -> str:
-        """The first field in which a stored identity differs, in words; "" if none does."""
-        return difference_of(self.stored(), stored)
+        """The first field in which a stored identity differs, in words; "" if none does.
+
+        What is open here, or is not told there, differs from nothing.
+        """
+        before = _before(stored)
+        for name, mine in json.loads(json.dumps(asdict(self))).items():
+            if mine is None or name not in {*stored, *before}:
+                continue
+            value = stored.get(name, before.get(name))
+            if value != mine or type(value) is not type(mine):
+                return f"{name} was {value!r}, is {mine!r}"
+        return unknown_field(stored)
 
 
 def selection_of(size: int, skip: int, largest: int) -> range:
@@ -177,23 +212,13 @@ def _selection(identity: Mapping[str, Any]) -> range | None:
 
 def _is_a(value: object, kind: Any) -> bool:
     """Whether a stored value is of a field's type; tuples are stored as lists."""
+    if get_origin(kind) is UnionType:
+        kind = get_args(kind)[0]
     if get_origin(kind) is Literal:
         return value in get_args(kind)
     if get_origin(kind) is tuple:
         return isinstance(value, list) and all(_is_a(part, get_args(kind)[0]) for part in value)
     return type(value) in ((int, float) if kind is float else (kind,))
-
-
-def difference_of(asked: Mapping[str, Any], stored: Mapping[str, Any]) -> str:
-    """The first of some fields of an identity in which a stored one differs; "" if none does."""
-    before = _before(stored)
-    for name, mine in json.loads(json.dumps(asked)).items():
-        if name not in stored and name not in before:
-            continue
-        value = stored.get(name, before.get(name))
-        if value != mine or type(value) is not type(mine):
-            return f"{name} was {value!r}, is {mine!r}"
-    return unknown_field(stored)
 
 
 def ties_of(runs: int, rule: str = EARLIEST_RUN) -> str:

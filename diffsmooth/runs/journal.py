@@ -2,7 +2,7 @@
 
 import errno
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -51,11 +51,13 @@ class Journal(NamedTuple):
     """What a journal holds, one record an image, by ascending index.
 
     Attributes:
-        records: of the images.
+        path: the file.
+        records: one an image.
         lines: int64 (M,), the line that each stands on, from 1.
         remarks: what was left out, one line each.
     """
 
+    path: Path
     records: tuple[ImageRecord, ...]
     lines: np.ndarray
     remarks: tuple[str, ...]
@@ -72,65 +74,66 @@ def read_journal(path: Path) -> Journal:
             records of an image whose votes differ.
     """
     try:
-        *whole, rest = path.read_bytes().decode().split("\n")
+        lines = path.read_bytes().decode().split("\n")
     except UnicodeDecodeError as error:
         raise JournalError(f"{path}: not a journal, not even text") from error
     except OSError as error:
         raise JournalError(f"{path}: cannot be read ({error.strerror})") from error
     records, remarks = [], []
-    for number, line in enumerate(whole, start=1):
+    for number, line in enumerate(lines, start=1):
         try:
             records.append(from_line(line))
         except ValueError as error:
-            raise JournalError(f"{path}, line {number}: {error}") from error
-    if rest:
-        try:
-            records.append(from_line(rest))
-        except ValueError:
-            remarks.append(f"line {len(whole) + 1}, the last, is cut off and left out")
-    kept: dict[int, int] = {}  # the image's index to its record's place
-    for place, record in enumerate(records):
-        known = kept.setdefault(record.index, place)
-        if known == place:
-            continue
-        better = _better(records[known], record)
-        if better is None:
-            raise JournalError(
-                f"{path}, line {place + 1}: image {record.index} has other votes on line "
-                f"{known + 1}"
-            )
-        if better is record:
-            kept[record.index] = place
-        if not (record.error or records[known].error):
-            remarks.append(
-                f"line {place + 1} says of image {record.index} what line {known + 1} says, too"
-            )
+            if number < len(lines):
+                raise JournalError(f"{path}, line {number}: {error}") from error
+            if line:  # it has no end
+                remarks.append(f"line {number}, the last, is cut off and left out")
+    kept = _places(records, lambda place, known: (
+        f"{path}, line {place + 1}: image {records[place].index} has other votes on line "
+        f"{known + 1}"
+    ))  # fmt: skip
+    remarks += [
+        f"line {place + 1} says of image {record.index} what line {kept[record.index] + 1} says, "
+        "too"
+        for place, record in enumerate(records)
+        if place != kept[record.index] and not record.error
+    ]
     places = [kept[index] for index in sorted(kept)]
-    lines = np.array(places, dtype=np.int64) + 1
-    return Journal(tuple(records[place] for place in places), lines, tuple(remarks))
+    numbers = np.array(places, dtype=np.int64) + 1
+    return Journal(path, tuple(records[place] for place in places), numbers, tuple(remarks))
 
 
-def merge_records(records: Iterable[ImageRecord]) -> list[ImageRecord]:
+def merge_records(records: Sequence[ImageRecord]) -> list[ImageRecord]:
     """One record an image, by ascending index; one that failed counts only where none is better.
 
     Raises:
         JournalError: two records of an image whose votes differ.
     """
-    merged: dict[int, ImageRecord] = {}
-    for record in records:
-        better = _better(merged.get(record.index, record), record)
-        if better is None:
-            raise JournalError(
-                f"two records of image {record.index} differ: the votes are not the same"
-            )
-        merged[record.index] = better
-    return [merged[index] for index in sorted(merged)]
+    kept = _places(records, lambda place, known: (
+        f"two records of image {records[place].index} differ: the votes are not the same"
+    ))  # fmt: skip
+    return [records[kept[index]] for index in sorted(kept)]
 
 
-def _better(first: ImageRecord, second: ImageRecord) -> ImageRecord | None:
-    """Which of two records of an image counts; None where they contradict each other."""
-    if first.error or second.error:
-        return second if first.error else first
+def _places(
+    records: Sequence[ImageRecord], contradiction: Callable[[int, int], str]
+) -> dict[int, int]:
+    """Which record of each image counts: the image's index to the record's place.
+
+    A JournalError tells a `contradiction` of two places whose votes differ.
+    """
+    kept: dict[int, int] = {}
+    for place, record in enumerate(records):
+        known = kept.setdefault(record.index, place)
+        if records[known].error:
+            kept[record.index] = place
+        elif not record.error and not _agree(records[known], record):
+            raise JournalError(contradiction(place, known))
+    return kept
+
+
+def _agree(first: ImageRecord, second: ImageRecord) -> bool:
+    """Whether two records of an image say the same of it."""
     images = {r.origin.image for r in (first, second) if r.origin is not None}
     same = first.certificate == second.certificate and first.label == second.label
-    return first if same and len(images) < 2 else None
+    return same and len(images) < 2

@@ -107,8 +107,8 @@ def _check_numbers(fields: dict[str, Any]) -> None:
             raise ValueError(f"{name} is {value!r}, not a whole number from {least} on")
     for name in ("selection_counts", "estimation_counts", "looks"):
         for pair in fields[name]:
-            known = len(pair) == 2 and all(type(count) is int for count in pair)
-            if not known or not all(0 <= count < LARGEST_COUNT for count in pair):
+            sound = (type(count) is int and 0 <= count < LARGEST_COUNT for count in pair)
+            if len(pair) != 2 or not all(sound):
                 raise ValueError(f"{name} holds {pair!r}, not two whole numbers")
     ranges = [
         *((name, fields[name], 0.0, math.inf) for name in ("seconds", "max_radius", "radius")),

@@ -2,11 +2,14 @@
 
 import hashlib
 import json
+import platform
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from diffsmooth.runs.names import is_file
+from diffsmooth import __version__
+from diffsmooth.runs.names import is_there
+from diffsmooth.runs.probes import Probe, read_probes
 from diffsmooth.stats.errors import UserError
 from diffsmooth.whole_file import write_whole
 
@@ -15,26 +18,51 @@ class ManifestError(UserError):
     """A manifest is broken, or not of its journal."""
 
 
+class RunContext(NamedTuple):
+    """Where and how a run was made; free to change on resume.
+
+    Attributes:
+        probes: of all starts so far; one hardware must give one digest.
+    """
+
+    devices: int
+    nodes: int
+    accelerator: str
+    classifier: str
+    diffusion: str
+    data_root: str
+    shard: str = ""
+    host: str = platform.node()
+    version: str = __version__
+    probes: tuple[Probe, ...] = ()
+
+    def to_dict(self) -> dict[str, Any]:
+        """For the manifest."""
+        return self._asdict() | {"probes": [probe._asdict() for probe in self.probes]}
+
+
 class Manifest(NamedTuple):
     """What stands in the file.
 
     Attributes:
+        path: the file.
         identity: what the result depends on, as it was first written: see `RunIdentity`.
         context: what may change between starts: devices, paths, host, versions.
     """
 
+    path: Path
     identity: Mapping[str, Any]
     context: Mapping[str, Any]
 
     @property
     def digest(self) -> str:
         """A short name of the identity: 16 hex digits, as the journal's lines bear them."""
-        return identity_digest(self.identity)
+        return hashlib.sha256(json.dumps(self.identity, indent=2).encode()).hexdigest()[:16]
 
-
-def identity_digest(identity: Mapping[str, Any]) -> str:
-    """16 hex digits of an identity, whatever version of diffsmooth wrote it."""
-    return hashlib.sha256(json.dumps(identity, indent=2).encode()).hexdigest()[:16]
+    @property
+    def probes(self) -> list[Probe]:
+        """What the starts so far made of their probe batch."""
+        return read_probes(self.context)
 
 
 def read_manifest(path: Path) -> Manifest | None:
@@ -42,22 +70,25 @@ def read_manifest(path: Path) -> Manifest | None:
 
     Raises:
         ManifestError: broken.
+        UserError: something else is there, see `is_there`.
     """
-    if not is_file(path):
+    if not is_there(path):
         return None
     try:
         content = json.loads(path.read_bytes())
-        manifest = Manifest(content["identity"], content["context"])
+        manifest = Manifest(path, {**content["identity"]}, {**content["context"]})
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise ManifestError(f"{path}: not a manifest ({error})") from error
     except OSError as error:
         raise ManifestError(f"{path}: cannot be read ({error.strerror})") from error
-    if not all(isinstance(part, dict) for part in manifest):
-        raise ManifestError(f"{path}: not a manifest (identity and context are wanted)")
+    try:
+        _ = manifest.probes
+    except (ValueError, TypeError) as error:
+        raise ManifestError(f"{path}: not a manifest (broken probes)") from error
     return manifest
 
 
-def write_manifest(path: Path, manifest: Manifest) -> None:
+def write_manifest(manifest: Manifest) -> None:
     """Writes a manifest, whole or not at all."""
     text = json.dumps({"identity": manifest.identity, "context": manifest.context}, indent=2)
-    write_whole(path, f"{text}\n".encode())
+    write_whole(manifest.path, f"{text}\n".encode())

@@ -1,48 +1,98 @@
-"""The names of a run's files."""
+"""The names of a run's files, and whether a file is there."""
 
+import os
 import re
+import stat
 from pathlib import Path
 
 from diffsmooth.stats.errors import UserError
 from diffsmooth.whole_file import check_names
 
-# Parts of journals are ours by their names: the identity's digest, then what makes them unique.
+JOURNAL, TABLES = ".jsonl", (".txt", ".tsv")
+# What lies among the parts is ours by its name. Parts of journals begin with their identity's
+# digest, then comes what makes them unique.
 PART = re.compile(r"[0-9a-f]{16}-rank\d+-.*\.jsonl")
+LOCK = re.compile(r"lock(\.claim|\.\d+of\d+)?")
 
 
-def is_file(path: Path) -> bool:
-    """Whether a file is there; no file has a name that is too long."""
-    try:
-        return path.is_file()
-    except OSError:
-        return False
+class OutputError(UserError):
+    """The output cannot be written, or belongs to another run."""
 
 
-class OutputFiles:
-    """The names of the files beside OUT.
-
-    Args:
-        table: OUT as the user named it. A final .txt or .tsv is not part of the others' names.
+def is_there(path: Path) -> bool:
+    """Whether a file, or a link to one, is there.
 
     Raises:
-        UserError: a name that is empty, no UTF-8, or that no file system takes.
+        UserError: something else is: that is not taken for nothing.
+    """
+    try:
+        mode = os.stat(path).st_mode
+    except (OSError, ValueError) as error:  # no file has a name that is too long, for one
+        if os.path.islink(path):
+            raise UserError(f"{path}: is a link that leads nowhere") from error
+        return False
+    if not stat.S_ISREG(mode):
+        raise UserError(f"{path}: is a {_kind(mode)}, a file is wanted")
+    return True
+
+
+def _kind(mode: int) -> str:
+    return "link" if stat.S_ISLNK(mode) else "folder" if stat.S_ISDIR(mode) else "pipe"
+
+
+class RunFiles:
+    """The names of a run's files, of whatever kind is what lies there.
+
+    Args:
+        path: the table or the journal. A final .txt, .tsv or .jsonl is not part of the others'
+            names.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.name = path.stem if path.suffix in (JOURNAL, *TABLES) else path.name
+        self.stem = path.parent / self.name
+        self.journal = self._beside(JOURNAL)
+        self.manifest = self._beside(".manifest.json")
+        self.figure = self._beside(".png")
+        self.images = self._beside(".images.npz")
+        self.parts = self._beside(".parts")
+
+    def _beside(self, ending: str) -> Path:
+        return self.stem.parent / f"{self.name}{ending}"
+
+    @property
+    def whole(self) -> tuple[Path, ...]:
+        """What is of the run, whether it is read or not."""
+        tables = (self.stem, *map(self._beside, TABLES))
+        return self.journal, self.manifest, self.images, *filter(os.path.lexists, tables)
+
+    @classmethod
+    def beside(cls, path: Path) -> "RunFiles":
+        """The files of the run that a file is of: those beside it; a link's, where it leads to."""
+        for files in (cls(path), cls(path.resolve())) if os.path.islink(path) else ():
+            if any(os.path.lexists(p) for p in (files.journal, files.manifest) if p != path):
+                return files
+        return cls(path)
+
+
+class OutputFiles(RunFiles):
+    """The files of a run that is to write them.
+
+    Args:
+        table: OUT as the user named it.
+
+    Raises:
+        UserError: a name that is empty, no UTF-8, that no file system takes, or that is a
+            journal's.
     """
 
     def __init__(self, table: Path | str) -> None:
         self.table = Path(table)
         if not self.table.name:
             raise UserError(f"outfile {str(table)!r} is not the name of a file")
-        stem = self.table.with_suffix("") if self.table.suffix in (".txt", ".tsv") else self.table
-        self.stem = stem
-        self.name = stem.name
-        self.journal = stem.with_name(f"{stem.name}.jsonl")
-        self.manifest = stem.with_name(f"{stem.name}.manifest.json")
-        self.figure = stem.with_name(f"{stem.name}.png")
-        self.images = stem.with_name(f"{stem.name}.images.npz")
-        self.parts = stem.with_name(f"{stem.name}.parts")
-        self._check()
-
-    def _check(self) -> None:
+        if self.table.suffix == JOURNAL:
+            raise UserError(f"outfile {str(table)!r}: {JOURNAL} is the ending of journals")
+        super().__init__(self.table)
         for path in (self.manifest, self.images):
             check_names(path)
         try:
@@ -57,6 +107,27 @@ class OutputFiles:
 
     def parts_of_journals(self, digest: str = "") -> list[Path]:
         """The parts of ours that lie in the folder of parts, of one identity or of any."""
-        found = sorted(self.parts.glob("*.jsonl")) if self.parts.is_dir() else []
-        ours = [path for path in found if PART.fullmatch(path.name) and is_file(path)]
-        return [path for path in ours if path.name.startswith(digest)]
+        ours = [path for path in self.among_parts() if PART.fullmatch(path.name)]
+        return [path for path in ours if path.name.startswith(digest) and path.is_file()]
+
+    def among_parts(self) -> list[Path]:
+        """What lies in the folder of parts under a name that we give there."""
+        found = sorted(self.parts.iterdir()) if self.parts.is_dir() else []
+        return [path for path in found if PART.fullmatch(path.name) or LOCK.fullmatch(path.name)]
+
+    def refuse_others_kinds(self) -> None:
+        """What is no file of its own, such as a link, is not ours to write, to lock or to remove.
+
+        What would be found at the end is found before the first vote.
+
+        Raises:
+            OutputError: there is such a thing.
+        """
+        parts = self.parts
+        if os.path.lexists(parts) and (parts.is_symlink() or not parts.is_dir()):
+            raise OutputError(f"{parts}: is no folder of ours; choose another outfile")
+        links = [path for path in parts.iterdir() if path.is_symlink()] if parts.is_dir() else []
+        for path in (*self.results, self.manifest, *self.among_parts(), *sorted(links)):
+            mode = path.lstat().st_mode if os.path.lexists(path) else stat.S_IFREG
+            if not stat.S_ISREG(mode):
+                raise OutputError(f"{path}: is a {_kind(mode)}, a file of our own is wanted there")

@@ -19,90 +19,83 @@ DIGITS_KEPT = 1e-6  # of a table's radius; sigma was once larger by a float32's 
 FORMAT_2 = "numerics"  # who records it writes lines of format 2
 
 
-def check_same_run(manifest: Manifest, path: Path, journal: Journal, journal_path: Path) -> None:
-    """Raises ManifestError unless each line of a journal is of the run of a manifest.
-
-    Args:
-        manifest, path: what the run is, and the file that says so.
-        journal, journal_path: of the run, or a part of it.
-    """
-    identity, digest = manifest.identity, manifest.digest
-    plan = _plan_of(identity, path)
+def check_same_run(journal: Journal, manifest: Manifest) -> Journal:
+    """Gives back a journal; raises ManifestError for a line that is not of a manifest's run."""
+    identity, digest, plan = manifest.identity, manifest.digest, _plan_of(manifest)
     indices = np.array([record.index for record in journal.records], dtype=np.int64)
-    selected = _selected(identity, indices, path)
+    selected = _selected(manifest, indices)
     for record, line, known in zip(journal.records, journal.lines, selected, strict=True):
         problem = "" if known else "is not among the images of the run"
         problem = problem or _difference(identity, digest, plan, record)
         if problem:
             raise ManifestError(
-                f"{path} is not the manifest of {journal_path}: on line {line}, image "
+                f"{manifest.path} is not the manifest of {journal.path}: on line {line}, image "
                 f"{record.index} {problem}"
             )
+    return journal
 
 
-def check_whole(manifest: Manifest, path: Path, indices: np.ndarray, what: Path) -> None:
+def check_whole(manifest: Manifest, indices: np.ndarray, what: Path) -> None:
     """Raises ManifestError unless a run's images are exactly those that its manifest tells.
 
     Args:
-        manifest, path: see `check_same_run`; one that does not tell is content with any images.
+        manifest: what the run is; one that does not tell is content with any images.
         indices: int64 (M,), all different.
         what: the file that they are from.
     """
-    strange = indices[~_selected(manifest.identity, indices, path)]
+    strange = indices[~_selected(manifest, indices)]
     if len(strange):
         raise ManifestError(
-            f"{path} is not the manifest of {what}: image {strange[0]} is not among the images of "
-            "the run"
+            f"{manifest.path} is not the manifest of {what}: image {strange[0]} is not among the "
+            "images of the run"
         )
     wanted = size_of_selection(manifest.identity)
     if wanted is not None and len(indices) != wanted:
         raise ManifestError(
-            f"{what}: {wanted - len(indices)} of the {wanted} images that {path} tells are missing:"
-            " the command of the run certifies them"
+            f"{what}: {wanted - len(indices)} of the {wanted} images that {manifest.path} tells "
+            "are missing: the command of the run certifies them"
         )
 
 
-def check_possible(
-    manifest: Manifest, path: Path, radii: np.ndarray, lines: np.ndarray, what: Path
-) -> None:
+def check_possible(manifest: Manifest, radii: np.ndarray, lines: np.ndarray, what: Path) -> None:
     """Raises ManifestError for a radius that a run's votes cannot certify.
 
     It is all that a table without its journal can be asked.
 
     Args:
-        manifest, path: see `check_same_run`; one that does not tell is content with any.
+        manifest: what the run is; one that does not tell is content with any.
         radii: float64 (M,), l2, in [0, 1] pixel units.
         lines: int64 (M,), that they stand on.
         what: the file that they are from.
     """
-    plan, sigma = _plan_of(manifest.identity, path), manifest.identity.get("sigma")
+    plan, sigma = _plan_of(manifest), manifest.identity.get("sigma")
     if plan is None or sigma is None:
         return
     if type(sigma) not in (int, float) or not 0 < sigma < math.inf:
-        raise ManifestError(f"{path}: not a manifest (sigma is {quoted(sigma)})")
+        raise ManifestError(f"{manifest.path}: not a manifest (sigma is {quoted(sigma)})")
     largest = plan.nothing(sigma).max_radius
     beyond = np.flatnonzero(radii > largest + DIGITS_KEPT)
     if len(beyond):
         raise ManifestError(
             f"{what}, line {lines[beyond[0]]}: radius is {radii[beyond[0]]}, but the plan in "
-            f"{path} can give {largest} at most"
+            f"{manifest.path} can give {largest} at most"
         )
 
 
-def _selected(identity: Mapping[str, Any], indices: np.ndarray, path: Path) -> np.ndarray:
+def _selected(manifest: Manifest, indices: np.ndarray) -> np.ndarray:
     try:
-        return selected_images(identity, indices)
+        return selected_images(manifest.identity, indices)
     except UserError as error:
-        raise ManifestError(f"{path}: not a manifest ({error})") from error
+        raise ManifestError(f"{manifest.path}: not a manifest ({error})") from error
 
 
-def _plan_of(identity: Mapping[str, Any], path: Path) -> Plan | None:
-    if "plan" not in identity:
+def _plan_of(manifest: Manifest) -> Plan | None:
+    if "plan" not in manifest.identity:
         return None
     try:
-        return plan_of_text(identity["plan"])
+        return plan_of_text(manifest.identity["plan"])
     except ValueError as error:
-        raise ManifestError(f"{path}: not a manifest ({error})") from error
+        raise ManifestError(f"{manifest.path}: not a manifest ({error})") from error
 
 
 def _difference(
@@ -134,9 +127,8 @@ def _other_plan(plan: Plan, record: ImageRecord) -> str:
         told, wanted = getattr(certificate, name), getattr(asked, name)
         if told != wanted:
             return f"has {name} {told!r}, the manifest's plan {wanted!r}"
-    selection = getattr(plan, "n0", 0)
-    if certificate.status != "failed" and certificate.n0 != selection:
-        return f"has n0 {certificate.n0}, the manifest's plan {selection}"
-    if certificate.status == "skipped" and not getattr(plan, "label_aware", False):
+    if certificate.status != "failed" and certificate.n0 != plan.n0:
+        return f"has n0 {certificate.n0}, the manifest's plan {plan.n0}"
+    if certificate.status == "skipped" and not plan.label_aware:
         return "was skipped, but the manifest's plan skips none"
     return ""

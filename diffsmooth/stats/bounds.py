@@ -2,10 +2,11 @@
 
 import math
 import operator
+from bisect import bisect_left
+from functools import lru_cache
 from typing import SupportsIndex
 
 import numpy as np
-from scipy.special import betaincinv, log_ndtr, ndtri
 
 MOST_VOTES = 10**9  # nobody casts as many for an image
 
@@ -29,6 +30,8 @@ def lower_confidence_bound(successes: int, n: int, alpha: float) -> float:
 
     Source: Clopper & Pearson 1934; Cohen et al. 2019, section 3.2.2 (LowerConfBound).
     """
+    from scipy.special import betaincinv
+
     if n < 1:
         raise ValueError(f"n must be at least 1, got {n}")
     if not 0 <= successes <= n:
@@ -43,6 +46,15 @@ def lower_confidence_bound(successes: int, n: int, alpha: float) -> float:
     return max(0.0, bound - 1e-9 * min(bound, 1.0 - bound) - 2.0**-52)
 
 
+def upper_confidence_bound(successes: int, n: int, alpha: float) -> float:
+    """One-sided Clopper-Pearson upper bound, not rounded; 1 where alpha is 0."""
+    from scipy.special import betaincinv
+
+    if successes == n or alpha == 0:
+        return 1.0
+    return float(betaincinv(successes + 1, n - successes, 1 - alpha))
+
+
 def certified_radius(p_lower: float, sigma: float) -> float:
     """Radius within which the smoothed classifier is constant: sigma * Phi^-1(p_lower).
 
@@ -55,6 +67,8 @@ def certified_radius(p_lower: float, sigma: float) -> float:
 
     Source: Cohen et al. 2019, theorem 1 with p_B <= 1 - p_A.
     """
+    from scipy.special import ndtri
+
     if p_lower <= 0.5:
         return 0.0
     # Phi^-1 is good to a few units in the last place; 2**-48 is sixteen of them.
@@ -92,6 +106,8 @@ def votes_to_reach(radius: float, sigma: float, alpha: float) -> float:
     Returns:
         log(alpha) / log Phi(radius / sigma), rounded up; infinite beyond `MOST_VOTES`.
     """
+    from scipy.special import log_ndtr
+
     log_p = float(log_ndtr(radius / least_sigma(sigma)))
     if math.log(alpha) < MOST_VOTES * log_p:
         return math.inf
@@ -99,6 +115,17 @@ def votes_to_reach(radius: float, sigma: float, alpha: float) -> float:
     while largest_radius(sigma, votes, alpha) < radius:  # bounds are rounded down
         votes += 1
     return votes
+
+
+@lru_cache(maxsize=2**16)
+def votes_needed(n: int, level: float, radius: float, sigma: float) -> int:
+    """The fewest of `n` votes whose bound at `level` certifies a radius; n + 1 if none does."""
+
+    def enough(successes: int) -> bool:
+        bound = lower_confidence_bound(successes, n, level)
+        return bound > 0.5 and certified_radius(bound, sigma) >= radius
+
+    return bisect_left(range(n + 1), True, key=enough)
 
 
 def check_alpha(alpha: float) -> None:

@@ -22,6 +22,19 @@ class Look(NamedTuple):
     successes: int
 
 
+class Votes(NamedTuple):
+    """The votes for an image: with its plan, all that a certificate follows from.
+
+    Attributes:
+        selection, estimation: votes a class, sparse; they are never shared.
+        looks: at the estimation votes, rising to all of them.
+    """
+
+    selection: SparseCounts
+    estimation: SparseCounts
+    looks: tuple[Look, ...]
+
+
 @dataclass(frozen=True, kw_only=True)
 class Certificate:
     """A prediction of the smoothed classifier and the radius within which it cannot change.
@@ -39,7 +52,7 @@ class Certificate:
         selected: class that the selection votes chose.
         sigma: noise level, [0, 1] pixel units.
         alpha: failure probability.
-        plan: name of the plan.
+        plan: name of the kind of plan, see `Plan.name`.
         max_n: the most estimation votes that the plan could take.
         max_radius: the largest radius that the plan could give at this sigma, as `radius`.
         grid: the radii that the plan decides, ascending; empty where it decides all.
@@ -73,3 +86,17 @@ class Certificate:
 def sparse_counts(counts: np.ndarray) -> SparseCounts:
     """Sparse form of votes a class, integers (K,)."""
     return tuple((int(k), int(counts[k])) for k in np.flatnonzero(counts))
+
+
+def most_voted(counts: SparseCounts) -> int:
+    """The class of the most votes, the first of several.
+
+    Raises:
+        ValueError: no votes, or classes that do not ascend.
+    """
+    if not counts:
+        raise ValueError("there are no votes, but no error either")
+    classes = [k for k, _ in counts]
+    if classes != sorted(set(classes)) or min(votes for _, votes in counts) < 1:
+        raise ValueError(f"counts must be of some votes, by ascending class, got {counts}")
+    return max(counts, key=lambda pair: (pair[1], -pair[0]))[0]

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
-from scipy.stats import bootstrap
 
 from diffsmooth.stats.bounds import check_alpha
 from diffsmooth.stats.curves import certified_accuracy, certified_at
@@ -24,9 +23,9 @@ class PairedDifference:
         radius: l2, in [0, 1] pixel units.
         total: images.
         first_only, second_only: images that one run certifies correctly and the other does not.
-        p_value: of the exact two-sided McNemar test that neither run is better, for this radius
-            alone (`holm` corrects several); 1 where no image tells them apart, NaN where a run does
-            not measure this radius; never 0.
+        p_value: that of the exact two-sided McNemar test that neither run is better, for this
+            radius alone (`holm` corrects several); 1 where no image tells them apart, NaN where a
+            run does not measure this radius; never 0.
     """
 
     radius: float
@@ -45,7 +44,7 @@ def paired_difference(first: Results, second: Results, radius: float) -> PairedD
     """Compares two runs image by image, which needs fewer images than comparing their intervals.
 
     Args:
-        first, second: of the same images, at least one.
+        first, second: results on the same images, at least one.
         radius: l2, in [0, 1] pixel units, >= 0.
 
     Raises:
@@ -118,7 +117,7 @@ def average_radius_interval(results: Results, level: float = 0.95, seed: int = 0
     Args:
         results: at least one image, drawn at random from the images of interest.
         level: confidence, in (0, 1).
-        seed: of the resampling.
+        seed: seed of the resampling.
 
     Returns:
         NaN for one image, which tells nothing of others.
@@ -128,6 +127,8 @@ def average_radius_interval(results: Results, level: float = 0.95, seed: int = 0
 
     Source: Efron 1979; `scipy.stats.bootstrap`.
     """
+    from scipy.stats import bootstrap  # slow: not for help and mistakes
+
     check_alpha(1 - level)
     if not len(results):
         raise ValueError("no images: there is no average of nothing")

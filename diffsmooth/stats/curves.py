@@ -5,7 +5,6 @@ from collections.abc import Sequence
 from decimal import Decimal, localcontext
 
 import numpy as np
-from scipy.stats import binomtest
 
 from diffsmooth.stats.bounds import check_alpha
 from diffsmooth.stats.printed import EXACT, decimal
@@ -45,6 +44,8 @@ def certified_accuracy_interval(
     Returns:
         float64 (R, 2), lower and upper; NaN where the accuracy is.
     """
+    from scipy.stats import binomtest  # slow: not for help and mistakes
+
     check_alpha(1 - level)
     total = _count(results)
     radii = np.asarray(radii, dtype=np.float64)

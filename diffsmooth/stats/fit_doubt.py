@@ -8,12 +8,10 @@ the mean votes of an image are computed for a grid of models, each weighted by i
 from collections.abc import Iterator
 
 import numpy as np
-from scipy.special import betainc, log_ndtr, ndtr
 
-from diffsmooth.stats.group_sequential import GroupSequential
-from diffsmooth.stats.many_plays import ForecastPlan, play
+from diffsmooth.stats.many_plays import play
 from diffsmooth.stats.pilot import PilotImage, ShareModel
-from diffsmooth.stats.plans import FixedSampleSize
+from diffsmooth.stats.plans import Plan
 
 # Shares p by Phi^-1(p), in cells of this width; what lies beyond costs as the last cell does.
 WIDTH, LOWEST, HIGHEST = 0.02, -4.5, 6.5
@@ -30,7 +28,7 @@ ROWS = 1000  # of the pilot's distinct images that are in memory at once
 def fit_error(
     images: list[PilotImage],
     model: ShareModel,
-    plan: ForecastPlan,
+    plan: Plan,
     sigma: float,
     rng: np.random.Generator,
 ) -> float:
@@ -39,13 +37,13 @@ def fit_error(
     That is beside the error of finitely many images. A class is taken to be selected as it was.
 
     Args:
-        images: of the pilot, (M,).
+        images: the pilot's images, (M,).
         model: that was fitted to them.
-        plan: of the run to come.
+        plan: the plan of the run to come.
         sigma: noise level of both, in [0, 1] pixel units.
-        rng: of the plays.
+        rng: generator of the plays.
     """
-    if isinstance(plan, FixedSampleSize):
+    if plan.stopping_rule(sigma, 0) is None:
         return 0.0
     told = _Told(images, plan, sigma, rng)
     _, fitted = told.of(np.array([[model.a, model.b]]), np.array([model.certain]))
@@ -81,10 +79,12 @@ class _Told:
     def __init__(
         self,
         images: list[PilotImage],
-        plan: GroupSequential,
+        plan: Plan,
         sigma: float,
         rng: np.random.Generator,
     ) -> None:
+        from scipy.special import log_ndtr, ndtr  # slow: not for help and mistakes
+
         self._edges = np.array([-np.inf, *np.arange(LOWEST, HIGHEST + WIDTH / 2, WIDTH), np.inf])
         inner = self._edges[1:-1]
         middles = np.concatenate([inner[:1], (inner[:-1] + inner[1:]) / 2, inner[-1:]])
@@ -120,6 +120,8 @@ class _Told:
 
 def _cells(models: np.ndarray, edges: np.ndarray) -> np.ndarray:
     """The part of each Beta distribution (T, 2) in each cell, float64 (T, G)."""
+    from scipy.special import betainc, ndtr  # slow: not for help and mistakes
+
     a, b = models[:, :1], models[:, 1:]
     below, above = betainc(a, b, ndtr(edges)), betainc(b, a, ndtr(-edges))
     # By the side on which nothing cancels out.

@@ -9,8 +9,9 @@ import numpy as np
 
 from diffsmooth.stats.errors import UserError
 from diffsmooth.stats.fit_doubt import fit_error
-from diffsmooth.stats.many_plays import ForecastPlan, play
+from diffsmooth.stats.many_plays import play
 from diffsmooth.stats.pilot import PilotImage, fit_shares, select
+from diffsmooth.stats.plans import Plan
 
 PLAYS = 100_000  # of the plan, over all images of the pilot, at least
 
@@ -24,7 +25,7 @@ class Estimate(NamedTuple):
 
 def forecast_votes(
     images: list[PilotImage],
-    plan: ForecastPlan,
+    plan: Plan,
     sigma: float,
     rng: np.random.Generator,
     plays: int = PLAYS,
@@ -35,10 +36,10 @@ def forecast_votes(
     all other images (`ShareModel`), the class is selected by fresh votes, and the plan is played.
 
     Args:
-        images: of the pilot, (M,).
-        plan: of the run to come.
+        images: the pilot's images, (M,).
+        plan: the plan of the run to come.
         sigma: noise level of both, in [0, 1] pixel units.
-        rng: of the draws.
+        rng: generator of the draws.
         plays: at least so many in all.
 
     Returns:
@@ -47,50 +48,41 @@ def forecast_votes(
     Raises:
         UserError: a plan that needs labels, which the pilot does not have.
     """
-    label_aware = getattr(plan, "label_aware", False)
-    if label_aware and any(image.label is None for image in images):
+    if plan.label_aware and any(image.label is None for image in images):
         raise UserError("a label-aware plan needs labels, and the pilot has none")
     copies = math.ceil(plays / len(images))
     shares = fit_shares(images).draw(images, copies, rng)
     skipped = np.zeros(shares.shape, dtype=bool)
     for i, image in enumerate(images):
         selected, shares[i] = select(image, shares[i], plan.n0, rng)
-        skipped[i] = label_aware & (selected != image.label)
+        skipped[i] = plan.label_aware & (selected != image.label)
     votes = np.full(shares.shape, plan.n0, dtype=np.int64)
     votes[~skipped] += play(plan, sigma, shares[~skipped], rng)
     return votes
 
 
-def average_votes(votes: np.ndarray, doubt: float = 0.0) -> Estimate:
-    """Of votes (M, copies): what an image takes on average.
-
-    The error is of both the finite pilot and the finite simulation: the means of the M images
-    scatter by either. (A bootstrap over images has the same error, but for its own noise. It cannot
-    tell what no image of the pilot shows: of images that are all unanimous it is none.)
-
-    Args:
-        votes: of `forecast_votes`.
-        doubt: the error by the fit, see `fit_error`; it comes on top.
-    """
-    mean, error = estimate(votes.mean(axis=1))
-    return Estimate(mean, math.hypot(error, doubt))
-
-
 def forecast_average(
     votes: np.ndarray,
     images: list[PilotImage],
-    plan: ForecastPlan,
+    plan: Plan,
     sigma: float,
     rng: np.random.Generator,
 ) -> Estimate:
     """What an image takes on average, with the error by the images and by the fit.
 
+    The former is of both the finite pilot and the finite simulation: the means of the M images
+    scatter by either. (A bootstrap over images has the same error, but for its own noise. It cannot
+    tell what no image of the pilot shows: of images that are all unanimous it is none.)
+
     Args:
-        votes: of `forecast_votes`, by the other arguments.
+        votes: what `forecast_votes` gives by the other arguments.
         rng: its state stays as it is; the plays of the error take a generator that it spawns.
     """
     (own,) = rng.spawn(1)
-    return average_votes(votes, fit_error(images, fit_shares(images), plan, sigma, own))
+    mean, error = estimate(votes.mean(axis=1))
+    return Estimate(
+        mean, math.hypot(error, fit_error(images, fit_shares(images), plan, sigma, own))
+    )
 
 
 def estimate(values: np.ndarray) -> Estimate:
@@ -104,9 +96,9 @@ class Loads(NamedTuple):
     """Of some workers in each of R simulated runs; float64 (R,) each, in votes.
 
     Attributes:
-        mean: of a worker.
-        queue: of the longest, where whoever is free takes the next image.
-        striped: of the longest, where worker i does images i, i + workers, ...
+        mean: mean load of a worker.
+        queue: longest load, where whoever is free takes the next image.
+        striped: longest load, where worker i does images i, i + workers, ...
     """
 
     mean: np.ndarray
@@ -124,11 +116,11 @@ def simulate_loads(
     """Loads in runs of so many images, for each number of workers.
 
     Args:
-        votes: int64 (M, copies), of `forecast_votes`; an image of a run takes any of them.
-        images: of a run, at least 1.
+        votes: int64 (M, copies), see `forecast_votes`; an image of a run takes any of them.
+        images: number of images of a run, at least 1.
         workers: numbers of workers, each at least 1.
         repetitions: R, at least 1.
-        rng: of the draws.
+        rng: generator of the draws.
     """
     found = np.empty((len(workers), 3, repetitions))
     for r in range(repetitions):

@@ -6,32 +6,37 @@ time (`Plan.start`); this plays 100,000 images in a second, and stops each where
 
 from bisect import bisect_left
 from collections.abc import Callable
+from functools import lru_cache
 from itertools import pairwise
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from diffsmooth.stats.bounds import certified_radius, lower_confidence_bound
-from diffsmooth.stats.group_sequential import GroupSequential, upper_bound, votes_needed
-from diffsmooth.stats.plans import FixedSampleSize
+from diffsmooth.stats.bounds import (
+    certified_radius,
+    lower_confidence_bound,
+    upper_confidence_bound,
+    votes_needed,
+)
 
-ForecastPlan = FixedSampleSize | GroupSequential
+if TYPE_CHECKING:
+    from diffsmooth.stats.group_sequential import GroupSequential
+    from diffsmooth.stats.plans import Plan
 
 
-def play(
-    plan: ForecastPlan, sigma: float, shares: np.ndarray, rng: np.random.Generator
-) -> np.ndarray:
+def play(plan: "Plan", sigma: float, shares: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Votes that images take after their selection, int64 (R,).
 
     Args:
-        plan: of any options; that it might be label-aware matters before, not here.
+        plan: one that tells its `stopping_rule`; label-aware or not matters before, not here.
         sigma: noise level, > 0, in [0, 1] pixel units.
         shares: float64 (R,), in [0, 1].
-        rng: of the votes.
+        rng: generator of the votes.
     """
     votes = np.full(len(shares), plan.n, dtype=np.int64)
-    if isinstance(plan, FixedSampleSize):
+    stops = plan.stopping_rule(sigma, len(shares))
+    if stops is None:
         return votes
-    stops = StoppingRule(plan, sigma, len(shares))
     alive = np.arange(len(shares))
     successes = np.zeros(len(shares), dtype=np.int64)
     for k, (before, n) in enumerate(pairwise((0, *plan.looks))):
@@ -43,15 +48,15 @@ def play(
 
 
 class StoppingRule:
-    """When a sequential plan stops, for many images at once.
+    """When a sequential plan stops, for one image or many at once.
 
     Args:
-        plan: whose rule it is.
+        plan: the one whose rule it is.
         sigma: noise level, > 0, in [0, 1] pixel units.
-        images: R.
+        images: number of images, R.
     """
 
-    def __init__(self, plan: GroupSequential, sigma: float, images: int) -> None:
+    def __init__(self, plan: "GroupSequential", sigma: float, images: int) -> None:
         self._plan = plan
         self._sigma = sigma
         radii = plan.radii if plan.tolerance is None else (0.0,)
@@ -77,9 +82,7 @@ class StoppingRule:
         reached = np.maximum(self._reached[images], np.searchsorted(needed, successes, "right"))
         self._reached[images] = reached
         # The larger the radius, the sooner it is futile: the smallest undecided one is the last.
-        futile = [
-            first_not_futile(votes / plan.n, n, len(plan.looks)) for votes in self._at_the_end
-        ]
+        futile = [first_not_futile(votes / plan.n, n, plan.futility) for votes in self._at_the_end]
         stopped = successes < np.array([*futile, n + 1])[reached]
         if plan.tolerance is None:
             return stopped  # none is undecided: stopped whatever the successes
@@ -106,12 +109,15 @@ class StoppingRule:
         return radii >= _of_each(successes, wanted)
 
 
-def first_not_futile(share: float, n: int, looks: int) -> int:
+@lru_cache(maxsize=2**16)
+def first_not_futile(share: float, n: int, level: float) -> int:
     """The fewest successes of n whose upper bound is not below a share: fewer are futile."""
-    return bisect_left(range(n + 1), share, key=lambda s: upper_bound(s, n, looks))
+    return bisect_left(range(n + 1), share, key=lambda s: upper_confidence_bound(s, n, level))
 
 
 def _of_each(values: np.ndarray, function: Callable[..., float]) -> np.ndarray:
     """float64 (R,) of (R,); a value that comes often is computed once."""
-    distinct, places = np.unique(values, return_inverse=True)
+    distinct, places = values, np.arange(len(values))
+    if len(values) > 1:
+        distinct, places = np.unique(values, return_inverse=True)
     return np.array([function(value) for value in distinct.tolist()], dtype=np.float64)[places]

@@ -18,11 +18,10 @@ import math
 from typing import NamedTuple
 
 import numpy as np
-from scipy.stats import binomtest
 
+from diffsmooth.stats.bounds import votes_needed
 from diffsmooth.stats.comparison import Interval, mcnemar
-from diffsmooth.stats.group_sequential import GroupSequential, votes_needed
-from diffsmooth.stats.plans import FixedSampleSize
+from diffsmooth.stats.plans import Plan
 
 LOST_AT_LEAST = 5  # votes that may go to other classes at the threshold, so that it is no extreme
 NORMAL_95 = 1.959964
@@ -33,10 +32,10 @@ class Goal(NamedTuple):
 
     Attributes:
         radius: l2, in [0, 1] pixel units.
-        needed: of the planned run's `n` estimation votes, those that certify it.
+        needed: number of the planned run's `n` estimation votes that certifies it.
         n: the most estimation votes of the planned run.
         alpha: failure probability of its certificates.
-        plan: its name.
+        plan: its plan, in words.
     """
 
     radius: float
@@ -60,21 +59,21 @@ class Goal(NamedTuple):
         return votes.astype(np.int64) * self.n >= self.needed * total
 
 
-def goal_of(plan: FixedSampleSize | GroupSequential, radius: float, sigma: float) -> Goal | None:
+def goal_of(plan: Plan, radius: float, sigma: float) -> Goal | None:
     """The goal of certifying a radius; None where no votes of the plan do.
 
-    A group-sequential plan may certify at any look; taken is its last one, with its level. An
+    A plan of several looks may certify at any; taken is its last one, with its level. An
     earlier look needs a larger share, and an image whose share is the threshold's hardly reaches
     that, so that this is all but the plan's own threshold.
 
     Args:
-        plan: of the run to come.
+        plan: the one of the run to come.
         radius: l2, in [0, 1] pixel units, >= 0.
         sigma: noise level, > 0, in [0, 1] pixel units.
     """
-    level = plan.levels[-1] if isinstance(plan, GroupSequential) else plan.alpha
-    needed = votes_needed(plan.n, level, radius, sigma)
-    return None if needed > plan.n else Goal(radius, needed, plan.n, plan.alpha, plan.name)
+    name = plan.name + ", its last look" * (len(plan.looks) > 1)
+    needed = votes_needed(plan.n, plan.levels[-1], radius, sigma)
+    return None if needed > plan.n else Goal(radius, needed, plan.n, plan.alpha, name)
 
 
 class Share(NamedTuple):
@@ -91,6 +90,8 @@ def share_of(hits: np.ndarray) -> Share:
     The interval is over images, of the estimate's mean: the votes' noise is in it, what
     indicators of few votes are biased by is not.
     """
+    from scipy.stats import binomtest
+
     found = binomtest(int(hits.sum()), len(hits)).proportion_ci(0.95, method="exact")
     return Share(float(hits.mean()), float(found.low), float(found.high))
 
@@ -101,7 +102,7 @@ class Contrast(NamedTuple):
     Attributes:
         value: the difference.
         interval: its 95 % interval.
-        p_value: of the exact McNemar test that there is none.
+        p_value: that of the exact McNemar test that there is none.
     """
 
     value: float

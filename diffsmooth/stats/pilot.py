@@ -4,14 +4,11 @@ from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 import numpy as np
-from scipy.optimize import minimize
-from scipy.special import betaln, expit
 
 from diffsmooth.stats.bounds import largest_radius, votes_to_reach
 from diffsmooth.stats.certificate import Certificate
 from diffsmooth.stats.errors import UserError
-from diffsmooth.stats.many_plays import ForecastPlan
-from diffsmooth.stats.plans import FixedSampleSize
+from diffsmooth.stats.plans import Plan
 
 # Of log a, log b and a third of the logit of the certain part. Near 1 the shares of losses, which
 # the votes do show, have the relative width of b alone, and their mean is b / a.
@@ -25,7 +22,7 @@ class PilotImage(NamedTuple):
     Attributes:
         n: votes that tell the share of the selected class: the estimation's, or the selection's
             where there are no others (images that a label-aware plan skipped).
-        successes: of these, those for the selected class.
+        successes: number of these for the selected class.
         selected: class.
         others: (class, votes) of the other classes, of all votes.
         label: true class, or None where not known.
@@ -75,7 +72,7 @@ class ShareModel(NamedTuple):
     they cost; how many have which, all images of the pilot tell together.
 
     Attributes:
-        a, b: of the Beta distribution.
+        a, b: parameters of the Beta distribution.
         certain: part of the images whose share is 1.
     """
 
@@ -85,6 +82,8 @@ class ShareModel(NamedTuple):
 
     def draw(self, images: list[PilotImage], copies: int, rng: np.random.Generator) -> np.ndarray:
         """Shares of images (M,) given their votes; float64 (M, copies)."""
+        from scipy.special import betaln  # slow: not for help and mistakes
+
         n, successes = _votes(images)
         shares = rng.beta(
             (successes + self.a)[:, None], (n - successes + self.b)[:, None], (len(n), copies)
@@ -101,6 +100,9 @@ def fit_shares(images: list[PilotImage]) -> ShareModel:
 
     Source: empirical Bayes; Robbins 1956. The Beta-binomial distribution is Skellam's, 1948.
     """
+    from scipy.optimize import minimize  # slow: not for help and mistakes
+    from scipy.special import betaln, expit
+
     pairs, weights = np.unique(np.stack(_votes(images)), axis=1, return_counts=True)
     n, successes = pairs
     unanimous = successes == n
@@ -143,11 +145,11 @@ def select(
     """The class that n0 votes select, int64 (copies,), and its share, float64 (copies,).
 
     Args:
-        image: of the pilot.
+        image: an image of the pilot.
         shares: float64 (copies,), of the class that the pilot selected; the rest is the others', in
             the proportion of their votes (one's that no one knows, -1, if they have none).
         n0: selection votes.
-        rng: of them.
+        rng: their generator.
     """
     others = image.others or ((-1, 1),)
     classes = np.array([image.selected, *(k for k, _ in others)])
@@ -176,13 +178,14 @@ class Unresolved(NamedTuple):
     n: float
 
 
-def unresolved(images: list[PilotImage], plan: ForecastPlan, sigma: float) -> Unresolved | None:
+def unresolved(images: list[PilotImage], plan: Plan, sigma: float) -> Unresolved | None:
     """Whether the pilot has too few votes for the largest radius that a plan decides."""
-    if isinstance(plan, FixedSampleSize):
+    if plan.stopping_rule(sigma, 0) is None:
         return None  # it costs what it costs
-    reach = plan.nothing(sigma).max_radius
-    within = [radius for radius in plan.radii if radius <= reach]  # others are futile at once
-    radius = (1 - plan.tolerance) * reach if plan.tolerance is not None else max(within, default=0)
+    asked = plan.nothing(sigma)
+    reach, tolerance = asked.max_radius, asked.tolerance
+    within = [radius for radius in asked.grid if radius <= reach]  # others are futile at once
+    radius = (1 - tolerance) * reach if tolerance is not None else max(within, default=0)
     known = [
         largest_radius(sigma, image.n, plan.alpha)
         for image in images

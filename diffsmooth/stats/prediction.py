@@ -1,7 +1,6 @@
 """Prediction by the smoothed classifier, without a radius."""
 
 import numpy as np
-from scipy.stats import binomtest
 
 from diffsmooth.stats.bounds import check_alpha
 from diffsmooth.stats.certificate import ABSTAIN
@@ -23,6 +22,8 @@ def predict_from_counts(counts: np.ndarray, alpha: float) -> int:
 
     Source: Cohen et al. 2019, section 3.2.1, PREDICT.
     """
+    from scipy.stats import binomtest
+
     check_alpha(alpha)
     counts = np.asarray(counts)
     if counts.ndim != 1 or len(counts) < 2:

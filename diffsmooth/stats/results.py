@@ -2,11 +2,12 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from diffsmooth.stats.certificate import ABSTAIN, Certificate, Status
-from diffsmooth.stats.plans import MajorityVote
+from diffsmooth.stats.plan_text import kind_of
 from diffsmooth.stats.printed import rounded_down
 
 CERTIFY_COLUMNS = ("idx", "label", "predict", "radius", "correct", "time")
@@ -19,7 +20,7 @@ class Origin:
 
     Attributes:
         identity: short name of the run's identity.
-        noise_source: of the votes' noise.
+        noise_source: generator of the votes' noise.
         image: digest of the image that got the noise; "" where it could not be read.
         image_shape: (C, H, W), at which it got the noise.
         file: its name below the dataset's folder; "" where images are not files.
@@ -37,7 +38,7 @@ class ImageRecord:
     """What is known of one image: a line of the journal.
 
     Attributes:
-        index: of the image in its dataset.
+        index: the image's number in its dataset.
         label: true class.
         seconds: wall-clock time that the image took.
         certificate: the result; `plan.nothing(sigma)` where there was an error.
@@ -156,27 +157,20 @@ class Results:
         """
         rows = sorted(records, key=lambda record: record.index)
         certificates = [record.certificate for record in rows]
-        plans = {
-            (c.max_radius, c.plan, c.grid, c.tolerance, c.sigma, c.alpha) for c in certificates
-        }
+        names = ("max_radius", "plan", "grid", "tolerance", "sigma", "alpha")
+        plans = {tuple(getattr(c, name) for name in names) for c in certificates}
         if len(plans) > 1:
             raise ValueError("records of different plans, which are not one run")
-        nothing = (None, None, (), None, None, None)
-        max_radius, plan, grid, tolerance, sigma, alpha = plans.pop() if plans else nothing
+        told: dict[str, Any] = dict(zip(names, *plans, strict=True)) if plans else {}
         return cls(
             index=np.array([r.index for r in rows], dtype=np.int64),
             label=np.array([r.label for r in rows], dtype=np.int64),
             prediction=np.array([c.prediction for c in certificates], dtype=np.int64),
             radius=np.array([c.radius for c in certificates], dtype=np.float64),
             seconds=np.array([r.seconds for r in rows], dtype=np.float64),
-            max_radius=max_radius,
-            plan=plan,
-            grid=grid,
-            tolerance=tolerance,
-            certifies=plan != MajorityVote.name,
-            sigma=sigma,
-            alpha=alpha,
+            certifies=not told or kind_of(told["plan"]).certifies,
             votes=np.array([c.votes for c in certificates], dtype=np.int64),
             status=np.array([c.status for c in certificates], dtype=str),
             p_lower=np.array([c.p_lower for c in certificates], dtype=np.float64),
+            **told,
         )

@@ -10,16 +10,18 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from diffsmooth.cli import bench, forecast
-from diffsmooth.cli.compiling import choose_compile, flops_a_vote
 from diffsmooth.models import (
     IdentityPurifier,
     LocalSmoothing,
     MultiStepPurifier,
-    SmoothedClassifier,
     build_classifier,
     build_unet,
 )
-from diffsmooth.models.presets import get_preset
+from diffsmooth.models.diffusion.presets import get_preset
+from diffsmooth.models.smoothing.vote_function import VoteFunction
+from diffsmooth.pipeline import bench as measures
+from diffsmooth.pipeline.bench_process import in_processes
+from diffsmooth.pipeline.compiling import choose_compile, flops_a_vote
 
 REPOSITORY = Path(__file__).parents[2]
 CPU = torch.device("cpu")
@@ -29,8 +31,8 @@ def test_the_benchmark_runs_and_its_float32_votes_are_the_same(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(REPOSITORY)
-    monkeypatch.setattr(bench, "AGREEMENT_IMAGES", 5)
-    monkeypatch.setattr(bench, "MATRIX_SIDE", 64)  # bf16 takes minutes where it is emulated
+    monkeypatch.setattr(measures, "AGREEMENT_IMAGES", 5)
+    monkeypatch.setattr(measures, "MATRIX_SIDE", 64)  # bf16 takes minutes where it is emulated
     bench.main(
         ["--sections", "speed", "sequential", "--workloads", "cohen", "--settings", "plain",
          "float32", "--batch", "10", "--repetitions", "1", "--seconds", "0.05", "--images", "3",
@@ -64,9 +66,10 @@ def test_mistakes(words: list[str], message: str, capsys: pytest.CaptureFixture[
     assert message in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_a_process_has_a_peak_of_its_own() -> None:
     np.ones(2**28)  # 2 GiB that were the caller's for a moment
-    ((_, peak),) = bench._in_processes("cohen", "float32", 4, 4, 1)
+    ((_, peak),) = in_processes("cohen", "float32", 4, 4, 1)
     assert 2**27 < peak < 2**31
 
 
@@ -114,10 +117,10 @@ def test_a_forecast_says_its_errors_and_where_the_pilot_ends(
     assert not capsys.readouterr().err
 
 
-def smoothed() -> SmoothedClassifier:
+def smoothed() -> VoteFunction:
     classifier = nn.Sequential(nn.Flatten(), nn.Linear(16, 3))
     local = LocalSmoothing(classifier, m=2, image_shape=(1, 4, 4))
-    return SmoothedClassifier(IdentityPurifier(), local, 0.5, 3)
+    return VoteFunction(IdentityPurifier(), local, 0.5, 3)
 
 
 def test_the_operations_of_a_vote_by_hand() -> None:
@@ -131,7 +134,7 @@ def test_the_operations_of_the_shapes_are_those_of_a_real_vote(precision: str) -
     purifier = MultiStepPurifier(unet, schedule, steps=3, runs=2)
     classifier = build_classifier("cifar_resnet8", 10, dataset="fashion_mnist")
     local = LocalSmoothing(classifier, m=2, image_shape=(1, 32, 32))
-    f = SmoothedClassifier(purifier, local, 0.5, 10, precision=precision)
+    f = VoteFunction(purifier, local, 0.5, 10, precision=precision)
     noisy = torch.zeros(1, 1, 32, 32)
     with torch.inference_mode(), FlopCounterMode(display=False) as counter:
         f.answer(noisy, lambda run: torch.zeros(2, 1, 1, 32, 32))
@@ -141,17 +144,16 @@ def test_the_operations_of_the_shapes_are_those_of_a_real_vote(precision: str) -
 def test_what_the_run_was_begun_with_binds_and_the_users_word_goes_first(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("diffsmooth.cli.compiling.can_compile", lambda device: "")
-    for module in ("models.inference", "cli.compiling"):
-        monkeypatch.setattr(f"diffsmooth.{module}.WORTH_COMPILING", {"cpu": 192 * 1000})
+    monkeypatch.setattr("diffsmooth.pipeline.compiling.can_compile", lambda device: "")
+    monkeypatch.setattr("diffsmooth.pipeline.compiling.WORTH_COMPILING", {"cpu": 192 * 1000})
     f = smoothed()
-    assert choose_compile("auto", None, f, CPU, votes=1000)
-    assert not choose_compile("auto", None, f, CPU, votes=999)
-    assert choose_compile("auto", True, f, CPU, votes=1)
-    assert not choose_compile("auto", False, f, CPU, votes=10**9)
-    assert choose_compile(True, None, f, CPU, votes=1)
-    assert not choose_compile(False, None, f, CPU, votes=10**9)
-    monkeypatch.setattr("diffsmooth.cli.compiling.can_compile", lambda device: "no compiler")
-    assert not choose_compile("auto", None, f, CPU, votes=10**9)
+    assert choose_compile(None, f, CPU, votes=1000)
+    assert not choose_compile(None, f, CPU, votes=999)
+    assert choose_compile(True, f, CPU, votes=1)
+    assert not choose_compile(False, f, CPU, votes=10**9)
+    assert choose_compile(True, f, CPU, votes=1)
+    assert not choose_compile(False, f, CPU, votes=10**9)
+    monkeypatch.setattr("diffsmooth.pipeline.compiling.can_compile", lambda device: "no compiler")
+    assert not choose_compile(None, f, CPU, votes=10**9)
     with pytest.raises(ValueError, match="compile: not possible here: no compiler"):
-        choose_compile(True, None, f, CPU, votes=1)
+        choose_compile(True, f, CPU, votes=1)

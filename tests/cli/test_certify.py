@@ -17,9 +17,9 @@ import torch
 from diffsmooth.cli import certify, merge, predict
 from diffsmooth.lit.data import load_images
 from diffsmooth.lit.data.images import ArrayImages, Sample
-from diffsmooth.models.noise import NoiseKey, draw_noise
+from diffsmooth.models.smoothing.noise import NoiseKey, draw_noise
 from diffsmooth.report import read_results
-from diffsmooth.report.gallery import read_gallery, to_bytes
+from diffsmooth.runs.gallery import read_gallery, to_bytes
 from diffsmooth.runs.journal import read_journal
 from diffsmooth.runs.line import _checksum
 from diffsmooth.stats import Certificate, ImageRecord, average_certified_radius
@@ -158,8 +158,10 @@ CONSOLE_SCRIPT = (str(Path(sys.executable).parent / "diffsmooth"), "certify")
 
 @pytest.mark.parametrize(
     ("subset", "script"),
-    [(["--threads", "2"], CONSOLE_SCRIPT), (["--max", "1"], ("certify.py",))],
-    ids=["five images", "one image"],
+    [
+        pytest.param(["--threads", "2"], CONSOLE_SCRIPT, marks=pytest.mark.slow, id="five images"),
+        pytest.param(["--max", "1"], ("certify.py",), id="one image"),
+    ],
 )
 def test_two_processes_give_the_same_table_as_one(
     words: Command,
@@ -223,6 +225,7 @@ def test_sigterm_reaches_all_processes_also_idle_ones(words: Command, tmp_path: 
     assert journaled(tmp_path / "o.parts") == {}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("victim", [0, 1])
 def test_killing_either_of_two_processes_ends_both_and_loses_nothing(
     words: Command, run: Callable[[list[str]], None], tmp_path: Path, victim: int
@@ -303,6 +306,7 @@ def test_merging_refuses_gaps(
     assert not (tmp_path / "o.txt").exists()
 
 
+@pytest.mark.slow
 def test_two_nodes_of_torchrun(
     words: Command, run: Callable[[list[str]], None], tmp_path: Path
 ) -> None:
@@ -372,6 +376,7 @@ def test_a_run_whose_images_all_raise_stops(
     assert not (tmp_path / "o.txt").exists()
 
 
+@pytest.mark.slow
 def test_images_in_flight_change_nothing_also_after_a_resume(
     words: Command, run: Callable[[list[str]], None], tmp_path: Path
 ) -> None:
@@ -401,6 +406,45 @@ def test_the_sequential_plan_says_what_it_did(
     assert "radii=(0.0, 0.3)" in identity["plan"]
     run(words("l.txt", "--plan", "group_sequential", "--label_aware", "--N", "400"))
     assert "n/a: label-aware" in capsys.readouterr().out
+
+
+THEIR_PLAN = """
+from dataclasses import dataclass
+from typing import ClassVar
+from diffsmooth.stats import Plan
+
+@dataclass(frozen=True)
+class TwoLooks(Plan):
+    name: ClassVar[str] = "their_two_looks:TwoLooks"
+    looks = property(lambda self: (self.n // 2, self.n))
+    levels = property(lambda self: (self.alpha / 2, self.alpha / 2))
+"""
+
+
+def test_a_plan_of_another_package_certifies_and_is_resumed_merged_and_reported(
+    words: Command,
+    run: Callable[[list[str]], None],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    (tmp_path / "their_two_looks.py").write_text(THEIR_PLAN)
+    monkeypatch.syspath_prepend(tmp_path)
+    theirs = ["--plan", "their_two_looks:TwoLooks"]
+    for shard in ("1/2", "2/2"):
+        run(words("o.txt", *theirs, "--shard", shard))
+    merge.main([str(tmp_path / "o.txt")])
+    table = rows(tmp_path / "o.txt")
+    run(words("o.txt", *theirs))  # finished: it prints its table
+    assert "plan their_two_looks:TwoLooks" in capsys.readouterr().out
+    assert rows(tmp_path / "o.txt") == table
+    identity = json.loads((tmp_path / "o.manifest.json").read_text())["identity"]
+    assert identity["plan"] == "their_two_looks:TwoLooks(n0=8, n=30, alpha=0.001)"
+    found = certificates(tmp_path / "o.jsonl")
+    assert {tuple(look.n for look in c.looks) for c in found} == {(15, 30)}
+    results = read_results(tmp_path / "o.txt")
+    assert results.plan == theirs[1]
+    assert results.radius.tolist() == [c.radius for c in found]
 
 
 def test_the_device_source_of_noise_is_another_run(
@@ -528,7 +572,10 @@ MISTAKES = [
     (["--threads", "0"], "threads must be at least 1"),
     (["--devices", "0"], "devices must be at least 1"),
     (["--accelerator", "abacus"], "invalid accelerator name: `accelerator='abacus'`"),
-    (["--purifier", "magic"], "purifier must be oneshot, multistep or none, got 'magic'"),
+    (
+        ["--purifier", "magic"],
+        "purifier must be oneshot or multistep or none or ",
+    ),
     (["--convention", "x"], "convention must be diffsmooth, carlini or densepure, got 'x'"),
     (["--normalize", "centre"], "unknown input layer 'centre'"),
     (["--steps", "0"], "steps must be at least 1"),
@@ -543,7 +590,7 @@ MISTAKES = [
     (["--threads", "few"], "threads cannot be 'few'"),
     (["--shard", "0/2"], "shard must be I/K with 1 <= I <= K, such as 1/16, got '0/2'"),
     (["--in_flight", "0"], "in_flight must be at least 1"),
-    (["--plan", "lucky"], "plan must be fixed or group_sequential, got 'lucky'"),
+    (["--plan", "lucky"], "group_sequential or PACKAGE.MODULE:NAME, got 'lucky'"),
     (["--radii", "0.5"], "radii is of plan group_sequential, not of fixed"),
     (["--plan", "group_sequential", "--tolerance", "2"], "tolerance must be in (0, 1), got 2"),
     (["--plan", "group_sequential", "--radii", "-1"], "radii"),

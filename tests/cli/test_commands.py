@@ -11,14 +11,14 @@ import torch
 from conftest import TINY_UNET
 
 from diffsmooth import __version__
-from diffsmooth.cli import export, main, train
+from diffsmooth.cli import export, lightning_cli, main, train
 from diffsmooth.cli.certify import make_parser
 from diffsmooth.cli.errors import underscored
-from diffsmooth.cli.options import SmoothingOptions
-from diffsmooth.cli.train_checks import check_numbers
 from diffsmooth.models import build_unet, load_unet
-from diffsmooth.models.formats import read_checkpoint
-from diffsmooth.models.weights import CheckpointMetadata, write_checkpoint
+from diffsmooth.models.checkpoints.formats import read_checkpoint
+from diffsmooth.models.checkpoints.weights import CheckpointMetadata, write_checkpoint
+from diffsmooth.pipeline.specification import SmoothingOptions
+from diffsmooth.pipeline.train_checks import check_numbers
 
 REPOSITORY = Path(__file__).parents[2]
 
@@ -187,7 +187,7 @@ def test_a_bug_in_a_training_keeps_its_traceback(
             [][0]
         int([])  # type: ignore[call-overload]
 
-    monkeypatch.setattr(train, "check_optimizer", broken)
+    monkeypatch.setattr(lightning_cli, "check_optimizer", broken)
     monkeypatch.chdir(tmp_path)
     config = str(REPOSITORY / "configs/train/fashion_mnist_gaussian.yaml")
     with pytest.raises((ValueError, IndexError, TypeError)):

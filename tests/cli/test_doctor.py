@@ -9,12 +9,12 @@ import torch
 from PIL import Image
 
 from diffsmooth.cli import doctor, export
-from diffsmooth.cli.examine import describe
 from diffsmooth.models import build_classifier, build_unet
-from diffsmooth.models.dataset_info import get_dataset_info
-from diffsmooth.models.formats import read_checkpoint
-from diffsmooth.models.training_images import TrainingImages, split_images
-from diffsmooth.models.weights import CheckpointMetadata, write_checkpoint
+from diffsmooth.models.checkpoints.formats import read_checkpoint
+from diffsmooth.models.checkpoints.training_images import TrainingImages, split_images
+from diffsmooth.models.checkpoints.weights import CheckpointMetadata, write_checkpoint
+from diffsmooth.models.classifiers.dataset_info import get_dataset_info
+from diffsmooth.pipeline.examine import describe
 
 
 @pytest.fixture

@@ -15,10 +15,10 @@ import torch
 from torch import Tensor, nn
 
 from diffsmooth.cli import certify, predict, tune
-from diffsmooth.models import fixed_function
-from diffsmooth.models.fixed_function import FixedFunction
-from diffsmooth.models.inference import prepare
-from diffsmooth.models.vote_function import VoteFunction
+from diffsmooth.models.smoothing import fixed_function
+from diffsmooth.models.smoothing.fixed_function import FixedFunction
+from diffsmooth.models.smoothing.inference import prepare
+from diffsmooth.models.smoothing.vote_function import VoteFunction
 from diffsmooth.runs.journal import read_journal
 
 REPOSITORY = Path(__file__).parents[2]
@@ -36,16 +36,14 @@ class Before(nn.Module):
         return self.classifier(self.change(x))
 
 
-def spoil(
-    monkeypatch: pytest.MonkeyPatch, command: str, change: Callable[[Tensor], Tensor]
-) -> None:
+def spoil(monkeypatch: pytest.MonkeyPatch, module: str, change: Callable[[Tensor], Tensor]) -> None:
     """Of the commands' networks: there is no checkpoint of ours that would do it."""
 
     def spoiled(f: VoteFunction, compiled: bool = False) -> None:
         prepare(f, compiled)
         f.local_smoothing.classifier = Before(change, f.local_smoothing.classifier)
 
-    monkeypatch.setattr(f"diffsmooth.cli.{command}.prepare", spoiled)
+    monkeypatch.setattr(f"diffsmooth.{module}.prepare", spoiled)
 
 
 @pytest.fixture
@@ -76,7 +74,7 @@ def test_it_is_refused_and_nothing_is_written(
     change: Callable[[Tensor], Tensor],
     message: str,
 ) -> None:
-    spoil(monkeypatch, "job", change)
+    spoil(monkeypatch, "pipeline.job", change)
     with pytest.raises(SystemExit) as stopped:
         main(words)
     assert stopped.value.code == 2
@@ -86,7 +84,9 @@ def test_it_is_refused_and_nothing_is_written(
     assert not list(tmp_path.glob("o*"))
 
 
+@pytest.mark.parametrize("options", [[], ["--in_flight", "1"]], ids=["", "one at a time"])
 def test_one_that_changes_as_it_is_called_gives_no_table(
+    options: list[str],
     words: list[str],
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -99,9 +99,9 @@ def test_one_that_changes_as_it_is_called_gives_no_table(
         calls += 1
         return x if calls <= 20 else -x  # the check before the first vote takes fewer
 
-    spoil(monkeypatch, "job", change)
+    spoil(monkeypatch, "pipeline.job", change)
     with pytest.raises(SystemExit) as stopped:
-        certify.main(words)
+        certify.main([*words, *options])
     assert stopped.value.code == 2
     assert "it changes as it is called" in capsys.readouterr().err
     assert not (tmp_path / "o.txt").exists()
@@ -113,7 +113,7 @@ def test_tune_refuses_it(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    spoil(monkeypatch, "tune", lambda x: x - x.mean(dim=0))
+    spoil(monkeypatch, "pipeline.tune", lambda x: x - x.mean(dim=0))
     rng = np.random.default_rng(0)
     images = rng.integers(0, 256, (40, 32, 32), dtype=np.uint8)
     np.savez(tmp_path / "train.npz", images=images, labels=np.arange(40) % 10)
@@ -140,7 +140,7 @@ def test_rounding_is_said_and_stands_in_the_manifest(
         odd = (row % 2 == 1).view(-1, 1, 1, 1)
         return torch.where(odd, (x + 0.1) + 0.3, x + (0.1 + 0.3))
 
-    spoil(monkeypatch, "job", rounding)
+    spoil(monkeypatch, "pipeline.job", rounding)
     certify.main(words)
     assert "by rounding: their mean softmax by" in capsys.readouterr().out
     (probe,) = json.loads((tmp_path / "o.manifest.json").read_text())["context"]["probes"]
@@ -209,7 +209,7 @@ def test_a_run_is_checked_once_and_a_finished_one_no_more(
     certify.main(words)
     assert len(checked) == 1
     records = read_journal(tmp_path / "o.jsonl").records
-    spoil(monkeypatch, "job", lambda x: x - x.mean(dim=0))
+    spoil(monkeypatch, "pipeline.job", lambda x: x - x.mean(dim=0))
     certify.main(words)
     assert read_journal(tmp_path / "o.jsonl").records == records
     assert len(checked) == 1
@@ -218,9 +218,10 @@ def test_a_run_is_checked_once_and_a_finished_one_no_more(
 LAUNCHER = """
 import os
 from torch import nn
-from diffsmooth.cli import certify, job
+from diffsmooth.cli import certify
+from diffsmooth.pipeline import job
 from diffsmooth.lit import probes
-from diffsmooth.models.inference import prepare
+from diffsmooth.models.smoothing.inference import prepare
 
 def other(f, compiled=False):
     prepare(f, compiled)

@@ -153,7 +153,7 @@ def test_a_number_out_of_range_is_named(
 @pytest.mark.parametrize(
     ("command", "words", "message"),
     [
-        ("certify", ["--plan", "x"], "plan must be fixed or group_sequential, got 'x'"),
+        ("certify", ["--plan", "x"], "group_sequential or PACKAGE.MODULE:NAME, got 'x'"),
         ("certify", ["--plan", "group_sequential", "--radii", "nan"], "radii"),
         ("certify", ["--plan", "group_sequential", "--radii", "-1"], "radii must be"),
         ("certify", ["--plan", "group_sequential", "--tolerance", "nan"], "tolerance"),
@@ -246,17 +246,17 @@ def test_no_words_at_all_are_a_mistake(
 
 
 BUGS = [
-    ("certify", "diffsmooth.cli.publish", "summary_text"),
-    ("certify", "diffsmooth.cli.job", "choose_classifier"),
-    ("predict", "diffsmooth.cli.predict", "prediction_text"),
-    ("merge", "diffsmooth.cli.merge", "_stored_identity"),
-    ("tune", "diffsmooth.cli.tune", "certify_settings"),
-    ("visualize", "diffsmooth.cli.visualize", "look_at"),
-    ("forecast", "diffsmooth.cli.forecast", "forecast_votes"),
-    ("report", "diffsmooth.cli.report", "read_run"),
-    ("export", "diffsmooth.cli.export", "write_checkpoint"),
-    ("bench", "diffsmooth.cli.bench", "_print_sequential"),
-    ("doctor", "diffsmooth.cli.doctor", "examine"),
+    ("certify", "diffsmooth.pipeline.publish", "summary_text"),
+    ("certify", "diffsmooth.pipeline.networks", "choose_classifier"),
+    ("predict", "diffsmooth.pipeline.publish", "prediction_text"),
+    ("merge", "diffsmooth.pipeline.merge", "_stored_identity"),
+    ("tune", "diffsmooth.pipeline.tune", "certify_settings"),
+    ("visualize", "diffsmooth.pipeline.visualize", "look_at"),
+    ("forecast", "diffsmooth.pipeline.forecast", "forecast_votes"),
+    ("report", "diffsmooth.pipeline.report", "read_run"),
+    ("export", "diffsmooth.pipeline.export", "write_checkpoint"),
+    ("bench", "diffsmooth.pipeline.bench", "_print_sequential"),
+    ("doctor", "diffsmooth.pipeline.examine", "examine"),
 ]
 
 
@@ -304,7 +304,7 @@ def test_a_full_disk_names_the_file(
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")  # as a write says it: without a name
 
-    monkeypatch.setattr(import_module("diffsmooth.cli.publish"), "write_run", full)
+    monkeypatch.setattr(import_module("diffsmooth.pipeline.publish"), "write_run", full)
     with pytest.raises(SystemExit) as stopped:
         run("certify", commands["certify"], "certify.py")
     assert stopped.value.code == 2

@@ -12,7 +12,7 @@ from pictures import RGB, coloured, exif, png, write_classes
 
 from diffsmooth.cli import certify, doctor, predict, train, tune, visualize
 from diffsmooth.models import build_classifier, build_unet
-from diffsmooth.models.weights import CheckpointMetadata, write_checkpoint
+from diffsmooth.models.checkpoints.weights import CheckpointMetadata, write_checkpoint
 
 Run = Callable[..., list[list[str]]]
 NUMBERS = tuple(str(k) for k in range(12))
@@ -32,7 +32,7 @@ def write_classifier(
 
 
 def _info(classes: tuple[str, ...], shape: tuple[int, int, int]) -> object:
-    from diffsmooth.models.dataset_info import DatasetInfo
+    from diffsmooth.models.classifiers.dataset_info import DatasetInfo
 
     return DatasetInfo("pets", shape, classes)
 

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import numpy as np
 
-from diffsmooth.cli.predict import prediction_text
-from diffsmooth.cli.sanity import Accuracy
-from diffsmooth.lit.outputs import OutputFiles
+from diffsmooth.pipeline.publish import prediction_text
+from diffsmooth.pipeline.sanity import Accuracy
+from diffsmooth.runs.names import OutputFiles
 from diffsmooth.stats import ImageRecord, MajorityVote
 
 

@@ -13,11 +13,11 @@ from scipy.stats import binom
 from torch import nn
 
 from diffsmooth.cli import certify, doctor, export
-from diffsmooth.cli.input_layer_choice import MeasuredLayer, judge_layers
-from diffsmooth.cli.trainer import threads_a_process
 from diffsmooth.models import build_classifier
-from diffsmooth.models.dataset_info import CIFAR10
-from diffsmooth.models.weights import CheckpointMetadata, write_checkpoint
+from diffsmooth.models.checkpoints.weights import CheckpointMetadata, write_checkpoint
+from diffsmooth.models.classifiers.dataset_info import CIFAR10
+from diffsmooth.pipeline.input_layer_choice import MeasuredLayer, judge_layers
+from diffsmooth.pipeline.trainer import threads_a_process
 
 ABOVE_MEAN = (0.15, 0.25)  # brightness of the two classes, less CIFAR-10's mean
 

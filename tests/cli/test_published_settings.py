@@ -16,10 +16,11 @@ from published_tables import DOCUMENT, with_tables
 from torch.optim.lr_scheduler import MultiStepLR, StepLR
 
 from diffsmooth.cli import train
+from diffsmooth.cli.lightning_cli import TrainCLI
 from diffsmooth.lit.data.module import ImageDataModule
 from diffsmooth.lit.training.diffusion import DiffusionTraining
 from diffsmooth.lit.training.module import TrainingModule
-from diffsmooth.models.presets import get_preset
+from diffsmooth.models.diffusion.presets import get_preset
 
 CONFIGS = DOCUMENT.parents[1] / "configs" / "train"
 by_config = pytest.mark.parametrize("record", CLASSIFIERS, ids=lambda record: record.config)
@@ -40,10 +41,10 @@ def begin(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[[str], Ru
     def run(config: str) -> Run:
         found: list[Run] = []
 
-        def keep(self: train.TrainCLI, subcommand: str) -> None:
+        def keep(self: TrainCLI, subcommand: str) -> None:
             found.append(Run(self.model, self.datamodule, self.trainer))
 
-        monkeypatch.setattr(train.TrainCLI, "_run_subcommand", keep)
+        monkeypatch.setattr(TrainCLI, "_run_subcommand", keep)
         monkeypatch.chdir(tmp_path)
         words = ["fit", "-c", str(CONFIGS / f"{config}.yaml"), "--trainer.accelerator", "cpu"]
         with torch.device("meta"):
@@ -128,7 +129,7 @@ def test_a_diffusion_config_is_its_record(record: Diffusion, begin: Callable[[st
     assert isinstance(model, DiffusionTraining)
     said = model.settings()
     assert (data.dataset, said["loss"], said["flip"]) == (record.dataset, "hybrid", record.flip)
-    assert model._max_sigma is None
+    assert model.hparams.max_sigma is None
     assert data.validation_images == 0
     assert data.drop_last
     assert data.batch_size * run.trainer.accumulate_grad_batches == record.batch
@@ -145,7 +146,7 @@ def test_a_diffusion_config_is_its_record(record: Diffusion, begin: Callable[[st
     assert model._learning_rate.factor(record.steps - 1, record.steps, 1000) == 1
 
     flags = dict(zip(*[iter(record.flags.split())] * 2, strict=True))
-    net, preset = model.unet.config, get_preset(model._preset)
+    net, preset = model.unet.config, get_preset(model.hparams.preset)
     assert int(flags["--image_size"]) == net.image_size == record.side
     assert int(flags["--num_channels"]) == net.model_channels
     assert int(flags["--num_res_blocks"]) == net.num_res_blocks

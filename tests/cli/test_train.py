@@ -14,7 +14,7 @@ from stripes import write_stripes
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from diffsmooth.cli import train
-from diffsmooth.models.formats import read_checkpoint
+from diffsmooth.models.checkpoints.formats import read_checkpoint
 
 REPOSITORY = Path(__file__).parents[2]
 
@@ -76,6 +76,7 @@ def lines(folder: Path, rank: int, word: str) -> list[str]:
     return [line for line in said if line.startswith(word)]
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::ResourceWarning")
 def test_two_ranks_differ_in_noise_and_agree_in_weights_also_after_kill_9(tmp_path: Path) -> None:
     data = write_stripes(tmp_path / "data")
@@ -104,6 +105,7 @@ def measured(out: str) -> dict[str, str]:
     return dict(re.findall(r"((?:val|test)/\w+)\s+\S?\s+(\d\S*)", out))
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::ResourceWarning")
 def test_two_devices_measure_what_one_does_to_the_last_digit(tmp_path: Path) -> None:
     data, folder = tmp_path / "data", tmp_path / "run"

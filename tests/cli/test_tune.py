@@ -14,7 +14,6 @@ import yaml
 
 from diffsmooth.cli import certify, tune
 from diffsmooth.lit.data import load_images
-from diffsmooth.lit.identity import file_sha256
 from diffsmooth.models import (
     IdentityPurifier,
     LocalSmoothing,
@@ -23,12 +22,15 @@ from diffsmooth.models import (
     load_classifier,
     load_unet,
 )
-from diffsmooth.models.noise import NoiseKey
-from diffsmooth.models.presets import get_preset
-from diffsmooth.models.purifiers import Purifier
-from diffsmooth.models.training_images import split_images
+from diffsmooth.models.checkpoints.training_images import split_images
+from diffsmooth.models.diffusion.presets import get_preset
+from diffsmooth.models.smoothing.noise import NoiseKey
+from diffsmooth.models.smoothing.purifiers import Purifier
+from diffsmooth.pipeline import tune as tuning
+from diffsmooth.pipeline import tune_images
 from diffsmooth.stats import FixedSampleSize
 from diffsmooth.stats.outlook import goal_of
+from diffsmooth.whole_file import file_sha256
 
 Command = Callable[..., list[str]]
 FILES = ["o.sweep.csv", "o.sweep.png", "o.yaml"]
@@ -164,22 +166,22 @@ def test_only_held_out_training_images_and_a_noise_of_their_own(
     words: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     keys: list[NoiseKey] = []
-    real = tune.certify_settings
+    real = tuning.certify_settings
 
     def spy(sweep: Any, plan: Any, tasks: Any, *others: Any) -> Iterator[Any]:
         listed = list(tasks)
         keys.extend(task.key for task in listed)
         return real(sweep, plan, listed, *others)
 
-    monkeypatch.setattr(tune, "certify_settings", spy)
+    monkeypatch.setattr(tuning, "certify_settings", spy)
     splits: list[str] = []
-    load = tune.load_images
+    load = tune_images.load_images
 
     def load_spy(dataset: str, root: str, split: str, side: int | None) -> Any:
         splits.append(split)
         return load(dataset, root, split, side)
 
-    monkeypatch.setattr(tune, "load_images", load_spy)
+    monkeypatch.setattr(tune_images, "load_images", load_spy)
     tune.main(words("--validation_seed", "3", "--seed", "9", "--images", "20"))
     held_out, _, rest = split_images(60, 20, 0, 3)
     assert [key.image for key in keys] == held_out
@@ -218,7 +220,7 @@ def test_nothing_is_written_when_it_is_interrupted(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(tune, "certify_settings", interrupted)
+        patch.setattr(tuning, "certify_settings", interrupted)
         with pytest.raises(KeyboardInterrupt):  # which `diffsmooth` turns into a line
             tune.main(words())
     assert written(tmp_path) == []
@@ -226,7 +228,7 @@ def test_nothing_is_written_when_it_is_interrupted(
     def failing(*_: Any) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(tune, "save_figure", failing)
+    monkeypatch.setattr(tuning, "save_figure", failing)
     with pytest.raises(KeyboardInterrupt):
         tune.main(words())
     assert written(tmp_path) == ["o.sweep.csv"]
@@ -338,7 +340,7 @@ def test_a_checkpoint_that_does_not_say_needs_levels(
         (["--sigma_local", "-0.1"], "sigma_local must be >= 0 and finite, got -0.1"),
         (["--images", "21"], "images must be at most the 20 validation_images, got 21"),
         (["--planned_N", "0"], "planned_N must be at least 1, got 0"),
-        (["--plan", "best"], "plan must be fixed or group_sequential, got 'best'"),
+        (["--plan", "best"], "group_sequential or PACKAGE.MODULE:NAME, got 'best'"),
         (["--radii", "0.2"], "radii is of plan group_sequential, not of fixed"),
         (["--plan", "group_sequential", "--radii", "0.5"], "must have the radius 0.2 among them"),
         (["--trained_images"], "give trained_images or validation_images, not both"),

@@ -9,10 +9,11 @@ from PIL import Image
 
 from diffsmooth.cli import visualize
 from diffsmooth.lit.data import load_images
-from diffsmooth.models.loading import load_unet
-from diffsmooth.models.noise import NoiseKey, draw_noise
-from diffsmooth.models.presets import get_preset
-from diffsmooth.models.purifiers import OneShotPurifier
+from diffsmooth.models.checkpoints.denoisers import load_unet
+from diffsmooth.models.diffusion.presets import get_preset
+from diffsmooth.models.smoothing.noise import NoiseKey, draw_noise
+from diffsmooth.models.smoothing.purifiers import OneShotPurifier
+from diffsmooth.report import image_grid as grids
 from diffsmooth.report.image_grid import GridRow
 
 
@@ -37,10 +38,8 @@ def test_the_pictures_are_those_of_the_purifier(
     unet_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen: list[GridRow] = []
-    real = visualize.image_grid
-    monkeypatch.setattr(
-        visualize, "image_grid", lambda rows, s: (seen.extend(rows), real(rows, s))[1]
-    )
+    real = grids.image_grid
+    monkeypatch.setattr(grids, "image_grid", lambda rows, s: (seen.extend(rows), real(rows, s))[1])
     more = ["--images", "950", "3", "--sigma", "0.25", "0.5", "--precision", "float32"]
     call(unet_file, tmp_path / "o.png", *more)
     images = load_images("fashion_mnist_sample")

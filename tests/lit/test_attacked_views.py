@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from diffsmooth.cli.train import TrainCLI
+from diffsmooth.cli.lightning_cli import TrainCLI
 from diffsmooth.stats.errors import UserError
 
 

@@ -28,7 +28,7 @@ from diffsmooth.lit.training.checkpoint_files import (
 )
 from diffsmooth.lit.training.learning_rate import LearningRate
 from diffsmooth.lit.training.module import SETTINGS_KEY, TrainingModule
-from diffsmooth.models.saving import save_whole
+from diffsmooth.models.checkpoints.saving import save_whole
 from diffsmooth.stats.errors import UserError
 
 pytestmark = pytest.mark.filterwarnings(

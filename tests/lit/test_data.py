@@ -12,7 +12,7 @@ from torch.utils.data import DataLoader
 from diffsmooth.lit.data import ImageDataModule, load_images
 from diffsmooth.lit.data.fashion_mnist import SYSTEM_FOLDER
 from diffsmooth.lit.data.images import DataError, image_digest
-from diffsmooth.lit.data.module import checked_split
+from diffsmooth.lit.data.training_set import checked_split
 
 
 def save_npz(path: Path, n: int = 4, side: int = 6, classes: int = 2) -> Path:
@@ -237,7 +237,7 @@ def test_extra_images_are_added_with_their_weight(tmp_path: Path) -> None:
     weights = [module.train[i].weight for i in range(len(module.train))]
     assert weights == [1.0] * 150 + [0.25] * 8
     assert len(module.validation) == 10  # type: ignore[arg-type]
-    with pytest.raises(ValueError, match="extra_weight must be >= 0"):
+    with pytest.raises(ValueError, match="extra_weight must be at least 0"):
         data(extra_weight=-1.0)
     np.savez(extra, images=images, labels=np.full(8, 10))
     with pytest.raises(DataError, match="label 10 is beyond the 10 classes of fashion_mnist"):

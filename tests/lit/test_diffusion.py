@@ -19,10 +19,12 @@ from torch import Tensor
 from diffsmooth.lit.data import ImageDataModule
 from diffsmooth.lit.data.images import Batch
 from diffsmooth.lit.training import DiffusionTraining, GaussianTraining
-from diffsmooth.lit.training.module import TrainingDiverged, TrainingModule
+from diffsmooth.lit.training.divergence import StopDiverged, TrainingDiverged
+from diffsmooth.lit.training.module import TrainingModule
+from diffsmooth.lit.training.pictures import LogPictures
 from diffsmooth.models import load_unet
-from diffsmooth.models.diffusion_loss import LossTerms
-from diffsmooth.models.formats import read_checkpoint
+from diffsmooth.models.checkpoints.formats import read_checkpoint
+from diffsmooth.models.diffusion.loss import LossTerms
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore:.*does not have many workers",
@@ -106,7 +108,14 @@ def test_pictures_are_logged_and_leave_the_training_alone(
     for logger in loggers.values():
         module = make_diffusion(max_sigma=None)
         average = EMAWeightAveraging(decay=0.5, use_buffers=False)
-        fit(module, root, 2, logger=logger, callbacks=[average], enable_checkpointing=False)
+        fit(
+            module,
+            root,
+            2,
+            logger=logger,
+            callbacks=[average, LogPictures()],
+            enable_checkpointing=False,
+        )
         weights.append(weights_of(module))
     assert torch.equal(weights[0], weights[1])
     assert torch.equal(weights[0], weights[2])
@@ -119,7 +128,8 @@ def test_pictures_are_logged_and_leave_the_training_alone(
 
 def test_a_restricted_network_shows_no_samples(tmp_path: Path, root: Path) -> None:
     logger = TensorBoardLogger(tmp_path, "t", "", default_hp_metric=False)
-    fit(make_diffusion(), root, 1, logger=logger, enable_checkpointing=False)
+    callbacks = [LogPictures()]
+    fit(make_diffusion(), root, 1, logger=logger, callbacks=callbacks, enable_checkpointing=False)
     events = EventAccumulator(str(tmp_path / "t")).Reload()
     assert events.Tags()["images"] == ["val/denoised"]
 
@@ -187,12 +197,13 @@ def test_a_diverged_training_stops_and_keeps_the_last_good_checkpoint(
     kind = _Diverging if cause == "loss" else DiffusionTraining
     module = kind(overrides=dict(TINY_UNET), psnr_sigmas=())
     callbacks: list[pl.Callback] = [
+        StopDiverged(),
         ModelCheckpoint(
             tmp_path / "out",
             save_last=True,
             every_n_epochs=1 if every == "epoch" else None,
             every_n_train_steps=1 if every == "step" else None,
-        )
+        ),
     ]
     if average:
         callbacks.insert(0, EMAWeightAveraging(decay=0.5, use_buffers=False))
@@ -211,9 +222,12 @@ def test_without_checkpoints_divergence_is_seen_at_a_logging_step(
     root: Path,
 ) -> None:
     module = GaussianTraining("cifar_resnet8")
-    module._sigma = torch.inf  # no one may ask for it
+    module.hparams.sigma = torch.inf  # no one may ask for it
     with pytest.raises(TrainingDiverged, match="by step 2: the loss or the weights are no longer"):
-        fit(module, root, 2, limit_train_batches=5, enable_checkpointing=False, log_every_n_steps=2)
+        fit(
+            module, root, 2, limit_train_batches=5, enable_checkpointing=False,
+            log_every_n_steps=2, callbacks=[StopDiverged()],
+        )  # fmt: skip
 
 
 def test_a_module_is_copied_without_what_its_optimizer_refers_to() -> None:
@@ -223,7 +237,7 @@ def test_a_module_is_copied_without_what_its_optimizer_refers_to() -> None:
     module._optimizer.make = functools.partial(module._optimizer.make, lock=lock)
     copied = copy.deepcopy(module)
     assert torch.equal(weights_of(copied), weights_of(module))
-    assert copied._purifiers[0].unet is copied.unet
+    assert copied._purifiers[0].denoiser.unet is copied.unet
 
 
 def test_the_weight_of_an_image_counts_in_the_loss(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -88,6 +88,6 @@ def test_the_logged_means_are_those_over_all_images(tmp_path: Path, root: Path) 
 def test_a_share_of_each_devices_batches_is_refused(root: Path) -> None:
     data = make_data(root)
     data.setup("test")
-    data.trainer = type("T", (), {"limit_test_batches": 0.5, "world_size": 2})()  # type: ignore[assignment]
+    data.trainer = type("T", (), {"limit_test_batches": 0.5, "world_size": 2, "global_rank": 0})()  # type: ignore[assignment]
     with pytest.raises(DataError, match=r"limit_test_batches 0\.5 is a share of each device's"):
         data.test_dataloader()

@@ -12,8 +12,9 @@ from stripes import make_trainer
 from diffsmooth.lit.data import ImageDataModule, load_images
 from diffsmooth.lit.data.images import DataError
 from diffsmooth.lit.training import GaussianTraining
-from diffsmooth.models.formats import read_checkpoint
-from diffsmooth.models.training_images import IMAGES_KEY, TrainingImages
+from diffsmooth.models.checkpoints.formats import read_checkpoint
+from diffsmooth.models.checkpoints.training_images import IMAGES_KEY, TrainingImages
+from diffsmooth.stats.errors import UserError
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore:.*does not have many workers",
@@ -63,7 +64,7 @@ def test_left_out_images_are_neither_trained_on_nor_validated_on(root: Path) -> 
 
 
 def test_more_than_there_are(root: Path) -> None:
-    with pytest.raises(DataError, match="left_out_images must be at least 0, got -1"):
+    with pytest.raises(UserError, match="left_out_images must be at least 0, got -1"):
         data_of(root, left_out_images=-1)
     with pytest.raises(DataError, match="together must be below the 160 training images, got 32 "):
         data_of(root, left_out_images=128).setup("fit")

@@ -29,7 +29,7 @@ from diffsmooth.lit.training.learning_rate import LearningRate
 from diffsmooth.lit.training.macer import margin_hinge
 from diffsmooth.models import load_classifier
 from diffsmooth.models.attacks import ascent_l2
-from diffsmooth.models.noise import NoiseKey, draw_noise
+from diffsmooth.models.smoothing.noise import NoiseKey, draw_noise
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore:.*does not have many workers",
@@ -305,17 +305,17 @@ def test_weights_count_in_the_loss(tmp_path: Path, root: Path) -> None:
 @pytest.mark.parametrize(
     ("method", "change", "message"),
     [
-        ("stability", {"weight": -1}, "weight must be >= 0, got -1"),
+        ("stability", {"weight": -1}, "weight must be at least 0, got -1"),
         ("consistency", {"m": 1}, "m must be at least 2, got 1"),
-        ("consistency", {"entropy_weight": -1}, "entropy_weight must be >= 0"),
+        ("consistency", {"entropy_weight": -1}, "entropy_weight must be at least 0"),
         ("consistency", {"epsilon": 0.0}, r"epsilon must be > 0 and finite, or null, got 0\.0"),
         ("consistency", {"epsilon": float("nan")}, "epsilon must be > 0 and finite, or null"),
         ("consistency", {"epsilon": 1.0, "steps": 0}, "steps must be at least 1, got 0"),
-        ("consistency", {"epsilon": 1.0, "warmup_epochs": -1}, "warmup_epochs must be >= 0"),
+        ("consistency", {"epsilon": 1.0, "warmup_epochs": -1}, "warmup_epochs must be at least 0"),
         ("macer", {"k": 0}, "k must be at least 1"),
         ("macer", {"gamma": 0}, "gamma must be > 0"),
         ("macer", {"sigma": 0.0}, "sigma must be > 0"),
-        ("macer", {"deferred_epochs": -1}, "deferred_epochs must be >= 0, got -1"),
+        ("macer", {"deferred_epochs": -1}, "deferred_epochs must be at least 0, got -1"),
         ("smoothmix", {"alpha": 0.0}, "alpha must be > 0"),
         ("smoothmix", {"steps": 0}, "steps must be at least 1"),
         ("smoothmix", {"m": 0}, "m must be at least 1"),

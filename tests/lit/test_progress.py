@@ -1,10 +1,13 @@
+from types import SimpleNamespace
+from typing import Any
+
 import pytest
 from test_journal import make_record
 
-from diffsmooth.lit import progress
-from diffsmooth.lit.progress import JobProgress
-from diffsmooth.lit.shared_work import SharedWork, Totals, Turns
-from diffsmooth.stats import FixedSampleSize, GroupSequential
+from diffsmooth.lit.certification import progress
+from diffsmooth.lit.certification.progress import Progress
+from diffsmooth.lit.certification.shared_work import SharedWork, Totals
+from diffsmooth.stats import FixedSampleSize, GroupSequential, ImageRecord, Plan
 
 
 class Clock:
@@ -22,10 +25,18 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     return clock
 
 
+def started(plan: Plan, before: list[ImageRecord], total: int) -> Progress:
+    module: Any = SimpleNamespace(plan=plan, records=before, selection=range(total))
+    trainer: Any = SimpleNamespace(is_global_zero=True)
+    progress = Progress()
+    progress.on_predict_start(trainer, module)
+    return progress
+
+
 def test_the_line_tells_the_whole_job(clock: Clock, capsys: pytest.CaptureFixture[str]) -> None:
     """Two images were done before, one of them wrongly; ten more are left of twelve."""
     before = [make_record(0), make_record(1, successes=1)]
-    bar = JobProgress(FixedSampleSize(n0=10, n=90), before, total=12)
+    bar = started(FixedSampleSize(n0=10, n=90), before, total=12)
     bar.show(Totals())
     assert capsys.readouterr().err == ""  # nothing to say yet
     clock.now += 10
@@ -37,7 +48,7 @@ def test_the_line_tells_the_whole_job(clock: Clock, capsys: pytest.CaptureFixtur
 
 
 def test_the_line_does_not_overstate(clock: Clock, capsys: pytest.CaptureFixture[str]) -> None:
-    bar = JobProgress(FixedSampleSize(n0=10, n=90), [], total=3000)
+    bar = started(FixedSampleSize(n0=10, n=90), [], total=3000)
     clock.now += 10
     bar.show(Totals(images=2500, correct=2499, radius=1999.0, votes=250, finished_votes=250))
     assert "certified 0.999, mean radius 0.799" in capsys.readouterr().err
@@ -46,7 +57,7 @@ def test_the_line_does_not_overstate(clock: Clock, capsys: pytest.CaptureFixture
 def test_a_sequential_plans_time_left_goes_by_the_images_that_are_done(
     clock: Clock, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    bar = JobProgress(GroupSequential(n=100_000), [], total=30)
+    bar = started(GroupSequential(n=100_000), [], total=30)
     clock.now += 10
     bar.show(Totals(images=20, correct=20, radius=1.0, votes=4000, finished_votes=4000))
     assert "ETA 00:05" in capsys.readouterr().err  # 10 images of 200 votes at 400 votes/s
@@ -54,10 +65,9 @@ def test_a_sequential_plans_time_left_goes_by_the_images_that_are_done(
 
 def test_each_image_has_one_turn_and_all_add_to_the_totals() -> None:
     work = SharedWork([3, 5, 8], "localhost")
-    turns = Turns(work)
-    assert len(turns) == 3
-    assert list(turns) == [3, 5, 8]
-    assert work.take() is None
+    assert len(work) == 3
+    one, another = iter(work), iter(work)
+    assert [next(one), next(another), *one, *another] == [3, 5, 8]
     work.report(70, [make_record(3), make_record(5, successes=1)])
     work.report(5, [])
     work.flush()

@@ -283,7 +283,7 @@ def test_one_batch_has_the_published_gradients(case: str) -> None:
     losses = module.losses(images[:, None], labels, torch.Generator().manual_seed(5))
     losses.each.mean().backward()
     if isinstance(module, SmoothMixTraining):  # some answers are right, so that mixes count
-        module._eta = 0.0
+        module.hparams.eta = 0.0
         plain = module.losses(images[:, None], labels, torch.Generator().manual_seed(5))
         assert 0 < int((losses.each > plain.each).sum()) < len(images)
     for (name, wanted), found in zip(

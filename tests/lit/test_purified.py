@@ -14,8 +14,8 @@ from diffsmooth.lit.data.images import DataError
 from diffsmooth.lit.data.purified import Purification, purify_images
 from diffsmooth.lit.training import ConsistencyTraining
 from diffsmooth.models import OneShotPurifier, load_unet
-from diffsmooth.models.noise import NoiseKey, draw_noise
-from diffsmooth.models.presets import get_preset
+from diffsmooth.models.diffusion.presets import get_preset
+from diffsmooth.models.smoothing.noise import NoiseKey, draw_noise
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore:.*does not have many workers",

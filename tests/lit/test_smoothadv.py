@@ -205,7 +205,7 @@ def test_attack_success_is_logged_where_the_logger_looks(tmp_path: Path, root: P
         ({"epsilon": float("nan")}, "epsilon must be > 0 and finite, got nan"),
         ({"steps": 0}, "steps must be at least 1, got 0"),
         ({"m_train": 0}, "m_train must be at least 1, got 0"),
-        ({"warmup_epochs": -1}, "warmup_epochs must be >= 0, got -1"),
+        ({"warmup_epochs": -1}, "warmup_epochs must be at least 0, got -1"),
         ({"sigma": -1.0}, r"sigma must be in 0 \.\. 1e\+06, got -1"),
         ({"attack": "gradient_free", "sigma": 0.0}, "gradient_free needs sigma > 0"),
         ({"attack": "gradient_free"}, "gradient_free needs m_train of at least 2, got 1"),

@@ -14,7 +14,7 @@ from diffsmooth.lit.training.augment import random_crop, random_flip
 from diffsmooth.lit.training.learning_rate import LearningRate
 from diffsmooth.lit.training.randomness import step_generator
 from diffsmooth.models import load_classifier, load_unet
-from diffsmooth.models.formats import read_checkpoint
+from diffsmooth.models.checkpoints.formats import read_checkpoint
 
 
 def make_classifier() -> GaussianTraining:

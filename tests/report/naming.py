@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
-from diffsmooth.report.runs import Run
+from diffsmooth.runs.reading import Run
 from diffsmooth.stats import Results
 
 

@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from diffsmooth.report.gallery import GalleryImage
-from diffsmooth.report.runs import Run
+from diffsmooth.runs.gallery import GalleryImage
+from diffsmooth.runs.reading import Run
 from diffsmooth.stats import Results
 
 VOID = {"meta", "img", "input", "link", "br", "path", "rect"}

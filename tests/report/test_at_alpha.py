@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from diffsmooth.report.at_alpha import at_alpha
-from diffsmooth.report.runs import Run
+from diffsmooth.runs.reading import Run
 from diffsmooth.stats import FixedSampleSize, GroupSequential, ImageRecord, Plan, Results
 
 

@@ -21,12 +21,12 @@ from page_runs import (
 )
 from PIL import Image
 
-from diffsmooth.models.dataset_info import FASHION_MNIST
+from diffsmooth.models.classifiers.dataset_info import FASHION_MNIST
 from diffsmooth.report.page import html_page
 from diffsmooth.report.page.axis import Axis, fitting_axis
 from diffsmooth.report.page.curve import accuracy_curve
 from diffsmooth.report.page.text import listed, short_number, short_radius
-from diffsmooth.report.runs import Run
+from diffsmooth.runs.reading import Run
 from diffsmooth.stats import Results
 
 RADII = np.array([0.0, 0.25, 1.0])

@@ -8,7 +8,7 @@ import pytest
 from matplotlib.container import ErrorbarContainer
 from scipy.stats import binomtest
 
-from diffsmooth.models.sweep import Setting
+from diffsmooth.models.smoothing.sweep import Setting
 from diffsmooth.report.figures import save_figure
 from diffsmooth.report.sweep_figure import sweep_figure
 from diffsmooth.report.sweep_table import SweepOutcome, judge, sweep_frame, sweep_text

@@ -8,7 +8,7 @@ import pytest
 from naming import named
 
 from diffsmooth.report.radii import usual_radii
-from diffsmooth.report.runs import check_same_data, check_same_images
+from diffsmooth.report.same_data import check_same_data, check_same_images
 from diffsmooth.report.tables import (
     accuracy_table,
     bound_table,

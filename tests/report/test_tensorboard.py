@@ -10,8 +10,8 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from tensorboard.plugins.custom_scalar import layout_pb2
 from tensorboard.plugins.hparams import plugin_data_pb2
 
-from diffsmooth.report.gallery import GalleryImage
 from diffsmooth.report.tensorboard import curve_tags, folder_name, write_run
+from diffsmooth.runs.gallery import GalleryImage
 from diffsmooth.stats import (
     Results,
     average_certified_radius,

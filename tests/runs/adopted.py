@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from diffsmooth.lit.identity import file_sha256, hardware_name
+from diffsmooth.lit.probes import hardware_name
+from diffsmooth.whole_file import file_sha256
 
 
 def adopt(stored: Path, out: Path, classifier: Path, **identity: Any) -> str:

@@ -27,14 +27,14 @@ def record_of(of: dict[str, Any], plan: Plan, index: int = 20, **other: Any) -> 
     while run.wanted:
         run.update(np.array([0, run.wanted]))
     told = {"noise_source": "n", "image": "0", "image_shape": (3, 32, 32), **other}
-    origin = Origin(**{"identity": Manifest(of, {}).digest} | told)
+    origin = Origin(**{"identity": Manifest(Path("m"), of, {}).digest} | told)
     return ImageRecord(index, 1, 1.0, run.certificate, origin=origin)
 
 
 def check(identity: dict[str, Any], *records: ImageRecord) -> None:
     lines = np.arange(len(records)) + 7
-    manifest = Manifest(identity, {})
-    check_same_run(manifest, Path("m"), Journal(records, lines, ()), Path("j"))
+    manifest = Manifest(Path("m"), identity, {})
+    check_same_run(Journal(Path("j"), records, lines, ()), manifest)
 
 
 @pytest.mark.parametrize("plan", [FIXED, LOOKS, MajorityVote(10, 0.1)])
@@ -109,26 +109,26 @@ def test_what_no_run_can_have_is_no_manifest(change: dict[str, Any]) -> None:
 
 
 def test_a_radius_beyond_what_the_votes_can_give_is_refused() -> None:
-    manifest, lines = Manifest(IDENTITY, {}), np.array([2, 3])
+    manifest, lines = Manifest(Path("m"), IDENTITY, {}), np.array([2, 3])
     largest = 0.5 * ndtri(0.1 ** (1 / 10))
-    check_possible(manifest, Path("m"), np.array([0.0, largest]), lines, Path("t"))
-    check_possible(Manifest({}, {}), Path("m"), np.array([0.0, 9.9]), lines, Path("t"))
+    check_possible(manifest, np.array([0.0, largest]), lines, Path("t"))
+    check_possible(Manifest(Path("m"), {}, {}), np.array([0.0, 9.9]), lines, Path("t"))
     with pytest.raises(ManifestError, match=r"t, line 3: radius is 9\.9, but the plan in m can"):
-        check_possible(manifest, Path("m"), np.array([0.0, 9.9]), lines, Path("t"))
+        check_possible(manifest, np.array([0.0, 9.9]), lines, Path("t"))
     for sigma in ("0.5", -1.0, float("nan"), []):
-        wrong = Manifest(IDENTITY | {"sigma": sigma}, {})
+        wrong = Manifest(Path("m"), IDENTITY | {"sigma": sigma}, {})
         with pytest.raises(ManifestError, match="m: not a manifest"):
-            check_possible(wrong, Path("m"), np.array([0.1]), lines, Path("t"))
+            check_possible(wrong, np.array([0.1]), lines, Path("t"))
 
 
 def test_a_run_has_all_of_its_images() -> None:
-    manifest = Manifest(IDENTITY, {})
-    check_whole(manifest, Path("m"), np.arange(0, 55, 10), Path("t"))
-    check_whole(Manifest({}, {}), Path("m"), np.arange(3), Path("t"))
+    manifest = Manifest(Path("m"), IDENTITY, {})
+    check_whole(manifest, np.arange(0, 55, 10), Path("t"))
+    check_whole(Manifest(Path("m"), {}, {}), np.arange(3), Path("t"))
     with pytest.raises(ManifestError, match="t: 2 of the 6 images that m tells are missing"):
-        check_whole(manifest, Path("m"), np.array([0, 10, 30, 40]), Path("t"))
+        check_whole(manifest, np.array([0, 10, 30, 40]), Path("t"))
     with pytest.raises(ManifestError, match="image 60 is not among the images of the run"):
-        check_whole(manifest, Path("m"), np.arange(0, 65, 10), Path("t"))
+        check_whole(manifest, np.arange(0, 65, 10), Path("t"))
 
 
 @pytest.mark.parametrize("largest", [-1, 0, 1, 30, 31, 100, 1000])

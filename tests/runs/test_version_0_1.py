@@ -9,7 +9,7 @@ import adopted
 import pytest
 
 from diffsmooth.cli import certify
-from diffsmooth.models.precision import resolve_precision
+from diffsmooth.models.smoothing.precision import resolve_precision
 from diffsmooth.runs.journal import read_journal
 from diffsmooth.runs.manifest import read_manifest
 

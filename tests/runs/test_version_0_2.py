@@ -13,8 +13,8 @@ import adopted
 import pytest
 
 from diffsmooth.cli import certify
-from diffsmooth.lit.identity import file_sha256
 from diffsmooth.runs.identity import RunIdentity
+from diffsmooth.whole_file import file_sha256
 
 STORED = Path(__file__).parent / "version_0_2"
 

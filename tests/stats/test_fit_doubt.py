@@ -7,7 +7,7 @@ from scipy.stats import beta
 
 from diffsmooth.stats import FixedSampleSize, GroupSequential
 from diffsmooth.stats.fit_doubt import _cells, fit_error
-from diffsmooth.stats.forecast import average_votes, forecast_average, forecast_votes
+from diffsmooth.stats.forecast import estimate, forecast_average, forecast_votes
 from diffsmooth.stats.many_plays import play
 from diffsmooth.stats.pilot import PilotImage, ShareModel, fit_shares
 
@@ -34,7 +34,7 @@ def test_images_that_are_all_near_1_are_forecast_within_the_error_that_is_told(
         votes = forecast_votes(some, PLAN, SIGMA, rng, plays=20_000)
         found = forecast_average(votes, some, PLAN, SIGMA, rng)
         away.append((found.mean - expected) / found.error)
-        alone = average_votes(votes)
+        alone = estimate(votes.mean(axis=1))
         by_images_alone.append(abs(alone.mean - expected) > 2 * alone.error)
         assert found.error < 0.5 * expected  # it still says something
     assert np.mean(np.abs(away) < 2) > 0.8

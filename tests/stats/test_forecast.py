@@ -2,12 +2,12 @@ import math
 
 import numpy as np
 import pytest
+from power import sequential_power
 from scipy.stats import binom
 
 from diffsmooth.stats import FixedSampleSize, GroupSequential
 from diffsmooth.stats.errors import UserError
 from diffsmooth.stats.forecast import (
-    average_votes,
     estimate,
     forecast_votes,
     queue_load,
@@ -15,7 +15,6 @@ from diffsmooth.stats.forecast import (
     striped_load,
 )
 from diffsmooth.stats.pilot import PilotImage
-from diffsmooth.stats.power import sequential_power
 
 SIGMA = 0.5
 LARGE = 10_000_000  # votes of a pilot that knows its shares
@@ -89,7 +88,7 @@ def test_the_mean_of_small_pilots_is_the_truths_and_its_error_is_told() -> None:
     means, errors, by_jeffreys = [], [], []
     for _ in range(12):
         pilot = _pilot(_truth(rng, 150), 200, rng)
-        average = average_votes(forecast_votes(pilot, plan, SIGMA, rng, plays=3000))
+        average = estimate(forecast_votes(pilot, plan, SIGMA, rng, plays=3000).mean(axis=1))
         means.append(average.mean)
         errors.append(average.error)
         successes = np.array([image.successes for image in pilot])
@@ -105,7 +104,6 @@ def test_the_mean_of_small_pilots_is_the_truths_and_its_error_is_told() -> None:
 def test_estimates_by_hand() -> None:
     assert estimate(np.array([1.0, 3.0])) == (2.0, 1.0)
     assert estimate(np.array([4.0])) == (4.0, math.inf)
-    assert average_votes(np.array([[0, 2], [3, 3]])) == (2.0, 1.0)
 
 
 def test_loads_by_hand() -> None:

@@ -16,7 +16,7 @@ from diffsmooth.stats import (
     largest_radius,
     lower_confidence_bound,
 )
-from diffsmooth.stats.group_sequential import votes_needed
+from diffsmooth.stats.bounds import votes_needed
 from diffsmooth.stats.plans import PlanRun
 
 Bounds = list[np.ndarray]  # of each look: L_k(s) for s = 0 .. n_k
@@ -48,7 +48,12 @@ def worst_case(looks: tuple[int, ...], levels: tuple[float, ...]) -> float:
 
 
 @pytest.mark.parametrize(
-    ("n", "first", "alpha"), [(200, 20, 0.05), (1000, 50, 0.05), (1000, 100, 0.001)]
+    ("n", "first", "alpha"),
+    [
+        (200, 20, 0.05),
+        pytest.param(1000, 50, 0.05, marks=pytest.mark.slow),
+        pytest.param(1000, 100, 0.001, marks=pytest.mark.slow),
+    ],
 )
 def test_the_bounds_of_all_looks_hold_together(n: int, first: int, alpha: float) -> None:
     plan = GroupSequential(n=n, first_look=first, alpha=alpha)
@@ -82,6 +87,7 @@ def drive(run: PlanRun, path: np.ndarray) -> PlanRun:
     return run
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("tolerance", [None, 0.3])
 def test_all_paths_through_the_public_interface(tolerance: float | None) -> None:
     """2^14 sequences of votes, stopping and all: P(bound > p) <= alpha at every p."""

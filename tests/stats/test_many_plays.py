@@ -2,9 +2,10 @@
 
 import numpy as np
 import pytest
+from power import sequential_power
 from scipy.stats import chi2_contingency
 
-from diffsmooth.stats import FixedSampleSize, GroupSequential, sequential_power
+from diffsmooth.stats import FixedSampleSize, GroupSequential
 from diffsmooth.stats.many_plays import StoppingRule, play
 
 SIGMA = 0.5

@@ -4,9 +4,10 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
+from power import sequential_power
 from scipy.stats import beta, binom, binomtest, norm
 
-from diffsmooth.stats import FixedSampleSize, GroupSequential, sequential_power
+from diffsmooth.stats import FixedSampleSize, GroupSequential
 from diffsmooth.stats.outlook import Goal, contrast_of, goal_of, share_of
 
 SIGMA = 0.5

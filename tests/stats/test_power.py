@@ -2,10 +2,11 @@ import itertools
 
 import numpy as np
 import pytest
+from power import sequential_power
 from scipy.stats import binom
 
-from diffsmooth.stats import GroupSequential, sequential_power
-from diffsmooth.stats.group_sequential import votes_needed
+from diffsmooth.stats import GroupSequential
+from diffsmooth.stats.bounds import votes_needed
 
 
 @pytest.mark.parametrize("p", [0.0, 0.3, 0.6, 0.9, 1.0])

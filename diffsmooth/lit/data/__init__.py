@@ -1,8 +1,21 @@
 """Datasets, and the data module that feeds them to training."""
 
-from diffsmooth.lit.data.images import ImageSet, Sample
-from diffsmooth.lit.data.module import ImageDataModule
-from diffsmooth.lit.data.reading import Reading
-from diffsmooth.lit.data.sources import load_images
+from typing import TYPE_CHECKING
 
-__all__ = ["ImageDataModule", "ImageSet", "Reading", "Sample", "load_images"]
+from diffsmooth.lazy_names import lazy_names
+
+if TYPE_CHECKING:
+    from diffsmooth.lit.data.images import ImageSet, Sample
+    from diffsmooth.lit.data.module import ImageDataModule
+    from diffsmooth.lit.data.reading import Reading
+    from diffsmooth.lit.data.sources import load_images
+else:
+    __getattr__, __dir__, __all__ = lazy_names(
+        __name__,
+        {
+            "diffsmooth.lit.data.images": "ImageSet Sample",
+            "diffsmooth.lit.data.module": "ImageDataModule",
+            "diffsmooth.lit.data.reading": "Reading",
+            "diffsmooth.lit.data.sources": "load_images",
+        },
+    )

@@ -6,10 +6,11 @@ import numpy as np
 
 from diffsmooth.lit.data.download import find_or_download
 from diffsmooth.lit.data.images import ArrayImages, DataError
-from diffsmooth.models.dataset_info import CIFAR10
+from diffsmooth.lit.data.reading import Reading
+from diffsmooth.models.classifiers.dataset_info import CIFAR10
 
 
-def load_cifar10(root: Path, split: str) -> ArrayImages:
+def load_cifar10(root: Path, split: str, reading: Reading = Reading()) -> ArrayImages:
     """The 50,000 training or 10,000 test images; downloaded to `root` where they are missing.
 
     Raises:

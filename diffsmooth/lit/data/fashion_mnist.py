@@ -10,7 +10,8 @@ import numpy as np
 from diffsmooth.lit.data.download import find_or_download
 from diffsmooth.lit.data.images import ArrayImages, DataError
 from diffsmooth.lit.data.npz import load_npz
-from diffsmooth.models.dataset_info import FASHION_MNIST
+from diffsmooth.lit.data.reading import Reading
+from diffsmooth.models.classifiers.dataset_info import FASHION_MNIST
 from diffsmooth.npz_file import DEFLATE_RATIO
 
 # Where Debian's package dataset-fashion-mnist puts the files.
@@ -18,7 +19,7 @@ SYSTEM_FOLDER = Path("/usr/share/datasets/fashion-mnist")
 SAMPLE = Path(__file__).parent / "fashion_mnist_sample.npz"
 
 
-def load_fashion_mnist(root: Path, split: str) -> ArrayImages:
+def load_fashion_mnist(root: Path, split: str, reading: Reading = Reading()) -> ArrayImages:
     """The 60,000 training or 10,000 test images.
 
     Looks for the four idx files, packed or not, in `root`, then in torchvision's folder under it,
@@ -37,8 +38,10 @@ def load_fashion_mnist(root: Path, split: str) -> ArrayImages:
     return _download(root, split)
 
 
-def load_fashion_mnist_sample() -> ArrayImages:
+def load_fashion_mnist_sample(root: Path, split: str, reading: Reading) -> ArrayImages:
     """The 1,000 test images that the package ships: 100 a class, stored class by class."""
+    if split != "test":
+        raise DataError("fashion_mnist_sample holds test images only")
     return load_npz(SAMPLE, FASHION_MNIST._replace(name="fashion_mnist_sample"))
 
 

@@ -21,7 +21,7 @@ from diffsmooth.lit.data.images import DataError, ImageSet, Sample, short_digest
 from diffsmooth.lit.data.picture import BROKEN, UnreadableImage
 from diffsmooth.lit.data.reading import Reading, by, crop_own, one_size, read_own
 from diffsmooth.lit.data.tree import EXTENSIONS, Notes, image_files, printable, subfolders
-from diffsmooth.models.dataset_info import DatasetInfo, get_dataset_info
+from diffsmooth.models.classifiers.dataset_info import DatasetInfo, get_dataset_info
 
 
 class FolderImages(ImageSet):

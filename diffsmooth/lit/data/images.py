@@ -10,17 +10,8 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from diffsmooth.models.dataset_info import DatasetInfo
-from diffsmooth.stats.errors import UserError
-
-
-class DataError(UserError):
-    """The data are missing, broken, or not what was asked for."""
-
-    def __init__(self, message: str) -> None:
-        if "Original Traceback" in message:  # of a loader's process, by PyTorch: once is enough
-            message = message.strip().splitlines()[-1].partition(": ")[2]
-        super().__init__(message)
+from diffsmooth.lit.data.names import DataError
+from diffsmooth.models.classifiers.dataset_info import DatasetInfo
 
 
 class Sample(NamedTuple):

@@ -1,6 +1,5 @@
 """The data module for training: any dataset, sharded and shuffled reproducibly."""
 
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -8,33 +7,35 @@ import lightning.pytorch as pl
 from torch.utils.data import DataLoader, Dataset, Subset
 from torch.utils.data.distributed import DistributedSampler
 
-from diffsmooth.lit.data.folder import FolderImages
+from diffsmooth.lit.data.extra import check_size, load_extra
 from diffsmooth.lit.data.images import DataError, ImageSet, Sample
 from diffsmooth.lit.data.lazy_loader import LazyLoader, leave_interrupts_to_the_parent
 from diffsmooth.lit.data.picture import ExifChoice
 from diffsmooth.lit.data.purified import Purification, purify_images
 from diffsmooth.lit.data.reading import Reading, ResizeKind
-from diffsmooth.lit.data.sources import KNOWN, describe_dataset, has_test_split, load_images
-from diffsmooth.lit.data.training_set import TrainingOrder, TrainingSet
-from diffsmooth.lit.data.whole_batches import WholeBatches, evaluation_rows
-from diffsmooth.models.dataset_info import DatasetInfo
-from diffsmooth.models.training_images import Split, TrainingImages, split_images
+from diffsmooth.lit.data.resumption import check_same_batches, check_same_data
+from diffsmooth.lit.data.sources import describe_dataset, has_test_split, load_images
+from diffsmooth.lit.data.training_set import (
+    TrainingOrder,
+    TrainingSet,
+    checked_split,
+    record_images,
+)
+from diffsmooth.lit.data.whole_batches import WholeBatches, evaluation_rows, most_batches
+from diffsmooth.lit.ranges import at_least
+from diffsmooth.models.checkpoints.training_images import TrainingImages
+from diffsmooth.models.classifiers.dataset_info import DatasetInfo
 from diffsmooth.shown_text import LONGEST_WORD
-
-# What trainings did before these were options; their checkpoints do not say it.
-BEFORE = {
-    "left_out_images": 0,
-    "random_resized_crop": False,
-    "resize": "bilinear",
-    "drop_last": True,
-}
 
 
 class ImageDataModule(pl.LightningDataModule):
     """Training, validation and test images of one dataset.
 
+    Without a trainer its loaders are those of one device.
+
     Args:
-        dataset: fashion_mnist, cifar10, imagenet, an .npz file, or a folder with one a class.
+        dataset: fashion_mnist, cifar10, imagenet, an .npz file, or a folder with one a class; or
+            PACKAGE.MODULE:FACTORY, see `DATASETS`.
         root: where a known dataset lies.
         batch_size: training images a batch on each device.
         workers: loader processes on each device; 0 loads in the training process.
@@ -58,9 +59,8 @@ class ImageDataModule(pl.LightningDataModule):
         drop_last: leave out an epoch's last batch where it is smaller than the others.
 
     Raises:
-        DataError: batch_size < 1, workers < 0, validation_images < 0, left_out_images < 0,
-            extra_weight < 0, or without extra; image_size < 1, another exif or resize;
-            random_resized_crop or box_bicubic with purified or with each other.
+        UserError: batch_size < 1, another number < 0; extra_weight without extra; image_size < 1,
+            another exif or resize; purified, random_resized_crop or box_bicubic with each other.
     """
 
     def __init__(
@@ -91,20 +91,17 @@ class ImageDataModule(pl.LightningDataModule):
         together = [name for name, asked in given.items() if asked]
         if len(together) > 1:
             raise DataError(f"{together[0]} and {together[1]} do not go together")
-        if not extra_weight >= 0:
-            raise DataError(f"extra_weight must be >= 0, got {extra_weight}")
+        at_least(
+            0,
+            extra_weight=extra_weight,
+            workers=workers,
+            validation_images=validation_images,
+            left_out_images=left_out_images,
+            seed=seed,
+        )
+        at_least(1, batch_size=batch_size)
         if extra is None and extra_weight != 1:
             raise DataError(f"extra_weight {extra_weight} is of extra images: give extra, too")
-        lowest = {"batch_size": 1}
-        for name, value in (
-            ("batch_size", batch_size),
-            ("workers", workers),
-            ("validation_images", validation_images),
-            ("left_out_images", left_out_images),
-            ("seed", seed),
-        ):
-            if value < lowest.get(name, 0):
-                raise DataError(f"{name} must be at least {lowest.get(name, 0)}, got {value}")
         self.dataset = dataset
         self.root = Path(root)
         self.batch_size = batch_size
@@ -119,6 +116,11 @@ class ImageDataModule(pl.LightningDataModule):
         self.purified = purified
         self.random_resized_crop = random_resized_crop
         self.drop_last = drop_last
+
+    @property
+    def info(self) -> DatasetInfo:
+        """The dataset's facts."""
+        return describe_dataset(self.dataset, self.reading, self.root)
 
     def state_dict(self) -> dict[str, Any]:
         """What a resumed training must share: the images held out before must not be trained on."""
@@ -141,35 +143,17 @@ class ImageDataModule(pl.LightningDataModule):
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Raises DataError if the checkpoint is of a training on other images, or other epochs."""
-        path = self.trainer and self.trainer.ckpt_path
         self._batches_before = state_dict.get("batches")
-        if self.extra is not None and "extra" not in state_dict:
-            raise DataError(
-                f"{path}: was trained before data.extra came in batches of their own: an epoch was "
-                "another, and the training cannot go on"
-            )
-        before = BEFORE | state_dict
-        for name, value in self.state_dict().items():
-            stored = before.get(name, value)
-            if stored == value or name == "batches":  # they may be others from an epoch's begin on
-                continue
-            if name == "images":
-                raise DataError(
-                    f"{path}: was trained on other images than data.dataset and data.extra hold now"
-                )
-            how = "leave the options as they were"
-            if name not in state_dict:
-                how = f"give --data.{name} {str(stored).lower()}, as it was then"
-            raise DataError(
-                f"{path}: was trained with data.{name} {stored!r}, not {value!r}; to go on, {how}"
-            )
+        path = None if self.trainer is None else self.trainer.ckpt_path
+        check_same_data(state_dict, self.state_dict(), path)
 
     def prepare_data(self) -> None:
         """On one process a host: downloads what is missing before all of them look for it."""
         load_images(self.dataset, self.root, "train", self.reading)
 
-    def setup(self, stage: str) -> None:
-        if stage in ("fit", "validate"):
+    def setup(self, stage: str | None = None) -> None:
+        """Loads what a stage (fit, validate or test) is of; None: all that there is."""
+        if stage in (None, "fit", "validate"):
             images = load_images(self.dataset, self.root, "train", self.reading)
             if self.trainer is not None and self.trainer.is_global_zero:
                 print(images.describe())
@@ -182,99 +166,51 @@ class ImageDataModule(pl.LightningDataModule):
                 if self.validation_images
                 else self._test_images(train.info)
             )
-            if stage == "fit":
-                self.training_images = self._record(images, split)
-                extra = None if self.extra is None else self._extra_images(train.info)
-                if self.random_resized_crop:
-                    self._check_files({self.dataset: train, self.extra: extra})
-                seed = self.seed if self.random_resized_crop else None
-                self.train = TrainingSet(train, split.trained, extra, self.extra_weight, seed)
-        if stage == "test":
-            self.test: ImageSet = self._test_images(describe_dataset(self.dataset, self.reading))
+        if stage in (None, "fit"):
+            record = record_images(
+                images, split, self.validation_images, self.left_out_images, self.seed
+            )
+            self.training_images = record
+            extra = None
+            if self.extra is not None:
+                images = load_extra(self.extra, train.info, self.reading, record)
+                self.training_images = record._replace(
+                    extra=images.info.name[:LONGEST_WORD],
+                    extra_digest=images.fingerprint(),
+                    extra_total=len(images),
+                )
+                extra = self._views(images, "extra")
+            seed = self.seed if self.random_resized_crop else None
+            self.train = TrainingSet(train, split.trained, extra, self.extra_weight, seed)
+        if stage == "test" or (stage is None and has_test_split(self.dataset)):
+            self.test: ImageSet = self._test_images(self.info)
 
     def _test_images(self, info: DatasetInfo) -> ImageSet:
         """The test images, of the training images' size and classes."""
         if not has_test_split(self.dataset):
             raise DataError(f"{self.dataset}: has no test images of its own (test.npz or test/)")
         images = load_images(self.dataset, self.root, "test", self.reading)
-        self._check_size(images, info, f"{self.dataset}'s test images")
+        check_size(images, info, f"{self.dataset}'s test images")
         return self._views(images, "test")
-
-    def _check_size(self, images: ImageSet, info: DatasetInfo, what: str) -> None:
-        given, wanted = images.info.image_shape, info.image_shape
-        if given != wanted:
-            raise DataError(
-                f"{what}: {' x '.join(map(str, given))}, the training images are "
-                f"{' x '.join(map(str, wanted))}"
-                + (": give data.image_size for folders" if given[0] == wanted[0] else "")
-            )
-
-    def _check_files(self, sets: dict[str | None, ImageSet | None]) -> None:
-        for name, images in sets.items():
-            if images is not None and not isinstance(images, FolderImages):
-                raise DataError(f"random_resized_crop is for images in files, {name} is arrays")
-
-    def _extra_images(self, info: DatasetInfo) -> ImageSet:
-        assert self.extra is not None
-        if self.extra in KNOWN:
-            raise DataError(f"extra must be an .npz file or a folder, got {self.extra!r}")
-        reading = replace(self.reading, channels=info.image_shape[0], class_names=info.class_names)
-        images = load_images(self.extra, split="train", reading=reading)
-        self._check_size(images, info, self.extra)
-        names = images.info.class_names
-        if not set(names) <= set(map(str, range(len(names)))) and names != info.class_names:
-            raise DataError(f"{self.extra}: its classes are not those of {info.name}")
-        if images.labels.max() >= info.num_classes:
-            raise DataError(
-                f"{self.extra}: label {images.labels.max()} is beyond the {info.num_classes} "
-                f"classes of {info.name}"
-            )
-        record, digest = self.training_images, images.fingerprint()
-        assert record is not None
-        if digest == record.digest and (record.validation or record.left_out):
-            raise DataError(
-                f"{self.extra}: these are the training images, with those that validation_images "
-                "and left_out_images keep from the training"
-            )
-        self.training_images = record._replace(
-            extra=images.info.name[:LONGEST_WORD],
-            extra_digest=digest,
-            extra_total=len(images),
-        )
-        return self._views(images, "extra")
-
-    def _record(self, images: ImageSet, split: Split) -> TrainingImages:
-        return TrainingImages(
-            dataset=images.info.name[:LONGEST_WORD],
-            digest=images.fingerprint(),
-            total=len(images),
-            validation=self.validation_images,
-            left_out=self.left_out_images,
-            seed=self.seed,
-            choice=split.choice,
-            chosen_by="nothing",  # the training's module knows what is watched
-        )
 
     def _views(self, images: ImageSet, split: str) -> ImageSet:
         """The images, or their purified draws."""
         if self.purified is None:
             return images
-        assert self.trainer is not None
         return purify_images(images, split, self.purified, self.trainer)
 
+    @property
+    def _ranks(self) -> tuple[int, int]:
+        """How many devices there are, and which is this."""
+        return (
+            (1, 0) if self.trainer is None else (self.trainer.world_size, self.trainer.global_rank)
+        )
+
     def train_dataloader(self) -> DataLoader[Sample]:
-        trainer = self.trainer
-        assert trainer is not None
         # Our own sampler on one device too: its order depends on (seed, epoch) alone, so that a
         # resumed run sees the order that an unbroken one would have seen.
         order = TrainingOrder(
-            self.train,
-            self.batch_size,
-            self.drop_last,
-            self.seed,
-            num_replicas=trainer.world_size,
-            rank=trainer.global_rank,
-            taken=self._taken,
+            self.train, self.batch_size, self.drop_last, self.seed, *self._ranks, self._taken
         )
         if not len(order):
             raise DataError(
@@ -285,7 +221,7 @@ class ImageDataModule(pl.LightningDataModule):
 
     def _batches(self) -> list[int]:
         """What an epoch's batches depend on beside its order: their size, and the devices."""
-        return [self.batch_size, 1 if self.trainer is None else self.trainer.world_size]
+        return [self.batch_size, self._ranks[0]]
 
     def _taken(self) -> int:
         """Batches of this epoch before the next, on each device.
@@ -293,48 +229,29 @@ class ImageDataModule(pl.LightningDataModule):
         Raises:
             DataError: they were of another size, or shared by another number of devices.
         """
-        assert self.trainer is not None
+        if self.trainer is None:
+            return 0
         taken: int = self.trainer.fit_loop.epoch_loop.batch_progress.current.ready
-        before, now = self._batches_before, self._batches()
-        if taken and before is not None and before != now:
-            raise DataError(
-                f"{self.trainer.ckpt_path}: was saved in the middle of an epoch, with batches of "
-                f"{before[0]} on {before[1]} device{'s' * (before[1] != 1)}: from there it goes on "
-                f"with these alone, got {now[0]} on {now[1]}"
-            )
+        if taken:
+            check_same_batches(self._batches_before, self._batches(), self.trainer.ckpt_path)
         return taken
 
     def val_dataloader(self) -> DataLoader[Sample]:
-        assert self.trainer is not None
-        return self._evaluation_loader(
-            self.validation, "limit_val_batches", self.trainer.limit_val_batches
-        )
+        return self._evaluation_loader(self.validation, "limit_val_batches")
 
     def test_dataloader(self) -> DataLoader[Sample]:
-        assert self.trainer is not None
-        return self._evaluation_loader(
-            self.test, "limit_test_batches", self.trainer.limit_test_batches
-        )
+        return self._evaluation_loader(self.test, "limit_test_batches")
 
-    def _evaluation_loader(
-        self, images: Dataset[Sample], option: str, limit: int | float | None
-    ) -> DataLoader[Sample]:
-        trainer = self.trainer
-        assert trainer is not None
-        if isinstance(limit, float) and limit < 1 and trainer.world_size > 1:
-            raise DataError(
-                f"{option} {limit} is a share of each device's batches, so that the result would "
-                "depend on how many there are: give the number of batches of all devices together"
-            )
+    def _evaluation_loader(self, images: Dataset[Sample], option: str) -> DataLoader[Sample]:
+        world, rank = self._ranks
+        most = most_batches(option, getattr(self.trainer, option, None), world)
         rows = evaluation_rows(images)
-        most = limit if isinstance(limit, int) and limit > 0 else None  # 0: none is asked for
-        sampler = WholeBatches(images, rows, most, trainer.world_size, trainer.global_rank)
-        return self._loader(images, rows, sampler)
+        return self._loader(images, rows, WholeBatches(images, rows, most, world, rank))
 
     def _loader(
         self, images: Dataset[Sample], rows: int, sampler: DistributedSampler[Sample]
     ) -> DataLoader[Sample]:
-        assert self.trainer is not None
+        device = "cpu" if self.trainer is None else self.trainer.strategy.root_device.type
         return LazyLoader(
             images,
             batch_size=rows,
@@ -342,21 +259,5 @@ class ImageDataModule(pl.LightningDataModule):
             num_workers=self.workers,
             worker_init_fn=leave_interrupts_to_the_parent,
             persistent_workers=self.workers > 0,
-            pin_memory=self.trainer.strategy.root_device.type == "cuda",
+            pin_memory=device == "cuda",
         )
-
-
-def checked_split(total: int, validation: int, left_out: int, seed: int) -> Split:
-    """See `split_images`.
-
-    Raises:
-        DataError: nothing is left to train on.
-    """
-    if validation >= total:
-        raise DataError(f"validation_images must be below the {total} training images")
-    if validation + left_out >= total:
-        raise DataError(
-            f"validation_images and left_out_images together must be below the {total} training "
-            f"images, got {validation} and {left_out}"
-        )
-    return split_images(total, validation, left_out, seed)

@@ -6,7 +6,7 @@ import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -15,9 +15,8 @@ from torch import Tensor
 from torchvision.io import decode_png
 
 from diffsmooth.lit.data.images import DataError
+from diffsmooth.lit.data.names import ExifChoice
 from diffsmooth.lit.data.tree import printable
-
-ExifChoice = Literal["apply", "ignore"]
 
 FORMATS = ("BMP", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
 ORIENTATION = 0x0112  # of EXIF, and of TIFF itself

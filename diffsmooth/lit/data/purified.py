@@ -13,14 +13,11 @@ import torch
 from tqdm import tqdm
 
 from diffsmooth.lit.data.images import DataError, ImageSet, Sample
-from diffsmooth.lit.identity import file_sha256
-from diffsmooth.models.formats import read_checkpoint
-from diffsmooth.models.loading import check_unet, unet_of
-from diffsmooth.models.noise import NoiseKey, draw_noise
-from diffsmooth.models.precision import autocast, resolve_precision
-from diffsmooth.models.presets import get_preset
-from diffsmooth.models.purifiers import OneShotPurifier
-from diffsmooth.whole_file import whole_file, write_whole
+from diffsmooth.models.checkpoints.denoisers import check_denoiser, load_denoiser
+from diffsmooth.models.smoothing.noise import NoiseKey, draw_noise
+from diffsmooth.models.smoothing.precision import autocast, resolve_precision
+from diffsmooth.models.smoothing.purifiers import OneShotPurifier
+from diffsmooth.whole_file import file_sha256, whole_file, write_whole
 
 BLOCK = 256  # images a file
 BATCH = 64  # draws a forward pass
@@ -85,7 +82,7 @@ class PurifiedImages(ImageSet):
 
 
 def purify_images(
-    images: ImageSet, split: str, purification: Purification, trainer: pl.Trainer
+    images: ImageSet, split: str, purification: Purification, trainer: pl.Trainer | None
 ) -> PurifiedImages:
     """The purified draws of a dataset: what the disk lacks is computed, each rank doing its share.
 
@@ -95,13 +92,14 @@ def purify_images(
         images: the dataset.
         split: its name.
         purification: what is wanted.
-        trainer: whose ranks and devices do the work.
+        trainer: whose ranks and devices do the work; None: the CPU.
 
     Raises:
         DataError: a diffusion model that cannot be read, or was not made for such images or noise;
             a folder that cannot be written, or that the hosts do not share.
     """
-    device, rank = trainer.strategy.root_device, trainer.global_rank
+    device = torch.device("cpu") if trainer is None else trainer.strategy.root_device
+    rank, ranks = (0, 1) if trainer is None else (trainer.global_rank, trainer.world_size)
     precision = resolve_precision("auto", device.type)
     identity = {
         "images": images.fingerprint(),
@@ -116,8 +114,9 @@ def purify_images(
     folder = Path(purification.folder) / f"{images.info.name}_{split}_{digest}"
     files = [folder / f"{block:06d}.npy" for block in range(math.ceil(len(images) / BLOCK))]
     missing = [block for block in range(len(files)) if not files[block].is_file()]
-    trainer.strategy.barrier("all ranks have seen what is missing")
-    own = missing[rank :: trainer.world_size]
+    if trainer is not None:
+        trainer.strategy.barrier("all ranks have seen what is missing")
+    own = missing[rank::ranks]
     if own:
         try:
             folder.mkdir(parents=True, exist_ok=True)
@@ -133,7 +132,8 @@ def purify_images(
                     np.save(file, draws)
             except OSError as error:
                 raise DataError(f"{files[block]}: cannot be written ({error.strerror})") from error
-    trainer.strategy.barrier("all draws are purified")
+    if trainer is not None:
+        trainer.strategy.barrier("all draws are purified")
     lacking = [file for file in files if not file.is_file()]
     if lacking:
         raise DataError(f"{lacking[0]} is missing: the hosts must share data.purified.folder")
@@ -144,11 +144,10 @@ def _purifier(
     images: ImageSet, split: str, purification: Purification, device: torch.device, precision: str
 ) -> Callable[[range], np.ndarray]:
     """From indices to draws, uint8 (len, draws, C, H, W)."""
-    checkpoint = read_checkpoint(purification.diffusion)
-    unet = unet_of(checkpoint).to(device)
+    denoiser = load_denoiser(purification.diffusion).to(device)
     sigma, count = purification.sigma, purification.draws
-    check_unet(checkpoint, unet, sigma, images.info)
-    purifier = OneShotPurifier(unet, get_preset(checkpoint.metadata.preset).schedule)
+    check_denoiser(denoiser, purification.diffusion, sigma, images.info)
+    purifier = OneShotPurifier(denoiser)
 
     def purify(indices: range) -> np.ndarray:
         noisy = []

@@ -1,23 +1,18 @@
 """From what the user calls a dataset to its images."""
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
-from diffsmooth.lit.data.cifar10 import load_cifar10
 from diffsmooth.lit.data.classes import split_folders
-from diffsmooth.lit.data.fashion_mnist import load_fashion_mnist, load_fashion_mnist_sample
-from diffsmooth.lit.data.folder import (
-    FolderImages,
-    imagenet_info,
-    load_folder,
-    load_imagenet,
-)
+from diffsmooth.lit.data.folder import FolderImages, load_folder
 from diffsmooth.lit.data.images import DataError, ImageSet
-from diffsmooth.lit.data.npz import load_npz
+from diffsmooth.lit.data.names import DATASETS, KnownDataset, check_dataset
+from diffsmooth.lit.data.npz import labelled_arrays, load_npz
 from diffsmooth.lit.data.reading import Reading, by
 from diffsmooth.lit.data.tree import printable
-from diffsmooth.models.dataset_info import DatasetInfo, get_dataset_info
-
-KNOWN = ("fashion_mnist", "fashion_mnist_sample", "cifar10", "imagenet")
+from diffsmooth.models.classifiers.dataset_info import DatasetInfo
+from diffsmooth.stats.registry import is_code, resolved
 
 
 def load_images(
@@ -29,8 +24,8 @@ def load_images(
     """The images of a dataset.
 
     Args:
-        dataset: a name of `KNOWN`, an .npz file, a folder with train.npz and test.npz, or a folder
-            (perhaps with train/ and test/ in it) with one folder of images a class.
+        dataset: a word of `DATASETS` or a factory, an .npz file, a folder with train.npz and
+            test.npz, or a folder (perhaps with train/ and test/ in it) with one folder a class.
         root: where a known dataset lies; `root`/`split`.npz is taken if it is there.
         split: "train" or "test". fashion_mnist_sample and an .npz file have one split only.
         reading: how a folder's files become images. The others have a size of their own, which
@@ -44,7 +39,7 @@ def load_images(
     path = Path(dataset).expanduser()
     if is_folder(dataset):
         return load_folder(path, split, reading)
-    images = _load_known(dataset, Path(root).expanduser(), split, reading)
+    images = _load(dataset, Path(root).expanduser(), split, reading)
     if reading.resize != "bilinear" and not isinstance(images, FolderImages):
         raise DataError(f"resize {reading.resize} is for images in files, {dataset} is arrays")
     if reading.exif is not None:
@@ -62,46 +57,54 @@ def is_folder(dataset: str) -> bool:
     """Whether a dataset is a folder of one's own with one folder a class, or nearly."""
     path = Path(dataset).expanduser()
     packed = any((path / f"{split}.npz").is_file() for split in ("train", "test"))
-    return dataset not in KNOWN and path.is_dir() and not packed
+    return dataset not in DATASETS and path.is_dir() and not packed
 
 
-def _load_known(dataset: str, root: Path, split: str, reading: Reading) -> ImageSet:
-    if dataset == "fashion_mnist_sample":
-        if split != "test":
-            raise DataError("fashion_mnist_sample holds test images only")
-        return load_fashion_mnist_sample()
-    if dataset in KNOWN:
-        packed = root / f"{split}.npz"
-        if packed.is_file():
-            return load_npz(packed, get_dataset_info(dataset))
-        if dataset == "fashion_mnist":
-            return load_fashion_mnist(root, split)
-        if dataset == "cifar10":
-            return load_cifar10(root, split)
-        return load_imagenet(root, split, reading)
+def is_named(dataset: str) -> bool:
+    """Whether it is a word of `DATASETS`, or a factory of another package's."""
+    return dataset in DATASETS or is_code(dataset)
+
+
+def _load(dataset: str, root: Path, split: str, reading: Reading) -> ImageSet:
     path = Path(dataset).expanduser()
+    if is_named(dataset):
+        return _load_named(dataset, root, split, reading)
     if path.is_dir():
         packed = path / f"{split}.npz"
         if not packed.is_file():
             other = {"train": "test", "test": "train"}[split]
             raise DataError(f"{printable(path)}: holds {other}.npz, but no {split}.npz")
         return load_npz(packed, name=printable(path.name or path.resolve().name))
-    if path.is_file() and path.suffix == ".npz":
-        return load_npz(path, name=printable(path.stem))
-    raise DataError(
-        f"unknown dataset '{printable(dataset)}': known are {', '.join(KNOWN)}, an .npz file, "
-        "or a folder with one folder a class"
-    )
+    check_dataset(dataset)
+    return load_npz(path, name=printable(path.stem))
+
+
+def _load_named(dataset: str, root: Path, split: str, reading: Reading) -> ImageSet:
+    known, packed = DATASETS[dataset], root / f"{split}.npz"
+    if isinstance(known, KnownDataset):
+        if packed.is_file() and not known.shipped:
+            return load_npz(packed, _facts(known, Reading()))
+        return resolved(known.load)(root, split, reading)
+    if not callable(known):
+        raise DataError(f"{dataset}: must be a factory of images, got {type(known)}")
+    made = known(root, split)
+    if isinstance(made, tuple) and len(made) == 2:
+        return labelled_arrays(*made, source=dataset, name=dataset)
+    if not isinstance(made, ImageSet):
+        raise DataError(f"{dataset}: must make an ImageSet, or (images, labels), got {type(made)}")
+    return made
 
 
 def has_test_split(dataset: str) -> bool:
     """Whether a dataset's test images are others than its training images."""
-    return dataset in KNOWN or _has(dataset, "test")
+    return is_named(dataset) or _has(dataset, "test")
 
 
 def has_train_split(dataset: str) -> bool:
     """Whether a dataset's training images are others than its test images."""
-    return (dataset in KNOWN and dataset != "fashion_mnist_sample") or _has(dataset, "train")
+    if dataset in DATASETS:
+        return not DATASETS[dataset].shipped
+    return is_named(dataset) or _has(dataset, "train")
 
 
 def _has(dataset: str, split: str) -> bool:
@@ -109,14 +112,27 @@ def _has(dataset: str, split: str) -> bool:
     return (path / f"{split}.npz").is_file() or split in split_folders(path)
 
 
-def describe_dataset(dataset: str, reading: Reading = Reading()) -> DatasetInfo:
+def describe_dataset(
+    dataset: str | DatasetInfo | Mapping[str, Any],
+    reading: Reading = Reading(),
+    root: Path | str = "data",
+) -> DatasetInfo:
     """The facts of a dataset; those of a known one without reading it.
+
+    Args:
+        dataset: as in `load_images`; or its facts.
+        reading, root: as in `load_images`.
 
     Raises:
         DataError: see `load_images`.
     """
-    if dataset == "imagenet":
-        return imagenet_info(reading)
-    if dataset in KNOWN and dataset != "fashion_mnist_sample":
-        return get_dataset_info(dataset)
-    return load_images(dataset, split="test" if dataset in KNOWN else "train", reading=reading).info
+    if not isinstance(dataset, str):
+        return DatasetInfo(**dataset) if isinstance(dataset, Mapping) else dataset
+    known = DATASETS[dataset] if is_named(dataset) else None
+    if isinstance(known, KnownDataset):
+        return _facts(known, reading)
+    return load_images(dataset, root, "train", reading).info
+
+
+def _facts(known: KnownDataset, reading: Reading) -> DatasetInfo:
+    return resolved(known.info)(reading) if isinstance(known.info, str) else known.info

@@ -10,7 +10,9 @@ from torch.utils.data import Dataset, Subset
 from torch.utils.data.distributed import DistributedSampler
 
 from diffsmooth.lit.data.folder import FolderImages
-from diffsmooth.lit.data.images import ImageSet, Sample
+from diffsmooth.lit.data.images import DataError, ImageSet, Sample
+from diffsmooth.models.checkpoints.training_images import Split, TrainingImages, split_images
+from diffsmooth.shown_text import LONGEST_WORD
 
 
 class Address(NamedTuple):
@@ -32,7 +34,10 @@ class TrainingSet(Dataset[Sample]):
         extra: the pseudo-labelled ones.
         extra_weight: of their losses.
         crop_seed: images are cropped at random scales, each differently in each epoch; None: they
-            are not. All images lie in files then.
+            are not.
+
+    Raises:
+        DataError: images that do not lie in files are to be cropped so.
     """
 
     def __init__(
@@ -43,6 +48,10 @@ class TrainingSet(Dataset[Sample]):
         extra_weight: float = 1.0,
         crop_seed: int | None = None,
     ) -> None:
+        for given in () if crop_seed is None else (images, extra):
+            if given is not None and not isinstance(given, FolderImages):
+                name = given.info.name
+                raise DataError(f"random_resized_crop is for images in files, {name} is arrays")
         self.labelled = Subset(images, indices)
         self.extra = extra
         self._images = images
@@ -144,3 +153,35 @@ class TrainingOrder(DistributedSampler[Sample]):
             extra.set_epoch(self.epoch * passes + number)
             for index in extra:
                 yield len(self.dataset) + index  # type: ignore[arg-type, operator]  # no sample
+
+
+def checked_split(total: int, validation: int, left_out: int, seed: int) -> Split:
+    """See `split_images`.
+
+    Raises:
+        DataError: nothing is left to train on.
+    """
+    if validation >= total:
+        raise DataError(f"validation_images must be below the {total} training images")
+    if validation + left_out >= total:
+        raise DataError(
+            f"validation_images and left_out_images together must be below the {total} training "
+            f"images, got {validation} and {left_out}"
+        )
+    return split_images(total, validation, left_out, seed)
+
+
+def record_images(
+    images: ImageSet, split: Split, validation: int, left_out: int, seed: int
+) -> TrainingImages:
+    """What a checkpoint says of the images that were split so."""
+    return TrainingImages(
+        dataset=images.info.name[:LONGEST_WORD],
+        digest=images.fingerprint(),
+        total=len(images),
+        validation=validation,
+        left_out=left_out,
+        seed=seed,
+        choice=split.choice,
+        chosen_by="nothing",  # the training's module knows what is watched
+    )

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from torch.utils.data import Dataset
 from torch.utils.data.distributed import DistributedSampler
 
-from diffsmooth.lit.data.images import Sample
+from diffsmooth.lit.data.images import DataError, Sample
 
 MOST_ROWS = 128
 NUMBERS = 2**22  # of a batch of images: 21 of 3 x 256 x 256
@@ -20,6 +20,20 @@ def evaluation_rows(images: Dataset[Sample]) -> int:
     """
     size = images[0].image.shape[-3:].numel()
     return max(1, min(MOST_ROWS, NUMBERS // size))
+
+
+def most_batches(option: str, limit: int | float | None, devices: int) -> int | None:
+    """How many batches of all devices an option of Lightning's wants at most; None: all.
+
+    Raises:
+        DataError: a share of them, on several devices.
+    """
+    if isinstance(limit, float) and limit < 1 and devices > 1:
+        raise DataError(
+            f"{option} {limit} is a share of each device's batches, so that the result would "
+            "depend on how many there are: give the number of batches of all devices together"
+        )
+    return limit if isinstance(limit, int) and limit > 0 else None  # 0: none is asked for
 
 
 class WholeBatches(DistributedSampler[Sample]):

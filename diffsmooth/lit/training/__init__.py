@@ -1,19 +1,27 @@
 """Training of base classifiers and diffusion models, one file a method."""
 
-from diffsmooth.lit.training.consistency import ConsistencyTraining
-from diffsmooth.lit.training.diffusion import DiffusionTraining
-from diffsmooth.lit.training.gaussian import GaussianTraining
-from diffsmooth.lit.training.macer import MacerTraining
-from diffsmooth.lit.training.smoothadv import SmoothAdvTraining
-from diffsmooth.lit.training.smoothmix import SmoothMixTraining
-from diffsmooth.lit.training.stability import StabilityTraining
+from typing import TYPE_CHECKING
 
-__all__ = [
-    "ConsistencyTraining",
-    "DiffusionTraining",
-    "GaussianTraining",
-    "MacerTraining",
-    "SmoothAdvTraining",
-    "SmoothMixTraining",
-    "StabilityTraining",
-]
+from diffsmooth.lazy_names import lazy_names
+
+if TYPE_CHECKING:
+    from diffsmooth.lit.training.consistency import ConsistencyTraining
+    from diffsmooth.lit.training.diffusion import DiffusionTraining
+    from diffsmooth.lit.training.gaussian import GaussianTraining
+    from diffsmooth.lit.training.macer import MacerTraining
+    from diffsmooth.lit.training.smoothadv import SmoothAdvTraining
+    from diffsmooth.lit.training.smoothmix import SmoothMixTraining
+    from diffsmooth.lit.training.stability import StabilityTraining
+else:
+    __getattr__, __dir__, __all__ = lazy_names(
+        __name__,
+        {
+            "diffsmooth.lit.training.consistency": "ConsistencyTraining",
+            "diffsmooth.lit.training.diffusion": "DiffusionTraining",
+            "diffsmooth.lit.training.gaussian": "GaussianTraining",
+            "diffsmooth.lit.training.macer": "MacerTraining",
+            "diffsmooth.lit.training.smoothadv": "SmoothAdvTraining",
+            "diffsmooth.lit.training.smoothmix": "SmoothMixTraining",
+            "diffsmooth.lit.training.stability": "StabilityTraining",
+        },
+    )

@@ -9,10 +9,10 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.plugins import TorchCheckpointIO
 from lightning.pytorch.plugins.io import AsyncCheckpointIO
 
-from diffsmooth.models.formats import read_checkpoint
-from diffsmooth.models.saving import save_whole
-from diffsmooth.models.weight_sets import SetName
-from diffsmooth.models.weights import Checkpoint
+from diffsmooth.models.checkpoints.formats import read_checkpoint
+from diffsmooth.models.checkpoints.saving import save_whole
+from diffsmooth.models.checkpoints.weight_sets import SetName
+from diffsmooth.models.checkpoints.weights import Checkpoint
 from diffsmooth.stats.errors import UserError
 
 LEFTOVERS = ".diffsmooth-*"  # how `whole_file` names what it has not finished
@@ -39,6 +39,21 @@ class WholeCheckpointIO(TorchCheckpointIO):
             return
         remove_leftovers(Path(path).parent)
         save_whole(Path(path), checkpoint)
+
+
+def default_checkpoints(measured: tuple[str, ...], validated: bool) -> list[ModelCheckpoint]:
+    """last.ckpt, to go on from, and best.ckpt, to use.
+
+    Args:
+        measured: names of what is measured; the best is by noisy_accuracy, or else by loss.
+        validated: whether images are held out for that; without, there is no best.
+    """
+    by, mode = ("noisy_accuracy", "max") if "noisy_accuracy" in measured else ("loss", "min")
+    last = ModelCheckpoint(save_last=True, enable_version_counter=False)
+    best = ModelCheckpoint(
+        filename="best", monitor=f"val/{by}", mode=mode, enable_version_counter=False
+    )
+    return [last, best] if validated else [last]
 
 
 def write_whole_checkpoints(trainer: pl.Trainer) -> None:

@@ -1,7 +1,7 @@
 """What the training methods of base classifiers share; a method adds its loss."""
 
 from abc import abstractmethod
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
@@ -13,19 +13,19 @@ from torch.nn import functional as F
 from torchmetrics.classification import MulticlassAccuracy
 
 from diffsmooth.lit.data.images import Batch
-from diffsmooth.lit.data.picture import ExifChoice
-from diffsmooth.lit.data.reading import Reading
 from diffsmooth.lit.data.sources import describe_dataset
 from diffsmooth.lit.training.augment import random_crop, random_flip, shuffle_views
 from diffsmooth.lit.training.learning_rate import LearningRate
 from diffsmooth.lit.training.module import TrainingModule
-from diffsmooth.lit.training.pictures import image_writers, noisy_grid
-from diffsmooth.models.classifiers import build_classifier
-from diffsmooth.models.formats import read_checkpoint
-from diffsmooth.models.image_cards import training_images_of
-from diffsmooth.models.loading import load_pretrained
-from diffsmooth.models.metadata import LARGEST_SIGMA
-from diffsmooth.models.weights import CheckpointMetadata
+from diffsmooth.lit.training.pictures import noisy_grid
+from diffsmooth.models.checkpoints.formats import read_checkpoint
+from diffsmooth.models.checkpoints.image_cards import training_images_of
+from diffsmooth.models.checkpoints.loading import load_pretrained
+from diffsmooth.models.checkpoints.metadata import LARGEST_SIGMA
+from diffsmooth.models.checkpoints.weights import CheckpointMetadata
+from diffsmooth.models.classifiers.architectures import build_classifier
+from diffsmooth.models.classifiers.dataset_info import DatasetInfo
+from diffsmooth.models.classifiers.input_layers import build_input_layer
 
 
 def default_sgd(parameters: Iterable[Any]) -> torch.optim.Optimizer:
@@ -49,9 +49,10 @@ class ClassifierTraining(TrainingModule):
     """Trains a base classifier under noise of level sigma.
 
     Args:
-        arch: cifar_resnetD (D = 6n + 2) or any timm name.
-        dataset: as in `ImageDataModule`: gives channels, classes and normalisation. train.py takes
-            it from there.
+        arch: cifar_resnetD (D = 6n + 2), any timm name, or a network of your own, from images
+            behind the input layer to logits; its checkpoints do not name an architecture then.
+        dataset: a name or a path as in `ImageDataModule`, or the facts themselves: channels,
+            classes and normalisation. train.py takes them from there.
         sigma: standard deviation of the training noise (sigma' in the DiffSmooth paper), in [0, 1]
             pixel units; 0 trains on clean images.
         input_layer: standard, center or none.
@@ -62,20 +63,21 @@ class ClassifierTraining(TrainingModule):
         optimizer: any torch optimiser.
         learning_rate: its schedule.
         seed: of the training noise and the augmentation.
-        image_size, exif: as in `ImageDataModule`; train.py takes them from there.
 
     Raises:
         ValueError: sigma or crop_padding out of range, or an unknown architecture, dataset or
             input layer; a pretrained checkpoint that cannot be read or does not fit.
     """
 
+    NEEDED = ("arch", "dataset", "input_layer", "sigma")
+
     # Of the purification that the data module trains on, None without; train.py sets it.
     purified_sigma: float | None = None
 
     def __init__(
         self,
-        arch: str = "cifar_resnet20",
-        dataset: str = "fashion_mnist",
+        arch: str | nn.Module = "cifar_resnet20",
+        dataset: str | DatasetInfo = "fashion_mnist",
         sigma: float = 0.25,
         input_layer: str = "standard",
         pretrained: str | None = None,
@@ -84,23 +86,20 @@ class ClassifierTraining(TrainingModule):
         optimizer: OptimizerCallable = default_sgd,
         learning_rate: LearningRate = LearningRate(),
         seed: int = 0,
-        image_size: int | None = None,
-        exif: ExifChoice | None = None,
     ) -> None:
         super().__init__(optimizer, learning_rate, seed, ("loss", "noisy_accuracy"))
         if not 0 <= sigma <= LARGEST_SIGMA:  # beyond, no one could read the checkpoint
             raise ValueError(f"sigma must be in 0 .. {LARGEST_SIGMA:g}, got {sigma}")
-        self._arch = arch
-        self._info = describe_dataset(dataset, Reading(image_size, exif))
+        self._info = describe_dataset(dataset)
+        self.hparams.dataset = self._info._asdict()  # without its files, wherever it is loaded
         side = min(self._info.image_shape[1:])
         if not 0 <= crop_padding < side:
             raise ValueError(f"crop_padding must be >= 0 and below {side}, got {crop_padding}")
-        self._sigma = sigma
-        self._input_layer = input_layer
-        self._crop_padding = crop_padding
-        self._flip = flip
         classes = self._info.num_classes
-        self.classifier = build_classifier(arch, classes, input_layer, self._info)
+        if isinstance(arch, str):
+            self.classifier = build_classifier(arch, classes, input_layer, self._info)
+        else:
+            self.classifier = nn.Sequential(build_input_layer(input_layer, self._info), arch)
         if pretrained is not None:
             checkpoint = read_checkpoint(pretrained)
             load_pretrained(self.classifier, checkpoint)
@@ -126,7 +125,7 @@ class ClassifierTraining(TrainingModule):
     def noise(self, images: Tensor, generator: torch.Generator) -> Tensor:
         """sigma times a standard normal draw, shaped like `images`."""
         draw = torch.randn(images.shape, device=images.device, generator=generator)
-        return self._sigma * draw
+        return self.hparams.sigma * draw
 
     def noisy_copies(self, views: Tensor, m: int, generator: torch.Generator) -> Tensor:
         """m noisy copies (B * m, C, H, W) of each image, image-major, each with its own noise.
@@ -150,31 +149,27 @@ class ClassifierTraining(TrainingModule):
     def network(self) -> nn.Module:
         return self.classifier
 
-    @property
-    def crop_padding(self) -> int:
-        return self._crop_padding
-
     def metadata(self) -> CheckpointMetadata:
         return CheckpointMetadata(
             kind="classifier",
             dataset=self._info.name,
-            arch=self._arch,
-            input_layer=self._input_layer,
+            arch=self.hparams.arch,
+            input_layer=self.hparams.input_layer,
             image_shape=list(self._info.image_shape),
             class_names=list(self._info.class_names),
             mean=list(self._info.mean),
             std=list(self._info.std),
-            sigma=self._sigma,
+            sigma=self.hparams.sigma,
             purified_sigma=self.purified_sigma,
         )
 
-    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        generator = self.generator()
+    def training_step(self, batch: Batch | Sequence[Tensor], batch_idx: int) -> Tensor:
+        batch, generator = self.batch_of(batch, batch_idx), self.generator()
         views = shuffle_views(_views(batch), generator)
-        if self._flip:
+        if self.hparams.flip:
             views = random_flip(views, generator)
-        if self._crop_padding:
-            views = random_crop(views, self._crop_padding, generator)
+        if self.hparams.crop_padding:
+            views = random_crop(views, self.hparams.crop_padding, generator)
         losses, logits = self.losses(views, batch.label, generator)
         loss = (batch.weight.to(losses) * losses).mean()
         self.train_accuracy(logits, batch.label)
@@ -182,20 +177,26 @@ class ClassifierTraining(TrainingModule):
         self.log("train/noisy_accuracy", self.train_accuracy, prog_bar=True)
         return loss
 
-    def validation_step(self, batch: Batch, batch_idx: int) -> None:
-        self._evaluate(batch, batch_idx, "val")
+    def validation_step(self, batch: Batch | Sequence[Tensor], batch_idx: int) -> None:
+        self._evaluate(self.batch_of(batch, batch_idx), "val")
 
-    def test_step(self, batch: Batch, batch_idx: int) -> None:
-        self._evaluate(batch, batch_idx, "test")
+    def test_step(self, batch: Batch | Sequence[Tensor], batch_idx: int) -> None:
+        self._evaluate(self.batch_of(batch, batch_idx), "test")
 
-    def _evaluate(self, batch: Batch, batch_idx: int, split: str) -> None:
+    def pictures(self, batch: Batch) -> dict[str, Tensor]:
+        """Images, and the same under noise: in the first epoch, for later it is the same noise."""
+        if self.current_epoch:
+            return {}
+        return {"val/noisy": noisy_grid(_views(batch)[:, 0], self._noisy(batch, "val"))}
+
+    def _noisy(self, batch: Batch, split: str) -> Tensor:
+        """(B, C, H, W), under each image's own noise of validation or test."""
         views = _views(batch)
         noise = self.draws(self.noise_keys(batch, split), 1, views.shape[2:])
-        noisy = views[:, 0] + self._sigma * noise[:, 0]
-        if split == "val" and batch_idx == self.current_epoch == 0:  # it is the same noise later
-            for writer in image_writers(self.trainer):
-                writer.add_image("val/noisy", noisy_grid(views[:, 0], noisy), self.global_step)
-        logits = self.classifier(noisy).float()
+        return views[:, 0] + self.hparams.sigma * noise[:, 0]
+
+    def _evaluate(self, batch: Batch, split: str) -> None:
+        logits = self.classifier(self._noisy(batch, split)).float()
         losses = F.cross_entropy(logits, batch.label, reduction="none")
         right = (logits.argmax(dim=1) == batch.label) & ~logits.isnan().any(dim=1)
         self.measure(split, batch, "loss", losses)

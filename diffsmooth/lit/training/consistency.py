@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from diffsmooth.lit.ranges import at_least
 from diffsmooth.lit.training.classifier import ClassifierTraining, Losses, ramp
 from diffsmooth.models.attacks import ascent_l2
 from diffsmooth.stats.errors import UserError
@@ -55,42 +56,31 @@ class ConsistencyTraining(ClassifierTraining):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        if m < 2:
-            raise ValueError(f"m must be at least 2, got {m}")
-        for name, value in (("weight", weight), ("entropy_weight", entropy_weight)):
-            if not value >= 0:
-                raise ValueError(f"{name} must be >= 0, got {value}")
+        at_least(2, m=m)
+        at_least(0, weight=weight, entropy_weight=entropy_weight, warmup_epochs=warmup_epochs)
+        at_least(1, steps=steps)
         if epsilon is not None and not 0 < epsilon < math.inf:
             raise ValueError(f"epsilon must be > 0 and finite, or null, got {epsilon}")
-        if steps < 1:
-            raise ValueError(f"steps must be at least 1, got {steps}")
-        if warmup_epochs < 0:
-            raise ValueError(f"warmup_epochs must be >= 0, got {warmup_epochs}")
-        self._m = m
-        self._weight = weight
-        self._entropy_weight = entropy_weight
-        self._epsilon = epsilon
-        self._steps = steps
-        self._warmup_epochs = warmup_epochs
 
     def check_views(self, count: int) -> None:
-        if self._epsilon is not None and count > 1:
+        epsilon = self.hparams.epsilon
+        if epsilon is not None and count > 1:
             raise UserError(
-                f"epsilon {self._epsilon} attacks one image, but there are {count} purified draws "
+                f"epsilon {epsilon} attacks one image, but there are {count} purified draws "
                 "of each: set data.purified's draws to 1, or leave one of the two out"
             )
 
     def losses(self, views: Tensor, labels: Tensor, generator: torch.Generator) -> Losses:
-        if self._epsilon is None:
-            copies = self.noisy_copies(views, self._m, generator)
+        if self.hparams.epsilon is None:
+            copies = self.noisy_copies(views, self.hparams.m, generator)
         else:
-            copies = self._attacked_copies(views, labels, self._epsilon, generator)
+            copies = self._attacked_copies(views, labels, self.hparams.epsilon, generator)
         logits = self.classifier(copies).float()
-        logits = logits.unflatten(0, (-1, self._m))  # (B, m, K)
+        logits = logits.unflatten(0, (-1, self.hparams.m))  # (B, m, K)
         log_p = logits.log_softmax(dim=2)
         fit = -log_p[torch.arange(len(labels), device=labels.device), :, labels].mean(dim=1)
         spread, entropy = consistency(log_p)
-        each = fit + self._weight * spread + self._entropy_weight * entropy
+        each = fit + self.hparams.weight * spread + self.hparams.entropy_weight * entropy
         return Losses(each, logits[:, 0])
 
     def _attacked_copies(
@@ -98,16 +88,16 @@ class ConsistencyTraining(ClassifierTraining):
     ) -> Tensor:
         """As `noisy_copies`, of adversarial images."""
         self.check_views(views.shape[1])
-        images, m = views[:, 0], self._m
+        images, m = views[:, 0], self.hparams.m
         noise = self.noise(images.repeat_interleave(m, dim=0), generator)  # (B * m, C, H, W)
-        epsilon *= ramp(self.current_epoch, self._warmup_epochs)
+        epsilon *= ramp(self.current_epoch, self.hparams.warmup_epochs)
         # The published loss of the attack is a mean over the images, and so are its gradients, to
         # whose norms it adds 1e-8.
         damping = 1e-8 * len(images)
-        step_length = 2 * epsilon / self._steps
+        step_length = 2 * epsilon / self.hparams.steps
         with self.attacked_network() as network:
             adversarial = ascent_l2(
-                network, images, labels, step_length, self._steps, noise, m,
+                network, images, labels, step_length, self.hparams.steps, noise, m,
                 epsilon=epsilon, damping=damping,
             )  # fmt: skip
         return adversarial.repeat_interleave(m, dim=0) + noise

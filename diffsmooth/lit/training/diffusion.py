@@ -1,6 +1,6 @@
 """Training of the noise-prediction U-Net."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import torch
@@ -8,18 +8,17 @@ from lightning.pytorch.cli import OptimizerCallable
 from torch import Tensor, nn
 
 from diffsmooth.lit.data.images import Batch
-from diffsmooth.lit.data.picture import ExifChoice
-from diffsmooth.lit.data.reading import Reading
 from diffsmooth.lit.data.sources import describe_dataset
 from diffsmooth.lit.training.augment import random_flip
 from diffsmooth.lit.training.learning_rate import LearningRate
 from diffsmooth.lit.training.module import TrainingModule
-from diffsmooth.lit.training.pictures import denoised_grid, image_writers, samples_grid
+from diffsmooth.lit.training.pictures import denoised_grid, samples_grid
 from diffsmooth.lit.training.randomness import PICTURES, step_generator
-from diffsmooth.models.diffusion_loss import DiffusionLoss, LossKind, LossTerms
-from diffsmooth.models.presets import build_unet, get_preset
-from diffsmooth.models.purifiers import MultiStepPurifier, OneShotPurifier
-from diffsmooth.models.weights import CheckpointMetadata
+from diffsmooth.models.checkpoints.weights import CheckpointMetadata
+from diffsmooth.models.classifiers.dataset_info import DatasetInfo
+from diffsmooth.models.diffusion.loss import DiffusionLoss, LossKind, LossTerms
+from diffsmooth.models.diffusion.presets import build_denoiser, get_preset
+from diffsmooth.models.smoothing.purifiers import MultiStepPurifier, OneShotPurifier
 
 
 def default_adam(parameters: Iterable[Any]) -> torch.optim.Optimizer:
@@ -32,16 +31,15 @@ class DiffusionTraining(TrainingModule):
 
     The losses are those of `DiffusionLoss`, at timesteps drawn uniformly. Each validation shows
     one-shot denoised images (`val/denoised`; rows: the originals, then noisy and denoised at each
-    of psnr_sigmas), and with max_sigma None images generated from noise (`val/samples`), where the
-    logger takes images as TensorBoard's does.
+    of psnr_sigmas), and with max_sigma None images generated from noise (`val/samples`); see
+    `LogPictures`.
 
     Source: Ho et al. 2020, algorithm 1; Nichol & Dhariwal 2021, section 3.1.
 
     Args:
-        preset: the architecture and its schedule, see `models/presets.py`.
+        preset: the architecture and its schedule, see `models/diffusion/presets.py`.
         overrides: fields of the architecture to change.
-        dataset: as in `ImageDataModule`; a word in the checkpoint, for who reads it later. train.py
-            takes it from there.
+        dataset: as in `ClassifierTraining`; a word in the checkpoint, for who reads it later.
         max_sigma: largest noise level, [0, 1] pixel units, that the network must denoise: timesteps
             are drawn up to that level's only, and the network cannot generate images from noise.
             None trains on the whole schedule.
@@ -53,7 +51,6 @@ class DiffusionTraining(TrainingModule):
         seed: of the noise, the timesteps and the flips.
         psnr_sigmas: noise levels, <= max_sigma, at which validation measures one-shot denoising.
         sample_steps: of the reverse process for the generated images, at least 1.
-        image_size, exif: as in `ImageDataModule`; train.py takes them from there.
 
     Raises:
         ValueError: unknown preset or field; max_sigma <= 0 or beyond the schedule; a psnr_sigma
@@ -61,11 +58,14 @@ class DiffusionTraining(TrainingModule):
             sample_steps < 1.
     """
 
+    NEEDED = ("preset", "dataset")
+    SHOWN = ("sample_steps",)
+
     def __init__(
         self,
         preset: str = "small-gray32",
         overrides: dict[str, Any] | None = None,
-        dataset: str = "fashion_mnist",
+        dataset: str | DatasetInfo = "fashion_mnist",
         max_sigma: float | None = 1.0,
         loss: LossKind = "simple",
         flip: bool = True,
@@ -74,30 +74,24 @@ class DiffusionTraining(TrainingModule):
         seed: int = 0,
         psnr_sigmas: tuple[float, ...] = (0.25, 0.5, 1.0),
         sample_steps: int = 50,
-        image_size: int | None = None,
-        exif: ExifChoice | None = None,
     ) -> None:
         losses = ("loss", "loss_simple", "loss_vlb") if loss == "hybrid" else ("loss",)
         measures = (*losses, *(_psnr(sigma) for sigma in psnr_sigmas))
         super().__init__(optimizer, learning_rate, seed, measures)
-        self._preset = preset
-        self._overrides = overrides or {}
-        info = describe_dataset(dataset, Reading(image_size, exif))
-        self._dataset = info.name
-        self._max_sigma = max_sigma
-        self._flip = flip
-        self._psnr_sigmas = tuple(psnr_sigmas)
+        info = describe_dataset(dataset)
+        self.hparams.dataset = info._asdict()
         schedule = get_preset(preset).schedule
         self._timesteps = schedule.steps if max_sigma is None else schedule.timestep(max_sigma) + 1
-        for sigma in self._psnr_sigmas:
+        for sigma in psnr_sigmas:
             if schedule.timestep(sigma) >= self._timesteps:
                 raise ValueError(f"psnr_sigmas: {sigma} is beyond max_sigma {max_sigma}")
-        self.unet = build_unet(preset, **self._overrides)
+        denoiser = build_denoiser(preset, **(overrides or {}))
+        self.unet = denoiser.unet
         channels, outputs = self.unet.config.in_channels, self.unet.config.out_channels
         given = info.image_shape[0]
         if channels != given:
             raise ValueError(
-                f"{preset} takes images of {channels} channels, {self._dataset} has {given}"
+                f"{preset} takes images of {channels} channels, {info.name} has {given}"
             )
         if loss == "hybrid" and outputs != 2 * channels:
             raise ValueError(
@@ -107,12 +101,9 @@ class DiffusionTraining(TrainingModule):
         self._loss = DiffusionLoss(schedule, loss)
         # In a tuple: no second set of the U-Net's keys.
         self._purifiers = (
-            OneShotPurifier(self.unet, schedule),
-            MultiStepPurifier(self.unet, schedule, sample_steps),
+            OneShotPurifier(denoiser),
+            MultiStepPurifier(denoiser, steps=sample_steps),
         )
-
-    def settings(self) -> dict[str, Any]:
-        return {**super().settings(), "loss": self._loss.kind}
 
     @property
     def network(self) -> nn.Module:
@@ -121,28 +112,34 @@ class DiffusionTraining(TrainingModule):
     def metadata(self) -> CheckpointMetadata:
         return CheckpointMetadata(
             kind="unet",
-            dataset=self._dataset,
-            preset=self._preset,
-            overrides=self._overrides,
-            max_sigma=self._max_sigma,
+            dataset=self.hparams.dataset["name"],
+            preset=self.hparams.preset,
+            overrides=self.hparams.overrides or {},
+            max_sigma=self.hparams.max_sigma,
         )
 
-    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        generator = self.generator()
-        images = random_flip(batch.image, generator) if self._flip else batch.image
+    def training_step(self, batch: Batch | Sequence[Tensor], batch_idx: int) -> Tensor:
+        batch, generator = self.batch_of(batch, batch_idx), self.generator()
+        images = random_flip(batch.image, generator) if self.hparams.flip else batch.image
         terms = self._losses(images, generator)
         for name, each in _named(terms):
             self.log(f"train/{name}", each.mean(), prog_bar=name == "loss")
         return (batch.weight.to(terms.total) * terms.total).mean()
 
-    def validation_step(self, batch: Batch, batch_idx: int) -> None:
-        self._evaluate(batch, "val")
-        # Here and not at the epoch's end, when the averaged weights are no longer in place.
-        if batch_idx == 0:
-            self._show_pictures(batch.image)
+    def validation_step(self, batch: Batch | Sequence[Tensor], batch_idx: int) -> None:
+        self._evaluate(self.batch_of(batch, batch_idx), "val")
 
-    def test_step(self, batch: Batch, batch_idx: int) -> None:
-        self._evaluate(batch, "test")
+    def test_step(self, batch: Batch | Sequence[Tensor], batch_idx: int) -> None:
+        self._evaluate(self.batch_of(batch, batch_idx), "test")
+
+    def pictures(self, batch: Batch) -> dict[str, Tensor]:
+        # The same noise each time: the pictures differ by what the network has learned.
+        generator = step_generator(self.device, self.hparams.seed, 0, 0, purpose=PICTURES)
+        (purifier, sampler), sigmas = self._purifiers, self.hparams.psnr_sigmas
+        grids = {"val/denoised": denoised_grid(purifier, batch.image, sigmas, generator)}
+        if self.hparams.max_sigma is None:
+            grids["val/samples"] = samples_grid(sampler, batch.image.shape[1:], generator)
+        return grids
 
     def _losses(self, images: Tensor, generator: torch.Generator) -> LossTerms:
         """The losses for images (B, C, H, W) in [0, 1] at random timesteps."""
@@ -153,30 +150,17 @@ class DiffusionTraining(TrainingModule):
 
     def _evaluate(self, batch: Batch, split: str) -> None:
         images, keys = batch.image, self.noise_keys(batch, split)
-        epsilon, *noises = self.draws(keys, 1 + len(self._psnr_sigmas), images.shape[1:]).unbind(1)
+        sigmas = self.hparams.psnr_sigmas
+        epsilon, *noises = self.draws(keys, 1 + len(sigmas), images.shape[1:]).unbind(1)
         # Uniform, up to one part in 2^50, and an image's own, as its noise is.
         t = [int.from_bytes(key.digest(8), "little") % self._timesteps for key in keys]
         terms = self._loss(self.unet, images, epsilon, torch.tensor(t, device=images.device))
         for name, each in _named(terms):
             self.measure(split, batch, name, each)
-        for sigma, noise in zip(self._psnr_sigmas, noises, strict=True):
+        for sigma, noise in zip(sigmas, noises, strict=True):
             purified = self._purifiers[0](images + sigma * noise, sigma)
             mse = (purified - images).square().mean(dim=(1, 2, 3))
             self.measure(split, batch, _psnr(sigma), -10 * torch.log10(mse.clamp_min(1e-10)))
-
-    def _show_pictures(self, images: Tensor) -> None:
-        writers = image_writers(self.trainer)
-        if not writers:
-            return
-        # The same noise each time: the pictures differ by what the network has learned.
-        generator = step_generator(self.device, self._seed, 0, 0, purpose=PICTURES)
-        purifier, sampler = self._purifiers
-        grids = {"val/denoised": denoised_grid(purifier, images, self._psnr_sigmas, generator)}
-        if self._max_sigma is None:
-            grids["val/samples"] = samples_grid(sampler, images.shape[1:], generator)
-        for writer in writers:
-            for tag, grid in grids.items():
-                writer.add_image(tag, grid, self.global_step)
 
 
 def _named(terms: LossTerms) -> list[tuple[str, Tensor]]:

@@ -1,12 +1,14 @@
 """Learning-rate schedules, in epochs, applied at every step."""
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
+import lightning.pytorch as pl
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
+
+from diffsmooth.stats.errors import UserError
 
 
 @dataclass(frozen=True)
@@ -63,21 +65,25 @@ class LearningRate:
             return self.gamma ** sum(epoch >= milestone for milestone in self.milestones)
         return 1.0
 
-    def scheduler(
-        self,
-        optimizer: Optimizer,
-        total_steps: float,
-        steps_per_epoch: float,
-        done: Callable[[int], int] = lambda step: step,
-    ) -> LambdaLR:
-        """The scheduler, to be stepped after each optimiser step.
+    def scheduler(self, trainer: pl.Trainer, optimizer: Optimizer) -> LambdaLR:
+        """The scheduler of a trainer's run, to be stepped after each optimiser step.
 
-        Args:
-            optimizer: whose rate it sets.
-            total_steps, steps_per_epoch: of this run.
-            done: from the number of steps taken to how many of this run's are behind it: another
-                number where the run goes on from one whose epochs had others.
+        Raises:
+            UserError: a cosine in a run without an end.
         """
-        return LambdaLR(
-            optimizer, lambda step: self.factor(done(step), total_steps, steps_per_epoch)
-        )
+        total = trainer.estimated_stepping_batches  # infinite without max_epochs and max_steps
+        if math.isinf(total) and self.schedule == "cosine":
+            raise UserError("the cosine schedule needs max_epochs or max_steps: to know its end")
+        # The last batch of an epoch makes a step, too, however many were accumulated.
+        steps = math.ceil(trainer.num_training_batches / trainer.accumulate_grad_batches)
+
+        def done(step: int) -> int:
+            # By the epoch, which a training that goes on keeps; its steps it may have taken with
+            # another batch size or on another number of devices.
+            if total == trainer.max_steps and self.schedule == "cosine":
+                return step  # its end is a number of steps
+            batches = trainer.fit_loop.epoch_loop.batch_progress.current.ready
+            steps_now = math.ceil(batches / trainer.accumulate_grad_batches)
+            return trainer.current_epoch * steps + steps_now
+
+        return LambdaLR(optimizer, lambda step: self.factor(done(step), total, steps))

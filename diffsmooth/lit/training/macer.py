@@ -5,6 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from diffsmooth.lit.ranges import above, at_least
 from diffsmooth.lit.training.classifier import ClassifierTraining, Losses
 from diffsmooth.stats.errors import UserError
 
@@ -50,19 +51,9 @@ class MacerTraining(ClassifierTraining):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        if k < 1:
-            raise ValueError(f"k must be at least 1, got {k}")
-        for name, value in (("weight", weight), ("deferred_epochs", deferred_epochs)):
-            if not value >= 0:
-                raise ValueError(f"{name} must be >= 0, got {value}")
-        for name, value in (("gamma", gamma), ("beta", beta), ("sigma", self._sigma)):
-            if not value > 0:
-                raise ValueError(f"{name} must be > 0, got {value}")
-        self._k = k
-        self._weight = weight
-        self._gamma = gamma
-        self._beta = beta
-        self._deferred_epochs = deferred_epochs
+        at_least(1, k=k)
+        at_least(0, weight=weight, deferred_epochs=deferred_epochs)
+        above(0, gamma=gamma, beta=beta, sigma=self.hparams.sigma)
 
     def setup(self, stage: str) -> None:
         if stage == "fit" and self.trainer.precision in ("bf16-true", "16-true"):
@@ -74,22 +65,23 @@ class MacerTraining(ClassifierTraining):
 
     def weight_at(self, epoch: int) -> float:
         """lambda in an epoch (from 0)."""
-        return self._weight if epoch >= self._deferred_epochs else 0.0
+        return self.hparams.weight if epoch >= self.hparams.deferred_epochs else 0.0
 
     def losses(self, views: Tensor, labels: Tensor, generator: torch.Generator) -> Losses:
-        copies = self.noisy_copies(views, self._k, generator)
+        copies = self.noisy_copies(views, self.hparams.k, generator)
         with torch.autocast(copies.device.type, enabled=False):
             logits = self.classifier(copies).float()
-        logits = logits.unflatten(0, (-1, self._k))  # (B, k, K)
+        logits = logits.unflatten(0, (-1, self.hparams.k))  # (B, k, K)
         smoothed = logits.softmax(dim=2).mean(dim=1)
         fit = -(smoothed.gather(1, labels[:, None]).squeeze(1) + 1e-10).log()
         weight = self.weight_at(self.current_epoch)
         self.log("train/radius_weight", weight)
         if not weight:
             return Losses(fit, logits[:, 0])
-        hinge = margin_hinge((self._beta * logits).softmax(dim=2).mean(dim=1), labels, self._gamma)
-        self.log("train/radius_loss", hinge.mean() * self._sigma / 2)
-        return Losses(fit + weight * self._sigma / 2 * hinge, logits[:, 0])
+        sharp = (self.hparams.beta * logits).softmax(dim=2).mean(dim=1)
+        hinge = margin_hinge(sharp, labels, self.hparams.gamma)
+        self.log("train/radius_loss", hinge.mean() * self.hparams.sigma / 2)
+        return Losses(fit + weight * self.hparams.sigma / 2 * hinge, logits[:, 0])
 
 
 def margin_hinge(p: Tensor, labels: Tensor, gamma: float) -> Tensor:

@@ -7,21 +7,35 @@ import torch
 from torch import Tensor
 from torchvision.utils import make_grid
 
-from diffsmooth.models.purifiers import MultiStepPurifier, OneShotPurifier
+from diffsmooth.lit.training.module import TrainingModule
+from diffsmooth.models.smoothing.purifiers import MultiStepPurifier, OneShotPurifier
 
 SAMPLES = 16  # images in a grid of samples
 COLUMNS = 8
 
 
-def image_writers(trainer: pl.Trainer) -> list[Any]:
-    """What writes images as TensorBoard's writer does, of the trainer's loggers; on rank zero.
+class LogPictures(pl.Callback):
+    """Shows a training module's `pictures` of the first batch of each validation.
 
-    None in a sanity check, whose pictures nobody wants.
+    They go to the loggers that take images as TensorBoard's does; to none in a sanity check.
     """
-    if not trainer.is_global_zero or trainer.sanity_checking:
-        return []
-    writers = [getattr(logger, "experiment", None) for logger in trainer.loggers]
-    return [writer for writer in writers if hasattr(writer, "add_image")]
+
+    def on_validation_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any,
+        batch_idx: int, dataloader_idx: int = 0,
+    ) -> None:  # fmt: skip
+        # Here and not at the epoch's end, when averaged weights are no longer in place.
+        if batch_idx or trainer.sanity_checking or not trainer.is_global_zero:
+            return
+        writers: list[Any] = [getattr(logger, "experiment", None) for logger in trainer.loggers]
+        writers = [writer for writer in writers if hasattr(writer, "add_image")]
+        if not writers or not isinstance(pl_module, TrainingModule):
+            return
+        with trainer.precision_plugin.val_step_context():
+            grids = pl_module.pictures(pl_module.batch_of(batch, batch_idx))
+        for writer in writers:
+            for tag, grid in grids.items():
+                writer.add_image(tag, grid, trainer.global_step)
 
 
 def noisy_grid(images: Tensor, noisy: Tensor) -> Tensor:

@@ -12,6 +12,7 @@ DROPOUT = 1_000_000_009
 PICTURES = 1_000_000_021
 
 
+@torch.compiler.disable
 def step_generator(
     device: torch.device, seed: int, rank: int, step: int, purpose: int = 0
 ) -> torch.Generator:
@@ -19,6 +20,7 @@ def step_generator(
     return torch.Generator(device).manual_seed(step_seed(seed, rank, step, purpose))
 
 
+@torch.compiler.disable  # NumPy's integers are not torch's
 def step_seed(seed: int, rank: int, step: int, purpose: int = 0) -> int:
     """The seed of that generator."""
     (word,) = np.random.SeedSequence((seed, rank, step, purpose)).generate_state(1, np.uint64)

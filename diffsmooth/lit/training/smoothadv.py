@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from diffsmooth.lit.ranges import at_least
 from diffsmooth.lit.training.classifier import ClassifierTraining, Losses, ramp
 from diffsmooth.models.attacks import ddn_l2, gradient_free_l2, pgd_l2
 
@@ -58,39 +59,29 @@ class SmoothAdvTraining(ClassifierTraining):
             raise ValueError(f"unknown attack {attack!r}: known are {', '.join(ATTACKS)}")
         if not 0 < epsilon < math.inf:
             raise ValueError(f"epsilon must be > 0 and finite, got {epsilon}")
-        if steps < 1:
-            raise ValueError(f"steps must be at least 1, got {steps}")
-        if m_train < 1:
-            raise ValueError(f"m_train must be at least 1, got {m_train}")
-        if warmup_epochs < 0:
-            raise ValueError(f"warmup_epochs must be >= 0, got {warmup_epochs}")
-        if attack == "gradient_free" and self._sigma == 0:
+        at_least(1, steps=steps, m_train=m_train)
+        at_least(0, warmup_epochs=warmup_epochs)
+        if attack == "gradient_free" and self.hparams.sigma == 0:
             raise ValueError("attack gradient_free needs sigma > 0, got 0")
         if attack == "gradient_free" and m_train == 1:
             raise ValueError(
                 "attack gradient_free needs m_train of at least 2, got 1: with one noise vector "
                 "its direction does not depend on the network"
             )
-        self._attack = attack
-        self._epsilon = epsilon
-        self._steps = steps
-        self._m_train = m_train
-        self._train_multi_noise = train_multi_noise
-        self._warmup_epochs = warmup_epochs
 
     def epsilon_at(self, epoch: int) -> float:
         """The budget in an epoch (from 0): (epoch + 1) / warmup_epochs of epsilon, at most all."""
-        return self._epsilon * ramp(epoch, self._warmup_epochs)
+        return self.hparams.epsilon * ramp(epoch, self.hparams.warmup_epochs)
 
     def losses(self, views: Tensor, labels: Tensor, generator: torch.Generator) -> Losses:
-        images, m = views[:, 0], self._m_train
+        images, m = views[:, 0], self.hparams.m_train
         noise = self.noise(images.repeat_interleave(m, dim=0), generator)  # (B * m, C, H, W)
         with self.attacked_network():
             adversarial = self.perturb(images, labels, noise, generator)
             if self._is_logged():
                 success = self._attack_success(images, adversarial, labels, noise)
                 self.log("train/attack_success", success)
-        if not self._train_multi_noise:
+        if not self.hparams.train_multi_noise:
             logits = self.classifier(adversarial + noise[::m])
             return Losses(F.cross_entropy(logits, labels, reduction="none"), logits)
         logits = self.classifier(adversarial.repeat_interleave(m, dim=0) + noise)
@@ -108,18 +99,18 @@ class SmoothAdvTraining(ClassifierTraining):
             noise: (B * m_train, C, H, W), image-major, scaled to sigma.
             generator: of random steps where a gradient is zero.
         """
-        m = self._m_train
+        m = self.hparams.m_train
         attack = functools.partial(
-            ATTACKS[self._attack],
+            ATTACKS[self.hparams.attack],
             self.classifier,
             epsilon=self.epsilon_at(self.current_epoch),  # DDN's first norm, too, as published
-            steps=self._steps,
+            steps=self.hparams.steps,
             samples=m,
             generator=generator,
         )
         # About B rows a pass, however many noise vectors there are. With train_multi_noise the
         # update needs memory for all B * m_train rows anyway.
-        part = len(images) if self._train_multi_noise else math.ceil(len(images) / m)
+        part = len(images) if self.hparams.train_multi_noise else math.ceil(len(images) / m)
         parts = zip(images.split(part), labels.split(part), noise.split(part * m), strict=True)
         return torch.cat([attack(x, y, noise=own) for x, y, own in parts])
 
@@ -136,9 +127,11 @@ class SmoothAdvTraining(ClassifierTraining):
         The smoothed prediction is the argmax of the mean softmax over the image's noise vectors.
         """
 
+        m = self.hparams.m_train
+
         def is_right(x: Tensor) -> Tensor:
-            logits = self.classifier(x.repeat_interleave(self._m_train, dim=0) + noise).float()
-            mean = logits.softmax(dim=1).unflatten(0, (-1, self._m_train)).mean(dim=1)
+            logits = self.classifier(x.repeat_interleave(m, dim=0) + noise).float()
+            mean = logits.softmax(dim=1).unflatten(0, (-1, m)).mean(dim=1)
             return mean.argmax(dim=1) == labels
 
         before, after = is_right(images), is_right(adversarial)

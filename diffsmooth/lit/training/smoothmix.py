@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from diffsmooth.lit.ranges import above, at_least
 from diffsmooth.lit.training.classifier import ClassifierTraining, Losses, ramp
 from diffsmooth.models.attacks import ascent_l2
 from diffsmooth.models.attacks.target import project
@@ -56,25 +57,16 @@ class SmoothMixTraining(ClassifierTraining):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        for name, value, lowest in (("m", m, 1), ("steps", steps, 1), ("eta", eta, 0),
-                                    ("warmup_epochs", warmup_epochs, 0)):  # fmt: skip
-            if not value >= lowest:
-                raise ValueError(f"{name} must be at least {lowest}, got {value}")
-        if not alpha > 0:
-            raise ValueError(f"alpha must be > 0, got {alpha}")
+        at_least(1, m=m, steps=steps)
+        at_least(0, eta=eta, warmup_epochs=warmup_epochs)
+        above(0, alpha=alpha)
         if not 0 <= mix_step < steps:
             raise ValueError(f"mix_step must be in 0 .. {steps - 1} (steps - 1), got {mix_step}")
-        self._m = m
-        self._eta = eta
-        self._steps = steps
-        self._alpha = alpha
-        self._warmup_epochs = warmup_epochs
-        self._mix_step = mix_step
 
     def losses(self, views: Tensor, labels: Tensor, generator: torch.Generator) -> Losses:
-        images, m = views[:, 0], self._m
+        images, m = views[:, 0], self.hparams.m
         noise = self.noise(images.repeat_interleave(m, dim=0), generator)  # (B * m, C, H, W)
-        warm = ramp(self.current_epoch, self._warmup_epochs)
+        warm = ramp(self.current_epoch, self.hparams.warmup_epochs)
         images, adversarial = self._attack(images, labels, noise, warm)
         share = torch.rand(len(images), device=images.device, generator=generator) / 2
         mixed = torch.lerp(images, adversarial, share.view(-1, 1, 1, 1))
@@ -89,7 +81,7 @@ class SmoothMixTraining(ClassifierTraining):
         log_p = self._answers(mixed, noise).log_softmax(dim=2)
         mix = F.kl_div(log_p, target[:, None].expand_as(log_p), reduction="none").sum(dim=2)
         right = smoothed.argmax(dim=1) == labels
-        each = fit.mean(dim=1) + self._eta * warm * right * mix.mean(dim=1)
+        each = fit.mean(dim=1) + self.hparams.eta * warm * right * mix.mean(dim=1)
         return Losses(each, logits[:, 0])
 
     def _attack(
@@ -103,19 +95,18 @@ class SmoothMixTraining(ClassifierTraining):
             noise: (B * m, C, H, W).
             warm: the share of the bound of the first steps.
         """
-        start, clean, first = images, images, self._mix_step
+        start, clean, first = images, images, self.hparams.mix_step
+        m, alpha, rest = self.hparams.m, self.hparams.alpha, self.hparams.steps - first
         with self.attacked_network() as network:
             if first:
-                start = ascent_l2(network, images, labels, self._alpha, first, noise, self._m)
-                bound = self._alpha * first * warm
+                start = ascent_l2(network, images, labels, alpha, first, noise, m)
+                bound = alpha * first * warm
                 clean = (images + project(start - images, bound)).clamp(0, 1)
             # Without a bound, an attack that goes on from where it is is the same attack.
-            adversarial = ascent_l2(
-                network, start, labels, self._alpha, self._steps - first, noise, self._m
-            )
+            adversarial = ascent_l2(network, start, labels, alpha, rest, noise, m)
         return clean, adversarial
 
     def _answers(self, images: Tensor, noise: Tensor) -> Tensor:
         """Logits (B, m, K), float32, under the noise (B * m, C, H, W)."""
-        noisy = images.repeat_interleave(self._m, dim=0) + noise
-        return self.classifier(noisy).float().unflatten(0, (-1, self._m))
+        noisy = images.repeat_interleave(self.hparams.m, dim=0) + noise
+        return self.classifier(noisy).float().unflatten(0, (-1, self.hparams.m))

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from diffsmooth.lit.ranges import at_least
 from diffsmooth.lit.training.classifier import ClassifierTraining, Losses
 
 
@@ -28,13 +29,11 @@ class StabilityTraining(ClassifierTraining):
 
     def __init__(self, weight: float = 2.0, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        if not weight >= 0:
-            raise ValueError(f"weight must be >= 0, got {weight}")
-        self._weight = weight
+        at_least(0, weight=weight)
 
     def losses(self, views: Tensor, labels: Tensor, generator: torch.Generator) -> Losses:
         clean = self.classifier(views[:, 0]).float()
         noisy = self.classifier(self.noisy_copies(views, 1, generator)).float()
         change = F.cross_entropy(noisy, clean.softmax(dim=1), reduction="none")
-        each = F.cross_entropy(clean, labels, reduction="none") + self._weight * change
+        each = F.cross_entropy(clean, labels, reduction="none") + self.hparams.weight * change
         return Losses(each, noisy)

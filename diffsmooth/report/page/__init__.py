@@ -9,25 +9,33 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from diffsmooth import __version__
+from diffsmooth.report.columns import Column
 from diffsmooth.report.page.confusion import confusion
 from diffsmooth.report.page.curve import accuracy_curve
 from diffsmooth.report.page.distributions import distributions
 from diffsmooth.report.page.manifests import manifest_tables
 from diffsmooth.report.page.overview import accuracy_table, run_facts
 from diffsmooth.report.page.pictures import gallery
-from diffsmooth.report.runs import Run
+from diffsmooth.report.tables import DEFAULT
 from diffsmooth.report.writers import Section
+from diffsmooth.runs.reading import Run
 
 __all__ = ["html_page"]
 
 
-def html_page(runs: Sequence[Run], radii: np.ndarray, sections: Sequence[Section] = ()) -> str:
+def html_page(
+    runs: Sequence[Run],
+    radii: np.ndarray,
+    sections: Sequence[Section] = (),
+    columns: Sequence[Column] = DEFAULT,
+) -> str:
     """The page that `diffsmooth report --html` writes.
 
     Args:
         runs: at least one, with at least one image each.
         radii: float64 (R,), R >= 1, of the table, ascending; l2, in [0, 1] pixel units.
         sections: more tables, shown below that one.
+        columns: of that one, after the radii's.
 
     Returns:
         A whole HTML document in ASCII or UTF-8 text. Its size does not grow with the number of
@@ -51,7 +59,7 @@ def html_page(runs: Sequence[Run], radii: np.ndarray, sections: Sequence[Section
         names=[run.name for run in runs],
         runs=[run_facts(run) for run in runs],
         curve=accuracy_curve(runs, radii),
-        table=accuracy_table(runs, radii),
+        table=accuracy_table(runs, radii, columns),
         sections=sections,
         distributions=distributions(runs),
         confusions=[confusion(run) for run in runs],

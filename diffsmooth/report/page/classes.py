@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from diffsmooth.models.dataset_info import get_dataset_info
-from diffsmooth.report.runs import Run
+from diffsmooth.models.classifiers.dataset_info import get_dataset_info
+from diffsmooth.runs.reading import Run
 from diffsmooth.stats import ABSTAIN
 
 

@@ -6,7 +6,7 @@ import numpy as np
 
 from diffsmooth.report.page.classes import class_names
 from diffsmooth.report.page.text import listed
-from diffsmooth.report.runs import Run
+from diffsmooth.runs.reading import Run
 from diffsmooth.stats import ABSTAIN
 from diffsmooth.stats.printed import rounded_up
 
@@ -45,11 +45,11 @@ class Confusion(NamedTuple):
     """A run's confusion.
 
     Attributes:
-        name: of the run.
+        name: the run's name.
         refused: why there is none, or "".
-        classes: of the columns.
+        classes: the columns' classes.
         without: names of the columns of images without a prediction.
-        rows: of the matrix; empty for many classes.
+        rows: the matrix's rows; empty for many classes.
         pairs: the most confused, for many classes.
         finding: in words.
     """

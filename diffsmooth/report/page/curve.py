@@ -9,8 +9,8 @@ from matplotlib.ticker import MaxNLocator
 from diffsmooth.report.page.axis import Axis
 from diffsmooth.report.page.text import listed, radius_labels
 from diffsmooth.report.radii import distinct, top_radius
-from diffsmooth.report.runs import Run
 from diffsmooth.report.text import MISSING, at_least_text, interval_text
+from diffsmooth.runs.reading import Run
 from diffsmooth.stats import Results, certified_accuracy, certified_accuracy_interval
 from diffsmooth.stats.printed import radius_label
 
@@ -30,10 +30,10 @@ class Line(NamedTuple):
     """One run's part of the figure; what is drawn lies in a square of 100 by 100.
 
     Attributes:
-        name: of the run.
+        name: the run's name.
         path: steps through the accuracies, SVG.
         area: the intervals, SVG; "" where each dot has its own.
-        dots: of a run that measured single radii only.
+        dots: what a run has that measured single radii only.
         heights: from the top, one a radius of the curve; None where not measured.
         texts: accuracy and interval, one a radius.
     """
@@ -51,7 +51,7 @@ class Curve(NamedTuple):
 
     Attributes:
         x, y: axes.
-        places: of the radii, percent of the x axis, ascending.
+        places: places of the radii, percent of the x axis, ascending.
         radii: the same as text.
         start: number of the radius that is shown first.
         lines: one a run.
@@ -71,7 +71,7 @@ def accuracy_curve(runs: Sequence[Run], radii: np.ndarray) -> Curve:
     """The curve of runs with at least one image each.
 
     Args:
-        radii: of the table, float64 (R,), ascending; they are among the curve's.
+        radii: the table's radii, float64 (R,), ascending; they are among the curve's.
     """
     right = max(_top(run.results) for run in runs) or 1.0
     points = _points([run.results for run in runs], radii, right)

@@ -7,7 +7,7 @@ import numpy as np
 
 from diffsmooth.report.page.axis import Axis, fitting_axis
 from diffsmooth.report.page.text import short_number, short_radius
-from diffsmooth.report.runs import Run
+from diffsmooth.runs.reading import Run
 from diffsmooth.stats import ABSTAIN
 
 BINS = 36
@@ -34,10 +34,10 @@ class Panel(NamedTuple):
     """One run's histogram.
 
     Attributes:
-        name: of the run.
+        name: the run's name.
         images: how many are counted, "" without bars.
         bars: none where nothing is known.
-        summary: of the values, or why nothing is known.
+        summary: the values in short, or why nothing is known.
     """
 
     name: str
@@ -50,8 +50,8 @@ class Distribution(NamedTuple):
     """Histograms of one quantity, one a run, on one axis.
 
     Attributes:
-        title, unit: of the quantity.
-        axis: of all panels.
+        title, unit: the quantity's.
+        axis: the axis of all panels.
         panels: one a run.
         splits: whether the bars tell right from wrong.
     """

@@ -7,28 +7,16 @@ from typing import NamedTuple
 
 import numpy as np
 
+from diffsmooth.report.columns import Column
 from diffsmooth.report.page.text import short_number, short_radius
-from diffsmooth.report.runs import Run
-from diffsmooth.report.tables import best_cells
-from diffsmooth.report.text import (
-    MISSING,
-    abstained_text,
-    abstention_rate,
-    accuracy_text,
-    average_text,
-    interval_text,
-    remarks_on,
-    shows_average,
-)
+from diffsmooth.report.tables import best_cells, other_images
+from diffsmooth.report.text import MISSING, accuracy_text, interval_text, remarks_on
+from diffsmooth.runs.reading import Run
 from diffsmooth.shown_text import shown
-from diffsmooth.stats import (
-    Results,
-    average_certified_radius,
-    average_radius_interval,
-    certified_accuracy,
-    certified_accuracy_interval,
-)
+from diffsmooth.stats import Results, certified_accuracy, certified_accuracy_interval
 from diffsmooth.stats.printed import exact, radius_label, rounded_up
+
+DECIMALS = 3  # of the table
 
 
 class RunFacts(NamedTuple):
@@ -89,25 +77,23 @@ class Cell:
 
 
 class Table(NamedTuple):
-    """Certified accuracy at `radii`, the average radius, the abstention rate and the images.
+    """Certified accuracy at `radii`, and other columns.
 
     Attributes:
         radii: of the first columns, as text.
+        columns: the others.
         rows: cells, one row a run.
         remarks: of the comparison, one line each.
     """
 
     radii: list[str]
+    columns: Sequence[Column]
     rows: list[list[Cell]]
     remarks: list[str]
 
 
-def accuracy_table(runs: Sequence[Run], radii: np.ndarray) -> Table:
-    """The table of runs with at least one image each.
-
-    The average of a plan that stops early is given beside runs of the same grid only: elsewhere it
-    would compare the plans.
-    """
+def accuracy_table(runs: Sequence[Run], radii: np.ndarray, columns: Sequence[Column]) -> Table:
+    """The table of runs with at least one image each."""
     rows = []
     for run in runs:
         results = run.results
@@ -117,35 +103,22 @@ def accuracy_table(runs: Sequence[Run], radii: np.ndarray) -> Table:
             _accuracy(results, value, low, high)
             for value, (low, high) in zip(accuracy, interval, strict=True)
         ]
-        row.append(_average(run) if shows_average(run, runs) else Cell(MISSING))
-        rows.append([*row, _abstained(results), Cell(f"{len(results)}", "", len(results))])
-    for row, best in zip(rows, best_cells(runs, radii), strict=True):
-        for cell, is_best in zip(row, best, strict=False):
+        rows.append([*row, *(_cell(column, run, runs) for column in columns)])
+    for row, best in zip(rows, best_cells(runs, radii, columns), strict=True):
+        for cell, is_best in zip(row, best, strict=True):
             cell.best = bool(is_best)
-    remarks = []
-    if len({run.results.index.tobytes() for run in runs}) > 1:
-        remarks.append("the runs are not on the same images")
-    return Table([radius_label(radius) for radius in radii], rows, remarks)
+    return Table([radius_label(radius) for radius in radii], columns, rows, other_images(runs))
 
 
-def _average(run: Run) -> Cell:
-    results, interval = run.results, ""
-    if not results.understates and len(results) > 1:
-        low, high = average_radius_interval(results)
-        interval = _brackets(low, high)
-    return Cell(average_text(results), interval, average_certified_radius(results))
+def _cell(column: Column, run: Run, runs: Sequence[Run]) -> Cell:
+    text = column.text(run, runs, DECIMALS)
+    if text.startswith(MISSING):
+        return Cell(MISSING)  # why is said elsewhere on the page
+    return Cell(text, column.interval(run), column.value(run))
 
 
 def _accuracy(results: Results, accuracy: float, low: float, high: float) -> Cell:
     if math.isnan(accuracy):
         return Cell(MISSING)
-    return Cell(accuracy_text(results, accuracy), _brackets(low, high), accuracy)
-
-
-def _abstained(results: Results) -> Cell:
-    rate = abstention_rate(results)
-    return Cell(MISSING) if math.isnan(rate) else Cell(abstained_text(results), "", rate)
-
-
-def _brackets(low: float, high: float) -> str:
-    return f"[{interval_text(low, high, between=', ')}]"
+    interval = f"[{interval_text(low, high, between=', ')}]"
+    return Cell(accuracy_text(results, accuracy), interval, accuracy)

@@ -8,10 +8,10 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
-from diffsmooth.report.gallery import GalleryImage
 from diffsmooth.report.page.classes import class_names
 from diffsmooth.report.page.text import short_radius
-from diffsmooth.report.runs import Run
+from diffsmooth.runs.gallery import GalleryImage
+from diffsmooth.runs.reading import Run
 from diffsmooth.stats import ABSTAIN
 from diffsmooth.stats.errors import UserError
 from diffsmooth.stats.printed import rounded_down
@@ -30,7 +30,7 @@ class Card:
     """One image of the gallery.
 
     Attributes:
-        index: of the image in its dataset.
+        index: the image's number in its dataset.
         outcome: correct, wrong, abstained, skipped or failed.
         label, prediction: names of classes; prediction is "" where there is none.
         radius: l2, in [0, 1] pixel units; None where predictions have none.

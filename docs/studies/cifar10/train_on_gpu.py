@@ -36,8 +36,8 @@ from diffsmooth.models import (
     load_unet,
 )
 from diffsmooth.models.attacks.target import ascend, unit_directions
-from diffsmooth.models.dataset_info import CIFAR10
-from diffsmooth.models.weights import CheckpointMetadata, write_checkpoint
+from diffsmooth.models.checkpoints.weights import CheckpointMetadata, write_checkpoint
+from diffsmooth.models.classifiers.dataset_info import CIFAR10
 
 cuda = torch.cuda.is_available()
 dev = torch.device("cuda" if cuda else "cpu")

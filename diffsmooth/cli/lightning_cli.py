@@ -1,0 +1,316 @@
+"""LightningCLI over the training modules: what `train.py` runs when its words are no mistake."""
+
+import os
+import shlex
+import sys
+import time
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from copy import deepcopy
+from pathlib import Path
+from typing import Any
+
+import lightning.pytorch as pl
+import torch
+import yaml
+from jsonargparse import Namespace
+from lightning.pytorch.accelerators import CPUAccelerator
+from lightning.pytorch.callbacks import Checkpoint
+from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
+from lightning.pytorch.strategies.launchers.subprocess_script import _SubprocessScriptLauncher
+from lightning.pytorch.utilities import rank_zero_info
+
+from diffsmooth.cli.errors import OneLineErrors, fail, load_tree, user_errors
+from diffsmooth.cli.train_words import KEYWORDS, SUBCOMMANDS
+from diffsmooth.lit import training
+from diffsmooth.lit.data.module import ImageDataModule
+from diffsmooth.lit.launching import Launcher
+from diffsmooth.lit.stopping import INTERRUPTED, Stopped, end_with_parent, process_rank
+from diffsmooth.lit.training.checkpoint_files import (
+    default_checkpoints,
+    last_checkpoint,
+    read_trained,
+)
+from diffsmooth.lit.training.classifier import ClassifierTraining
+from diffsmooth.lit.training.divergence import StopDiverged, TrainingDiverged
+from diffsmooth.lit.training.logs import UNSAID
+from diffsmooth.lit.training.module import TrainingModule
+from diffsmooth.lit.training.pictures import LogPictures
+from diffsmooth.lit.training.signals import KeepSignals
+from diffsmooth.models.checkpoints.weights import load_weights
+from diffsmooth.models.smoothing.memory import is_out_of_memory
+from diffsmooth.pipeline.launcher import Launched, find_launcher
+from diffsmooth.pipeline.refusals import refusal
+from diffsmooth.pipeline.revision import git_revision
+from diffsmooth.pipeline.train_checks import (
+    check_images,
+    check_monitors,
+    check_numbers,
+    check_optimizer,
+)
+from diffsmooth.pipeline.trainer import check_processes
+from diffsmooth.shown_text import quoted
+from diffsmooth.stats.errors import UserError
+
+LOST_SECONDS = 20.0  # by which a rank that is lost has ended
+OURS = "diffsmooth.lit.training.logs.TrainingLogs"
+LOGS = dict.fromkeys(("save_dir", "name", "version"), UNSAID)
+
+
+class TrainParser(OneLineErrors, LightningArgumentParser):
+    """LightningCLI's parser with errors of one line."""
+
+
+class SaveTrainingConfig(SaveConfigCallback):
+    """Saves the config of a training, and hands it and the code's revision to the loggers.
+
+    An evaluation must not replace them by its own.
+    """
+
+    def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        if stage == "fit":
+            super().setup(trainer, pl_module, stage)
+
+    def save_config(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        said = yaml.safe_load(self.parser.dump(self.config))
+        for logger in trainer.loggers:
+            logger.log_hyperparams({**said, "git_revision": git_revision()})
+
+
+class TrainCLI(LightningCLI):
+    """LightningCLI that turns user mistakes into one line, and evaluates exported checkpoints."""
+
+    def __init__(self, args: list[str] | None, prog: str) -> None:
+        self._prog = prog
+        self._words = sys.argv[1:] if args is None else args
+        TrainParser.command = prog
+        for method in dir(training):  # the parser knows the classes that are imported
+            getattr(training, method)
+        super().__init__(
+            TrainingModule,
+            ImageDataModule,
+            subclass_mode_model=True,
+            auto_configure_optimizers=False,  # the modules have an optimizer of their own
+            save_config_callback=SaveTrainingConfig,
+            save_config_kwargs={"overwrite": True},
+            seed_everything_default=0,
+            parser_class=TrainParser,
+            trainer_defaults={
+                "logger": {"class_path": OURS, "init_args": LOGS},
+                "callbacks": [KeepSignals(), StopDiverged(), LogPictures()],
+            },
+            args=args,
+        )
+
+    @staticmethod
+    def subcommands() -> dict[str, set[str]]:
+        """Lightning's but predict: that is `diffsmooth predict`."""
+        known = LightningCLI.subcommands()
+        return {name: known[name] for name in SUBCOMMANDS}
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        parser.add_argument(
+            "--name",
+            type=str | None,
+            default=None,
+            help="of the logs' folder under logs/; null: the first config's",
+        )
+        parser.link_arguments("data.info", "model.init_args.dataset", apply_on="instantiate")
+
+    def _parse_ckpt_path(self) -> None:
+        """Not as LightningCLI does: stored hyper-parameters never beat what the user says."""
+
+    def instantiate_classes(self) -> None:
+        given = self.config[self.subcommand]["trainer"]
+        if not isinstance(given, Namespace):
+            raise UserError(f"trainer must be options by their names, got {quoted(given)}")
+        said = deepcopy(given.logger)
+        self._name_logs()
+        super().instantiate_classes()
+        if given.logger is not None:
+            given.logger = said  # so that a saved config can be given another name
+        check_images(self.datamodule, self.model)
+        purified = self.datamodule.purified
+        if purified is not None and isinstance(self.model, ClassifierTraining):
+            self.model.check_views(purified.draws)
+            self.model.purified_sigma = purified.sigma
+
+    def _name_logs(self) -> None:
+        """Completes our logger; without a name, it is Lightning's own, of numbered runs.
+
+        The parser hands our logger's values on to a logger of the user's: what is unsaid goes.
+        """
+        config = self.config[self.subcommand]
+        stems = [Path(str(path)).stem for path in config.get("config") or [] if path]
+        loggers = config.trainer.logger
+        for logger in loggers if isinstance(loggers, list) else [loggers]:
+            said = getattr(logger, "init_args", None)
+            if said is None:
+                continue
+            unsaid = [key for key in LOGS if said.get(key) == UNSAID]
+            if logger.class_path == OURS:
+                name = config.name or next(iter(stems), None)
+                if name is None and len(unsaid) == len(LOGS):
+                    config.trainer.logger = None
+                    return
+                defaults = {"save_dir": "logs", "name": name, "version": ""}
+                said.update(Namespace({key: defaults[key] for key in unsaid}))
+            for key in unsaid if logger.class_path != OURS else ():
+                del said[key]
+            if config.name and "name" in said and self._name_is_said_last(config):
+                said["name"] = config.name
+
+    def _name_is_said_last(self, config: Namespace) -> bool:
+        """Whether `name` is said later than a name of the logger's."""
+        for flag, answer in (("--name", True), ("--trainer.logger", False)):
+            if any(word.partition("=")[0].startswith(flag) for word in self._words):
+                return answer
+        for path in reversed(config.get("config") or []):
+            said = load_tree(Path(str(path)).read_text()) if path else {}
+            logger = (said.get("trainer") or {}).get("logger")
+            if isinstance(logger, dict) and "name" in (logger.get("init_args") or {}):
+                return False
+            if said.get("name"):
+                return True
+        return True
+
+    def instantiate_trainer(self, **kwargs: Any) -> pl.Trainer:
+        given = self.config_init[self.subcommand]["trainer"]
+        callbacks = given["callbacks"] or []
+        callbacks = callbacks if isinstance(callbacks, list) else [callbacks]
+        theirs = any(isinstance(callback, Checkpoint) for callback in callbacks)
+        if given["enable_checkpointing"] is not False and not theirs:
+            validated = self.datamodule.validation_images > 0 and given["limit_val_batches"] != 0
+            callbacks = [*callbacks, *default_checkpoints(self.model.measured, validated)]
+        return super().instantiate_trainer(**{"callbacks": callbacks, **kwargs})
+
+    def before_fit(self) -> None:
+        check_numbers(self.trainer)
+        check_optimizer(self.trainer, self.model)
+        check_monitors(self.trainer, self.model)
+        path = self._checkpoint_path()
+        if path is None or path == "hpc":
+            return
+        if path == "best":
+            raise UserError("--ckpt_path best is known within a training only: name the file")
+        if path == "last":
+            path = str(last_checkpoint(self.trainer))
+        checkpoint = read_trained(path)  # and see TrainingModule.on_load_checkpoint
+        if not checkpoint.resumable:
+            held = "only a part of a training's state" if checkpoint.family == "train.py" else ""
+            raise UserError(
+                f"{path}: holds {held or 'weights only'}, training cannot resume from it"
+            )
+        self.config_init[self.subcommand]["ckpt_path"] = path
+
+    def before_validate(self) -> None:
+        self._load_weights()
+
+    def before_test(self) -> None:
+        self._load_weights()
+
+    def _checkpoint_path(self) -> str | None:
+        path = self.config_init[self.subcommand]["ckpt_path"]
+        return None if path is None else str(path)
+
+    def _load_weights(self) -> None:
+        # Not by Lightning: so an exported checkpoint will do, and what does not fit is named.
+        path = self._checkpoint_path()
+        if path is None or path in KEYWORDS:
+            raise UserError(f"{self.subcommand} needs --ckpt_path FILE, the weights to evaluate")
+        checkpoint = read_trained(path)
+        load_weights(self.model.network, checkpoint)
+        if checkpoint.note:
+            rank_zero_info(checkpoint.note)
+        self.config_init[self.subcommand]["ckpt_path"] = None
+
+    def _run_subcommand(self, subcommand: str) -> None:
+        trainer, strategy = self.trainer, self.trainer.strategy
+        if isinstance(trainer.accelerator, CPUAccelerator):
+            check_processes(trainer.num_devices)
+        launched = find_launcher(os.environ, trainer.num_devices, trainer.num_nodes)
+        end_with_parent(launched is not Launched.BY_US)
+        launcher = None
+        if type(strategy.launcher) is _SubprocessScriptLauncher:
+            environment = strategy.launcher.cluster_environment
+            launcher = Launcher(environment, trainer.num_devices, trainer.num_nodes)
+            launcher.command = self._prog
+            launcher.again = "--ckpt_path last goes on from the last checkpoint"
+            strategy._launcher = launcher
+        try:
+            with self._stops():
+                super()._run_subcommand(subcommand)
+        except BaseException as error:
+            if launcher is not None:
+                if _of_another_rank(error):
+                    time.sleep(LOST_SECONDS)  # the launcher says which was lost, and ends us
+                launcher.end()
+            raise
+        if launcher is not None:
+            launcher.release()
+
+    @contextmanager
+    def _stops(self) -> Iterator[None]:
+        """Around the training: says how to go on, and where the disk is full."""
+        try:
+            yield
+        except BaseException as error:
+            code = _stopped(error)
+            if code is not None:
+                if process_rank() == 0:
+                    print(f"\n{self._prog}: stopped; {self._how_to_go_on()}", file=sys.stderr)
+                raise SystemExit(code) from None
+            if isinstance(error, OSError) and error.filename is None:
+                folder = self.trainer.log_dir or self.trainer.default_root_dir
+                raise UserError(f"{folder}: {error.strerror or error}") from error
+            if is_out_of_memory(error):
+                raise UserError("out of memory: give a smaller --data.batch_size") from error
+            raise
+
+    def _how_to_go_on(self) -> str:
+        if self.subcommand != "fit":
+            return "the same command begins anew"
+        try:
+            last_checkpoint(self.trainer)
+        except UserError:
+            return "nothing is saved yet: the same command begins anew"
+        python = "python " if self._prog.endswith(".py") else ""
+        resumed = "--ckpt_path" in self._words
+        words = self._words if resumed else [*self._words, "--ckpt_path", "last"]
+        return f"to go on from the last checkpoint: {python}{self._prog} {shlex.join(words)}"
+
+
+def _of_another_rank(error: BaseException) -> bool:
+    """Whether it is but the end of the connection to another rank."""
+    connection = isinstance(error, torch.distributed.DistError) or "gloo" in str(error)
+    return isinstance(error, RuntimeError) and connection
+
+
+def _stopped(error: BaseException) -> int | None:
+    """The exit code, if a signal or Ctrl-C is what the error came from; None otherwise.
+
+    What is under way when it ends may fail for that very reason.
+    """
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, Stopped):
+            return int(str(cause.code))
+        if isinstance(cause, KeyboardInterrupt):
+            return INTERRUPTED
+        cause = cause.__cause__ or cause.__context__
+    return None
+
+
+def run_training(args: list[str] | None, prog: str) -> None:
+    """Runs fit, validate or test on `args`, by default the process's."""
+    warnings.filterwarnings("ignore", ".*LeafSpec.*")
+    warnings.filterwarnings("ignore", ".*LightningCLI's args parameter.*")
+    with user_errors(prog, TrainingDiverged):
+        try:
+            TrainCLI(args, prog)
+        except Exception as error:
+            said = refusal(error)
+            if not said:
+                raise
+            fail(prog, said)

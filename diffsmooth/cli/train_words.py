@@ -1,0 +1,65 @@
+"""What can be known of train.py's words before Lightning is imported, which takes seconds."""
+
+from collections.abc import Iterator, Sequence
+from itertools import pairwise
+from pathlib import Path
+
+import yaml
+
+from diffsmooth.shown_text import quoted
+from diffsmooth.stats.errors import UserError
+
+SUBCOMMANDS = ("fit", "validate", "test")
+KEYWORDS = ("best", "last", "hpc")  # of Lightning's --ckpt_path
+
+
+def asked_help(words: Sequence[str]) -> str | None:
+    """The subcommand whose help is asked for, "" for that of them all, None where none is."""
+    for at, word in enumerate(words):
+        if word in ("-h", "--help"):
+            return next((before for before in words[:at] if before in SUBCOMMANDS), "")
+    return None
+
+
+def check_words(words: Sequence[str]) -> None:
+    """Raises UserError for an unknown subcommand, and for files that are not there."""
+    if not words or not (words[0].startswith("-") or words[0] in SUBCOMMANDS):
+        said = f"unknown subcommand {quoted(words[0])}" if words else "a subcommand is wanted"
+        raise UserError(f"{said}: known are {', '.join(SUBCOMMANDS)} (--help explains them)")
+    for config in _values(words, "-c", "--config"):
+        if _is_path(config) and not _exists(config):
+            raise UserError(f"{config}: no such config")
+    for checkpoint in _values(words, "--ckpt_path"):
+        if checkpoint not in KEYWORDS and _is_path(checkpoint):
+            check_trained(checkpoint)
+
+
+def check_trained(path: str) -> None:
+    """Raises UserError for a checkpoint that is not there, unless others lie beside it.
+
+    Where they do, `read_trained` names the newest whole one, which takes longer.
+    """
+    if not _exists(path) and not any(Path(path).parent.glob("*.ckpt")):
+        raise UserError(f"{path}: no such checkpoint")
+
+
+def _values(words: Sequence[str], *options: str) -> Iterator[str]:
+    for word, after in pairwise([*words, ""]):
+        option, equals, value = word.partition("=")
+        if option in options and (equals or after):
+            yield value if equals else after
+
+
+def _is_path(text: str) -> bool:
+    """Whether it can only be meant as a path here: no URL, no null, no YAML text in its place."""
+    try:
+        return "://" not in text and isinstance(yaml.safe_load(text), str)
+    except yaml.YAMLError:
+        return False
+
+
+def _exists(path: str) -> bool:
+    try:
+        return Path(path).expanduser().exists()
+    except (OSError, RuntimeError, ValueError):
+        return True  # a name that says what is wrong with it when it is opened

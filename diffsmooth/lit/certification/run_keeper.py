@@ -1,0 +1,89 @@
+"""The files of a run: claimed before the first vote, a line an image, a table at the end."""
+
+import lightning.pytorch as pl
+
+from diffsmooth.lit.certification.callback import CertificationCallback
+from diffsmooth.lit.certification.module import CertificationModule
+from diffsmooth.lit.certification.ranks import alike, from_all_ranks
+from diffsmooth.lit.certification.same_images import find_problem
+from diffsmooth.lit.probes import probe_of
+from diffsmooth.runs.journal import JournalWriter, merge_records
+from diffsmooth.runs.manifest import RunContext
+from diffsmooth.runs.names import OutputError
+from diffsmooth.runs.outputs import Outputs
+from diffsmooth.runs.probes import contradiction, difference_of_devices, distinct
+from diffsmooth.stats import ImageRecord
+from diffsmooth.stats.results import CERTIFY_COLUMNS, PREDICT_COLUMNS
+
+
+class RunKeeper(CertificationCallback):
+    """Keeps journal, manifest and table of a run.
+
+    Every image goes to the journal when it is done, and those that it holds already are left out,
+    so that the same run goes on where it stopped; failed ones are tried again. Behind
+    `Preparation`: nothing is written for networks that are no fixed function.
+
+    Args:
+        outputs: the files; rank zero claims them.
+        context: goes into the manifest.
+        overwrite: whether the files of a different run may be replaced.
+
+    Attributes:
+        records: of all images, by ascending index, on rank zero at the end; None until then, and
+            on the other ranks.
+    """
+
+    def __init__(self, outputs: Outputs, context: RunContext, overwrite: bool = False) -> None:
+        self.outputs = outputs
+        self.records: list[ImageRecord] | None = None
+        self._context = context
+        self._overwrite = overwrite
+
+    def setup(self, trainer: pl.Trainer, module: CertificationModule, stage: str) -> None:  # type: ignore[override]
+        outputs, fixed = self.outputs, module.fixed
+        probe = None if fixed is None else probe_of(trainer.strategy.root_device, fixed)
+        identities, probes = zip(*from_all_ranks((outputs.identity.stored(), probe)), strict=True)
+        for rank, identity in enumerate(identities):
+            if identity != identities[0]:
+                difference = outputs.identity.difference(identity)
+                raise OutputError(f"rank {rank} is not the same run as rank 0: {difference}")
+
+        def claim() -> str:
+            if trainer.is_global_zero:
+                if problem := contradiction(probes):
+                    raise OutputError(problem)
+                if note := difference_of_devices(probes):
+                    print(note)
+                context = self._context._replace(probes=distinct(probes))
+                outputs.claim(
+                    context, self._overwrite, lambda records: find_problem(module.images, records)
+                )
+            return outputs.digest
+
+        module.digest = outputs.digest = alike(claim)[0]
+        selected = set(module.selection)
+        module.records = [record for record in outputs.read_records() if record.index in selected]
+        self._journal = JournalWriter(outputs.new_part(trainer.global_rank))
+
+    def on_image_finished(
+        self, trainer: pl.Trainer, module: CertificationModule, record: ImageRecord
+    ) -> None:
+        self._journal.append(record)
+
+    # Not at `on_predict_end`, which is left out where nothing was to be done.
+    def teardown(self, trainer: pl.Trainer, module: CertificationModule, stage: str) -> None:  # type: ignore[override]
+        outputs = self.outputs
+        records = merge_records([r for part in from_all_ranks(module.records) for r in part])
+        missing = sorted(set(module.selection) - {record.index for record in records})
+        if missing:
+            raise OutputError(f"{len(missing)} images are missing, the first is {missing[0]}")
+        if trainer.is_global_zero:
+            self.records = records
+            if outputs.shard is None:
+                predicts = outputs.identity.command == "predict"
+                outputs.finish(records, PREDICT_COLUMNS if predicts else CERTIFY_COLUMNS)
+        outputs.release()
+
+    def on_exception(self, trainer: pl.Trainer, *_: object) -> None:
+        if trainer.world_size == 1:  # the other ranks are still at work: their end is the process's
+            self.outputs.release()

@@ -1,0 +1,62 @@
+"""What a dataset may be called, and what its files' reader may be told; no torch."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+from diffsmooth.models.classifiers.dataset_info import CIFAR10, FASHION_MNIST, DatasetInfo
+from diffsmooth.shown_text import shown
+from diffsmooth.stats.errors import UserError
+from diffsmooth.stats.registry import Registry, is_code
+
+HERE = "diffsmooth.lit.data"
+
+
+class KnownDataset(NamedTuple):
+    """A dataset that has a name.
+
+    Attributes:
+        load: makes the images of the root, the split and the reading; or its package.module:name.
+        info: the facts; or what makes them of the reading, as package.module:name.
+        shipped: whether it is of test images only that lie in the package.
+    """
+
+    load: Callable[..., Any] | str
+    info: DatasetInfo | str
+    shipped: bool = False
+
+
+# Or, of another package, PACKAGE.MODULE:FACTORY; the factory makes of the root and the split an
+# `ImageSet`, or images and labels as an .npz file has them.
+DATASETS: Registry[Any] = Registry(
+    "dataset",
+    fashion_mnist=KnownDataset(f"{HERE}.fashion_mnist:load_fashion_mnist", FASHION_MNIST),
+    fashion_mnist_sample=KnownDataset(
+        f"{HERE}.fashion_mnist:load_fashion_mnist_sample",
+        FASHION_MNIST._replace(name="fashion_mnist_sample"),
+        shipped=True,
+    ),
+    cifar10=KnownDataset(f"{HERE}.cifar10:load_cifar10", CIFAR10),
+    imagenet=KnownDataset(f"{HERE}.folder:load_imagenet", f"{HERE}.folder:imagenet_info"),
+)
+ExifChoice = Literal["apply", "ignore"]
+
+
+class DataError(UserError):
+    """The data are missing, broken, or not what was asked for."""
+
+    def __init__(self, message: str) -> None:
+        if "Original Traceback" in message:  # of a loader's process, by PyTorch: once is enough
+            message = message.strip().splitlines()[-1].partition(": ")[2]
+        super().__init__(message)
+
+
+def check_dataset(dataset: str) -> None:
+    """Raises DataError for a dataset that is no known name, .npz file, folder or factory."""
+    path = Path(dataset).expanduser()
+    known = dataset in DATASETS or is_code(dataset)
+    if not (known or path.is_dir() or (path.is_file() and path.suffix == ".npz")):
+        raise DataError(
+            f"unknown dataset '{shown(dataset)}': known are {', '.join(DATASETS)}, an .npz file, "
+            "a folder with one folder a class, or PACKAGE.MODULE:FACTORY"
+        )

@@ -1,0 +1,107 @@
+"""A training's options as plain values: kept in its checkpoints, and read from them again."""
+
+import dataclasses
+from collections.abc import Callable, Iterable, Mapping
+from types import FrameType, NoneType
+from typing import Any
+
+import torch
+from lightning.pytorch.cli import OptimizerCallable
+from lightning.pytorch.core.mixins import HyperparametersMixin
+from lightning.pytorch.utilities.parsing import collect_init_args
+from torch.optim import Optimizer
+
+from diffsmooth.models.checkpoints.weights import Checkpoint
+from diffsmooth.models.classifiers.dataset_info import DatasetInfo
+from diffsmooth.models.diffusion.presets import unet_config
+from diffsmooth.shown_text import quoted
+from diffsmooth.stats.errors import UserError
+
+PLAIN = (bool, int, float, str, tuple, NoneType)
+HARDWARE = ("fused", "foreach", "capturable", "differentiable")  # how an optimiser computes
+# The measures follow from the others, and the checkpoint itself holds what these two led to.
+NOT_KEPT = ("measures", "optimizer", "pretrained")
+
+
+def constructor_options(frame: FrameType) -> dict[str, Any]:
+    """What the constructors above a frame of one were given, of all classes, as plain values.
+
+    A record becomes a mapping, a network "". What else is not plain is left out: its class must be
+    given it anew.
+    """
+    given: dict[str, Any] = {}
+    for own in collect_init_args(frame, [], classes=(HyperparametersMixin,)):
+        given.update(own)
+    kept: dict[str, Any] = {}
+    for name, value in given.items():
+        if isinstance(value, torch.nn.Module):
+            value = ""
+        elif dataclasses.is_dataclass(value) and not isinstance(value, type):
+            value = dataclasses.asdict(value)
+        elif isinstance(value, list):
+            value = tuple(value)
+        if isinstance(value, (*PLAIN, Mapping)) and name not in NOT_KEPT:
+            kept[name] = value
+    return kept
+
+
+def describe_optimizer(optimizer: Optimizer) -> dict[str, Any]:
+    """An optimiser's class and options, without those of how it computes."""
+    said = {"class": type(optimizer).__name__, **optimizer.defaults}
+    return {name: said[name] for name in said if name not in HARDWARE}
+
+
+def optimizer_of(said: Mapping[str, Any]) -> Callable[[Iterable[Any]], Optimizer]:
+    """What makes the optimiser that `describe_optimizer` described.
+
+    Raises:
+        UserError: when it is to be made, one that is not torch's.
+    """
+
+    def make(parameters: Iterable[Any]) -> Optimizer:
+        kind = getattr(torch.optim, str(said["class"]), None)
+        if not (isinstance(kind, type) and issubclass(kind, Optimizer)):
+            raise UserError(f"optimizer {quoted(said['class'])} is not torch's: give it anew")
+        known = kind.__init__.__annotations__  # a default may be no argument
+        return kind(parameters, **{name: said[name] for name in said if name in known})
+
+    return make
+
+
+class SharedOptimizer:
+    """Makes the optimiser, also from what a checkpoint says of it; copies of a module share it.
+
+    The averaging of weights copies the module, and what the command line makes of an optimiser's
+    options holds on to the trainer and, with several devices, to locks that cannot be copied.
+    """
+
+    def __init__(self, make: OptimizerCallable) -> None:
+        self.make = optimizer_of(make) if isinstance(make, Mapping) else make
+
+    def __deepcopy__(self, memo: Any) -> "SharedOptimizer":
+        return self
+
+
+def options_before(checkpoint: Checkpoint, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """The options of a training whose checkpoint does not keep them all, as far as it says them.
+
+    Args:
+        checkpoint: an older or an exported one, or one of the field.
+        settings: see `TrainingModule.settings`; exported checkpoints have none.
+    """
+    said, metadata = checkpoint.metadata, checkpoint.metadata._asdict()
+    names = ("arch", "input_layer", "sigma") if said.kind == "classifier" else ()
+    options = {name: metadata[name] for name in names if metadata[name] not in ("", None)}
+    options |= {name: value for name, value in settings.items() if "." not in name}
+    for group in ("learning_rate", "optimizer"):
+        own = {name.removeprefix(f"{group}."): value for name, value in settings.items()
+               if name.startswith(f"{group}.")}  # fmt: skip
+        options |= {group: own} if own else {}
+    if said.kind == "classifier" and said.dataset_info:
+        options["dataset"] = said.dataset_info
+    if said.kind == "unet" and said.preset:
+        options |= {name: metadata[name] for name in ("preset", "overrides", "max_sigma")}
+        config = unet_config(said.preset, **said.overrides)
+        shape = (config.in_channels, config.image_size, config.image_size)
+        options["dataset"] = DatasetInfo(said.dataset, shape, ())
+    return options

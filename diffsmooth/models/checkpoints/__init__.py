@@ -1,0 +1,1 @@
+"""Checkpoints: safe reading, recognising formats, fitting weights, writing."""

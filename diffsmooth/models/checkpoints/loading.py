@@ -1,0 +1,121 @@
+"""Classifiers from checkpoints."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from diffsmooth.models.checkpoints.formats import read_checkpoint
+from diffsmooth.models.checkpoints.weight_sets import SetName
+from diffsmooth.models.checkpoints.weights import (
+    Checkpoint,
+    check_kind,
+    check_weights,
+    load_weights,
+)
+from diffsmooth.models.classifiers.architectures import build_classifier, cifar_depth
+from diffsmooth.models.classifiers.dataset_info import DatasetInfo, get_dataset_info
+from diffsmooth.models.classifiers.input_layers import Resized
+from diffsmooth.stats.errors import UserError
+
+
+def load_classifier(
+    path: Path | str,
+    arch: str | None = None,
+    input_layer: str | nn.Module | None = None,
+    dataset: str | DatasetInfo = "cifar10",
+    weights: SetName | None = None,
+) -> nn.Sequential:
+    """The classifier of a checkpoint, in eval mode.
+
+    Args:
+        path: the file.
+        arch: instead of the file's, or where it does not name one.
+        input_layer: instead of the file's, or where it does not name one (few but ours do).
+        dataset: of a file that does not say what it was trained on.
+        weights: which of two sets; see `read_checkpoint`.
+
+    Raises:
+        UserError: see `read_checkpoint` and `classifier_of`.
+    """
+    info = get_dataset_info(dataset) if isinstance(dataset, str) else dataset
+    return classifier_of(read_checkpoint(path, weights=weights), info, arch, input_layer)
+
+
+def classifier_of(
+    checkpoint: Checkpoint,
+    info: DatasetInfo,
+    arch: str | None = None,
+    input_layer: str | nn.Module | None = None,
+    image_shape: tuple[int, int, int] | None = None,
+) -> nn.Sequential:
+    """The classifier that a checkpoint holds, in eval mode.
+
+    Args:
+        checkpoint: of a classifier.
+        info: facts of the dataset, for a file that does not say.
+        arch, input_layer: instead of what the file says, or where it does not say.
+        image_shape: (C, H, W) of the images: of another size than the file says, they are resized
+            to that in front of the input layer (`Resized`).
+
+    Raises:
+        UserError: not a classifier; no architecture or input layer known; weights that do not fit.
+    """
+    metadata = checkpoint.metadata
+    check_kind(checkpoint, "classifier")
+    arch = arch or metadata.arch
+    if not arch:
+        raise UserError(f"{checkpoint.path}: does not name its architecture: give it by --arch")
+    layer = input_layer or metadata.input_layer
+    if not layer:
+        raise UserError(f"{checkpoint.path}: does not name its input layer: give it by --normalize")
+    info = metadata.dataset_info or info
+    classifier_outline(checkpoint, arch, info)
+    model = build_classifier(arch, info.num_classes, layer, info)
+    load_weights(model, checkpoint)
+    size = info.image_shape[1:]
+    if metadata.dataset_info and image_shape and image_shape[1:] != size:
+        model = nn.Sequential(Resized(model[0], size), model[1])
+    return model.eval()
+
+
+def classifier_outline(checkpoint: Checkpoint, arch: str, info: DatasetInfo) -> nn.Module:
+    """The classifier's shapes without its memory, which the weights in the file fit.
+
+    The weights say how large the network is: what a name claims beyond them is never built.
+
+    Raises:
+        UserError: the weights do not fit the architecture.
+    """
+    depth, tensors = cifar_depth(arch), len(checkpoint.state_dict)
+    if depth is not None and depth > tensors:
+        raise UserError(
+            f"{checkpoint.path}: {arch} has {depth:,} layers, the file holds {tensors} tensors"
+        )
+    with torch.device("meta"):
+        outline = build_classifier(arch, info.num_classes, "none", info)
+    check_weights(outline, checkpoint)
+    return outline
+
+
+def load_pretrained(model: nn.Sequential, checkpoint: Checkpoint) -> None:
+    """Loads a classifier's weights to go on from; a head for other classes stays as it is.
+
+    Args:
+        model: of `build_classifier`.
+        checkpoint: of a classifier of the same architecture.
+
+    Raises:
+        UserError: not a classifier, or weights that do not fit, but for the head.
+    """
+    check_kind(checkpoint, "classifier")
+    own, weights = model.state_dict(), dict(checkpoint.state_dict)
+    network: Any = model[1]
+    heads = network.get_classifier() if hasattr(network, "get_classifier") else network.fc
+    heads = heads if isinstance(heads, tuple) else (heads,)  # distilled networks have two
+    for name, module in model.named_modules():
+        for key in (f"{name}.weight", f"{name}.bias"):
+            if module in heads and key in weights and own[key].shape != weights[key].shape:
+                weights[key] = own[key]
+    load_weights(model, checkpoint._replace(state_dict=weights))

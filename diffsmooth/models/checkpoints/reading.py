@@ -1,0 +1,127 @@
+"""The content of a checkpoint file: the only torch.load of the project."""
+
+import argparse
+import io
+import re
+import warnings
+import zipfile
+from pathlib import Path
+from typing import IO, Any, NamedTuple
+
+import numpy as np
+import safetensors.torch
+import torch
+
+from diffsmooth.models.checkpoints.file_claims import Form, check_file
+from diffsmooth.models.checkpoints.pickles import ORDINARY, globals_of
+from diffsmooth.stats.errors import UserError
+
+# What old checkpoints hold beside tensors, and what cannot run code.
+_numpy_scalar: Any = np._core.multiarray.scalar  # type: ignore[attr-defined]
+HARMLESS: list[Any] = [
+    argparse.Namespace,
+    _numpy_scalar,
+    (_numpy_scalar, "numpy.core.multiarray.scalar"),
+    np.dtype,
+    # All but objects and void: those can hold anything.
+    *{type(np.dtype(code)) for code in np.typecodes["All"] if code not in "OV"},
+]
+READ_FOR_NAMES = 16 * 2**20  # bytes of an old file, for what it would call
+
+
+def read_file(path: Path | str, unsafe: bool = False) -> Any:
+    """The content of a checkpoint file, on the CPU.
+
+    Args:
+        path: the file; what it is, its content says.
+        unsafe: run the code that the file may hold; for files of your own only.
+
+    Raises:
+        UserError: missing, empty, damaged or of another program; it claims more than weights need;
+            or it would run code, which the message names.
+    """
+    path = Path(path)
+    form = check_file(path)
+    if unsafe:
+        warnings.warn(f"{path}: loading runs whatever code the file holds", stacklevel=2)
+    try:
+        with torch.serialization.safe_globals(HARMLESS), warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "Detected pickle protocol")
+            warnings.filterwarnings("ignore", ".*deprecated")  # old kinds of storage
+            if form == "safetensors":
+                return safetensors.torch.load_file(path)
+            records = _records(path) if form == "zip" else None
+            content = torch.load(
+                path,
+                map_location="cpu",
+                weights_only=not unsafe,
+                mmap=records is not None and records.stored,
+            )
+            if records is not None:
+                _check_storages(content, records.sizes)
+            return content
+    except Exception as error:  # unpickling a broken file can raise anything
+        if not unsafe:
+            wanted = _forbidden_global(path, form, error)
+            if wanted:
+                raise UserError(
+                    f"{path}: refused, it would run {wanted}; "
+                    "--unsafe_load runs it, if you trust the file's author"
+                ) from error
+            if "Unsupported operand" in str(error):
+                raise UserError(
+                    f"{path}: not a readable checkpoint (a pickle protocol that cannot be read "
+                    "safely: save it with torch's default one, or --unsafe_load)"
+                ) from error
+        cause = f": {error}" if unsafe else ""
+        raise UserError(
+            f"{path}: not a readable checkpoint ({type(error).__name__}{cause})"
+        ) from error
+
+
+class _Records(NamedTuple):
+    """Of a zip file: whether its members are not compressed, and their sizes in bytes."""
+
+    stored: bool
+    sizes: set[int]
+
+
+def _records(path: Path) -> _Records:
+    with zipfile.ZipFile(path) as archive:
+        members = archive.infolist()
+    # Not compressed, the ranks of a host can share one copy of the file in memory.
+    stored = all(member.compress_type == zipfile.ZIP_STORED for member in members)
+    return _Records(stored, {member.file_size for member in members})
+
+
+def _check_storages(content: Any, sizes: set[int]) -> None:
+    """Raises ValueError for a tensor on more memory than its record has: torch does not look."""
+    waiting, seen = [content], set()
+    while waiting:
+        value = waiting.pop()
+        if isinstance(value, torch.Tensor):
+            has_memory = value.layout == torch.strided and value.device.type == "cpu"
+            if has_memory and value.untyped_storage().nbytes() not in sizes:
+                raise ValueError("a tensor is larger than its record")
+        elif isinstance(value, dict | list | tuple) and id(value) not in seen:
+            seen.add(id(value))
+            waiting.extend(value.values() if isinstance(value, dict) else value)
+
+
+def _forbidden_global(path: Path, form: Form, error: Exception) -> str | None:
+    """What a refused pickle would call, in torch's words or else by reading it without running."""
+    named = re.search(r"GLOBAL (\S+)", str(error))
+    if named:
+        return named.group(1)
+    try:
+        if form == "zip":
+            with zipfile.ZipFile(path) as archive:
+                names = [name for name in archive.namelist() if name.endswith("data.pkl")]
+                streams: list[IO[bytes]] = [io.BytesIO(archive.read(name)) for name in names]
+        else:
+            with open(path, "rb") as file:  # its pickles come first
+                streams = [io.BytesIO(file.read(READ_FOR_NAMES))]
+    except (OSError, RuntimeError, zipfile.BadZipFile):
+        return None
+    found = [name for stream in streams for name in globals_of(stream)]
+    return next((name for name in found if not ORDINARY.fullmatch(name)), None)

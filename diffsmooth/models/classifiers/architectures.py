@@ -1,0 +1,142 @@
+"""Base classifiers: an input layer and a network, from an architecture's name."""
+
+import re
+from collections.abc import Callable
+from difflib import get_close_matches
+from typing import Any, NamedTuple
+
+from torch import nn
+
+from diffsmooth.models.classifiers.cifar_resnet import CifarResNet
+from diffsmooth.models.classifiers.dataset_info import DatasetInfo, get_dataset_info
+from diffsmooth.models.classifiers.input_layers import Resized, build_input_layer
+from diffsmooth.shown_text import is_word, quoted
+from diffsmooth.stats.errors import UserError
+from diffsmooth.stats.registry import Registry, imported, names_code
+
+CIFAR_EXAMPLES = ("cifar_resnet20", "cifar_resnet56", "cifar_resnet110")
+
+
+def build_classifier(
+    arch: str,
+    num_classes: int,
+    input_layer: str | nn.Module = "standard",
+    dataset: str | DatasetInfo = "cifar10",
+) -> nn.Sequential:
+    """A classifier with fresh weights: `Sequential(input layer, network)`, keys from "1." on.
+
+    A network that takes one size of images only gets others resized, inside the input layer.
+
+    Args:
+        arch: cifar_resnetD with D = 6n + 2 (cifar_resnet20, cifar_resnet110, ...), a timm name, or
+            package.module:factory, which makes a network of the number of classes.
+        num_classes: number of logits.
+        input_layer: "standard", "center", "none", numbers (see `build_input_layer`), or a module.
+        dataset: gives the input's channels, and the mean and std of the input layer.
+
+    Raises:
+        UserError: an unknown architecture, input layer or dataset.
+    """
+    info = get_dataset_info(dataset) if isinstance(dataset, str) else dataset
+    layer = build_input_layer(input_layer, info) if isinstance(input_layer, str) else input_layer
+    if not is_word(arch):  # looking for near ones takes long where it is long
+        raise UserError(f"unknown architecture {quoted(arch)}")
+    network, size = _build_network(arch, num_classes, info.image_shape[0])
+    if size is not None and size != info.image_shape[1:]:
+        layer = Resized(layer, size)
+    return nn.Sequential(layer, network)
+
+
+class Network(NamedTuple):
+    """A network behind its input layer, and the one size (H, W) of images that it takes, if so."""
+
+    module: nn.Module
+    size: tuple[int, int] | None = None
+
+
+class Family(NamedTuple):
+    """A kind of networks.
+
+    Attributes:
+        knows: whether an architecture's name is of this family.
+        build: a network from its name, the number of classes and that of the images' channels.
+    """
+
+    knows: Callable[[str], bool]
+    build: Callable[[str, int, int], Network]
+
+
+def _build_network(arch: str, num_classes: int, channels: int) -> Network:
+    for family in map(FAMILIES.__getitem__, FAMILIES):
+        if family.knows(arch):
+            return family.build(arch, num_classes, channels)
+    import timm
+
+    near = get_close_matches(arch, [*CIFAR_EXAMPLES, *timm.list_models()])
+    raise UserError(
+        f"unknown architecture {arch!r}: known are cifar_resnet<6n+2>, timm's and "
+        "package.module:factory" + (f"; near are {', '.join(near)}" if near else "")
+    )
+
+
+def _foreign(arch: str, num_classes: int, channels: int) -> Network:
+    factory = imported(arch)
+    if not callable(factory):
+        raise UserError(f"architecture {arch}: must be a factory, got {quoted(factory)}")
+    network = factory(num_classes)
+    if not isinstance(network, nn.Module):
+        raise UserError(f"architecture {arch}: must give an nn.Module, got {type(network)}")
+    return Network(network)
+
+
+def _cifar_resnet(arch: str, num_classes: int, channels: int) -> Network:
+    try:
+        return Network(CifarResNet(cifar_depth(arch) or 0, num_classes, channels))
+    except ValueError as error:
+        raise UserError(f"architecture {arch}: {error}") from error
+
+
+def _is_timm(arch: str) -> bool:
+    import timm  # takes seconds to import
+
+    return timm.is_model(arch)
+
+
+def _timm(arch: str, num_classes: int, channels: int) -> Network:
+    import timm
+
+    # timm's ResNets begin with zeros in the last batch norm of each block, torchvision's with ones,
+    # as the published base classifiers did; else the two draw the same weights.
+    options: dict[str, Any] = {"num_classes": num_classes, "in_chans": channels}
+    if timm.models.is_model_in_modules(arch, "resnet"):
+        options["zero_init_last"] = False
+    network = timm.create_model(arch, **options)
+    config = timm.get_pretrained_cfg(arch)
+    if config is None or not config.fixed_input_size:
+        return Network(network)
+    _, height, width = config.input_size
+    return Network(network, (height, width))
+
+
+def cifar_depth(arch: str) -> int | None:
+    """The D of cifar_resnetD; None for other names."""
+    found = re.fullmatch(r"cifar_resnet([0-9]{1,9})", arch)
+    return int(found.group(1)) if found else None
+
+
+FAMILIES = Registry[Family](
+    "classifier family",
+    foreign=Family(names_code, _foreign),
+    cifar_resnet=Family(lambda arch: cifar_depth(arch) is not None, _cifar_resnet),
+    timm=Family(_is_timm, _timm),
+)
+
+
+def pretrained_normalization(arch: str) -> tuple[tuple[float, ...], tuple[float, ...]] | None:
+    """Mean and std that timm's own weights of an architecture were trained with, or None."""
+    import timm
+
+    if not timm.is_model(arch):
+        return None
+    config = timm.get_pretrained_cfg(arch)
+    return None if config is None else (tuple(config.mean), tuple(config.std))

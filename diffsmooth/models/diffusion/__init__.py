@@ -1,0 +1,1 @@
+"""Denoisers: U-Nets, schedules, the reverse process, losses."""

@@ -1,0 +1,1 @@
+"""What votes: purifiers, local smoothing, noise, the vote engine, preparation for speed."""

@@ -1,0 +1,214 @@
+"""Is f one fixed function of each image? A certificate is about nothing else.
+
+Checked before the first vote, and by `spot_check.py` as the votes go on: what comes of a row
+is the same each time, and depends neither on its place nor on the other rows, but for rounding.
+"""
+
+import time
+from collections.abc import Callable, Sequence
+from functools import partial
+from itertools import chain
+from typing import NamedTuple
+from weakref import WeakKeyDictionary
+
+import torch
+from torch import Tensor, nn
+
+from diffsmooth.models.smoothing.finer_arithmetic import try_again
+from diffsmooth.models.smoothing.finite import check_finite_weights
+from diffsmooth.models.smoothing.local_smoothing import NetworkError
+from diffsmooth.models.smoothing.memory import is_out_of_memory, memory_for
+from diffsmooth.models.smoothing.outputs import (
+    PARTS,
+    Outputs,
+    difference_of_rows,
+    outputs_of,
+    sha256_of,
+    tipping,
+)
+from diffsmooth.models.smoothing.probe_batch import Rows, arrangements, probe_rows
+from diffsmooth.models.smoothing.vote_function import VoteFunction
+from diffsmooth.stats.errors import UserError
+
+LONG = 5.0  # seconds of a pass, from which on it is said what takes so long
+
+# What rounding may make of outputs, relative to the largest: of logits and purified images where
+# not all rows could be tried again, of mean softmax in a spot check. bf16 was seen to make 5e-2.
+ROUNDING = {"float32": 1e-2, "tf32": 0.1, "bf16": 0.5}
+
+
+class FixedFunction(NamedTuple):
+    """What was found of an f that is one fixed function.
+
+    Attributes:
+        exact: whether each row's outputs are the same bits at any place, beside any rows.
+        rounding: by how much the mean softmax of a row differs, if not.
+        inputs, outputs: sha256 of a fixed batch, and of what the networks made of it.
+    """
+
+    exact: bool
+    rounding: float
+    inputs: str
+    outputs: str
+
+    def __str__(self) -> str:
+        if self.exact:
+            return "each row's outputs are the same bits at any place in the batch"
+        return (
+            "rows depend on their place in the batch by rounding: their mean softmax by "
+            f"{self.rounding:.1e} at most, which may tip near-ties"
+        )
+
+
+class _Known(NamedTuple):
+    """What was found of an f, in which state it was, and the batch that showed it."""
+
+    state: object
+    found: FixedFunction
+    rows: Rows
+
+
+_known: "WeakKeyDictionary[VoteFunction, _Known]" = WeakKeyDictionary()
+
+
+def ensure_fixed(
+    f: VoteFunction,
+    images: Sequence[Tensor] = (),
+    say: Callable[[str], object] = lambda line: None,
+) -> FixedFunction:
+    """Checks f, unless it was found fixed as it is: same weights, modes, batch and threads.
+
+    Four forward passes; one more, and four in finer arithmetic, where rows depend on their place.
+
+    Args:
+        f: prepared and on its device, as it will vote.
+        images: (C, H, W) in [0, 1], on the CPU, to which noise of this check's own is added.
+        say: is told what takes so long.
+
+    Raises:
+        UserError: f is random, or looks at its batch: the part that does is named; or weights are
+            not finite.
+        NetworkError: it does not run.
+    """
+    state = _state(f)
+    known = _known.get(f)
+    if known is None or known.state != state:
+        for what, network in f.networks.items():
+            check_finite_weights(network, what)
+        with memory_for(f.batch):
+            rows, strangers = probe_rows(f, images)
+            known = _known[f] = _Known(state, _check(f, rows, strangers, say), rows)
+    return known.found
+
+
+def _state(f: VoteFunction) -> object:
+    """Changes whenever f may have."""
+    tensors = tuple(
+        (id(t), t.data_ptr(), 0 if t.is_inference() else t._version)
+        for t in chain(f.parameters(), f.buffers())
+    )
+    modes = tuple(
+        (module.training, module._compiled_call_impl is not None) for module in f.modules()
+    )
+    return f.batch, f.sigma, f.precision, f.device, torch.get_num_threads(), tensors, modes
+
+
+@torch.inference_mode()
+def _check(
+    f: VoteFunction, rows: Rows, strangers: Rows, say: Callable[[str], object]
+) -> FixedFunction:
+    start = time.monotonic()
+    try:
+        base = outputs_of(f, rows)
+    except RuntimeError as error:
+        if is_out_of_memory(error):
+            raise
+        raise NetworkError(f"the networks do not run on noisy images: {error}") from error
+    took = time.monotonic() - start
+    if took > LONG:
+        say(
+            "checking that f is one fixed function of each image: the first of 4 forward passes "
+            f"of {f.batch} took {took:.0f} s"
+        )
+    both, rounding = rows.beside(strangers), 0.0
+    gaps = {part: torch.zeros(f.batch, dtype=torch.float64, device=f.device) for part in PARTS}
+    for arrangement in arrangements(f.batch):
+        pairs = arrangement.pairs(partial(outputs_of, f), base, both)
+        source = arrangement.source[arrangement.kept].to(f.device)
+        for gap, pair in zip(gaps.values(), pairs, strict=False):
+            gap.scatter_reduce_(0, source, difference_of_rows(*pair), "amax")
+        rounding = max(rounding, tipping(*pairs[-1]))
+    exact = not any(gap.any() for gap in gaps.values())
+    if f.batch == 1 or not exact:  # what is random differs there, too
+        refuse_random(base, outputs_of(f, rows))
+    for part, gap in gaps.items():
+        if gap.any():
+            _refuse_unless_rounding(f, part, base, rows, strangers, gap)
+    return FixedFunction(exact, rounding, sha256_of(rows), sha256_of(base))
+
+
+def refuse_random(one: Outputs, other: Outputs) -> None:
+    """Raises UserError where two runs of f on the same batch differ."""
+    for part, *pair in zip(PARTS, one, other, strict=False):
+        gap = float(difference_of_rows(*pair).max())
+        if gap:
+            raise UserError(
+                f"f is not one fixed function: the {part} gave other numbers for the same batch "
+                f"(by up to {gap:.1e}): it is random, or remembers what it saw; no certificate "
+                "holds for it"
+            )
+
+
+def _refuse_unless_rounding(
+    f: VoteFunction,
+    part: str,
+    base: Outputs,
+    rows: Rows,
+    strangers: Rows,
+    gap: Tensor,
+) -> None:
+    """A part alone, on inputs that are the same: raises UserError unless it only rounds."""
+    sigma = f.sigma
+
+    def purify(purifier: nn.Module, rows: Rows) -> Sequence[Tensor]:
+        return [purifier(rows.noisy, sigma, rows.draws)]
+
+    def classify(smoothing: nn.Module, rows: Rows) -> Sequence[Tensor]:
+        logits = smoothing.logits(rows.noisy)  # type: ignore[operator]
+        return [logits, logits.softmax(dim=-1).mean(dim=1)]
+
+    if part == "purifier":
+        finding = try_again(part, f.purifier, purify, rows, strangers, gap)
+    else:
+        purified = Rows(base.purified)
+        finding = try_again(part, f.local_smoothing, classify, purified, Rows(strangers.noisy), gap)
+    worst = float(gap.max())
+    if finding.is_rounding and (finding.all_rows or worst <= ROUNDING[f.precision]):
+        return
+    left = f"of which {finding.difference:.1e} stay in {finding.number_format}"
+    if finding.is_rounding:
+        left = "too much for rounding"
+    raise UserError(
+        f"f is not one function of each image: what the {part} makes of one depends on "
+        f"{finding.what} (by up to {worst:.1e}, {left}): batch statistics, dynamic scales? "
+        "No certificate holds for it"
+    )
+
+
+@torch.inference_mode()
+def check_unchanged(f: VoteFunction) -> None:
+    """One pass: does f still give the numbers that it gave when it was found fixed?
+
+    Raises:
+        UserError: it does not.
+    """
+    known = _known.get(f)
+    if known is None:
+        return
+    with memory_for(f.batch):
+        outputs = sha256_of(outputs_of(f, known.rows))
+    if outputs != known.found.outputs:
+        raise UserError(
+            "f is not one fixed function: it gives other numbers for the same batch than before "
+            "the first vote: it changes as it is called; no certificate of this run holds"
+        )

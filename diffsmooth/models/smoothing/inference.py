@@ -1,0 +1,89 @@
+"""What makes the networks of a vote function fast, without a choice that depends on a timing."""
+
+import contextlib
+import ctypes
+import sys
+
+import torch
+from torch import nn
+
+from diffsmooth.models.classifiers.cifar_resnet import CifarResNet
+from diffsmooth.models.diffusion.unet import Pointwise
+from diffsmooth.models.smoothing.finite import check_finite_weights, watched_layers
+from diffsmooth.models.smoothing.fused import FusedConv, FusedResNet
+from diffsmooth.models.smoothing.memory import memory_for
+from diffsmooth.models.smoothing.precision import autocast
+from diffsmooth.models.smoothing.probe_batch import probe_rows
+from diffsmooth.models.smoothing.vote_function import VoteFunction
+
+# Layers that autocast runs in bf16, and that use their weights for nothing else. Exact types: a
+# subclass may standardise its weights first, say, which autocast would leave to float32.
+CAST = (nn.Conv1d, nn.Conv2d, nn.Linear, Pointwise, FusedConv)
+
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of malloc.h
+
+
+@torch.no_grad()
+def prepare(f: VoteFunction, compiled: bool = False) -> None:
+    """Makes the networks of f ready for many votes, in place: call it once f is on its device.
+
+    f stays one fixed function of each row, but for low bits not the same one as before. Its
+    networks can then only vote: they train, and load weights, no more.
+
+    Args:
+        f: its U-Net and its classifier are changed.
+        compiled: whether torch.compile fuses what lies between the convolutions; the first batch
+            takes a minute or two then, or seconds if torch's cache on disk has the code.
+
+    Raises:
+        UserError: weights, folded or not, or what layers make of a noisy image, that are not
+            finite, or nearly so.
+    """
+    smoothing = f.local_smoothing
+    for what, network in f.networks.items():
+        check_finite_weights(network, what)
+    _try_out(f)
+    if f.device.type == "cpu":
+        _keep_memory()
+    for place, parent in list(smoothing.named_modules()):
+        for name, child in parent.named_children():
+            if type(child) is CifarResNet:
+                path = f"{place}.{name}.".lstrip(".").removeprefix("classifier.")
+                fused = FusedResNet(child, f"the classifier: {path}")
+                setattr(parent, name, fused.eval().to(memory_format=torch.channels_last))
+    if f.precision == "bf16":
+        for module in f.modules():
+            if type(module) in CAST:
+                module.to(torch.bfloat16)
+    with autocast(f.precision, f.device.type):
+        # Tensor code only: a schedule's NumPy scalars would be compiled in, one by one.
+        parts = f.purifier.prepare(f.sigma)
+    if compiled:
+        if not any(isinstance(module, FusedConv) and module.onednn for module in f.modules()):
+            parts = [*parts, smoothing]  # in the others, nothing is left to fuse
+        mode = "reduce-overhead" if f.device.type == "cuda" else None
+        for part in parts:
+            part.compile(dynamic=False, mode=mode)
+
+
+def _try_out(f: VoteFunction) -> None:
+    """Raises UserError where a layer of the networks gives what is not finite, or nearly so."""
+    rows = probe_rows(f)[0].take(torch.arange(min(f.batch, 2)))
+    with contextlib.ExitStack() as stack:
+        for what, network in f.networks.items():
+            stack.enter_context(watched_layers(network, what))
+        stack.enter_context(memory_for(f.batch))
+        f(*rows)
+
+
+def _keep_memory() -> None:
+    """Keeps the memory of freed tensors for the next ones, in the whole process.
+
+    glibc returns large ones to the system, which then clears each page anew.
+    """
+    if sys.platform != "linux":
+        return
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)  # musl has none
+    if mallopt is not None:
+        for parameter, value in ((M_TRIM_THRESHOLD, 2**31 - 1), (M_MMAP_THRESHOLD, 2**30)):
+            mallopt(parameter, value)

@@ -1,0 +1,215 @@
+"""Counter-based noise.
+
+Each vote's draw belongs to (seed, purpose, dataset, split, image, stage, number of the vote). It
+never depends on a rank, a batch or the order of work.
+"""
+
+import hashlib
+import json
+import operator
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Literal, NamedTuple, Protocol, get_args
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from diffsmooth.models.smoothing.philox import normals, philox4x32
+from diffsmooth.models.words import SourceName
+
+BLOCK = 32  # votes drawn from one counter of NumPy's; changing it changes every result
+
+Purpose = Literal[
+    "certify", "predict", "tune", "sanity", "probe", "doctor", "attack", "train", "evaluate"
+]  # fmt: skip
+"""Purposes never share a stream, or a choice made on one would depend on the noise of another."""
+
+
+class NoiseKey(NamedTuple):
+    """Whose noise it is: everything but the stage and the vote's number.
+
+    `seed` and `image` may be NumPy's integers: they are the noise of Python's.
+    """
+
+    seed: int
+    purpose: Purpose
+    dataset: str
+    split: str
+    image: int
+
+    def digest(self, size: int) -> bytes:
+        """So many bytes that stand for the key in a generator.
+
+        Raises:
+            TypeError: a seed or an image that is no integer.
+        """
+        seed, image = operator.index(self.seed), operator.index(self.image)
+        key = self._replace(seed=seed, image=image)
+        return hashlib.blake2b(json.dumps(key).encode(), digest_size=size).digest()
+
+
+@dataclass(frozen=True)
+class Votes:
+    """Consecutive votes of one image: numbers `first` .. `first + count - 1` of a stage.
+
+    Stages of a plan are disjoint streams.
+    """
+
+    key: NoiseKey
+    stage: int
+    first: int
+    count: int
+
+
+def rows_of(votes: Sequence[Votes]) -> Iterator[slice]:
+    """The rows of a batch that each of the votes takes, one behind the other."""
+    start = 0
+    for some in votes:
+        yield slice(start, start + some.count)
+        start += some.count
+
+
+class NoiseSource(Protocol):
+    """Makes the noise of a batch of votes."""
+
+    name: str
+    """Goes into the manifest: another name is other noise."""
+
+    def draw(self, votes: Sequence[Votes], lane: int, rows: int, shape: tuple[int, ...]) -> Tensor:
+        """Standard normal draws, float32 (rows, C, H, W), on the source's device.
+
+        Args:
+            votes: whose noise, in the order of the rows; the rows that are left over are zero.
+            lane: 0 for the noise of the votes themselves; a random purifier's draws have lanes of
+                their own, disjoint streams in step with the votes.
+            rows: at least as many as votes.
+            shape: (C, H, W) of one draw.
+        """
+
+    def noisy(
+        self, votes: Sequence[Votes], images: Sequence[Tensor], level: float, rows: int
+    ) -> Tensor:
+        """The images plus `level` times their votes' own noise; float32 (rows, C, H, W).
+
+        Args:
+            votes, rows: see `draw`.
+            images: (C, H, W) each, on the CPU: whose votes they are.
+            level: standard deviation, in [0, 1] pixel units.
+        """
+
+
+class NumpyNoise:
+    """NumPy's generator on the CPU: the same noise on every device, but made by one core.
+
+    Args:
+        pinned: in page-locked memory, from which a GPU copies without holding up the CPU.
+
+    Source: Philox4x64-10, Salmon et al. 2011, as in NumPy.
+    """
+
+    name = f"numpy-philox4x64, blocks of {BLOCK}"
+
+    def __init__(self, pinned: bool = False) -> None:
+        self._pinned = pinned
+
+    def draw(self, votes: Sequence[Votes], lane: int, rows: int, shape: tuple[int, ...]) -> Tensor:
+        noise = torch.empty((rows, *shape), pin_memory=self._pinned)
+        out = noise.numpy()
+        out[sum(some.count for some in votes) :] = 0.0
+        for some, own in zip(votes, rows_of(votes), strict=True):
+            _fill(out[own], some, lane)
+        return noise
+
+    def noisy(
+        self, votes: Sequence[Votes], images: Sequence[Tensor], level: float, rows: int
+    ) -> Tensor:
+        noisy = self.draw(votes, 0, rows, tuple(images[0].shape))
+        # In NumPy: torch would wake a second team of threads beside that of the networks.
+        out = noisy.numpy()
+        for own, image in zip(rows_of(votes), images, strict=True):
+            out[own] *= np.float32(level)
+            out[own] += image.numpy()
+        return noisy
+
+
+def _fill(out: np.ndarray, votes: Votes, lane: int) -> None:
+    digest = votes.key.digest(16)
+    key = np.frombuffer(digest, dtype="<u8").astype(np.uint64)
+    done = 0
+    while done < votes.count:
+        block, skipped = divmod(votes.first + done, BLOCK)
+        count = min(votes.count - done, BLOCK - skipped)
+        # NumPy increments the first word as it draws, so the block's number must stand in another:
+        # in the first, each block would be a shifted copy of the one before, and votes dependent.
+        counter = np.array([0, block, votes.stage, lane], dtype=np.uint64)
+        generator = np.random.Generator(np.random.Philox(key=key, counter=counter))
+        if skipped:  # nothing is kept between calls: the beginning of a block is drawn again
+            generator.standard_normal((skipped, *out.shape[1:]), dtype=np.float32)
+        generator.standard_normal(dtype=np.float32, out=out[done : done + count])
+        done += count
+
+
+class DeviceNoise:
+    """A generator in torch's operations, on the device that computes: no core can keep up with a
+    fast GPU. Its logarithms and cosines may differ in the last bit between kinds of device.
+
+    Eight draws come from three counters: four words of each give four lengths, of two words, and
+    four angles.
+
+    Args:
+        device: where the noise is made.
+
+    Source: Philox4x32-10, Salmon et al. 2011; Box & Muller 1958.
+    """
+
+    name = "torch-philox4x32, lengths of 64 bits"
+
+    def __init__(self, device: torch.device) -> None:
+        self._device = device
+
+    def draw(self, votes: Sequence[Votes], lane: int, rows: int, shape: tuple[int, ...]) -> Tensor:
+        size = int(np.prod(shape))
+        host = torch.zeros(4, rows, 1, dtype=torch.int64)  # two words of key, vote, stage; padding
+        for some, own in zip(votes, rows_of(votes), strict=True):
+            host[:2, own] = torch.from_numpy(
+                np.frombuffer(some.key.digest(8), dtype="<u4").astype(np.int64)
+            ).view(2, 1, 1)
+            host[2, own, 0] = torch.arange(some.first, some.first + some.count)
+            host[3, own] = some.stage
+        key_low, key_high, vote, stage = host.to(self._device, non_blocking=True)
+        element = torch.arange(3 * -(-size // 8), device=self._device)
+        lanes = torch.full_like(vote, lane)
+        words = torch.stack(philox4x32((element, vote, stage, lanes), (key_low, key_high)), dim=-1)
+        high, low, angle = words.unflatten(1, (-1, 3)).unbind(dim=2)
+        noise = normals(high, low, angle).flatten(1)[:, :size].reshape(rows, *shape)
+        noise[sum(some.count for some in votes) :] = 0.0
+        return noise
+
+    def noisy(
+        self, votes: Sequence[Votes], images: Sequence[Tensor], level: float, rows: int
+    ) -> Tensor:
+        noisy = self.draw(votes, 0, rows, tuple(images[0].shape))
+        for own, image in zip(rows_of(votes), images, strict=True):
+            noisy[own].mul_(level).add_(image.to(self._device, non_blocking=True))
+        return noisy
+
+
+def noise_source(name: SourceName, device: torch.device) -> NoiseSource:
+    """The source called `name`, for networks on a device.
+
+    Raises:
+        ValueError: unknown name.
+    """
+    if name == "numpy":
+        return NumpyNoise(pinned=device.type == "cuda")
+    if name == "device":
+        return DeviceNoise(device)
+    raise ValueError(f"noise must be {' or '.join(get_args(SourceName))}, got {name!r}")
+
+
+def draw_noise(
+    key: NoiseKey, count: int, shape: tuple[int, ...], stage: int = 0, lane: int = 0
+) -> Tensor:
+    """NumPy's draws of the first `count` votes of a stage, float32 (count, C, H, W) on the CPU."""
+    return NumpyNoise().draw([Votes(key, stage, 0, count)], lane, count, shape)

@@ -1,0 +1,193 @@
+"""What votes: one code path for Cohen, diffusion denoised smoothing and DiffSmooth."""
+
+import math
+from collections.abc import Callable, Sequence
+from copy import deepcopy
+from typing import Protocol, Self
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from diffsmooth.models.smoothing.local_smoothing import LocalSmoothing, NetworkError
+from diffsmooth.models.smoothing.memory import memory_for
+from diffsmooth.models.smoothing.precision import autocast
+from diffsmooth.models.smoothing.purifiers import Purifier
+from diffsmooth.stats.bounds import count_of
+
+FLOAT32 = np.finfo(np.float32)
+
+DrawsOfRun = Callable[[int], Tensor | None]
+"""From the number of a reverse run to its draws (draws, B, C, H, W), or None; in any order."""
+
+
+class Voter(Protocol):
+    """What the engine drives: f alone, or several that share the work of one."""
+
+    @property
+    def f(self) -> "VoteFunction":
+        """The one whose networks run, in its batches; it is checked to be one fixed function."""
+
+    @property
+    def settings(self) -> Sequence[object]:
+        """What tells several apart, in words; empty for f alone."""
+
+    def answer(self, noisy: Tensor, draws_of: DrawsOfRun) -> Tensor:
+        """As `VoteFunction.answer`: (B,) of f alone, (S, B) of several."""
+
+
+class VoteFunction(nn.Module):
+    """f: noisy images to classes, one vote each. As a module, to mean softmax.
+
+    It purifies the noisy image, averages the classifier's confidence over the local copies, and
+    takes the argmax: one noisy image is one vote, whatever m is. With `IdentityPurifier`, m = 1
+    and sigma_local = 0, f is the classifier alone (Cohen et al. 2019).
+
+    It is in eval mode, whatever becomes of the modules that hold it. The engine's `Voter`, alone.
+
+    Args:
+        purifier: see `purifiers.py`.
+        local_smoothing: holds the classifier.
+        sigma: noise level, in [0, 1] pixel units; the radius is in the same units.
+        num_classes: at least 2.
+        batch: votes a forward pass. Every pass has this one shape (the last is padded), since
+            kernels round differently at other shapes, and f must be one fixed function.
+        precision: "float32", or "bf16" to autocast the layers; "tf32" is float32 here, see
+            `fix_numerics`.
+        copy: whether the networks are copied, so that their owner's stay as they are. Otherwise
+            they are put into eval mode and another memory format.
+
+    Raises:
+        ValueError: sigma that is not > 0 and finite in float32, or is beyond the purifier's
+            schedule; num_classes < 2; batch < 1; unknown precision.
+    """
+
+    settings: Sequence[object] = ()
+
+    def __init__(
+        self,
+        purifier: Purifier,
+        local_smoothing: LocalSmoothing,
+        sigma: float,
+        num_classes: int,
+        batch: int = 50,
+        precision: str = "float32",
+        copy: bool = True,
+    ) -> None:
+        super().__init__()
+        smallest, largest = (float(limit) for limit in (FLOAT32.tiny, FLOAT32.max))
+        if not smallest <= sigma <= largest:
+            raise ValueError(f"sigma must be > 0 and finite in float32, got {sigma}")
+        num_classes, batch = count_of("num_classes", num_classes), count_of("batch", batch)
+        if num_classes < 2:
+            raise ValueError(f"num_classes must be at least 2, got {num_classes}")
+        autocast(precision, "cpu")  # knows the words
+        level = self.noise_level = float(purifier.noise_level(float(sigma)))
+        if not sigma <= level < math.inf:  # less noise than the radius is computed with overstates
+            raise ValueError(
+                f"the purifier's noise level must be at least sigma {sigma}, is {level}"
+            )
+        self.purifier = deepcopy(purifier) if copy else purifier
+        self.local_smoothing = deepcopy(local_smoothing) if copy else local_smoothing
+        self.local_smoothing.classifier.to(memory_format=local_smoothing.layout)
+        self.image_shape = local_smoothing.image_shape
+        self.sigma = float(sigma)
+        self.num_classes = num_classes
+        self.batch = batch
+        self.precision = precision
+        self.eval()
+
+    def train(self, mode: bool = True) -> Self:
+        """Stays in eval mode: f is one fixed function of its input."""
+        return super().train(False)
+
+    @property
+    def device(self) -> torch.device:
+        return self.local_smoothing.noise.device
+
+    @property
+    def networks(self) -> dict[str, nn.Module]:
+        """By what errors call them."""
+        return {"the purifier": self.purifier, "the classifier": self.local_smoothing.classifier}
+
+    @property
+    def f(self) -> Self:
+        return self
+
+    @property
+    def reverse_runs(self) -> int:
+        """Runs of the reverse process a vote, whose answer is that of most of them."""
+        return self.purifier.reverse_runs
+
+    def forward(self, noisy: Tensor, draws: Tensor | None = None) -> Tensor:
+        """Mean softmax (B, K) of noisy images (B, C, H, W); differentiable, and draws nothing.
+
+        Args:
+            noisy: image in [0, 1] + noise level * normal.
+            draws: what a random purifier needs for one run, see `Purifier.forward`.
+        """
+        with self.autocast():
+            return self.local_smoothing(self.purifier(noisy, self.sigma, draws))
+
+    def purify(self, noisy: Tensor, draws: Tensor | None = None) -> Tensor:
+        """The purifier's images (B, C, H, W), float32, of noisy ones."""
+        with self.autocast():
+            return self.purifier(noisy, self.sigma, draws)
+
+    def autocast(self) -> torch.autocast:
+        """The context in which its networks run."""
+        return autocast(self.precision, self.device.type)
+
+    def answer(self, noisy: Tensor, draws_of: DrawsOfRun) -> Tensor:
+        """f: the class (B,) of each noisy image, int64; K where an output is not finite.
+
+        Not a number has an argmax, too: all votes for class 0, and the largest radius.
+
+        Args:
+            noisy: (B, C, H, W).
+            draws_of: gives a run's draws (draws, B, C, H, W), None where none are needed.
+
+        Raises:
+            NetworkError: outputs for another number of classes.
+            OutOfMemory: the batch does not fit.
+        """
+        return self.vote(lambda run: self(noisy, draws_of(run)))
+
+    def vote(self, confidence_of: Callable[[int], Tensor]) -> Tensor:
+        """From the confidence of each run to answers, as `answer` gives them: (..., B), int64.
+
+        Of several runs it is the answer that most of them give; see `_of_most`.
+
+        Args:
+            confidence_of: from the number of a run to its mean softmax (..., B, K).
+
+        Raises:
+            NetworkError: outputs for another number of classes.
+            OutOfMemory: the batch does not fit.
+        """
+        answers = []
+        with memory_for(self.batch):
+            for run in range(self.reverse_runs):
+                confidence = confidence_of(run)
+                if confidence.shape[-1] != self.num_classes:
+                    raise NetworkError(
+                        f"the classifier has {confidence.shape[-1]} classes, not {self.num_classes}"
+                    )
+                finite = confidence.isfinite().all(dim=-1)
+                answers.append(torch.where(finite, confidence.argmax(dim=-1), self.num_classes))
+            return answers[0] if len(answers) == 1 else self._of_most(torch.stack(answers, dim=-1))
+
+    def _of_most(self, runs: Tensor) -> Tensor:
+        """The answer (...) of most runs (..., runs); K where one of them has none.
+
+        Of classes that equally many runs gave it is the one that a run gave first. So the numbers
+        of the classes do not matter, and two runs count like the first alone: the lowest class
+        would win all disagreements, and be right or wrong by its number.
+
+        Source: DensePure (Xiao et al. 2023), the published code: `max(runs, key=runs.count)` in
+        core.py and results/merge_results.py of Jayfeather1024/DensePure.
+        """
+        agreeing = (runs[..., :, None] == runs[..., None, :]).sum(dim=-1)
+        first = agreeing.argmax(dim=-1, keepdim=True)  # of equals torch gives the first
+        no_answer = (runs == self.num_classes).any(dim=-1)
+        return torch.where(no_answer, self.num_classes, runs.gather(-1, first).squeeze(-1))

@@ -1,0 +1,1 @@
+"""Floor 4: what commands and notebooks share, from a specification to a finished run."""

@@ -1,0 +1,209 @@
+"""Votes a second of the published loop and of the engine on this machine, and what they take."""
+
+import statistics
+
+import torch
+from torch import Tensor
+
+from diffsmooth.lit.data import load_images
+from diffsmooth.models.smoothing.engine import Task, VoteEngine
+from diffsmooth.models.smoothing.noise import NumpyNoise, Votes, noise_source
+from diffsmooth.models.smoothing.precision import current_numerics, resolve_precision
+from diffsmooth.models.smoothing.vote_function import VoteFunction
+from diffsmooth.pipeline.bench_process import KEY, LoopProcess, in_processes, seconds_of, vote
+from diffsmooth.pipeline.bench_specification import BenchOptions
+from diffsmooth.pipeline.compiling import can_compile
+from diffsmooth.pipeline.device import pick_device
+from diffsmooth.pipeline.workloads import MODES, SIGMA, WORKLOADS, Mode, Workload
+from diffsmooth.stats import GroupSequential, MajorityVote
+from diffsmooth.stats.errors import option_values
+from diffsmooth.stats.printed import rounded_down
+
+MATRIX_SIDE = 2048
+AGREEMENT_IMAGES, AGREEMENT_VOTES = 40, 50
+
+
+def measure(options: BenchOptions) -> None:
+    """Prints the sections that are asked for, one after the other.
+
+    Raises:
+        UserError: a device that is not there.
+    """
+    device = pick_device(options.accelerator)
+    settings = options.settings
+    if settings is None:
+        settings = ["plain", "float32"]
+        settings += ["bf16"] if fastest_mode(device) == "bf16" else []
+        settings += ["compiled"] if device.type == "cuda" else []
+    modes = [MODES[name] for name in settings]
+    with option_values():
+        noise_source(options.noise, device)
+    print(f"{machine_text(device)}, torch {torch.__version__}, {torch.get_num_threads()} threads")
+    _print_matrix_peaks(modes, device)
+    if "speed" in options.sections:
+        for name in options.workloads:
+            _print_speed(WORKLOADS[name], modes, options, device)
+    if "memory" in options.sections:
+        _print_memory(options, device)
+    if "processes" in options.sections and device.type == "cpu":
+        _print_processes(options)
+    if "sequential" in options.sections:
+        _print_sequential(options, device)
+
+
+def fastest_mode(device: torch.device) -> str:
+    """The mode that `certify` takes of its own accord, but for compiling."""
+    return resolve_precision("auto", device.type)
+
+
+def machine_text(device: torch.device) -> str:
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return f"cpu ({torch.backends.cpu.get_cpu_capability()})"
+
+
+def _print_matrix_peaks(modes: list[Mode], device: torch.device) -> None:
+    # Where bf16 is emulated, a product takes seconds: only where something is measured in it.
+    wanted = {mode.precision for mode in modes}
+    dtypes = {"float32": torch.float32, "bf16": torch.bfloat16}
+    for dtype in (dtype for precision, dtype in dtypes.items() if precision in wanted):
+        a = torch.randn(MATRIX_SIDE, MATRIX_SIDE, device=device).to(dtype)
+        best = min(seconds_of(lambda a=a: a @ a, device) for _ in range(10))  # type: ignore[misc]
+        print(f"matrix product, {dtype}: {2 * MATRIX_SIDE**3 / best / 1e9:,.0f} GFLOP/s")
+
+
+@torch.inference_mode()
+def _run_networks(model: VoteFunction, noisy: Tensor, batches: int) -> None:
+    for _ in range(batches):
+        answers = model.answer(noisy, lambda run: None)
+    answers.cpu()
+
+
+def _print_speed(
+    workload: Workload, modes: list[Mode], options: BenchOptions, device: torch.device
+) -> None:
+    reason = can_compile(device)
+    if reason and MODES["compiled"] in modes:
+        print(f"compiled is left out: {reason}")
+        modes = [mode for mode in modes if not mode.compiled]
+    batch, shape = options.batch, workload.info.image_shape
+    loop_process = LoopProcess(workload.name, batch, device.type)
+    models = [workload.f(batch, mode, device) for mode in modes]
+    image = torch.full(shape, 0.5)
+    noisy = NumpyNoise().noisy([Votes(KEY, 0, 0, batch)], [image], SIGMA, batch).to(device)
+    for model in models:  # compiles
+        vote(model, MajorityVote(batch), image)
+    once = loop_process.seconds(batch)
+    batches = max(2, round(options.seconds / once))
+    votes = batches * batch
+    print(f"\n{workload.title}; batches of {batch}, {votes} votes a repetition")
+    loop: list[float] = []
+    engine: list[list[float]] = [[] for _ in models]
+    networks: list[list[float]] = [[] for _ in models]
+    for _ in range(options.repetitions):  # interleaved: the machine's speed drifts
+        loop.append(loop_process.seconds(votes))
+        for i, model in enumerate(models):
+            run = lambda m=model: vote(m, MajorityVote(votes), image, options.noise)  # noqa: E731
+            engine[i].append(seconds_of(run, device))
+            alone = lambda m=model: _run_networks(m, noisy, batches)  # noqa: E731
+            networks[i].append(seconds_of(alone, device))
+    loop_process.end()
+    without = "" if device.type == "cuda" else " (nothing of it is used on a CPU)"
+    print(f"CUDA's switches{without}:")
+    print(f"(a) {loop_process.numerics}\n(b) {current_numerics()}")
+    rate = votes / statistics.median(loop)
+    print(f"{'':22} votes/s   x published   outside the networks   votes as float32")
+    print(f"{'(a) published loop':22} {rate:7.1f}   {1:11.2f}")
+    agreements = _agreements(workload, models, device)
+    for i, mode in enumerate(modes):
+        rate = votes / statistics.median(engine[i])
+        ratio = statistics.median(a / b for a, b in zip(loop, engine[i], strict=True))
+        outside = statistics.median(
+            1 - inside / whole for inside, whole in zip(networks[i], engine[i], strict=True)
+        )
+        print(
+            f"{f'(b) engine, {mode.name}':22} {rate:7.1f}   {ratio:11.2f}   "
+            f"{100 * outside:18.1f} %   {agreements[i]}"
+        )
+
+
+@torch.inference_mode()
+def _agreements(
+    workload: Workload,
+    models: list[VoteFunction],
+    device: torch.device,
+) -> list[str]:
+    """Share of votes on real images that are those of float32, the networks as loaded."""
+    if workload.name == "full":
+        return ["(random weights)"] * len(models)
+    images = load_images("fashion_mnist_sample", "data")
+    batch = models[0].batch
+    reference = workload.f(batch, MODES["plain"], device)
+    same, total = [0] * len(models), 0
+    for index in range(0, len(images), len(images) // AGREEMENT_IMAGES):
+        for first in range(0, AGREEMENT_VOTES, batch):
+            count = min(batch, AGREEMENT_VOTES - first)
+            votes = [Votes(KEY._replace(image=index), 0, first, count)]
+            noisy = NumpyNoise().noisy(votes, [images[index].image], SIGMA, batch).to(device)
+            expected = reference.answer(noisy, lambda run: None)[:count]
+            total += count
+            for i, model in enumerate(models):
+                answers = model.answer(noisy, lambda run: None)[:count]
+                same[i] += int((answers == expected).sum())
+    return [f"{rounded_down(100 * count / total, 2)} % of {total}" for count in same]
+
+
+def _print_memory(options: BenchOptions, device: torch.device) -> None:
+    few, many = min(1000, options.n), options.n
+    peaks, mode = [], fastest_mode(device)
+    for votes in (few, many):
+        if device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats(device)
+            model = WORKLOADS["cohen"].f(options.batch, MODES[mode], device)
+            vote(model, MajorityVote(votes), torch.full((1, 32, 32), 0.5), options.noise)
+            peaks.append(torch.cuda.max_memory_allocated(device))
+        else:
+            ((_, peak),) = in_processes("cohen", mode, options.batch, votes, 1)
+            peaks.append(peak)
+    print(
+        f"\npeak memory (Cohen's method, {mode}): {peaks[0] / 2**20:,.0f} MiB at N = {few:,}, "
+        f"{peaks[1] / 2**20:,.0f} MiB at N = {many:,}"
+    )
+
+
+def _print_processes(options: BenchOptions) -> None:
+    rates: list[list[float]] = [[], []]
+    votes, mode = 20 * options.batch, fastest_mode(torch.device("cpu"))
+    for _ in range(options.repetitions):
+        for i, processes in enumerate((1, 2)):
+            found = in_processes("small", mode, options.batch, votes, processes)
+            rates[i].append(sum(votes / seconds for seconds, _ in found))
+    one, two = map(statistics.median, rates)
+    ratio = statistics.median(b / a for a, b in zip(*rates, strict=True))
+    print(
+        f"\nprocesses of one thread (shipped networks, {mode}): one {one:.1f} votes/s, two "
+        f"{two:.1f} votes/s, {ratio:.2f} times"
+    )
+
+
+def _print_sequential(options: BenchOptions, device: torch.device) -> None:
+    plan = GroupSequential(n=options.n)
+    images = load_images("fashion_mnist_sample", "data")
+    step = max(1, len(images) // options.images)
+    chosen = range(0, len(images), step)[: options.images]
+    model = WORKLOADS["cohen"].f(options.batch, MODES[fastest_mode(device)], device)
+    used = []
+    with VoteEngine(model, plan, noise_source(options.noise, device)) as engine:
+        for index in chosen:
+            engine.submit(Task(images[index].image, KEY._replace(image=index)))
+            while not engine.needs_task:
+                used += [f.certificate.votes for f in engine.step() if f.certificate]
+        used += [f.certificate.votes for f in engine.drain() if f.certificate]
+    mean = statistics.mean(used)
+    error = f"{statistics.stdev(used) / len(used) ** 0.5:,.0f}" if len(used) > 1 else "?"
+    print(
+        f"\nsequential plan (Cohen's method, {len(used)} shipped images, radii "
+        f"{' '.join(f'{radius:g}' for radius in plan.radii)}): {mean:,.0f} +- {error} votes an "
+        f"image on average (+- the standard error), {min(used):,} to {max(used):,}; fixed: "
+        f"{plan.max_votes:,}; {rounded_down(plan.max_votes / mean, 1)} times fewer"
+    )

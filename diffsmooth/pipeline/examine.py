@@ -1,0 +1,241 @@
+"""What a checkpoint is: its content, its accuracy under noise, and the costs of a run with it."""
+
+import time
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor, nn
+
+from diffsmooth.lit.data import ImageSet, load_images
+from diffsmooth.lit.data.names import DATASETS
+from diffsmooth.models import (
+    IdentityPurifier,
+    LocalSmoothing,
+    OneShotPurifier,
+    SmoothedClassifier,
+)
+from diffsmooth.models.checkpoints.denoisers import openai_outline
+from diffsmooth.models.checkpoints.image_cards import training_images_of
+from diffsmooth.models.checkpoints.loading import classifier_of, classifier_outline
+from diffsmooth.models.checkpoints.weights import Checkpoint, misfits
+from diffsmooth.models.classifiers.dataset_info import DatasetInfo
+from diffsmooth.models.diffusion.presets import PRESETS, build_unet
+from diffsmooth.models.smoothing.noise import NoiseKey
+from diffsmooth.models.smoothing.precision import autocast
+from diffsmooth.models.smoothing.purifiers import Purifier
+from diffsmooth.pipeline.examine_specification import ExamineOptions
+from diffsmooth.pipeline.input_layer_choice import measure_input_layers, with_input_layer
+from diffsmooth.pipeline.networks import (
+    check_classifier,
+    check_forward,
+    load_diffusion,
+    reading_for,
+    resizing,
+)
+from diffsmooth.pipeline.sanity import MOST_IMAGES, Accuracy, right_answers
+from diffsmooth.pipeline.specification import usual_diffusion
+from diffsmooth.stats import MajorityVote
+from diffsmooth.stats.errors import UserError
+from diffsmooth.stats.printed import digits_down, exact, rounded_down, rounded_up
+from diffsmooth.whole_file import file_sha256
+
+NOISE_LEVELS = (0.0, 0.12, 0.25, 0.5, 1.0)
+LAYER_SIGMA = 0.25  # at which input layers are compared
+TIMED_BATCHES = 3
+SLOW_SECONDS = 0.2  # a vote; slower ones are timed in small batches
+
+
+def examine(
+    checkpoint: Checkpoint, options: ExamineOptions, device: torch.device, precision: str
+) -> Iterator[str]:
+    """Lines that tell what the file holds; for a classifier also how it does under noise.
+
+    Raises:
+        UserError: weights that do not fit, or images that do not.
+    """
+    yield from describe(checkpoint)
+    metadata = checkpoint.metadata
+    if metadata.kind == "unet":
+        yield f"  keys         {_unet_keys(checkpoint)}"
+        return
+    arch = options.arch or metadata.arch
+    if not arch:
+        yield "  keys         of an unknown architecture: name it by --arch"
+        return
+    yield f"  keys         {_classifier_keys(checkpoint, arch)}"
+    dataset = options.dataset or _own_dataset(metadata.dataset)
+    if not dataset:
+        yield "  accuracy     not measured: name labelled images by --dataset"
+        return
+    reading = reading_for(checkpoint, options)
+    images = load_images(dataset, options.data_root, reading=reading)
+    yield from (f"  {line}" for line in images.describe().splitlines())
+    info = metadata.dataset_info or images.info
+    check_classifier(checkpoint, info, images)
+    layer = metadata.input_layer if options.normalize == "auto" else options.normalize
+    shape = images.info.image_shape
+    model = classifier_of(checkpoint, info, arch, layer or "none", shape).to(device)
+    check_forward(model, images.info, checkpoint.path)
+    if said := resizing(model):
+        yield f"  {said}"
+    if not layer:
+        for sigma in (LAYER_SIGMA, 0.0):  # a network that was trained without noise needs none
+            choice = measure_input_layers(model, arch, images, sigma, "doctor", 0, device)
+            for one in choice.measured:
+                best = " <- fits best" if one.name == choice.name else ""
+                yield f"  input layer  {one.name}: accuracy {one.accuracy} at sigma {sigma:g}{best}"
+            if choice.name:
+                break
+        layer = choice.name
+        if choice.doubt:
+            yield f"  input layer  {choice.doubt}: --normalize decides"
+        if not layer:
+            yield "  accuracy     not measured: without the input layer it means nothing"
+            return
+        model = with_input_layer(model, layer, info).to(device)
+    else:
+        yield f"  input layer  {layer}"
+    yield from _noise_levels(model, images, device, precision)
+    yield _cost(model, images, options, device, precision)
+
+
+def describe(checkpoint: Checkpoint) -> list[str]:
+    """What the file itself says, in lines."""
+    metadata, path = checkpoint.metadata, checkpoint.path
+    numbers = sum(value.numel() for value in checkpoint.state_dict.values())
+    network = metadata.arch or metadata.preset or "of unknown architecture"
+    said = {
+        "dataset": metadata.dataset,
+        "sigma'": "" if metadata.sigma is None else exact(metadata.sigma),
+        "purified at sigma": (
+            "" if metadata.purified_sigma is None else exact(metadata.purified_sigma)
+        ),
+        "input layer": metadata.input_layer,
+        "largest sigma": "" if metadata.max_sigma is None else exact(metadata.max_sigma),
+        "epoch": "" if checkpoint.epoch < 0 else str(checkpoint.epoch),
+    }
+    return [
+        f"{path}",
+        f"  file         {path.stat().st_size / 1e6:.1f} MB, sha256 {file_sha256(path)}",
+        f"  written by   {checkpoint.family}",
+        f"  holds        a {metadata.kind}, {network}: {len(checkpoint.state_dict)} tensors, "
+        f"{numbers:,} numbers",
+        *(
+            [f"  weights      {checkpoint.note.removeprefix(f'{path}: ')}"]
+            if checkpoint.note
+            else []
+        ),
+        f"  images       {training_images_of(checkpoint)}",
+        "  it says      " + (", ".join(f"{k} {v}" for k, v in said.items() if v) or "nothing"),
+    ]
+
+
+def _unet_keys(checkpoint: Checkpoint) -> str:
+    """Whether a U-Net's keys are those of an architecture that we know.
+
+    Raises:
+        UserError: of none; the nearest one and its first misfits are named.
+    """
+    metadata = checkpoint.metadata
+    if metadata.preset:
+        outline = openai_outline(checkpoint)
+        largest = digits_down(outline.schedule.max_sigma, 3)
+        return f"all fit, {_parameters(outline)}; the schedule reaches sigma {largest}"
+    with torch.device("meta"):
+        known = {name: misfits(build_unet(name), checkpoint.state_dict) for name in PRESETS}
+    nearest = min(known, key=lambda name: len(known[name]))
+    raise UserError(
+        f"{checkpoint.path}: no architecture that we know ({', '.join(PRESETS)}); nearest is "
+        f"{nearest}, but {'; '.join(known[nearest][:3])}, {len(known[nearest])} misfits in all"
+    )
+
+
+def _own_dataset(name: str) -> str:
+    """What a classifier was trained on, where it can be found by its name alone."""
+    if name == "fashion_mnist":
+        return "fashion_mnist_sample"  # shipped
+    return name if name in DATASETS else ""
+
+
+def _classifier_keys(checkpoint: Checkpoint, arch: str) -> str:
+    """Whether a classifier's keys are those of its architecture.
+
+    Raises:
+        UserError: they are not.
+    """
+    shapes = [value.shape for value in checkpoint.state_dict.values()]
+    # Any size does; channels are those of the first convolution, classes those of the last layer.
+    channels = next((shape[1] for shape in shapes if len(shape) == 4), 3)
+    classes = next((shape[0] for shape in reversed(shapes) if len(shape) == 2), 2)
+    info = DatasetInfo("", (channels, 32, 32), tuple(map(str, range(classes))))
+    model = classifier_outline(checkpoint, arch, info)
+    return f"all fit {arch}, {_parameters(model)}, {classes} classes"
+
+
+def _parameters(model: nn.Module) -> str:
+    return f"{sum(p.numel() for p in model.parameters()):,} parameters"
+
+
+def _noise_levels(
+    model: nn.Module, images: ImageSet, device: torch.device, precision: str
+) -> Iterator[str]:
+    def classify(noisy: Tensor, _: object) -> Tensor:
+        with autocast(precision, device.type):
+            return model(noisy).argmax(dim=1)
+
+    shares = []
+    for sigma in NOISE_LEVELS:
+        right = right_answers(classify, images, MOST_IMAGES, sigma, "doctor", 0, device)
+        accuracy = Accuracy.of(right)
+        shares.append(accuracy.correct / accuracy.total)
+    cells = ", ".join(
+        f"{rounded_down(a, 2)} at {s:g}" for s, a in zip(NOISE_LEVELS, shares, strict=True)
+    )
+    # Trained at a level, a network holds up to it and drops beyond.
+    held = [s for s, a in zip(NOISE_LEVELS, shares, strict=True) if a >= 0.93 * max(shares)]
+    yield f"  accuracy     {cells} (sigma; {accuracy.total} images of {images.info.name})"
+    if max(shares) < 2 / images.info.num_classes:
+        yield "  trained at   unknown: it is near chance at every level"
+    else:
+        yield f"  trained at   about sigma {max(held):g}, by where its accuracy begins to drop"
+
+
+def _cost(
+    model: nn.Sequential,
+    images: ImageSet,
+    options: ExamineOptions,
+    device: torch.device,
+    precision: str,
+) -> str:
+    purifier: Purifier = IdentityPurifier()
+    what = "no diffusion model found: classifier alone"
+    source = options.diffusion
+    if source is None:
+        source = usual_diffusion(images.info.name)
+    if source is not None:
+        found = load_diffusion(source, options.sigma, images.info, unsafe=options.unsafe_load)
+        purifier = OneShotPurifier(found.denoiser)
+        what = f"with {source}"
+    shape = images.info.image_shape
+    local = LocalSmoothing(model, options.m, 0.25, shape)
+    image = images[0].image
+
+    def seconds_a_vote(batch: int, batches: int) -> float:
+        smoothed = SmoothedClassifier(
+            purifier, local, options.sigma, images.info.num_classes, batch, precision, copy=False
+        ).to(device)
+        key = NoiseKey(0, "doctor", "", "", 0)
+        smoothed.run_plan(image, key, MajorityVote(batch))  # warms up
+        start = time.perf_counter()
+        smoothed.run_plan(image, key, MajorityVote(batches * batch))
+        return (time.perf_counter() - start) / (batches * batch)
+
+    seconds = seconds_a_vote(2, 1)
+    if seconds < SLOW_SECONDS:
+        seconds = seconds_a_vote(50, TIMED_BATCHES)
+    hours = options.n * options.images * seconds / 3600
+    return (
+        f"  cost         {1 / seconds:.3g} votes/s on this {device.type} ({precision}, m = "
+        f"{options.m}; {what}): {rounded_up(hours, 1)} hours for {options.images} images of "
+        f"{options.n:,} votes"
+    )

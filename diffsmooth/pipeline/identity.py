@@ -1,0 +1,131 @@
+"""The identity of a run, before its networks are loaded; its first start binds the later ones."""
+
+from collections.abc import Mapping
+from typing import Any, Literal, NamedTuple, get_args
+
+import numpy as np
+import torch
+
+from diffsmooth.lit.data.names import DATASETS
+from diffsmooth.lit.probes import hardware_name
+from diffsmooth.models.smoothing.noise import noise_source
+from diffsmooth.models.smoothing.precision import resolve_precision
+from diffsmooth.models.words import Precision
+from diffsmooth.pipeline.networks import Inputs, diffusion_sha256
+from diffsmooth.pipeline.specification import SmoothingOptions
+from diffsmooth.runs.identity import RunIdentity, selection_of, ties_of
+from diffsmooth.runs.manifest import ManifestError, read_manifest
+from diffsmooth.runs.names import OutputError
+from diffsmooth.runs.outputs import ANEW
+from diffsmooth.stats import Plan
+from diffsmooth.stats.errors import option_values
+from diffsmooth.whole_file import file_sha256
+
+
+def asked_identity(
+    options: SmoothingOptions,
+    command: Literal["certify", "predict"],
+    plan: Plan,
+    inputs: Inputs,
+    device: torch.device,
+) -> RunIdentity:
+    """What the options ask for; what they leave to the run is open, and so is the diffusion set."""
+    checkpoint, images = inputs
+    path, runs = options.diffusion_file, options.runs or 1
+    has_unet = path is not None and path.is_file()
+    with option_values():
+        precision = (
+            None
+            if options.precision == "auto"
+            else resolve_precision(options.precision, device.type)
+        )
+    return RunIdentity(
+        command=command,
+        dataset=images.info.name,
+        split=options.split,
+        data=images.fingerprint(),
+        size=len(images),
+        content=images.content(selection_of(len(images), options.skip, options.max)),
+        image_shape=images.info.image_shape,
+        class_names=() if options.dataset in DATASETS else images.info.class_names,
+        skip=options.skip,
+        max=options.max,
+        classifier=file_sha256(options.classifier),
+        classifier_set=checkpoint.set_key,
+        diffusion=diffusion_sha256(options.diffusion_source),
+        arch=options.arch or checkpoint.metadata.arch,
+        input_layer=None if options.normalize == "auto" else options.normalize,
+        purifier=options.purifier,
+        convention=options.used_convention if has_unet else "",
+        steps=options.used_steps,
+        runs=runs,
+        ties=ties_of(runs),
+        pad=options.pad if has_unet else "none",
+        sigma=options.sigma,
+        m=options.m,
+        sigma_local=options.local_noise_sd,
+        seed=options.seed,
+        local_seed=options.local_seed,
+        plan=str(plan),
+        batch=min(options.batch, plan.max_votes),
+        threads=options.threads,
+        precision=precision,
+        compile=None if options.compile == "auto" else options.compile,
+        noise_source=noise_source(options.noise, device).name,
+        hardware=hardware_name(device),
+        torch=torch.__version__,
+        numpy=np.__version__,
+    )
+
+
+class Start(NamedTuple):
+    """A start of a run.
+
+    Attributes:
+        identity: of the run, with what its first start chose.
+        is_first: whether nothing was chosen before.
+    """
+
+    identity: RunIdentity
+    is_first: bool
+
+
+def start_of(options: SmoothingOptions, asked: RunIdentity) -> Start:
+    """The run's first start, or a later one, by the manifest beside its outfile.
+
+    Raises:
+        OutputError: the files belong to another run, or are broken; not with --overwrite, which is
+            about to replace them.
+    """
+    files, first = options.files, Start(asked, True)
+    try:
+        manifest = read_manifest(files.manifest)
+        if manifest is None:
+            return first
+        if not _can_be_chosen(manifest.identity):
+            raise ManifestError(f"{files.manifest}: not a manifest (choices that no run can make)")
+    except ManifestError as error:
+        if options.overwrite:
+            return first
+        raise OutputError(f"{error}; {ANEW}") from error
+    difference = asked.difference(manifest.identity)
+    if not difference:
+        return Start(asked.adopting(manifest.identity), False)
+    if options.overwrite:
+        return first
+    raise OutputError(
+        f"{files.table} belongs to a different run ({difference}): choose another outfile, or "
+        "--overwrite"
+    )
+
+
+def _can_be_chosen(stored: Mapping[str, Any]) -> bool:
+    """Whether the choices in a manifest are some that a run can have made."""
+    threads, layer = stored.get("threads"), stored.get("input_layer")
+    return (
+        stored.get("precision") in get_args(Precision)
+        and stored.get("compile") in (True, False)
+        and isinstance(threads, int)
+        and threads >= 1
+        and isinstance(layer, str)
+    )

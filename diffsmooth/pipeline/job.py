@@ -1,0 +1,137 @@
+"""From options to a job that is ready to run: images, networks, identity, trainer."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+import lightning.pytorch as pl
+
+from diffsmooth.lit.certification import (
+    CertificationModule,
+    Preparation,
+    Progress,
+    RunKeeper,
+    StopOnSigterm,
+)
+from diffsmooth.models.smoothing.inference import prepare
+from diffsmooth.models.smoothing.noise import noise_source
+from diffsmooth.models.smoothing.precision import fix_numerics, resolve_precision
+from diffsmooth.pipeline.compiling import choose_compile
+from diffsmooth.pipeline.identity import asked_identity, start_of
+from diffsmooth.pipeline.networks import Networks, load_networks, read_inputs
+from diffsmooth.pipeline.output_checks import check_folder
+from diffsmooth.pipeline.sanity import check_sanity
+from diffsmooth.pipeline.specification import SmoothingOptions
+from diffsmooth.pipeline.trainer import build_trainer, threads_a_process
+from diffsmooth.runs.identity import RunIdentity
+from diffsmooth.runs.manifest import RunContext
+from diffsmooth.runs.names import OutputFiles
+from diffsmooth.runs.outputs import Outputs
+from diffsmooth.shown_text import shown
+from diffsmooth.stats import Plan
+from diffsmooth.stats.errors import UserError, option_values
+
+
+class Job(NamedTuple):
+    """A certification or prediction run, ready to start."""
+
+    module: CertificationModule
+    trainer: pl.Trainer
+    run_keeper: RunKeeper
+
+    @property
+    def files(self) -> OutputFiles:
+        """The names of the run's files."""
+        return self.run_keeper.outputs.files
+
+
+def build_job(options: SmoothingOptions, command: Literal["certify", "predict"], plan: Plan) -> Job:
+    """Loads everything that a run needs, and writes nothing.
+
+    Raises:
+        UserError: a user's mistake.
+    """
+    trainer = build_trainer(options.check_inputs())
+    device = trainer.strategy.root_device
+    with option_values():
+        noise_source(options.noise, device)
+    inputs = read_inputs(options, options.split)
+    asked = asked_identity(options, command, plan, inputs, device)
+    selection = list(asked.selection)
+    if not selection:
+        raise UserError(f"no image is left with skip {options.skip} and max {options.max}")
+    started = start_of(options, asked)
+    identity = started.identity
+    precision = identity.precision or resolve_precision("auto", device.type)
+    fix_numerics(precision)
+    options = replace(options, normalize=identity.input_layer or "auto")
+    networks = load_networks(options, options.local_noise_sd, inputs, device)
+    smoothed = networks.smoothed(
+        options, options.m, options.local_noise_sd, identity.batch, precision
+    )
+    votes = plan.max_votes * len(selection)
+    identity = replace(
+        identity,
+        diffusion_set=networks.purifier.set_key,
+        input_layer=networks.classifier.input_layer,
+        threads=identity.threads or threads_a_process(options.devices),
+        precision=precision,
+        compile=choose_compile(identity.compile, smoothed.f, device, votes // options.processes),
+    )
+
+    def check() -> None:
+        check_folder("logdir", Path(options.logdir))
+        for line in (*networks.said, _chosen_text(options, identity, networks)):
+            if line:
+                print(line)
+        if options.sanity_check and started.is_first:
+            print(check_sanity(smoothed.f, inputs.images, votes, options.seed, device), end="")
+
+    shard = options.own_shard
+    share = shard.share_of(selection) if shard else selection
+    context = RunContext(
+        options.devices,
+        options.num_nodes,
+        options.accelerator,
+        options.classifier,
+        str(networks.purifier.source or ""),
+        options.data_root,
+        options.shard or "",
+    )
+    outputs = Outputs(options.files, identity, shard)
+    module = CertificationModule(
+        smoothed,
+        plan,
+        inputs.images,
+        share,
+        command,
+        options.split,
+        options.seed,
+        options.noise,
+        options.in_flight,
+    )
+    preparation = Preparation(
+        lambda f: prepare(f, bool(identity.compile)),
+        identity.threads,
+        identity.selection,
+        check,
+        lambda: not outputs.holds(share),
+    )
+    run_keeper = RunKeeper(outputs, context, options.overwrite)
+    # In this order: the trainer is older, since it knows the device.
+    callbacks: list[pl.Callback] = trainer.callbacks  # type: ignore[attr-defined]
+    callbacks[:0] = [preparation, run_keeper, Progress(), StopOnSigterm()]
+    return Job(module, trainer, run_keeper)
+
+
+def _chosen_text(options: SmoothingOptions, identity: RunIdentity, networks: Networks) -> str:
+    """What was chosen of the run's own accord, on one line; "" where nothing was."""
+    auto = {
+        "precision": options.precision == "auto",
+        "compile": options.compile == "auto",
+        "threads": options.threads is None,
+    }
+    taken = [f"{name} {getattr(identity, name)}" for name, own in auto.items() if own]
+    if networks.purifier.source and options.diffusion is None:
+        taken.append(f"diffusion {shown(networks.purifier.source)}")
+    return f"chosen automatically: {', '.join(taken)}" if taken else ""

@@ -1,0 +1,315 @@
+"""The certification loop as the field publishes it: what `bench` measures our speed against.
+
+Rebuilt, in our own words, from what these repositories do: javyduck/DiffSmooth, on top of
+openai/improved-diffusion and openai/guided-diffusion, and locuslab/smoothing. It computes what our
+own engine computes, on the same weights, in the published order of operations: float32, contiguous
+memory, one classifier call a local copy, a whole sampling step of which x_0 alone is used.
+"""
+
+import copy
+from itertools import repeat
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from diffsmooth.models import DiffusionSchedule
+from diffsmooth.models.classifiers.cifar_resnet import BasicBlock
+from diffsmooth.models.classifiers.input_layers import Normalize
+from diffsmooth.models.diffusion.openai import OpenAIDenoiser
+from diffsmooth.models.diffusion.unet import (
+    AttentionBlock,
+    FilmNorm,
+    Pointwise,
+    ResBlock,
+    SiLU,
+    UNet,
+)
+from diffsmooth.models.smoothing.precision import Numerics
+
+
+def published_numerics(dataset: str) -> Numerics:
+    """The switches under which the published code runs.
+
+    PyTorch's defaults, but that cuDNN times its kernels for ImageNet's classifiers.
+
+    Args:
+        dataset: name of the dataset.
+
+    Source: locuslab/smoothing code/architectures.py and javyduck/DiffSmooth architectures.py set
+    `cudnn.benchmark` for imagenet; no other switch is set in them, nor in certify.py or core.py of
+    either, nor in DiffSmooth's cifar_ddpm.py and imagenet_gdm.py.
+    """
+    return Numerics(
+        tf32_convolutions=True,
+        tf32_products=False,
+        deterministic=False,
+        timed_choice=dataset == "imagenet",
+    )
+
+
+class PublishedLoop:
+    """Counts votes as the published code does.
+
+    Args:
+        denoiser: its U-Net is copied, and run in its published form; None for Cohen's loop,
+            without purification.
+        classifier: copied; a CIFAR ResNet runs in its published form, others as they are.
+        sigma: noise level, in [0, 1] pixel units.
+        m: local copies.
+        sigma_local: of their noise, in [0, 1] pixel units; 0 leaves local smoothing out.
+        image_shape: (C, H, W).
+        num_classes: K.
+        batch: votes a forward pass.
+
+    Raises:
+        ValueError: sigma <= 0 or beyond the schedule.
+    """
+
+    def __init__(
+        self,
+        denoiser: OpenAIDenoiser | None,
+        classifier: nn.Module,
+        sigma: float,
+        m: int,
+        sigma_local: float,
+        image_shape: tuple[int, int, int],
+        num_classes: int,
+        batch: int,
+    ) -> None:
+        self.unet: nn.Module | None = None
+        if denoiser is not None:
+            unet, schedule = denoiser.unet, denoiser.schedule
+            forms = UNET_FORMS
+            if not unet.config.resblock_updown:
+                forms = {**forms, nn.SiLU: PublishedSiLU, SiLU: PublishedSiLU}
+            self.unet = _published(unet, forms)
+            self.diffusion = PublishedDiffusion(schedule)
+            self.timestep = schedule.timestep(sigma)
+        self.classifier = _published(classifier, CLASSIFIER_FORMS)
+        self.device = next(self.classifier.parameters()).device
+        self.sigma = sigma
+        self.num_classes = num_classes
+        self.batch = batch
+        self.local_noise: Tensor | None = None
+        if sigma_local:
+            noise = torch.randn((m, *image_shape), generator=torch.Generator().manual_seed(42))
+            self.local_noise = noise.to(self.device) * sigma_local
+
+    @torch.no_grad()
+    def count_votes(self, image: Tensor, votes: int) -> np.ndarray:
+        """Votes a class, int (K,), of `image` (C, H, W) in [0, 1], under fresh noise."""
+        image = image.to(self.device)
+        counts = np.zeros(self.num_classes, dtype=int)
+        for start in range(0, votes, self.batch):
+            images = image.repeat((min(self.batch, votes - start), 1, 1, 1))
+            noise = torch.randn_like(images) * self.sigma
+            answers = self.confidence(images + noise).argmax(dim=1)
+            for answer in answers.cpu().numpy():
+                counts[answer] += 1
+        return counts
+
+    @torch.no_grad()
+    def confidence(self, noisy: Tensor) -> Tensor:
+        """Mean softmax (B, K) of noisy images (B, C, H, W); logits without local smoothing."""
+        images = self.purify(noisy)
+        if self.local_noise is None:
+            return self.classifier(images)
+        total = torch.zeros((), device=self.device)
+        for noise in self.local_noise:
+            total = total + torch.softmax(self.classifier(images + noise[None]), dim=1)
+        return total / len(self.local_noise)
+
+    @torch.no_grad()
+    def purify(self, noisy: Tensor) -> Tensor:
+        """Images in [0, 1] of noisy ones (B, C, H, W), which come back where there is no U-Net."""
+        if self.unet is None:
+            return noisy
+        t = torch.tensor([self.timestep]).repeat(len(noisy)).to(noisy.device)
+        x_t = float(self.diffusion.root_abar[self.timestep]) * (noisy * 2 - 1)
+        _, x_0 = self.diffusion.sample(self.unet, x_t, t)
+        return (x_0 + 1) / 2
+
+
+class Reverse(NamedTuple):
+    """p(x_{t-1} | x_t), and the x_0 that it was made from; each (B, C, H, W)."""
+
+    mean: Tensor
+    variance: Tensor
+    log_variance: Tensor
+    x_0: Tensor
+
+
+class PublishedDiffusion:
+    """One ancestral sampling step, with a timestep for each sample of a batch.
+
+    Coefficients are float64 arrays over all timesteps, sent to the device at each use.
+    """
+
+    def __init__(self, schedule: DiffusionSchedule) -> None:
+        self.schedule = schedule
+        self.betas = schedule.betas
+        self.timesteps = list(range(schedule.steps))
+        abar = schedule.alphas_cumprod
+        before = np.append(1.0, abar[:-1])
+        self.root_abar = np.sqrt(abar)
+        self.root_inverse = np.sqrt(1 / abar)
+        self.root_inverse_less_one = np.sqrt(1 / abar - 1)
+        self.posterior_variance = self.betas * (1 - before) / (1 - abar)
+        # The posterior's variance is 0 at t = 0.
+        self.posterior_log_variance = np.log(
+            np.append(self.posterior_variance[1], self.posterior_variance[1:])
+        )
+        self.of_x_0 = self.betas * np.sqrt(before) / (1 - abar)
+        self.of_x_t = (1 - before) * np.sqrt(1 - self.betas) / (1 - abar)
+
+    def sample(self, unet: nn.Module, x_t: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
+        """x_{t-1}, of which the loop makes no use, and x_0 in [-1, 1]; each (B, C, H, W)."""
+        reverse = self.reverse(unet, x_t, t)
+        noise = torch.randn_like(x_t)
+        nonzero = (t != 0).float().view(-1, 1, 1, 1)
+        sample = reverse.mean + nonzero * torch.exp(0.5 * reverse.log_variance) * noise
+        return sample, reverse.x_0
+
+    def reverse(self, unet: nn.Module, x_t: Tensor, t: Tensor) -> Reverse:
+        """The step's normal; x_t (B, C, H, W), t int64 (B,)."""
+        output = unet(x_t, self.network_times(t))
+        channels = x_t.shape[1]
+        if output.shape[1] == channels:  # the variance is not learned: the larger of the two
+            variances = np.append(self.posterior_variance[1], self.betas[1:])
+            variance = _of_timesteps(variances, t, x_t)
+            log_variance = _of_timesteps(np.log(variances), t, x_t)
+            epsilon = output
+        else:
+            epsilon, learned = output.split(channels, dim=1)
+            small = _of_timesteps(self.posterior_log_variance, t, x_t)
+            large = _of_timesteps(np.log(self.betas), t, x_t)
+            share = (learned + 1) / 2
+            log_variance = share * large + (1 - share) * small
+            variance = torch.exp(log_variance)
+        x_0 = (
+            _of_timesteps(self.root_inverse, t, x_t) * x_t
+            - _of_timesteps(self.root_inverse_less_one, t, x_t) * epsilon
+        ).clamp(-1, 1)
+        mean, _, _ = self.posterior(x_0, x_t, t)
+        return Reverse(mean, variance, log_variance, x_0)
+
+    def posterior(self, x_0: Tensor, x_t: Tensor, t: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Mean, variance and log variance of q(x_{t-1} | x_t, x_0); each (B, C, H, W)."""
+        mean = _of_timesteps(self.of_x_0, t, x_t) * x_0 + _of_timesteps(self.of_x_t, t, x_t) * x_t
+        variance = _of_timesteps(self.posterior_variance, t, x_t)
+        return mean, variance, _of_timesteps(self.posterior_log_variance, t, x_t)
+
+    def network_times(self, t: Tensor) -> Tensor:
+        """What the network is fed for t, (B,): through a table of the timesteps, made anew."""
+        table = torch.tensor(self.timesteps, device=t.device, dtype=t.dtype)
+        return table[t].float() * self.schedule.network_time(1)
+
+
+def _of_timesteps(values: np.ndarray, t: Tensor, like: Tensor) -> Tensor:
+    """values[t] in float32, expanded to the shape of `like` (B, C, H, W)."""
+    of_t = torch.from_numpy(values).to(t.device)[t].float()
+    return of_t[:, None, None, None].expand(like.shape)
+
+
+class PublishedUNet(UNet):
+    """Embeds the time of each sample; each residual block takes its SiLU anew."""
+
+    def forward(self, x: Tensor, times: Tensor) -> Tensor:  # type: ignore[override]
+        embedding = repeat(self.embed_time(times))
+        h = x
+        skips = []
+        for block in self.input_blocks:
+            h = block(h, embedding)
+            skips.append(h)
+        h = self.middle_block(h, embedding)
+        for block in self.output_blocks:
+            h = block(torch.cat([h, skips.pop()], dim=1), embedding)
+        return self.out(h)
+
+
+class PublishedResBlock(ResBlock):
+    """Scale and shift in separate operations."""
+
+    def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
+        h, x = self.in_layers(x), self.resample(x)
+        scale, shift = self.emb_layers(embedding)[..., None, None].chunk(2, dim=1)
+        norm, *layers = self.out_layers
+        h = norm(h) * (1 + scale) + shift
+        for layer in layers:
+            h = layer(h)
+        return self.skip_connection(x) + h
+
+
+class PublishedAttention(AttentionBlock):
+    """Attention weights in full, between 1 x 1 convolutions over (B, C, pixels)."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        b, c, height, width = x.shape
+        flat = x.reshape(b, c, -1)
+        qkv = self.qkv(self.norm(flat))
+        depth = c // self.heads
+        q, k, v = qkv.reshape(b * self.heads, 3 * depth, -1).split(depth, dim=1)
+        scale = depth**-0.25  # on both, which is the safer in float16
+        weights = torch.einsum("bci,bcj->bij", q * scale, k * scale)
+        weights = torch.softmax(weights.float(), dim=-1).type(weights.dtype)
+        h = torch.einsum("bij,bcj->bci", weights, v).reshape(b, c, -1)
+        return (flat + self.proj_out(h)).reshape(b, c, height, width)
+
+
+class PublishedGroupNorm(nn.GroupNorm):
+    """Normalises in float32, whatever it is given."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x.float()).type(x.dtype)
+
+
+class PublishedSiLU(nn.SiLU):
+    """SiLU by two operations, as in improved-diffusion; guided-diffusion uses PyTorch's."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * torch.sigmoid(x)
+
+
+class PublishedBasicBlock(BasicBlock):
+    """Works in place where it can."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = F.relu(self.bn1(self.conv1(x)), inplace=True)
+        h = self.bn2(self.conv2(h))
+        h += self.downsample(x)
+        return F.relu(h, inplace=True)
+
+
+class PublishedNormalize(Normalize):
+    """Repeats mean and std to the whole batch's shape."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        b, _, height, width = x.shape
+        mean, std = (
+            value.flatten().repeat((b, height, width, 1)).permute(0, 3, 1, 2)
+            for value in (self.mean, self.std)
+        )
+        return (x - mean) / std
+
+
+Forms = dict[type[nn.Module], type[nn.Module]]
+UNET_FORMS: Forms = {
+    UNet: PublishedUNet,
+    ResBlock: PublishedResBlock,
+    AttentionBlock: PublishedAttention,
+    Pointwise: nn.Conv1d,
+    FilmNorm: PublishedGroupNorm,
+    SiLU: nn.SiLU,
+}
+CLASSIFIER_FORMS: Forms = {BasicBlock: PublishedBasicBlock, Normalize: PublishedNormalize}
+
+
+def _published(model: nn.Module, forms: Forms) -> nn.Module:
+    """A float32, contiguous copy in eval mode, whose modules compute as their published forms."""
+    model = copy.deepcopy(model).float().to(memory_format=torch.contiguous_format).eval()
+    for module in model.modules():
+        module.__class__ = forms.get(type(module), type(module))
+    return model

@@ -1,0 +1,90 @@
+"""What would end a training after its start is seen before it."""
+
+import lightning.pytorch as pl
+from lightning.pytorch.plugins import MixedPrecision
+
+from diffsmooth.lit.data.module import ImageDataModule
+from diffsmooth.lit.training.classifier import ClassifierTraining
+from diffsmooth.lit.training.module import TrainingModule
+from diffsmooth.stats.errors import UserError
+
+
+def check_images(data: ImageDataModule, model: TrainingModule) -> None:
+    """Checks that a method goes with what is made of the images.
+
+    Raises:
+        UserError: images purified, or a classifier's images resized, for the other kind of network;
+            random crops of random crops.
+    """
+    classifier = isinstance(model, ClassifierTraining)
+    if data.purified is not None and not classifier:
+        raise UserError("data.purified is for the training of classifiers")
+    if data.reading.resize != "bilinear" and classifier:
+        raise UserError(
+            f"data.resize {data.reading.resize} is for the training of diffusion models: what a "
+            "classifier is shown is resized bilinearly"
+        )
+    if data.random_resized_crop and classifier and model.hparams.crop_padding:
+        raise UserError(
+            "data.random_resized_crop crops the images already: give "
+            f"--model.init_args.crop_padding 0, got {model.hparams.crop_padding}"
+        )
+
+
+def check_numbers(trainer: pl.Trainer) -> None:
+    """Raises UserError for numbers that Lightning takes and then divides by, or worse.
+
+    (A negative gradient_clip_val turns the gradients round.)
+    """
+    least = {
+        "accumulate_grad_batches": 1,
+        "check_val_every_n_epoch": 1,
+        "gradient_clip_val": 0,
+        "num_sanity_val_steps": -1,
+    }
+    for name, bound in least.items():
+        value = getattr(trainer, name)
+        if value is not None and not value >= bound:
+            raise UserError(f"--trainer.{name} must be at least {bound}, got {value}")
+    interval = getattr(trainer, "val_check_interval", None)  # of times, it has none
+    if isinstance(interval, int | float) and not interval > 0:
+        raise UserError(f"--trainer.val_check_interval must be above 0, got {interval}")
+
+
+def check_optimizer(trainer: pl.Trainer, model: TrainingModule) -> None:
+    """Makes the optimiser, for what its options say.
+
+    Raises:
+        UserError: options out of range; a fused one whose gradients are to be clipped.
+    """
+    optimizer = model.new_optimizer()
+    mixed = isinstance(trainer.precision_plugin, MixedPrecision)
+    # As Lightning asks, at the first step.
+    fused = getattr(optimizer, "_step_supports_amp_scaling", False)
+    if mixed and fused and trainer.gradient_clip_val:
+        raise UserError(
+            f"--trainer.gradient_clip_val {trainer.gradient_clip_val} is not for a fused "
+            f"{type(optimizer).__name__} under --trainer.precision {trainer.precision}: leave "
+            "fused: true out of the optimizer's init_args"
+        )
+
+
+def check_monitors(trainer: pl.Trainer, model: TrainingModule) -> None:
+    """Checks that what callbacks watch will be measured.
+
+    Raises:
+        UserError: a callback of Lightning's monitors what nobody logs.
+    """
+    names = [f"val/{name}" for name in model.measured]
+    callbacks: list[pl.Callback] = trainer.callbacks  # type: ignore[attr-defined]
+    known = ("lightning.", "diffsmooth.")
+    others = any(not type(callback).__module__.startswith(known) for callback in callbacks)
+    for callback in callbacks:
+        monitor = getattr(callback, "monitor", None)
+        if not isinstance(monitor, str) or monitor in names or others:
+            continue
+        if not monitor.startswith(("train/", "lr-")):  # Lightning sees those after an epoch
+            raise UserError(
+                f"{type(callback).__name__}'s monitor {monitor!r} is nothing that is measured: "
+                f"known are {', '.join(names)}"
+            )

@@ -1,0 +1,215 @@
+"""The files of a run that writes them: claimed at its start, made whole at its end."""
+
+import fcntl
+import os
+import platform
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+from diffsmooth.runs.identity import RunIdentity
+from diffsmooth.runs.journal import JournalError
+from diffsmooth.runs.line import to_line
+from diffsmooth.runs.locks import Locks
+from diffsmooth.runs.manifest import (
+    Manifest,
+    ManifestError,
+    RunContext,
+    read_manifest,
+    write_manifest,
+)  # fmt: skip
+from diffsmooth.runs.names import OutputError, OutputFiles
+from diffsmooth.runs.probes import Probe, distinct
+from diffsmooth.runs.reading import OwnJournals
+from diffsmooth.runs.shard import Shard
+from diffsmooth.stats import ImageRecord
+from diffsmooth.stats.errors import UserError
+from diffsmooth.stats.results import to_tsv
+from diffsmooth.whole_file import write_whole
+
+ANEW = "--overwrite starts anew"
+
+
+class Problem(NamedTuple):
+    """A record that is not of the run's data, and in what, to be read after "image 3 "."""
+
+    record: ImageRecord
+    text: str
+
+
+ProblemOf = Callable[[list[ImageRecord]], Problem | None]
+
+
+class Outputs:
+    """The files of one run.
+
+    Args:
+        files: their names.
+        identity: of the run. Parts and the final files are of this identity only.
+        shard: of a process that does a part of the run only.
+
+    Attributes:
+        digest: short name of the identity as it stands in the manifest: a run keeps that of its
+            first start, by whatever version of diffsmooth. Rank zero's `claim` finds it.
+    """
+
+    def __init__(
+        self, files: OutputFiles, identity: RunIdentity, shard: Shard | None = None
+    ) -> None:
+        self.files = files
+        self.identity = identity
+        self.shard = shard
+        self._begun = Manifest(files.manifest, identity.recorded(), {})
+        self.digest = self._begun.digest
+        self._locks = Locks(files)
+        self._journals = OwnJournals(files)
+
+    def claim(
+        self,
+        context: RunContext,
+        overwrite: bool,
+        problem_of: ProblemOf = lambda records: None,
+    ) -> None:
+        """Takes the files for the run, or finds that they are of this very run (resume).
+
+        Rank zero only. The claim holds until the process ends.
+
+        Args:
+            context: goes into the manifest.
+            overwrite: replace the files of a *different* run, and those that are broken; the run's
+                own are kept.
+            problem_of: finds the first record that is not of the run's data.
+
+        Raises:
+            OutputError: they belong to another run or a running process, or cannot be written.
+        """
+        files = self.files
+        try:
+            files.refuse_others_kinds()
+            self._has_stranger(context, overwrite, problem_of)  # before anything is written
+            files.parts.mkdir(parents=True, exist_ok=True)
+            # Shards that start at once take their turn.
+            self._locks.take("lock.claim", fcntl.LOCK_EX, wait=True)
+            stranger = self._has_stranger(context, overwrite, problem_of)
+            # Shards work side by side; the whole, and what replaces files, wants them all.
+            together = self.shard is not None and not stranger
+            self._locks.take("lock", fcntl.LOCK_SH if together else fcntl.LOCK_EX)
+            if self.shard:
+                self._locks.take(f"lock.{self.shard.number}of{self.shard.total}", fcntl.LOCK_EX)
+            if stranger:
+                for path in (*files.results, files.manifest, *files.parts_of_journals()):
+                    path.unlink(missing_ok=True)
+            manifest = read_manifest(files.manifest) or self._begun
+            context = context._replace(probes=distinct([*manifest.probes, *context.probes]))
+            write_manifest(manifest._replace(context=context.to_dict()))
+            self.digest = manifest.digest
+            if self.shard and stranger:
+                self._locks.take("lock", fcntl.LOCK_SH)  # from now on, others may join
+            self._locks.drop("lock.claim")
+        except OSError as error:
+            raise OutputError(f"{files.table}: cannot be written ({error.strerror})") from error
+
+    def hold(self) -> None:
+        """Keeps all others from the files of a run that was claimed before.
+
+        Raises:
+            OutputError: a process is at work on them.
+        """
+        self.digest = (read_manifest(self.files.manifest) or self._begun).digest
+        if self.files.parts.is_dir():
+            self.files.refuse_others_kinds()
+            self._locks.take("lock", fcntl.LOCK_EX)
+
+    def release(self) -> None:
+        """Ends the claim, as the end of the process does."""
+        self._locks.drop()
+
+    def _has_stranger(self, context: RunContext, overwrite: bool, problem_of: ProblemOf) -> bool:
+        """Whether something is of another run, or broken; refused unless it may be overwritten."""
+        try:
+            self._check_own(context.probes, problem_of)
+        except (JournalError, ManifestError, OutputError) as error:
+            if not overwrite:
+                raise OutputError(f"{error}: choose another outfile, or --overwrite") from error
+            return True
+        return False
+
+    def _check_own(self, probes: tuple[Probe, ...], problem_of: ProblemOf) -> None:
+        files = self.files
+        manifest = read_manifest(files.manifest)
+        if manifest is None:
+            others = sorted(files.parts.glob("*.jsonl")) if files.parts.is_dir() else []
+            for path in (*files.results, *others):
+                if os.path.lexists(path):
+                    raise OutputError(f"{path} exists and is not of a run of ours")
+            return
+        difference = self.identity.difference(manifest.identity)
+        if difference:
+            raise OutputError(f"{files.table} belongs to a different run ({difference})")
+        for probe in probes:
+            if any(probe.contradicts(other) for other in manifest.probes):
+                raise OutputError(
+                    f"{files.table}: the networks computed other numbers from the same batch when "
+                    f"the run was begun, also on {probe.device} (libraries, drivers, environment?)"
+                )
+        problem = problem_of(self._journals.records(manifest))
+        if problem is not None:
+            raise OutputError(self._journals.place_of(problem.record, manifest) + problem.text)
+
+    def new_part(self, rank: int) -> Path:
+        """The journal that this process writes while it runs; its name recurs never."""
+        self.files.parts.mkdir(parents=True, exist_ok=True)  # a node may have a disk of its own
+        unique = f"rank{rank}-{platform.node()[:100]}-{os.getpid()}-{time.time_ns()}"
+        return self.files.parts / f"{self.digest}-{unique}.jsonl"
+
+    def holds(self, selection: list[int]) -> bool:
+        """Whether all these images are done: there is nothing to vote on."""
+        try:
+            manifest = read_manifest(self.files.manifest)
+            if manifest is None or self.identity.difference(manifest.identity):
+                return False
+            done = {record.index for record in self.read_records() if not record.error}
+        except UserError:
+            return False  # whoever claims the files says what is wrong with them
+        return done.issuperset(selection)
+
+    def read_records(self) -> list[ImageRecord]:
+        """What this run has written so far, finished or not.
+
+        Raises:
+            OutputError: a broken journal, or one that is not of the manifest.
+        """
+        try:
+            return self._journals.records(read_manifest(self.files.manifest) or self._begun)
+        except (JournalError, ManifestError) as error:
+            raise OutputError(f"{error}; {ANEW}") from error
+
+    def strangers(self) -> list[Path]:
+        """Parts of another identity, which shards with other threads, say, have left here."""
+        parts = self.files.parts_of_journals()
+        return [path for path in parts if not path.name.startswith(self.digest)]
+
+    def finish(self, records: list[ImageRecord], columns: tuple[str, ...]) -> None:
+        """Writes the merged journal and the table, each whole or not at all; removes the parts.
+
+        What others have put into the folder of parts stays.
+
+        Raises:
+            OutputError: another run has taken the files meanwhile, or they cannot be written.
+        """
+        files = self.files
+        stored = read_manifest(files.manifest)
+        if stored is None or stored.digest != self.digest:
+            raise OutputError(f"{files.table}: another run has taken the files")
+        try:
+            lines = "".join(to_line(record) + "\n" for record in records)
+            write_whole(files.journal, lines.encode())
+            write_whole(files.table, to_tsv(records, columns).encode())
+            for path in files.among_parts():
+                path.unlink(missing_ok=True)
+            if files.parts.is_dir() and not any(files.parts.iterdir()):
+                files.parts.rmdir()
+            self.release()
+        except OSError as error:
+            raise OutputError(f"{files.table}: cannot be written ({error.strerror})") from error

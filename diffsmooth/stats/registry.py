@@ -1,0 +1,99 @@
+"""Words and what they stand for: one table for each kind of thing, and no word falls through."""
+
+import importlib
+import os
+import re
+import sys
+from collections.abc import Iterator
+from typing import Any, Generic, TypeVar
+
+from diffsmooth.shown_text import quoted
+from diffsmooth.stats.errors import UserError
+
+T = TypeVar("T")
+
+
+def names_code(word: str) -> bool:
+    """Whether a word is of the form package.module:name."""
+    return re.fullmatch(r"[^\W\d][\w.]*:\w+", word) is not None
+
+
+def is_code(word: str) -> bool:
+    """Whether a word that a user gave is package.module:name: a file of that name goes first."""
+    return names_code(word) and not os.path.exists(word)
+
+
+def imported(word: str) -> Any:
+    """What `package.module:name` stands for.
+
+    Raises:
+        UserError: there is no such module, or no such name in it.
+    """
+    module, _, name = word.partition(":")
+    if os.getcwd() not in sys.path:  # as `python -m` does; console scripts do not
+        sys.path.append(os.getcwd())
+    try:
+        return getattr(importlib.import_module(module), name)
+    except ModuleNotFoundError as error:
+        absent = error.name or module
+        if not f"{module}.".startswith(f"{absent}."):
+            raise  # of a module that theirs wants
+        raise UserError(f"{quoted(word)}: there is no module {module}") from error
+    except AttributeError as error:
+        if hasattr(sys.modules.get(module), name) or module not in sys.modules:
+            raise
+        raise UserError(f"{quoted(word)}: {module} has no {name}") from error
+
+
+def resolved(thing: Any) -> Any:
+    """A thing, or what its `package.module:name` stands for."""
+    return imported(thing) if isinstance(thing, str) else thing
+
+
+class Registry(Generic[T]):
+    """A table from words to things of one kind, open to other packages.
+
+    A thing of another package is added by `add`, or named as `package.module:name`, which is
+    imported: that is its author's code, and runs as such.
+
+    Args:
+        kind: what the things are, for errors, such as "purifier".
+        **things: the things, by their words.
+    """
+
+    def __init__(self, kind: str, **things: T) -> None:
+        self.kind = kind
+        self._things = dict(things)
+
+    def add(self, word: str, thing: T) -> T:
+        """Adds one, and gives it back.
+
+        Raises:
+            ValueError: the word is taken, or is no identifier.
+        """
+        if word in self._things or not word.isidentifier():
+            raise ValueError(f"{self.kind} {word!r}: taken, or no identifier")
+        self._things[word] = thing
+        return thing
+
+    def __getitem__(self, word: str) -> T:
+        """The thing that a word stands for.
+
+        Raises:
+            UserError: nobody knows the word.
+        """
+        if word in self._things:
+            return self._things[word]
+        if not names_code(word):
+            known = " or ".join([*self, "PACKAGE.MODULE:NAME"])
+            raise UserError(f"{self.kind} must be {known}, got {quoted(word)}")
+        try:
+            return imported(word)
+        except UserError as error:
+            raise UserError(f"{self.kind} {error}") from error
+
+    def __contains__(self, word: object) -> bool:
+        return word in self._things
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._things)

@@ -1,0 +1,210 @@
+"""Denoisers, purifiers and architectures of another package, named on the command line."""
+
+import hashlib
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from diffsmooth.cli import certify, visualize
+from diffsmooth.models import load_classifier
+from diffsmooth.models.checkpoints.denoisers import _made
+from diffsmooth.models.checkpoints.formats import read_checkpoint
+from diffsmooth.runs.journal import read_journal
+from diffsmooth.stats.errors import UserError
+
+PACKAGE = """
+import torch
+from torch import nn
+
+from diffsmooth.models import Denoiser
+from diffsmooth.models.smoothing.purifier_kinds import PurifierKind
+from diffsmooth.models.smoothing.purifiers import Purifier
+
+
+def as_it_is():
+    return lambda noisy, sigma: noisy
+
+
+class Shared(Denoiser):
+    max_sigma = 0.75
+    image_shape = (1, 32, 32)
+
+    def __init__(self, share=0.5):
+        super().__init__()
+        self.share = nn.Parameter(torch.tensor(share))
+
+    def forward(self, noisy, sigma):
+        return self.share * noisy
+
+
+class Wide(Shared):
+    image_shape = (3, 32, 32)
+
+
+class Mine(Purifier):
+    def __init__(self, denoiser=None, steps=1):
+        super().__init__()
+        self.denoiser, self.steps = denoiser, steps
+
+    def forward(self, noisy, sigma, draws=None):
+        return noisy
+
+
+def network(classes):
+    return nn.Sequential(nn.Flatten(), nn.Linear(1024, classes))
+
+
+several = PurifierKind(Mine, denoiser=False, steps=4)
+number = 3
+
+
+def nothing(denoiser):
+    return None
+"""
+
+Call = Callable[..., list[tuple[int, tuple[tuple[int, int], ...]]]]
+
+
+@pytest.fixture(autouse=True)
+def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "stranger_package.py").write_text(PACKAGE)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "stranger_package", raising=False)
+    _made.cache_clear()
+
+
+@pytest.fixture
+def votes(classifier_file: Path, tmp_path: Path) -> Call:
+    """Certifies two images; the estimation votes of each."""
+
+    def call(name: str, *options: str) -> list[tuple[int, tuple[tuple[int, int], ...]]]:
+        certify.main([
+            "fashion_mnist_sample", str(classifier_file), "0.5", str(tmp_path / name),
+            "--skip", "400", "--N0", "4", "--N", "12", "--batch", "8", "--m", "2",
+            "--local_noise_sd", "0.25", "--logdir", str(tmp_path / "logs"),
+            "--accelerator", "cpu", "--threads", "1", "--no_sanity_check", *options,
+        ])  # fmt: skip
+        records = read_journal(tmp_path / f"{name}.jsonl").records
+        return [(r.index, r.certificate.estimation_counts) for r in records]
+
+    return call
+
+
+def identity(path: Path) -> dict[str, object]:
+    return dict(json.loads(path.read_text())["identity"])
+
+
+def test_a_function_that_changes_nothing_votes_as_no_purifier_does(
+    votes: Call, tmp_path: Path
+) -> None:
+    word = "stranger_package:as_it_is"
+    assert votes("theirs", "--diffusion", word) == votes("none", "--purifier", "none")
+    theirs = identity(tmp_path / "theirs.manifest.json")
+    assert theirs["diffusion"] == hashlib.sha256(word.encode()).hexdigest()
+    assert (theirs["purifier"], theirs["convention"], theirs["steps"]) == ("oneshot", "", 1)
+
+
+def test_a_denoisers_weights_are_part_of_the_identity(
+    votes: Call, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    word = "stranger_package:Shared"
+    first = votes("o", "--diffusion", word)
+    assert votes("o", "--diffusion", word) == first  # it is finished, and the same
+    package = tmp_path / "stranger_package.py"
+    package.write_text(PACKAGE.replace("share=0.5", "share=0.25"))
+    del sys.modules["stranger_package"]
+    _made.cache_clear()  # as in another process
+    with pytest.raises(SystemExit):
+        votes("o", "--diffusion", word)
+    assert "belongs to a different run (diffusion" in capsys.readouterr().err
+
+
+def test_a_purifier_of_ones_own(votes: Call, tmp_path: Path) -> None:
+    plain = votes("none", "--purifier", "none")
+    word, diffusion = "stranger_package:Mine", "stranger_package:Shared"
+    assert votes("mine", "--purifier", word, "--diffusion", diffusion) == plain
+    assert votes("several", "--purifier", "stranger_package:several", "--steps", "3") == plain
+    assert identity(tmp_path / "mine.manifest.json")["purifier"] == word
+    several = identity(tmp_path / "several.manifest.json")
+    assert (several["steps"], several["diffusion"]) == (3, "")
+
+
+def test_pictures_are_purified_by_it(tmp_path: Path) -> None:
+    visualize.main([
+        "fashion_mnist_sample", str(tmp_path / "grid.png"), "--sigma", "0.5",
+        "--diffusion", "stranger_package:Shared", "--accelerator", "cpu",
+    ])  # fmt: skip
+    assert (tmp_path / "grid.png").is_file()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--diffusion", "stranger_package:absent"], "stranger_package has no absent"),
+        (["--diffusion", "no_such_package:f"], "there is no module no_such_package"),
+        (["--diffusion", "stranger_package:number"], "a denoiser's factory must be callable"),
+        (["--diffusion", "stranger_package:Wide"], "takes images of 3 x 32 x 32, not 1 x 32 x 32"),
+        (
+            ["--diffusion", "stranger_package:Shared", "--sigma", "1"],
+            "the largest possible is 0.75",
+        ),
+        (
+            ["--diffusion", "stranger_package:Shared", "--pad", "reflect"],
+            "pad is of a checkpoint's",
+        ),
+        (
+            ["--diffusion", "stranger_package:Shared", "--convention", "carlini"],
+            "convention is of a checkpoint's U-Net",
+        ),
+        (
+            ["--diffusion", "stranger_package:Shared", "--purifier", "multistep"],
+            "several steps need a denoiser with timesteps",
+        ),
+        (["--purifier", "stranger_package:absent"], "stranger_package has no absent"),
+        (["--purifier", "stranger_package:number"], "a purifier's factory must be callable"),
+        (
+            ["--purifier", "stranger_package:nothing", "--diffusion", "stranger_package:as_it_is"],
+            "factory must give a Purifier",
+        ),
+        (["--purifier", "stranger_package:Mine", "--steps", "3"], "steps is of purifier multistep"),
+    ],
+)
+def test_mistakes_are_named(
+    votes: Call, capsys: pytest.CaptureFixture[str], options: list[str], message: str
+) -> None:
+    with pytest.raises(SystemExit) as exit_:
+        votes("o", *options)
+    assert exit_.value.code == 2
+    assert message in capsys.readouterr().err
+
+
+def test_an_architecture_of_ones_own_votes_as_its_module_does(
+    votes: Call, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    own = nn.Sequential(nn.Flatten(), nn.Linear(1024, 10))
+    nn.init.zeros_(own[1].weight)
+    own[1].bias.data = torch.arange(10.0)
+    torch.save(own.state_dict(), tmp_path / "own.pt")
+    words = ["--purifier", "none", "--normalize", "none", "--classifier", str(tmp_path / "own.pt")]
+    found = votes("own", *words, "--arch", "stranger_package:network")
+    assert found == [(0, ((9, 12),)), (400, ((9, 12),)), (800, ((9, 12),))]
+    with pytest.raises(SystemExit):
+        votes("none", *words, "--arch", "stranger_package:nothing_like_it")
+    assert "stranger_package has no nothing_like_it" in capsys.readouterr().err
+
+
+def test_a_file_names_no_code_that_is_run(tmp_path: Path) -> None:
+    path, folder = tmp_path / "evil.pt", str(tmp_path / "was_run")
+    (tmp_path / "evil_package.py").write_text(f"import os; os.mkdir({folder!r})")
+    torch.save(
+        {"epoch": 1, "arch": "evil_package:network", "state_dict": {"1.w": torch.ones(1)}}, path
+    )
+    assert read_checkpoint(path).metadata.arch == ""
+    with pytest.raises(UserError, match="does not name its architecture: give it by --arch"):
+        load_classifier(path)
+    assert not Path(folder).exists()

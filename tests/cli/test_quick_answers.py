@@ -1,0 +1,60 @@
+"""What needs no network is answered without the libraries that networks need."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+HEAVY = ("torch", "lightning", "pandas", "matplotlib")
+PROGRAM = """
+import contextlib, importlib, io, json, sys
+calls = json.loads(sys.argv[1])
+for command, words in calls:
+    out = io.StringIO()
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(out):
+        try:
+            importlib.import_module(f"diffsmooth.cli.{command}").main(words, prog=command)
+        except SystemExit as end:
+            code = end.code
+    heavy = [name for name in json.loads(sys.argv[2]) if name in sys.modules]
+    print(json.dumps([command, code, heavy, out.getvalue()]))
+"""
+COMMANDS = (
+    "certify", "predict", "tune", "visualize", "doctor", "export", "merge", "forecast", "bench",
+    "report",
+)  # fmt: skip
+RUN = ["fashion_mnist", "nofile.pt", "0.5", "OUT"]
+MISTAKES = [
+    (["certify", RUN], "nofile.pt: no such checkpoint"),
+    (["predict", RUN], "nofile.pt: no such checkpoint"),
+    (["certify", [*RUN, "--sigma_local", "-1"]], "local_noise_sd must be >= 0"),
+    (["certify", [*RUN, "--shard", "4/3"]], "shard must be I/K"),
+    (["predict", [*RUN, "--weights", "both"]], "weights must be raw or ema, got 'both'"),
+    (["tune", [*RUN[:3], "o.yaml"]], "nofile.pt: no such checkpoint"),
+    (["visualize", ["no.npz", "o.png"]], "unknown dataset 'no.npz': known are fashion_mnist"),
+    (["export", ["no.ckpt", "o.pt"]], "no.ckpt: no such checkpoint"),
+    (["bench", ["--batch", "0"]], "batch must be at least 1, got 0"),
+]
+
+
+def answers(calls: list[list[object]], folder: Path) -> list[list[object]]:
+    """[command, exit code, heavy libraries so far, output] of each call, all in one process."""
+    done = subprocess.run(
+        [sys.executable, "-c", PROGRAM, json.dumps(calls), json.dumps(HEAVY)],
+        cwd=folder, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    return [json.loads(line) for line in done.stdout.splitlines()]
+
+
+def test_help_needs_no_library(tmp_path: Path) -> None:
+    for command, code, heavy, text in answers([[c, ["--help"]] for c in COMMANDS], tmp_path):
+        assert (command, code, heavy) == (command, 0, [])
+        assert "usage: " in str(text)
+
+
+def test_mistakes_that_need_no_library(tmp_path: Path) -> None:
+    found = answers([call for call, _ in MISTAKES], tmp_path)
+    for (_, message), (command, code, heavy, text) in zip(MISTAKES, found, strict=True):
+        assert (command, code, heavy) == (command, 2, [])
+        assert message in str(text)
+        assert len(str(text).splitlines()) == 1

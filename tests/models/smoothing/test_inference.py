@@ -1,0 +1,182 @@
+import copy
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from diffsmooth.models import (
+    IdentityPurifier,
+    LocalSmoothing,
+    MultiStepPurifier,
+    OneShotPurifier,
+    build_classifier,
+    build_unet,
+)
+from diffsmooth.models.checkpoints.denoisers import load_unet
+from diffsmooth.models.checkpoints.loading import load_classifier
+from diffsmooth.models.classifiers.cifar_resnet import CifarResNet
+from diffsmooth.models.diffusion.presets import get_preset
+from diffsmooth.models.smoothing.fused import FusedResNet
+from diffsmooth.models.smoothing.inference import prepare
+from diffsmooth.models.smoothing.purifiers import Purifier
+from diffsmooth.models.smoothing.vote_function import VoteFunction
+from diffsmooth.pipeline.compiling import can_compile, compile_pays
+from diffsmooth.stats import FixedSampleSize
+
+SHAPE = (1, 16, 16)
+PURIFIERS = ("none", "oneshot", "multistep")
+
+
+def tiny(purifier: str, precision: str = "float32", arch: str = "cifar_resnet8") -> VoteFunction:
+    """f with small, live weights: the last layers of fresh networks are zero."""
+    torch.manual_seed(0)
+    unet = build_unet("small-gray32", channel_mult=(1,))
+    classifier = build_classifier(arch, 10, "none").eval()
+    classifier = nn.Sequential(nn.Conv2d(1, 3, 1), *classifier).eval()
+    for module in (*unet.modules(), *classifier.modules()):
+        if isinstance(module, nn.BatchNorm2d):
+            nn.init.normal_(module.running_mean, std=0.1)
+            nn.init.uniform_(module.running_var, 0.5, 1.5)
+            nn.init.normal_(module.weight, 1.0, 0.1)
+            nn.init.normal_(module.bias, std=0.1)
+        if isinstance(module, nn.Conv1d | nn.Conv2d) and not module.weight.any():
+            nn.init.normal_(module.weight, std=0.05)
+    schedule = get_preset("small-gray32").schedule
+    purifiers: dict[str, Purifier] = {
+        "none": IdentityPurifier(),
+        "oneshot": OneShotPurifier(unet, schedule),
+        "multistep": MultiStepPurifier(unet, schedule, steps=2),
+    }
+    smoothing = LocalSmoothing(classifier, 2, 0.25, SHAPE)
+    return VoteFunction(purifiers[purifier], smoothing, 0.5, 10, batch=6, precision=precision)
+
+
+@torch.inference_mode()
+def confidence(f: VoteFunction) -> Tensor:
+    generator = torch.Generator().manual_seed(1)
+    noisy = torch.rand(f.batch, *SHAPE, generator=generator)
+    draws = torch.randn(f.purifier.draws, f.batch, *SHAPE, generator=generator)
+    return f(noisy, draws if len(draws) else None)
+
+
+@pytest.mark.parametrize("purifier", PURIFIERS)
+def test_in_float32_nothing_is_cast_and_the_function_is_the_same(purifier: str) -> None:
+    f = tiny(purifier)
+    expected = confidence(f)
+    prepare(f)
+    assert {value.dtype for value in f.state_dict().values()} <= {torch.float32, torch.int64}
+    torch.testing.assert_close(confidence(f), expected, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("purifier", PURIFIERS)
+def test_in_bf16_the_weights_of_layers_are_cast_once(purifier: str) -> None:
+    f = tiny(purifier, "bf16")
+    expected = confidence(f)
+    prepare(f)
+    for name, module in f.named_modules():
+        for key, value in module.named_parameters(recurse=False):
+            is_norm = isinstance(module, nn.GroupNorm)
+            assert value.dtype == (torch.float32 if is_norm else torch.bfloat16), f"{name}.{key}"
+    assert f.local_smoothing.noise.dtype == torch.float32
+    torch.testing.assert_close(confidence(f), expected, rtol=0, atol=0.02)
+
+
+def test_folding_is_exact_on_random_running_statistics() -> None:
+    torch.manual_seed(0)
+    network = CifarResNet(14).double().eval()
+    for module in network.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            nn.init.normal_(module.running_mean)
+            nn.init.uniform_(module.running_var, 0.2, 3.0)
+            nn.init.normal_(module.weight)
+            nn.init.normal_(module.bias)
+    x = torch.randn(3, 3, 32, 32)
+    fused = FusedResNet(copy.deepcopy(network).float())
+    with torch.inference_mode():
+        expected, logits = network(x.double()), fused(x)
+    scale = float(expected.abs().max())
+    torch.testing.assert_close(logits.double() / scale, expected / scale, rtol=0, atol=1e-5)
+
+
+def test_networks_that_it_does_not_know_keep_their_batch_norms() -> None:
+    f = tiny("none", arch="resnet10t")
+    expected = confidence(f)
+    prepare(f)
+    assert any(isinstance(module, nn.BatchNorm2d) for module in f.modules())
+    torch.testing.assert_close(confidence(f), expected, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("batch", [7, 50])
+@pytest.mark.parametrize("precision", ["float32", "bf16"])
+def test_a_rows_outcome_depends_on_neither_its_place_nor_its_neighbours(
+    precision: str, batch: int
+) -> None:
+    unet = load_unet("checkpoints/fashion_mnist_diffusion.pt")
+    classifier = load_classifier("checkpoints/fashion_mnist_gaussian_0.25.pt")
+    shape = (1, 32, 32)
+    purifier = OneShotPurifier(unet, get_preset("small-gray32").schedule)
+    smoothing = LocalSmoothing(classifier, 3, 0.25, shape)
+    f = VoteFunction(purifier, smoothing, 0.5, 10, batch, precision)
+    prepare(f)
+    check_rows_alone(f, torch.rand(batch, *shape, generator=torch.Generator().manual_seed(0)))
+
+
+@pytest.mark.parametrize("precision", ["float32", "bf16"])
+def test_nor_does_it_in_classifiers_with_group_norms(precision: str) -> None:
+    torch.manual_seed(0)
+    layers: list[nn.Module] = []
+    for channels in (3, 64, 64):
+        layers += [nn.Conv2d(channels, 64, 3, padding=1), nn.GroupNorm(32, 64), nn.ReLU()]
+    classifier = nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(64, 10))
+    shape, batch = (3, 32, 32), 7
+    smoothing = LocalSmoothing(classifier.eval(), 3, 0.25, shape)
+    f = VoteFunction(IdentityPurifier(), smoothing, 0.5, 10, batch, precision)
+    prepare(f)
+    noisy = torch.rand(batch, *shape, generator=torch.Generator().manual_seed(0))
+    for layout in (torch.contiguous_format, torch.channels_last):  # as a U-Net leaves them
+        check_rows_alone(f, noisy.contiguous(memory_format=layout))
+
+
+@torch.inference_mode()
+def check_rows_alone(f: VoteFunction, noisy: Tensor) -> None:
+    expected = f(noisy)
+    order = torch.randperm(len(noisy), generator=torch.Generator().manual_seed(1))
+    assert torch.equal(f(noisy[order]), expected[order])
+    for row in (0, len(noisy) // 2, len(noisy) - 1):
+        others = torch.rand_like(noisy)
+        others[row] = noisy[0]
+        assert torch.equal(f(others)[row], expected[0])
+
+
+@pytest.mark.skipif(
+    bool(can_compile(torch.device("cpu"))), reason=can_compile(torch.device("cpu")) or "it can"
+)
+@pytest.mark.parametrize("precision", ["float32", "bf16"])
+def test_compiled_equals_eager(precision: str) -> None:
+    f, compiled = tiny("oneshot", precision), tiny("oneshot", precision)
+    prepare(f)
+    prepare(compiled, compiled=True)
+    tolerance = 1e-5 if precision == "float32" else 0.02
+    torch.testing.assert_close(confidence(compiled), confidence(f), rtol=0, atol=tolerance)
+    check_rows_alone(compiled, torch.rand(f.batch, *SHAPE))
+
+
+def test_what_pays_follows_from_the_work_alone() -> None:
+    assert compile_pays(1.9e10, 1e7, "cuda")
+    assert not compile_pays(1.9e10, 1e5, "cuda")
+    assert not compile_pays(1.9e10, 1e9, "cpu")
+
+
+def test_a_device_that_nobody_tried_cannot_compile() -> None:
+    assert can_compile(torch.device("meta")) == "not tried on meta"
+
+
+def test_prepared_networks_certify() -> None:
+    from diffsmooth.models import SmoothedClassifier
+
+    f = tiny("oneshot")
+    g = SmoothedClassifier(f.purifier, f.local_smoothing, 0.5, 10, batch=6)
+    before = g.certify(torch.full(SHAPE, 0.5), 0, FixedSampleSize(6, 30))
+    prepare(g.f)
+    after = g.certify(torch.full(SHAPE, 0.5), 0, FixedSampleSize(6, 30))
+    assert after.prediction == before.prediction

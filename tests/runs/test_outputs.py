@@ -1,0 +1,350 @@
+import dataclasses
+import hashlib
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from test_journal import make_record
+
+from diffsmooth.runs.identity import RunIdentity
+from diffsmooth.runs.journal import JournalWriter
+from diffsmooth.runs.line import to_line
+from diffsmooth.runs.manifest import Manifest, RunContext, read_manifest
+from diffsmooth.runs.names import OutputError, OutputFiles
+from diffsmooth.runs.outputs import Outputs
+from diffsmooth.runs.probes import Probe
+from diffsmooth.runs.reading import read_run
+from diffsmooth.runs.shard import Shard
+from diffsmooth.stats import FixedSampleSize, ImageRecord
+from diffsmooth.stats.errors import UserError
+from diffsmooth.stats.results import CERTIFY_COLUMNS, Origin
+
+PLAN = FixedSampleSize(n0=1, n=10, alpha=0.1)  # of `make_record`
+IDENTITY = RunIdentity(
+    command="certify", dataset="d", split="test", data="0", size=9, skip=1, max=-1, classifier="a",
+    classifier_set="", diffusion_set="",
+    diffusion="b", arch="c", input_layer="none", purifier="oneshot", convention="diffsmooth",
+    steps=1, runs=1, ties="", pad="none", sigma=0.5, m=5,
+    sigma_local=0.25, seed=0, local_seed=42,
+    plan=str(PLAN), batch=50, threads=1, precision="float32", compile=False, noise_source="n",
+    hardware="cpu", content="0", image_shape=(3, 32, 32), class_names=(), torch="1", numpy="2",
+)  # fmt: skip
+CONTEXT = RunContext(1, 1, "cpu", "a.pt", "b.pt", "data")
+
+
+OTHER = dataclasses.replace(IDENTITY, sigma=0.25)
+
+
+def record_of(outputs: Outputs, index: int) -> ImageRecord:
+    origin = Origin(outputs.digest, "n", "0", (3, 32, 32))
+    return make_record(index, origin=origin)
+
+
+def make_outputs(
+    table: Path, identity: RunIdentity = IDENTITY, shard: Shard | None = None
+) -> Outputs:
+    return Outputs(OutputFiles(table), identity, shard)
+
+
+@pytest.mark.parametrize(
+    ("table", "journal"),
+    [("o.txt", "o.jsonl"), ("o.tsv", "o.jsonl"), ("sigma_0.25", "sigma_0.25.jsonl")],
+)
+def test_only_txt_and_tsv_are_stripped(table: str, journal: str) -> None:
+    assert OutputFiles(f"dir/{table}").journal == Path("dir") / journal
+
+
+def test_a_run_resumes_under_its_own_identity_only(tmp_path: Path) -> None:
+    table = tmp_path / "new" / "o.txt"
+    first = make_outputs(table)
+    first.claim(CONTEXT, overwrite=False)
+    JournalWriter(first.new_part(0)).append(record_of(first, 4))
+    first.release()
+    for overwrite in (False, True):  # overwriting is for the files of others
+        again = make_outputs(table)
+        again.claim(CONTEXT._replace(devices=8), overwrite)
+        assert [r.index for r in again.read_records()] == [4]
+        again.release()
+    with pytest.raises(OutputError, match=r"different run \(sigma was 0\.5, is 0\.25\)"):
+        make_outputs(table, OTHER).claim(CONTEXT, overwrite=False)
+    other = make_outputs(table, OTHER)
+    other.claim(CONTEXT, overwrite=True)
+    assert other.read_records() == []
+    assert read_manifest(OutputFiles(table).manifest).identity == OTHER.stored()  # type: ignore[union-attr]
+    other.release()
+
+
+def test_what_a_run_that_lost_its_files_still_writes_is_not_taken(tmp_path: Path) -> None:
+    lost = make_outputs(tmp_path / "o.txt")
+    lost.claim(CONTEXT, overwrite=False)
+    part = lost.new_part(1)
+    lost.release()
+    winner = make_outputs(tmp_path / "o.txt", OTHER)
+    winner.claim(CONTEXT, overwrite=True)
+    JournalWriter(part).append(record_of(lost, 4))
+    assert winner.read_records() == []
+    with pytest.raises(OutputError, match="another run has taken the files"):
+        lost.finish([record_of(lost, 4)], CERTIFY_COLUMNS)
+    winner.release()
+
+
+def test_two_processes_never_work_on_one_output(tmp_path: Path) -> None:
+    first = make_outputs(tmp_path / "o.txt")
+    first.claim(CONTEXT, overwrite=False)
+    for identity in (IDENTITY, OTHER):
+        with pytest.raises(OutputError, match="another process is at work on it"):
+            make_outputs(tmp_path / "o.txt", identity).claim(CONTEXT, overwrite=True)
+    first.release()
+
+
+def test_shards_work_side_by_side_but_not_the_same_one_twice(tmp_path: Path) -> None:
+    table = tmp_path / "o.txt"
+    shards = [make_outputs(table, shard=Shard(number, 3)) for number in (1, 2)]
+    for shard in shards:
+        shard.claim(CONTEXT, overwrite=False)
+    busy = "another process is at work on it"
+    for intruder in (make_outputs(table, shard=Shard(2, 3)), make_outputs(table)):
+        with pytest.raises(OutputError, match=busy):
+            intruder.claim(CONTEXT, overwrite=False)
+    with pytest.raises(OutputError, match=busy):
+        make_outputs(table, OTHER, Shard(3, 3)).claim(CONTEXT, overwrite=True)
+    with pytest.raises(OutputError, match=busy):
+        make_outputs(table).hold()
+    for shard in shards:
+        JournalWriter(shard.new_part(0)).append(record_of(shard, shard.shard.number))  # type: ignore[union-attr]
+        shard.release()
+    whole = make_outputs(table)
+    whole.hold()
+    assert [r.index for r in whole.read_records()] == [1, 2]
+    with pytest.raises(OutputError, match=busy):
+        make_outputs(table, shard=Shard(3, 3)).claim(CONTEXT, overwrite=False)
+    whole.release()
+    other = make_outputs(table, OTHER, Shard(3, 3))
+    other.claim(CONTEXT, overwrite=True)
+    third = make_outputs(table, OTHER, Shard(1, 3))  # may join at once
+    third.claim(CONTEXT, overwrite=False)
+    for outputs in (other, third):
+        outputs.release()
+
+
+def test_shards_are_disjoint_and_complete() -> None:
+    selection = list(range(0, 100, 7))
+    parts = [Shard.parse(f"{i}/4").share_of(selection) for i in (1, 2, 3, 4)]
+    assert sorted(index for part in parts for index in part) == selection
+    for wrong in ("0/4", "5/4", "1", "1/0", "-1/2", "a/b"):
+        with pytest.raises(ValueError, match="shard must be I/K with 1 <= I <= K"):
+            Shard.parse(wrong)
+
+
+def test_files_of_the_users_in_the_parts_survive(tmp_path: Path) -> None:
+    outputs = make_outputs(tmp_path / "o.txt")
+    outputs.claim(CONTEXT, overwrite=False)
+    for name in ("notes.md", "x.jsonl", "lockpick.txt"):
+        (outputs.files.parts / name).write_text("precious")
+    part = outputs.new_part(0)
+    JournalWriter(part).append(record_of(outputs, 7))
+    outputs.finish(outputs.read_records(), CERTIFY_COLUMNS)
+    left = sorted(path.name for path in outputs.files.parts.iterdir())
+    assert left == ["lockpick.txt", "notes.md", "x.jsonl"]
+    again = make_outputs(tmp_path / "o.txt", OTHER)
+    again.claim(CONTEXT, overwrite=True)
+    again.finish([record_of(again, 8)], CERTIFY_COLUMNS)
+    assert sorted(path.name for path in outputs.files.parts.iterdir()) == left
+
+
+@pytest.mark.parametrize("name", ["o.txt", "o.jsonl", "o.parts", "o.parts/lock", "o.parts/x.jsonl"])
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_links_are_refused_before_any_vote(tmp_path: Path, name: str, overwrite: bool) -> None:
+    target = tmp_path / "elsewhere"
+    target.mkdir()
+    (target / "file").write_text("precious")
+    link = tmp_path / name
+    link.parent.mkdir(exist_ok=True)
+    link.symlink_to(target if name == "o.parts" else target / "file")
+    with pytest.raises(OutputError, match=r"is a link|no folder of ours"):
+        make_outputs(tmp_path / "o.txt").claim(CONTEXT, overwrite)
+    assert (target / "file").read_text() == "precious"
+    link.unlink()
+    link.symlink_to(tmp_path / "nowhere")
+    with pytest.raises(OutputError, match=r"is a link|no folder of ours"):
+        make_outputs(tmp_path / "o.txt").claim(CONTEXT, overwrite)
+    assert not (tmp_path / "nowhere").exists()
+
+
+@pytest.mark.parametrize("broken", ["journal", "part", "manifest", "digest", "sigma"])
+def test_overwrite_starts_anew_whatever_state_the_files_are_in(tmp_path: Path, broken: str) -> None:
+    first = make_outputs(tmp_path / "o.txt")
+    first.claim(CONTEXT, overwrite=False)
+    part = first.new_part(0)
+    origin = Origin(first.digest, "n", "0", (3, 32, 32))
+    JournalWriter(part).append(make_record(4, origin=origin))
+    files = first.files
+    manifest = files.manifest.read_text()
+    match broken:
+        case "journal":
+            files.journal.write_text("{}\n")
+        case "part":
+            part.write_text('{"index": 1}\n')
+        case "manifest":
+            files.manifest.write_text(manifest[:-20])
+        case "digest":  # edited; the line says that it was another
+            files.manifest.write_text(manifest.replace('"threads": 1', '"threads": 2'))
+            part.rename(files.journal)
+        case "sigma":  # of a journal of format 1
+            part.write_text(to_line(make_record(4)).replace('"sigma":0.5', '"sigma":0.6') + "\n")
+    first.release()
+    identity = dataclasses.replace(IDENTITY, threads=2) if broken == "digest" else IDENTITY
+    again = make_outputs(tmp_path / "o.txt", identity)
+    with pytest.raises(OutputError, match="choose another outfile, or --overwrite"):
+        again.claim(CONTEXT, overwrite=False)
+    anew = make_outputs(tmp_path / "o.txt", identity)
+    anew.claim(CONTEXT, overwrite=True)
+    assert anew.read_records() == []
+    anew.release()
+
+
+def test_an_edited_manifest_of_a_finished_run_is_noticed(tmp_path: Path) -> None:
+    outputs = make_outputs(tmp_path / "o.txt")
+    outputs.claim(CONTEXT, overwrite=False)
+    origin = Origin(outputs.digest, "n", "0", (3, 32, 32))
+    outputs.finish([make_record(4, origin=origin)], CERTIFY_COLUMNS)
+    manifest = outputs.files.manifest
+    whole = json.loads(manifest.read_text())
+    whole["context"]["devices"] = 8  # may change
+    manifest.write_text(json.dumps(whole))
+    assert make_outputs(tmp_path / "o.txt").read_records() == [make_record(4, origin=origin)]
+    whole["identity"]["sigma_local"] = 0.3
+    manifest.write_text(json.dumps(whole))
+    with pytest.raises(OutputError, match=r"o\.manifest\.json is not the manifest of .*o\.jsonl"):
+        make_outputs(tmp_path / "o.txt").read_records()
+    with pytest.raises(UserError, match="is not the manifest of"):
+        read_run(outputs.files.table)
+
+
+def test_what_a_later_version_adds_is_not_mixed_up(tmp_path: Path) -> None:
+    stored = IDENTITY.stored()
+    assert IDENTITY.difference(stored) == ""
+    del stored["numerics"], stored["content"]  # before there were any
+    assert IDENTITY.difference(stored) == ""
+    assert dataclasses.replace(IDENTITY, numerics=2).difference(stored) == "numerics was 1, is 2"
+    later = IDENTITY.stored() | {"quantised": True}
+    assert "quantised is not known" in IDENTITY.difference(later)
+    with pytest.raises(UserError, match="quantised is not known"):
+        RunIdentity.from_stored(later)
+
+
+def test_a_run_of_others_parts_is_never_joined(tmp_path: Path) -> None:
+    (tmp_path / "o.parts").mkdir()
+    (tmp_path / "o.parts" / "x.jsonl").write_text("precious")
+    with pytest.raises(OutputError, match=r"x\.jsonl exists and is not of a run of ours"):
+        make_outputs(tmp_path / "o.txt").claim(CONTEXT, overwrite=False)
+
+
+def test_finishing_merges_the_parts_and_removes_them(tmp_path: Path) -> None:
+    outputs = make_outputs(tmp_path / "o.txt")
+    outputs.claim(CONTEXT, overwrite=False)
+    for rank, index in ((0, 7), (1, 3)):
+        JournalWriter(outputs.new_part(rank)).append(record_of(outputs, index))
+    records = outputs.read_records()
+    outputs.finish(records, CERTIFY_COLUMNS)
+    lines = outputs.files.table.read_text().splitlines()
+    assert [line.split("\t")[0] for line in lines] == ["idx", "3", "7"]
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["o.jsonl", "o.manifest.json", "o.txt"]
+    assert outputs.read_records() == records
+
+
+def test_a_part_is_never_written_twice(tmp_path: Path) -> None:
+    outputs = make_outputs(tmp_path / "o.txt")
+    assert outputs.new_part(0) != outputs.new_part(0)
+
+
+@pytest.mark.parametrize("name", ["o.txt", "o.png", "o.jsonl"])
+def test_files_of_others_are_never_replaced(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_text("precious")
+    with pytest.raises(OutputError, match="is not of a run of ours"):
+        make_outputs(tmp_path / "o.txt").claim(CONTEXT, overwrite=False)
+    assert [(p.name, p.read_text()) for p in tmp_path.iterdir()] == [(name, "precious")]
+
+
+def test_names_that_cannot_be_written(tmp_path: Path) -> None:
+    with pytest.raises(OutputError, match="is a folder"):
+        make_outputs(tmp_path).claim(CONTEXT, overwrite=False)
+    file = tmp_path / "file"
+    file.write_text("precious")
+    with pytest.raises(OutputError, match="cannot be written"):
+        make_outputs(file / "o.txt").claim(CONTEXT, overwrite=False)
+    with pytest.raises(UserError, match="outfile '' is not the name of a file"):
+        OutputFiles("")
+    for name, message in (
+        ("a" * 250, "a name in it is longer than 255 bytes"),
+        ("\u00e9" * 125 + ".txt", "a name in it is longer than 255 bytes"),
+        (os.fsdecode(b"caf\xe9.txt"), "has bytes that are no UTF-8"),
+        ("a\0b", "null byte"),
+    ):
+        with pytest.raises(UserError, match=message):
+            OutputFiles(name)
+    OutputFiles("a" * 241)
+
+
+def test_a_broken_manifest_can_be_overwritten_only(tmp_path: Path) -> None:
+    (tmp_path / "o.manifest.json").write_text("{}")
+    with pytest.raises(OutputError, match=r"not a manifest .*: choose another outfile"):
+        make_outputs(tmp_path / "o.txt").claim(CONTEXT, overwrite=False)
+    outputs = make_outputs(tmp_path / "o.txt")
+    outputs.claim(CONTEXT, overwrite=True)
+    outputs.release()
+
+
+def test_a_field_that_an_older_manifest_does_not_have_means_what_was_done_then() -> None:
+    old = IDENTITY.stored()
+    del old["classifier_set"], old["diffusion_set"]
+    assert IDENTITY.difference(old) == ""
+    other = dataclasses.replace(IDENTITY, classifier_set="state_dict_ema")
+    assert other.difference(old) == "classifier_set was '', is 'state_dict_ema'"
+    # The parts of a run in progress are found by the digest that they were written under.
+    digest = hashlib.sha256(json.dumps(old, indent=2).encode()).hexdigest()[:16]
+    file = Path("o.manifest.json")
+    assert Manifest(file, old, {}).digest == digest != Manifest(file, IDENTITY.stored(), {}).digest
+
+
+@pytest.mark.parametrize("name", ["o.txt", "o.jsonl", "o.png", "o.images.npz", "o.manifest.json"])
+@pytest.mark.parametrize("overwrite", [False, True])
+@pytest.mark.parametrize("make", [os.mkdir, os.mkfifo])
+def test_what_is_no_file_is_refused_before_any_vote_and_nothing_is_lost(
+    tmp_path: Path, name: str, overwrite: bool, make: Callable[[Path], None]
+) -> None:
+    first = make_outputs(tmp_path / "o.txt")
+    first.claim(CONTEXT, overwrite=False)
+    first.finish([record_of(first, i) for i in range(9)], CERTIFY_COLUMNS)
+    (tmp_path / name).unlink(missing_ok=True)
+    make(tmp_path / name)
+    before = sorted(tmp_path.iterdir())
+    with pytest.raises(OutputError, match=rf"{name}: is a (folder|pipe), a file of our own"):
+        make_outputs(tmp_path / "o.txt", OTHER).claim(CONTEXT, overwrite)
+    assert sorted(tmp_path.iterdir()) == before
+
+
+def test_a_pipe_among_the_parts_is_not_waited_for(tmp_path: Path) -> None:
+    outputs = make_outputs(tmp_path / "o.txt")
+    outputs.claim(CONTEXT, overwrite=False)
+    os.mkfifo(outputs.new_part(0))
+    outputs.release()
+    with pytest.raises(OutputError, match="is a pipe"):
+        make_outputs(tmp_path / "o.txt").claim(CONTEXT, overwrite=True)
+
+
+@pytest.mark.parametrize("name", ["device", "inputs", "outputs", "rounding"])
+def test_probes_that_no_run_has_written_are_no_traceback(tmp_path: Path, name: str) -> None:
+    outputs = make_outputs(tmp_path / "o.txt")
+    probe = Probe("cpu", "0", "1", 0.0)
+    outputs.claim(CONTEXT._replace(probes=(probe,)), overwrite=False)
+    outputs.release()
+    manifest = outputs.files.manifest
+    whole = json.loads(manifest.read_text())
+    whole["context"]["probes"][0][name] = []
+    manifest.write_text(json.dumps(whole))
+    with pytest.raises(OutputError, match="broken probes"):
+        make_outputs(tmp_path / "o.txt").claim(CONTEXT, overwrite=False)
+    make_outputs(tmp_path / "o.txt").claim(CONTEXT, overwrite=True)

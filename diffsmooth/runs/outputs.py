@@ -100,7 +100,9 @@ class Outputs:
             if stranger:
                 for path in (*files.results, files.manifest, *files.parts_of_journals()):
                     path.unlink(missing_ok=True)
-            manifest = read_manifest(files.manifest) or self._begun
+            manifest = read_manifest(files.manifest)
+            if manifest is None:  # a run that begins has made all its choices
+                manifest = self._begun._replace(identity=self.identity.stored())
             context = context._replace(probes=distinct([*manifest.probes, *context.probes]))
             write_manifest(manifest._replace(context=context.to_dict()))
             self.digest = manifest.digest

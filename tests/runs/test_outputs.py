@@ -348,3 +348,10 @@ def test_probes_that_no_run_has_written_are_no_traceback(tmp_path: Path, name: s
     with pytest.raises(OutputError, match="broken probes"):
         make_outputs(tmp_path / "o.txt").claim(CONTEXT, overwrite=False)
     make_outputs(tmp_path / "o.txt").claim(CONTEXT, overwrite=True)
+
+
+def test_a_run_whose_choices_are_open_claims_nothing(tmp_path: Path) -> None:
+    outputs = make_outputs(tmp_path / "o.txt", dataclasses.replace(IDENTITY, threads=None))
+    with pytest.raises(ValueError, match="not chosen yet: threads"):
+        outputs.claim(CONTEXT, overwrite=False)
+    assert not outputs.files.manifest.exists()

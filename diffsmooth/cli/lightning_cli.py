@@ -156,8 +156,9 @@ class TrainCLI(LightningCLI):
                     return
                 defaults = {"save_dir": "logs", "name": name, "version": ""}
                 said.update(Namespace({key: defaults[key] for key in unsaid}))
-            for key in unsaid if logger.class_path != OURS else ():
-                del said[key]
+            else:
+                for key in unsaid:
+                    del said[key]
             if config.name and "name" in said and self._name_is_said_last(config):
                 said["name"] = config.name
 
@@ -167,7 +168,7 @@ class TrainCLI(LightningCLI):
             if any(word.partition("=")[0].startswith(flag) for word in self._words):
                 return answer
         for path in reversed(config.get("config") or []):
-            said = load_tree(Path(str(path)).read_text()) if path else {}
+            said = (load_tree(Path(str(path)).read_text()) if path else None) or {}
             logger = (said.get("trainer") or {}).get("logger")
             if isinstance(logger, dict) and "name" in (logger.get("init_args") or {}):
                 return False

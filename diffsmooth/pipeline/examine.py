@@ -33,7 +33,7 @@ from diffsmooth.pipeline.networks import (
     resizing,
 )
 from diffsmooth.pipeline.sanity import MOST_IMAGES, Accuracy, right_answers
-from diffsmooth.pipeline.specification import usual_diffusion
+from diffsmooth.pipeline.specification import find_diffusion
 from diffsmooth.stats import MajorityVote
 from diffsmooth.stats.errors import UserError
 from diffsmooth.stats.printed import digits_down, exact, rounded_down, rounded_up
@@ -209,9 +209,7 @@ def _cost(
 ) -> str:
     purifier: Purifier = IdentityPurifier()
     what = "no diffusion model found: classifier alone"
-    source = options.diffusion
-    if source is None:
-        source = usual_diffusion(images.info.name)
+    source = find_diffusion(images.info.name, options.diffusion)
     if source is not None:
         found = load_diffusion(source, options.sigma, images.info, unsafe=options.unsafe_load)
         purifier = OneShotPurifier(found.denoiser)

@@ -52,8 +52,10 @@ WEIGHTS = (
 SIGMA = "noise level, standard deviation in [0, 1] pixel units"
 
 
-def usual_diffusion(dataset: str) -> str | None:
-    """The diffusion model that lies where a dataset's should, if any."""
+def find_diffusion(dataset: str, given: str | None) -> str | None:
+    """The diffusion model that the user gave, or else the one that lies where it should, if any."""
+    if given is not None:
+        return given
     return next((path for path in DIFFUSION_FILES.get(dataset, ()) if Path(path).is_file()), None)
 
 
@@ -130,7 +132,7 @@ class PurifierOptions(ImageOptions):
         """
         if not self.kind.denoiser:
             return None
-        return usual_diffusion(self.dataset) if self.diffusion is None else self.diffusion
+        return find_diffusion(self.dataset, self.diffusion)
 
     @property
     def diffusion_file(self) -> Path | None:
@@ -226,7 +228,7 @@ class SmoothingOptions(VotingOptions):
             (*files.results, files.manifest, files.parts),
             [
                 self.classifier,
-                usual_diffusion(self.dataset) if self.diffusion is None else self.diffusion,
+                find_diffusion(self.dataset, self.diffusion),
                 *data_files(self.dataset, self.data_root),
             ],
         )

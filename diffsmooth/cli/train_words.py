@@ -2,10 +2,10 @@
 
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
-from pathlib import Path
 
 import yaml
 
+from diffsmooth.pipeline.output_checks import check_trained, exists
 from diffsmooth.shown_text import quoted
 from diffsmooth.stats.errors import UserError
 
@@ -27,20 +27,11 @@ def check_words(words: Sequence[str]) -> None:
         said = f"unknown subcommand {quoted(words[0])}" if words else "a subcommand is wanted"
         raise UserError(f"{said}: known are {', '.join(SUBCOMMANDS)} (--help explains them)")
     for config in _values(words, "-c", "--config"):
-        if _is_path(config) and not _exists(config):
+        if _is_path(config) and not exists(config):
             raise UserError(f"{config}: no such config")
     for checkpoint in _values(words, "--ckpt_path"):
         if checkpoint not in KEYWORDS and _is_path(checkpoint):
             check_trained(checkpoint)
-
-
-def check_trained(path: str) -> None:
-    """Raises UserError for a checkpoint that is not there, unless others lie beside it.
-
-    Where they do, `read_trained` names the newest whole one, which takes longer.
-    """
-    if not _exists(path) and not any(Path(path).parent.glob("*.ckpt")):
-        raise UserError(f"{path}: no such checkpoint")
 
 
 def _values(words: Sequence[str], *options: str) -> Iterator[str]:
@@ -56,10 +47,3 @@ def _is_path(text: str) -> bool:
         return "://" not in text and isinstance(yaml.safe_load(text), str)
     except yaml.YAMLError:
         return False
-
-
-def _exists(path: str) -> bool:
-    try:
-        return Path(path).expanduser().exists()
-    except (OSError, RuntimeError, ValueError):
-        return True  # a name that says what is wrong with it when it is opened

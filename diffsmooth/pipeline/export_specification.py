@@ -4,10 +4,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self, get_args
 
-from diffsmooth.models.checkpoints.file_claims import first_bytes
 from diffsmooth.models.words import Code, SetName
 from diffsmooth.pipeline.option_records import OptionRecord, option, required
-from diffsmooth.pipeline.output_checks import check_file
+from diffsmooth.pipeline.output_checks import check_file, check_trained
 from diffsmooth.pipeline.specification import WEIGHTS
 from diffsmooth.stats.errors import UserError
 
@@ -50,7 +49,5 @@ class ExportOptions(OptionRecord):
             UserError: one is missing or cannot be written.
         """
         check_file(Path(self.outfile))
-        path = Path(self.checkpoint)
-        if not any(path.parent.glob("*.ckpt")):  # else what reads trainings knows the newest one
-            first_bytes(path)
+        check_trained(self.checkpoint)
         return self

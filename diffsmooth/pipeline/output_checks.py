@@ -1,4 +1,4 @@
-"""Whether files can be written, before work is spent on what goes into them."""
+"""Whether files are there or can be written, before work is spent on them."""
 
 import os
 from collections.abc import Iterable
@@ -71,3 +71,20 @@ def check_ending(path: Path, endings: Iterable[str]) -> None:
     """Raises UserError unless a file's name has one of the endings."""
     if path.suffix.lower() not in endings:
         raise UserError(f"{path}: its name must end in {' or '.join(endings)}")
+
+
+def check_trained(path: str) -> None:
+    """Raises UserError for a checkpoint that is not there, unless others lie beside it.
+
+    Where they do, `read_trained` names the newest whole one, which takes longer.
+    """
+    if not exists(path) and not any(Path(path).parent.glob("*.ckpt")):
+        raise UserError(f"{path}: no such checkpoint")
+
+
+def exists(path: str) -> bool:
+    """Whether something is there; a name that no file can have is left to who opens it."""
+    try:
+        return Path(path).expanduser().exists()
+    except (OSError, RuntimeError, ValueError):
+        return True  # a name that says what is wrong with it when it is opened

@@ -64,7 +64,7 @@ def with_input_layer(classifier: nn.Sequential, name: str, info: DatasetInfo) ->
     """The same network, weights shared, behind another input layer."""
     layer = build_input_layer(name, info)
     if isinstance(classifier[0], Resized):
-        layer = Resized(layer, classifier[0].size)
+        layer = Resized(layer, classifier[0].size, classifier[0].antialias)
     return nn.Sequential(layer, classifier[1]).eval()
 
 

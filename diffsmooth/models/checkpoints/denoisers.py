@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from diffsmooth.models.checkpoints.folders import diffusers_denoiser
 from diffsmooth.models.checkpoints.formats import read_checkpoint
 from diffsmooth.models.checkpoints.weights import (
     Checkpoint,
@@ -122,7 +123,9 @@ def openai_outline(
 
 # From the kind that a checkpoint is of, see `CheckpointMetadata`, to its denoiser; or, of another
 # package, a factory of no arguments.
-DENOISERS: Registry[Callable[..., Denoiser]] = Registry("denoiser", unet=openai_denoiser)
+DENOISERS: Registry[Callable[..., Denoiser]] = Registry(
+    "denoiser", unet=openai_denoiser, diffusers=diffusers_denoiser
+)
 
 
 def denoiser_of(

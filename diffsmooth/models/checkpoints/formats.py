@@ -7,6 +7,7 @@ from typing import Any, get_args
 import torch
 from torch import Tensor
 
+from diffsmooth.models.checkpoints.folders import read_folder
 from diffsmooth.models.checkpoints.key_names import without_wrappers
 from diffsmooth.models.checkpoints.reading import read_file
 from diffsmooth.models.checkpoints.stored_networks import is_state_dict
@@ -60,6 +61,8 @@ def read_checkpoint(
     path = Path(path)
     if weights not in (None, *get_args(SetName)):
         raise UserError(f"weights must be raw or ema, got {weights!r}")
+    if path.is_dir():
+        return read_folder(path)
     content = read_file(path, unsafe)
     ours = isinstance(content, dict) and METADATA_KEY in content
     checkpoint = (_ours if ours else _foreign)(path, content, weights)

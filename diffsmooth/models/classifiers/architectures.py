@@ -9,6 +9,11 @@ from torch import nn
 
 from diffsmooth.models.classifiers.cifar_resnet import CifarResNet
 from diffsmooth.models.classifiers.dataset_info import DatasetInfo, get_dataset_info
+from diffsmooth.models.classifiers.hugging_face import (
+    build_transformers,
+    expected_size,
+    is_transformers_folder,
+)
 from diffsmooth.models.classifiers.input_layers import Resized, build_input_layer
 from diffsmooth.shown_text import is_word, quoted
 from diffsmooth.stats.errors import UserError
@@ -28,7 +33,8 @@ def build_classifier(
     A network that takes one size of images only gets others resized, inside the input layer.
 
     Args:
-        arch: cifar_resnetD with D = 6n + 2 (cifar_resnet20, cifar_resnet110, ...), a timm name, or
+        arch: cifar_resnetD with D = 6n + 2 (cifar_resnet20, cifar_resnet110, ...), a timm name, one
+            of `DMAE`, a folder of `transformers`, whose config.json says it, or
             package.module:factory, which makes a network of the number of classes.
         num_classes: number of logits.
         input_layer: "standard", "center", "none", numbers (see `build_input_layer`), or a module.
@@ -41,17 +47,24 @@ def build_classifier(
     layer = build_input_layer(input_layer, info) if isinstance(input_layer, str) else input_layer
     if not is_word(arch):  # looking for near ones takes long where it is long
         raise UserError(f"unknown architecture {quoted(arch)}")
-    network, size = _build_network(arch, num_classes, info.image_shape[0])
+    network, size, antialias = _build_network(arch, num_classes, info.image_shape[0])
     if size is not None and size != info.image_shape[1:]:
-        layer = Resized(layer, size)
+        layer = Resized(layer, size, antialias)
     return nn.Sequential(layer, network)
 
 
 class Network(NamedTuple):
-    """A network behind its input layer, and the one size (H, W) of images that it takes, if so."""
+    """A network behind its input layer.
+
+    Attributes:
+        module: the network.
+        size: (H, W), the one size of images that it takes; None where it takes several.
+        antialias: how others are resized, see `Resized`.
+    """
 
     module: nn.Module
     size: tuple[int, int] | None = None
+    antialias: bool = True
 
 
 class Family(NamedTuple):
@@ -74,8 +87,8 @@ def _build_network(arch: str, num_classes: int, channels: int) -> Network:
 
     near = get_close_matches(arch, [*CIFAR_EXAMPLES, *timm.list_models()])
     raise UserError(
-        f"unknown architecture {arch!r}: known are cifar_resnet<6n+2>, timm's and "
-        "package.module:factory" + (f"; near are {', '.join(near)}" if near else "")
+        f"unknown architecture {arch!r}: known are cifar_resnet<6n+2>, timm's, "
+        f"{', '.join(DMAE)}, folders of transformers, and package.module:factory" + (f"; near are {', '.join(near)}" if near else "")
     )
 
 
@@ -118,17 +131,53 @@ def _timm(arch: str, num_classes: int, channels: int) -> Network:
     return Network(network, (height, width))
 
 
+class _Dmae(NamedTuple):
+    """A network of DMAE's: timm's name of it, and its input layer."""
+
+    timm: str
+    input_layer: str
+
+
+# ViTs trained under noise, with the mean over all patches in place of the class token. Their files
+# say neither mean nor std. Source: models_vit.py and certify_cifar10.py of quanlin-wu/dmae.
+DMAE = {
+    "dmae_cifar10": _Dmae("vit_base_patch16_224", "0.4914,0.4822,0.4465,0.2471,0.2435,0.2616"),
+    "dmae_imagenet": _Dmae("vit_base_patch16_224", "0.485,0.456,0.406,0.229,0.224,0.225"),
+    "dmae_imagenet_large": _Dmae("vit_large_patch16_224", "0.485,0.456,0.406,0.229,0.224,0.225"),
+}
+
+
+def _dmae(arch: str, num_classes: int, channels: int) -> Network:
+    import timm
+
+    network = timm.create_model(
+        DMAE[arch].timm, num_classes=num_classes, in_chans=channels, global_pool="avg"
+    )
+    return Network(network, (224, 224), antialias=False)
+
+
+def own_input_layer(arch: str) -> str:
+    """The input layer that an architecture's name stands for; "" where it says none."""
+    return DMAE[arch].input_layer if arch in DMAE else ""
+
+
 def cifar_depth(arch: str) -> int | None:
     """The D of cifar_resnetD; None for other names."""
     found = re.fullmatch(r"cifar_resnet([0-9]{1,9})", arch)
     return int(found.group(1)) if found else None
 
 
+def _transformers(arch: str, num_classes: int, channels: int) -> Network:
+    return Network(build_transformers(arch, num_classes, channels), expected_size(arch))
+
+
 FAMILIES = Registry[Family](
     "classifier family",
     foreign=Family(names_code, _foreign),
+    dmae=Family(DMAE.__contains__, _dmae),
     cifar_resnet=Family(lambda arch: cifar_depth(arch) is not None, _cifar_resnet),
     timm=Family(_is_timm, _timm),
+    transformers=Family(is_transformers_folder, _transformers),
 )
 
 

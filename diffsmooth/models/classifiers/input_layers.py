@@ -59,21 +59,24 @@ class InputCenter(Normalize):
 
 
 class Resized(nn.Module):
-    """An input layer behind a resize (bicubic, antialiased), for networks of one image size.
+    """An input layer behind a bicubic resize, for networks of one image size.
 
     Args:
         layer: the input layer.
         size: (height, width) that the network takes.
+        antialias: as of Pillow's filter (a = -0.5, Keys 1981), or else as torchvision resized
+            tensors for long (a = -0.75).
     """
 
-    def __init__(self, layer: nn.Module, size: tuple[int, ...]) -> None:
+    def __init__(self, layer: nn.Module, size: tuple[int, ...], antialias: bool = True) -> None:
         super().__init__()
         self.layer = layer
         self.size = size
+        self.antialias = antialias
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, H, W) to (B, C, *size)."""
-        return self.layer(interpolate(x, self.size, mode="bicubic", antialias=True))
+        return self.layer(interpolate(x, self.size, mode="bicubic", antialias=self.antialias))
 
 
 def build_input_layer(name: str, info: DatasetInfo) -> nn.Module:

@@ -2,7 +2,7 @@
 
 import math
 from itertools import pairwise
-from typing import Literal
+from typing import Literal, Self
 
 import numpy as np
 
@@ -30,10 +30,28 @@ class DiffusionSchedule:
     def __init__(self, kind: ScheduleKind, steps: int) -> None:
         if steps < 1:
             raise ValueError(f"steps must be at least 1, got {steps}")
-        self.kind = kind
+        self.kind: str = kind
         self.steps = steps
         self.betas = _betas(kind, steps)
         self.alphas_cumprod: np.ndarray = np.cumprod(1.0 - self.betas)
+
+    @classmethod
+    def given(cls, alphas_cumprod: np.ndarray) -> Self:
+        """The schedule of another library's network.
+
+        Args:
+            alphas_cumprod: (T,), abar_t, falling strictly, in (0, 1); the last may be 0.
+
+        Raises:
+            ValueError: it is not so.
+        """
+        abar = np.asarray(alphas_cumprod, dtype=np.float64)
+        before = np.concatenate([[1.0], abar[:-1]])
+        if abar.ndim != 1 or not abar.size or not (abar < before).all() or not abar[-1] >= 0:
+            raise ValueError("the signal's share must fall at each step, from below 1 to 0 at most")
+        schedule = cls("linear", len(abar))
+        schedule.kind, schedule.betas, schedule.alphas_cumprod = "given", 1 - abar / before, abar
+        return schedule
 
     def sigma(self, t: int | np.ndarray) -> np.ndarray:
         """Noise level of timestep `t` as a standard deviation in [0, 1] pixel units.
@@ -42,12 +60,14 @@ class DiffusionSchedule:
         twice as wide as images in [0, 1].
         """
         abar = self.alphas_cumprod[t]
-        return np.sqrt(1.0 - abar) / np.sqrt(abar) / 2.0
+        with np.errstate(divide="ignore"):  # of no signal at all it is infinite
+            return np.sqrt(1.0 - abar) / np.sqrt(abar) / 2.0
 
     @property
     def max_sigma(self) -> float:
         """The largest sigma ([0, 1] pixel units) that some timestep reaches."""
-        return float(self.sigma(self.steps - 1))
+        levels = self.sigma(np.arange(self.steps))
+        return float(levels[np.isfinite(levels)][-1])
 
     def timestep(self, sigma: float) -> int:
         """First timestep t with sqrt(1 - abar_t) / sqrt(abar_t) >= 2 sigma.
@@ -62,9 +82,10 @@ class DiffusionSchedule:
         """
         if not sigma > 0:
             raise ValueError(f"sigma must be > 0, got {sigma}")
-        ratio = np.sqrt(1.0 - self.alphas_cumprod) / np.sqrt(self.alphas_cumprod)
+        with np.errstate(divide="ignore"):
+            ratio = np.sqrt(1.0 - self.alphas_cumprod) / np.sqrt(self.alphas_cumprod)
         reached = np.flatnonzero(ratio >= 2.0 * sigma)
-        if reached.size == 0:
+        if reached.size == 0 or sigma > self.max_sigma:
             raise ValueError(
                 f"sigma {sigma} is beyond the {self.kind} schedule of {self.steps} steps: "
                 f"the largest possible is {digits_down(self.max_sigma, 4)}"

@@ -18,7 +18,7 @@ def main(args: list[str] | None = None, prog: str = "diffsmooth doctor") -> None
     with user_errors(prog):
         options = ExamineOptions.from_namespace(namespace)
     # What follows imports torch, which takes seconds.
-    from diffsmooth.models.checkpoints.formats import read_checkpoint
+    from diffsmooth.models.checkpoints.sources import read_classifier
     from diffsmooth.models.smoothing.precision import resolve_precision
     from diffsmooth.pipeline.device import pick_device
     from diffsmooth.pipeline.examine import examine
@@ -34,7 +34,7 @@ def main(args: list[str] | None = None, prog: str = "diffsmooth doctor") -> None
     well = True
     for path in options.checkpoints:
         try:
-            checkpoint = read_checkpoint(path, options.unsafe_load, options.weights)
+            checkpoint = read_classifier(path, options.weights, options.unsafe_load)
             for line in examine(checkpoint, options, device, precision):
                 print(shown(line), flush=True)
         except (UserError, OSError) as error:  # one bad file does not keep us from the others

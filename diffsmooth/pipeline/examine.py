@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
@@ -14,10 +15,12 @@ from diffsmooth.models import (
     OneShotPurifier,
     SmoothedClassifier,
 )
-from diffsmooth.models.checkpoints.denoisers import openai_outline
+from diffsmooth.models.checkpoints.denoisers import denoiser_of, openai_outline
 from diffsmooth.models.checkpoints.image_cards import training_images_of
 from diffsmooth.models.checkpoints.loading import classifier_of, classifier_outline
+from diffsmooth.models.checkpoints.sources import path_sha256
 from diffsmooth.models.checkpoints.weights import Checkpoint, misfits
+from diffsmooth.models.classifiers.architectures import own_input_layer
 from diffsmooth.models.classifiers.dataset_info import DatasetInfo
 from diffsmooth.models.diffusion.presets import PRESETS, build_unet
 from diffsmooth.models.smoothing.noise import NoiseKey
@@ -37,7 +40,6 @@ from diffsmooth.pipeline.specification import find_diffusion
 from diffsmooth.stats import MajorityVote
 from diffsmooth.stats.errors import UserError
 from diffsmooth.stats.printed import digits_down, exact, rounded_down, rounded_up
-from diffsmooth.whole_file import file_sha256
 
 NOISE_LEVELS = (0.0, 0.12, 0.25, 0.5, 1.0)
 LAYER_SIGMA = 0.25  # at which input layers are compared
@@ -55,14 +57,15 @@ def examine(
     """
     yield from describe(checkpoint)
     metadata = checkpoint.metadata
-    if metadata.kind == "unet":
-        yield f"  keys         {_unet_keys(checkpoint)}"
+    if metadata.kind != "classifier":
+        yield f"  keys         {_denoiser_keys(checkpoint)}"
         return
     arch = options.arch or metadata.arch
-    if not arch:
+    if not arch and not checkpoint.build:
         yield "  keys         of an unknown architecture: name it by --arch"
         return
-    yield f"  keys         {_classifier_keys(checkpoint, arch)}"
+    if not checkpoint.build:
+        yield f"  keys         {_classifier_keys(checkpoint, arch)}"
     dataset = options.dataset or _own_dataset(metadata.dataset)
     if not dataset:
         yield "  accuracy     not measured: name labelled images by --dataset"
@@ -72,7 +75,8 @@ def examine(
     yield from (f"  {line}" for line in images.describe().splitlines())
     info = metadata.dataset_info or images.info
     check_classifier(checkpoint, info, images)
-    layer = metadata.input_layer if options.normalize == "auto" else options.normalize
+    layer = metadata.input_layer or own_input_layer(arch)
+    layer = layer if options.normalize == "auto" else options.normalize
     shape = images.info.image_shape
     model = classifier_of(checkpoint, info, arch, layer or "none", shape).to(device)
     check_forward(model, images.info, checkpoint.path)
@@ -116,7 +120,7 @@ def describe(checkpoint: Checkpoint) -> list[str]:
     }
     return [
         f"{path}",
-        f"  file         {path.stat().st_size / 1e6:.1f} MB, sha256 {file_sha256(path)}",
+        *_size(path),
         f"  written by   {checkpoint.family}",
         f"  holds        a {metadata.kind}, {network}: {len(checkpoint.state_dict)} tensors, "
         f"{numbers:,} numbers",
@@ -130,13 +134,27 @@ def describe(checkpoint: Checkpoint) -> list[str]:
     ]
 
 
-def _unet_keys(checkpoint: Checkpoint) -> str:
-    """Whether a U-Net's keys are those of an architecture that we know.
+def _size(path: Path) -> list[str]:
+    """The file, or the files of a folder; nothing of code."""
+    if not path.exists():
+        return []
+    files = [path] if path.is_file() else [one for one in path.rglob("*") if one.is_file()]
+    size = sum(one.stat().st_size for one in files) / 1e6
+    kind = "file" if path.is_file() else "folder"
+    return [f"  {kind:<11}  {size:.1f} MB, sha256 {path_sha256(path)}"]
+
+
+def _denoiser_keys(checkpoint: Checkpoint) -> str:
+    """Whether a denoiser's keys are those of an architecture that we know.
 
     Raises:
         UserError: of none; the nearest one and its first misfits are named.
     """
     metadata = checkpoint.metadata
+    if metadata.kind != "unet":
+        denoiser = denoiser_of(checkpoint)
+        largest = digits_down(denoiser.max_sigma, 3)
+        return f"all fit, {_parameters(denoiser)}; the schedule reaches sigma {largest}"
     if metadata.preset:
         outline = openai_outline(checkpoint)
         largest = digits_down(outline.schedule.max_sigma, 3)

@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass
 
-from diffsmooth.models.words import SetName
 from diffsmooth.pipeline.option_checks import check_noise
 from diffsmooth.pipeline.option_records import option, required
 from diffsmooth.pipeline.specification import WEIGHTS, ImageOptions
@@ -13,7 +12,8 @@ from diffsmooth.stats.errors import UserError
 class ExamineOptions(ImageOptions):
     """Checkpoints, on what a classifier is tried, and the run to come."""
 
-    checkpoints: list[str] = required("files to look at", nargs="*")
+    checkpoints: list[str] = required("files, folders, or package.module:factory, to look "
+        "at", nargs="*")  # fmt: skip
     self_test: bool = option(False, "compare golden vectors and two images' votes with stored "
         "results")  # fmt: skip
     accelerator: str = option("auto", "auto, cpu or gpu")
@@ -29,7 +29,8 @@ class ExamineOptions(ImageOptions):
     m: int = option(5, "local copies a vote of the planned run", least=1)
     n: int = option(100_000, "votes an image of it", "--n", "--N", least=1)
     images: int = option(500, "images of it", least=1)
-    weights: SetName | None = option(None, WEIGHTS)
+    weights: str | None = option(None, f"{WEIGHTS}; or, of package.module:factory, the file of "
+        "its weights")  # fmt: skip
     unsafe_load: bool = option(False, "run code that a file may hold")
 
     def __post_init__(self) -> None:

@@ -8,6 +8,7 @@ import torch
 
 from diffsmooth.lit.data.names import DATASETS
 from diffsmooth.lit.probes import hardware_name
+from diffsmooth.models.checkpoints.sources import classifier_sha256
 from diffsmooth.models.smoothing.noise import noise_source
 from diffsmooth.models.smoothing.precision import resolve_precision
 from diffsmooth.models.words import Precision
@@ -19,7 +20,6 @@ from diffsmooth.runs.names import OutputError
 from diffsmooth.runs.outputs import ANEW
 from diffsmooth.stats import Plan
 from diffsmooth.stats.errors import option_values
-from diffsmooth.whole_file import file_sha256
 
 
 def asked_identity(
@@ -32,7 +32,7 @@ def asked_identity(
     """What the options ask for; what they leave to the run is open, and so is the diffusion set."""
     checkpoint, images = inputs
     path, runs = options.diffusion_file, options.runs or 1
-    has_unet = path is not None and path.is_file()
+    has_unet = path is not None and path.exists()
     with option_values():
         precision = (
             None
@@ -50,7 +50,7 @@ def asked_identity(
         class_names=() if options.dataset in DATASETS else images.info.class_names,
         skip=options.skip,
         max=options.max,
-        classifier=file_sha256(options.classifier),
+        classifier=classifier_sha256(options.classifier, checkpoint, images.info.num_classes),
         classifier_set=checkpoint.set_key,
         diffusion=diffusion_sha256(options.diffusion_source),
         arch=options.arch or checkpoint.metadata.arch,

@@ -9,7 +9,7 @@ from scipy.stats import binom
 from torch import Tensor, nn
 
 from diffsmooth.lit.data import ImageSet
-from diffsmooth.models.classifiers.architectures import pretrained_normalization
+from diffsmooth.models.classifiers.architectures import Classifier, pretrained_normalization
 from diffsmooth.models.classifiers.dataset_info import CIFAR10, DatasetInfo, get_dataset_info
 from diffsmooth.models.classifiers.input_layers import Resized, build_input_layer
 from diffsmooth.models.smoothing.noise import Purpose
@@ -65,7 +65,7 @@ def with_input_layer(classifier: nn.Sequential, name: str, info: DatasetInfo) ->
     layer = build_input_layer(name, info)
     if isinstance(classifier[0], Resized):
         layer = Resized(layer, classifier[0].size, classifier[0].antialias)
-    return nn.Sequential(layer, classifier[1]).eval()
+    return Classifier(layer, classifier[1]).eval()
 
 
 def measure_input_layers(

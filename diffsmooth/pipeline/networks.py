@@ -16,7 +16,9 @@ from diffsmooth.models.checkpoints.denoisers import (
 )
 from diffsmooth.models.checkpoints.formats import UNET_KEY, read_checkpoint
 from diffsmooth.models.checkpoints.loading import classifier_of
+from diffsmooth.models.checkpoints.sources import path_sha256, read_classifier
 from diffsmooth.models.checkpoints.weights import Checkpoint
+from diffsmooth.models.classifiers.architectures import own_input_layer
 from diffsmooth.models.classifiers.dataset_info import DatasetInfo, misplaced
 from diffsmooth.models.classifiers.input_layers import Resized
 from diffsmooth.models.diffusion.denoiser import Denoiser
@@ -33,7 +35,6 @@ from diffsmooth.pipeline.specification import (
 from diffsmooth.shown_text import shown, word
 from diffsmooth.stats.errors import UserError, option_values
 from diffsmooth.stats.registry import is_code
-from diffsmooth.whole_file import file_sha256
 
 # Of networks that do not say how many channels they take.
 FIRST_WEIGHTS = ("1.conv1.weight", "1.patch_embed.proj.weight", UNET_KEY)
@@ -52,7 +53,7 @@ def read_inputs(options: VotingOptions, split: str) -> Inputs:
     Raises:
         UserError: missing or broken.
     """
-    checkpoint = read_checkpoint(options.classifier, options.unsafe_load, options.weights)
+    checkpoint = read_classifier(options.classifier, options.weights, options.unsafe_load)
     reading = reading_for(checkpoint, options)
     return Inputs(checkpoint, load_images(options.dataset, options.data_root, split, reading))
 
@@ -190,7 +191,7 @@ def diffusion_sha256(source: str | None) -> str:
         return ""
     if is_code(source):
         return foreign_sha256(source)
-    return file_sha256(source) if Path(source).is_file() else ""
+    return path_sha256(Path(source)) if Path(source).exists() else ""
 
 
 class LoadedClassifier(NamedTuple):
@@ -224,7 +225,8 @@ def choose_classifier(
     check_classifier(checkpoint, info, images)
     arch = options.arch or metadata.arch
     said = [checkpoint.note] if checkpoint.note else []
-    layer = metadata.input_layer if options.normalize == "auto" else options.normalize
+    layer = metadata.input_layer or own_input_layer(arch)
+    layer = layer if options.normalize == "auto" else options.normalize
     model = classifier_of(checkpoint, info, arch, layer or "none", images.info.image_shape)
     check_forward(model, images.info, checkpoint.path)
     if not layer:
@@ -287,10 +289,10 @@ def check_classifier(checkpoint: Checkpoint, info: DatasetInfo, images: ImageSet
 
 def check_forward(model: nn.Module, info: DatasetInfo, path: Path) -> None:
     """Raises UserError for a network that cannot take the images at their size, or overflows."""
-    parameter = next(model.parameters())
+    device = next((p.device for p in model.parameters()), torch.device("cpu"))
     try:
         with torch.inference_mode(), watched_layers(model, str(path)):
-            model.eval()(torch.zeros(1, *info.image_shape, device=parameter.device))
+            model.eval()(torch.zeros(1, *info.image_shape, device=device))
     except (RuntimeError, AssertionError) as error:  # of the network's own code
         shape = " x ".join(map(str, info.image_shape))
         raise UserError(f"{path}: cannot take images of {shape} ({error})") from error

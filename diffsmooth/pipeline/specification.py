@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Literal, Self
 
 from diffsmooth.lit.data.names import ExifChoice, check_dataset
-from diffsmooth.models.checkpoints.file_claims import first_bytes
+from diffsmooth.models.checkpoints.file_claims import check_source
 from diffsmooth.models.smoothing.purifier_kinds import PURIFIERS, PurifierKind, purifier_kind
 from diffsmooth.models.words import (
     IN_FLIGHT,
@@ -97,9 +97,9 @@ class PurifierOptions(ImageOptions):
     pad: Pad = option("none", "none: the diffusion model sees the images at their own size; "
         "reflect: padded to its own, and cropped again")  # fmt: skip
     diffusion: str | None = option(None, "checkpoint of the diffusion model; by default the "
-        "published file's name in pretrained_models/, then ours in checkpoints/; or "
-        "package.module:factory of a denoiser of your own, (noisy, sigma) -> clean "
-        "images")  # fmt: skip
+        "published file's name in pretrained_models/, then ours in checkpoints/; or a folder of "
+        "diffusers (a UNet2DModel with its scheduler), or package.module:factory of a denoiser of "
+        "your own, (noisy, sigma) -> clean images")  # fmt: skip
     unsafe_load: bool = option(False, "run code that a checkpoint may hold; only for files that "
         "you trust")  # fmt: skip
 
@@ -155,7 +155,9 @@ class PurifierOptions(ImageOptions):
 class VotingOptions(PurifierOptions):
     """And the classifier, and how it votes."""
 
-    classifier: str = required("checkpoint of the base classifier")
+    classifier: str = required("the base classifier: a checkpoint, a folder of transformers or "
+        "timm, or package.module:factory of a network of your own for images in [0, 1], which "
+        "is your code and runs as such")  # fmt: skip
     sigma: float = required(SIGMA, check=check_noise)
     n: int = option(10_000, "votes an image (after N0)", "--n", "--N", least=1)
     alpha: float = option(0.001, "failure probability an image, in (0, 1)", check=check_alpha)
@@ -163,12 +165,13 @@ class VotingOptions(PurifierOptions):
     local_seed: int = option(42, "seed of the local copies' fixed noise", check=check_seed)
     seed: int = option(0, "seed of the votes' noise")
     arch: str | None = option(None, "the classifier's architecture, where its checkpoint does not "
-        "say: cifar_resnetD, a timm name, or package.module:factory of a network of your own, made "
-        "from the number of classes")  # fmt: skip
+        "say: cifar_resnetD, a timm name, dmae_cifar10 or dmae_imagenet, or package.module:factory of "
+        "a network of your own, made from the number of classes")  # fmt: skip
     normalize: str = option("auto", "the classifier's input layer: standard, center, none, or "
         "MEAN,STD in [0, 1] pixel units; auto: the checkpoint's, or else the most accurate under "
         "noise")  # fmt: skip
-    weights: SetName | None = option(None, WEIGHTS)
+    weights: str | None = option(None, f"{WEIGHTS}; or, of package.module:factory, the file of "
+        "its weights")  # fmt: skip
     sanity_check: bool = option(True, "stop before the votes if accuracy is near chance")
     noise: SourceName = option("numpy", "source of the votes' noise: numpy (the same on every "
         "device) or device (made where the networks run: for GPUs that one CPU core cannot keep up "
@@ -182,10 +185,10 @@ class VotingOptions(PurifierOptions):
         Raises:
             UserError: one that was named is missing.
         """
-        first_bytes(Path(self.classifier))
+        check_source(self.classifier)
         check_dataset(self.dataset)
-        if self.diffusion_file is not None:
-            first_bytes(self.diffusion_file)
+        if self.diffusion_source is not None:
+            check_source(self.diffusion_source)
         return self
 
 

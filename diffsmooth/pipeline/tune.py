@@ -67,7 +67,7 @@ def choose(options: TuneOptions) -> Chosen:
         precision = resolve_precision(options.precision, device.type)
         noise_source(options.noise, device)
     fix_numerics(precision)
-    checkpoint = read_checkpoint(options.classifier, options.unsafe_load, options.weights)
+    checkpoint = read_classifier(options.classifier, options.weights, options.unsafe_load)
     metadata = checkpoint.metadata
     settings = options.settings(metadata.sigma)
     images = training_images(options, reading_for(checkpoint, options))

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Self
 
 from diffsmooth.lit.data.names import check_dataset
-from diffsmooth.models.checkpoints.file_claims import first_bytes
+from diffsmooth.models.checkpoints.file_claims import check_source
 from diffsmooth.pipeline.option_checks import check_noise
 from diffsmooth.pipeline.option_records import option, required
 from diffsmooth.pipeline.output_checks import check_ending, check_file, check_no_input, data_files
@@ -39,6 +39,6 @@ class VisualizeOptions(PurifierOptions):
         check_file(outfile)
         check_no_input([outfile], data_files(self.dataset, self.data_root))
         check_dataset(self.dataset)
-        if self.diffusion_file is not None:
-            first_bytes(self.diffusion_file)
+        if self.diffusion_source is not None:
+            check_source(self.diffusion_source)
         return self

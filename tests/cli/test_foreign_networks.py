@@ -1,4 +1,4 @@
-"""Denoisers, purifiers and architectures of another package, named on the command line."""
+"""Networks of other people, named on the command line: of a package, a folder, a whole file."""
 
 import hashlib
 import json
@@ -10,10 +10,11 @@ import pytest
 import torch
 from torch import nn
 
-from diffsmooth.cli import certify, visualize
+from diffsmooth.cli import certify, doctor, visualize
 from diffsmooth.models import load_classifier
 from diffsmooth.models.checkpoints.denoisers import _made
 from diffsmooth.models.checkpoints.formats import read_checkpoint
+from diffsmooth.models.checkpoints.sources import _builder
 from diffsmooth.runs.journal import read_journal
 from diffsmooth.stats.errors import UserError
 
@@ -59,6 +60,27 @@ def network(classes):
     return nn.Sequential(nn.Flatten(), nn.Linear(1024, classes))
 
 
+class Whole(nn.Sequential):
+    def __init__(self):
+        super().__init__(nn.Flatten(), nn.Linear(1024, 10))
+        nn.init.zeros_(self[1].weight)
+        self[1].bias.data = torch.arange(10.0)
+
+
+class Output:
+    def __init__(self, logits):
+        self.logits = logits
+
+
+class Wrapped(Whole):
+    def forward(self, x):
+        return Output(super().forward(x))
+
+
+def drawn(number_of_classes, seed=None):
+    return nn.Sequential(nn.Flatten(), nn.Linear(1024, number_of_classes))
+
+
 several = PurifierKind(Mine, denoiser=False, steps=4)
 number = 3
 
@@ -76,6 +98,7 @@ def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.delitem(sys.modules, "stranger_package", raising=False)
     _made.cache_clear()
+    _builder.cache_clear()
 
 
 @pytest.fixture
@@ -196,6 +219,120 @@ def test_an_architecture_of_ones_own_votes_as_its_module_does(
     with pytest.raises(SystemExit):
         votes("none", *words, "--arch", "stranger_package:nothing_like_it")
     assert "stranger_package has no nothing_like_it" in capsys.readouterr().err
+
+
+ALL_FOR_NINE = [(0, ((9, 12),)), (400, ((9, 12),)), (800, ((9, 12),))]
+
+
+def test_a_classifier_of_ones_own_takes_images_and_may_have_a_file_of_weights(
+    votes: Call, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["--purifier", "none", "--classifier"]
+    for factory in ("Whole", "Wrapped"):
+        assert votes(factory, *words, f"stranger_package:{factory}") == ALL_FOR_NINE
+        said = identity(tmp_path / f"{factory}.manifest.json")
+        assert (said["input_layer"], said["arch"]) == ("none", f"stranger_package:{factory}")
+        assert votes(factory, *words, f"stranger_package:{factory}") == ALL_FOR_NINE  # resumed
+    weights = {"1.weight": torch.zeros(10, 1024), "1.bias": -torch.arange(10.0)}
+    torch.save(weights, tmp_path / "w.pt")
+    file = ["--weights", str(tmp_path / "w.pt")]
+    for factory in ("Whole", "network"):
+        found = votes(f"{factory}0", *words, f"stranger_package:{factory}", *file)
+        assert found == [(0, ((0, 12),)), (400, ((0, 12),)), (800, ((0, 12),))]
+    torch.save({**weights, "1.bias": torch.arange(10.0)}, tmp_path / "w.pt")
+    with pytest.raises(SystemExit):
+        votes("Whole0", *words, "stranger_package:Whole", *file)
+    assert "belongs to a different run (classifier" in capsys.readouterr().err
+
+
+def test_weights_that_are_drawn_anew_are_another_network(
+    votes: Call, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["--purifier", "none", "--classifier", "stranger_package:drawn"]
+    votes("o", *words)
+    _builder.cache_clear()  # as in another process
+    with pytest.raises(SystemExit):
+        votes("o", *words)
+    assert "belongs to a different run (classifier" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--classifier", "stranger_package:absent"], "stranger_package has no absent"),
+        (["--classifier", "stranger_package:number"], "must be callable"),
+        (["--classifier", "stranger_package:Output"], "must give an nn.Module"),
+        (["--classifier", "stranger_package:Whole", "--weights", "ema"], "weights must be a file"),
+        (["--classifier", "stranger_package:Whole", "--weights", "no.pt"], "no such checkpoint"),
+        (["--weights", "w.pt"], "weights must be raw or ema"),
+    ],
+)
+def test_mistakes_about_classifiers_are_named(
+    votes: Call, capsys: pytest.CaptureFixture[str], options: list[str], message: str
+) -> None:
+    with pytest.raises(SystemExit) as exit_:
+        votes("o", "--purifier", "none", *options)
+    assert exit_.value.code == 2
+    assert message in capsys.readouterr().err
+
+
+@pytest.mark.filterwarnings("ignore:.*loading runs whatever code")
+def test_whole_modules_and_exported_programs_are_taken_by_unsafe_loading_alone(
+    votes: Call, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    import stranger_package
+
+    whole = stranger_package.Whole().eval()
+    torch.save(whole, tmp_path / "whole.pt")
+    batch = torch.export.Dim("batch", min=1, max=10_000)
+    program = torch.export.export(
+        whole, (torch.rand(2, 1, 32, 32),), dynamic_shapes=({0: batch},)
+    )
+    torch.export.save(program, tmp_path / "program.pt2")
+    for name in ("whole.pt", "program.pt2"):
+        words = ["--purifier", "none", "--classifier", str(tmp_path / name)]
+        with pytest.raises(SystemExit):
+            votes(f"of {name}", *words)
+        assert "--unsafe_load" in capsys.readouterr().err
+        assert votes(f"of {name}", *words, "--unsafe_load") == ALL_FOR_NINE
+
+
+def test_folders_of_transformers_and_diffusers(
+    votes: Call, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    transformers, diffusers = map(pytest.importorskip, ("transformers", "diffusers"))
+    torch.manual_seed(0)
+    config = transformers.ViTConfig(
+        hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=16,
+        image_size=32, patch_size=8, num_channels=1, num_labels=10, initializer_range=1.0,
+    )  # fmt: skip
+    vit = transformers.ViTForImageClassification(config)
+    vit.save_pretrained(tmp_path / "vit")
+    transformers.ViTImageProcessor(
+        size={"height": 32, "width": 32}, image_mean=0.5, image_std=0.25
+    ).save_pretrained(tmp_path / "vit")
+    unet = diffusers.UNet2DModel(
+        sample_size=32, in_channels=1, out_channels=1, block_out_channels=(8, 8),
+        norm_num_groups=4, layers_per_block=1, down_block_types=("DownBlock2D",) * 2,
+        up_block_types=("UpBlock2D",) * 2,
+    )  # fmt: skip
+    diffusers.DDPMPipeline(unet, diffusers.DDPMScheduler()).save_pretrained(tmp_path / "ddpm")
+    words = ["--classifier", str(tmp_path / "vit"), "--diffusion", str(tmp_path / "ddpm")]
+    first = votes("o", *words)
+    assert len({counts for _, counts in first}) > 1
+    said = identity(tmp_path / "o.manifest.json")
+    assert (said["input_layer"], said["convention"]) == ("0.5,0.25", "diffsmooth")
+    several = votes("several", *words, "--purifier", "multistep", "--steps", "3")
+    assert len(several) == 3
+    doctor.main([str(tmp_path / "vit"), str(tmp_path / "ddpm"), "--accelerator", "cpu"])
+    out = capsys.readouterr().out
+    assert "a diffusers" in out and "Hugging Face transformers" in out
+    capsys.readouterr()
+    vit.classifier.bias.data += 1
+    vit.save_pretrained(tmp_path / "vit")
+    with pytest.raises(SystemExit):
+        votes("o", *words)
+    assert "belongs to a different run (classifier" in capsys.readouterr().err
 
 
 def test_a_file_names_no_code_that_is_run(tmp_path: Path) -> None:

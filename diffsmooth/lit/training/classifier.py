@@ -23,7 +23,7 @@ from diffsmooth.models.checkpoints.image_cards import training_images_of
 from diffsmooth.models.checkpoints.loading import load_pretrained
 from diffsmooth.models.checkpoints.metadata import LARGEST_SIGMA
 from diffsmooth.models.checkpoints.weights import CheckpointMetadata
-from diffsmooth.models.classifiers.architectures import build_classifier
+from diffsmooth.models.classifiers.architectures import Classifier, build_classifier
 from diffsmooth.models.classifiers.dataset_info import DatasetInfo
 from diffsmooth.models.classifiers.input_layers import build_input_layer
 
@@ -99,7 +99,7 @@ class ClassifierTraining(TrainingModule):
         if isinstance(arch, str):
             self.classifier = build_classifier(arch, classes, input_layer, self._info)
         else:
-            self.classifier = nn.Sequential(build_input_layer(input_layer, self._info), arch)
+            self.classifier = Classifier(build_input_layer(input_layer, self._info), arch)
         if pretrained is not None:
             checkpoint = read_checkpoint(pretrained)
             load_pretrained(self.classifier, checkpoint)

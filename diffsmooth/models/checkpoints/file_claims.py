@@ -13,9 +13,10 @@ from typing import Literal
 from diffsmooth.models.checkpoints.pickles import LargePickle, scan_bytes, scan_file
 from diffsmooth.shown_text import quoted, word
 from diffsmooth.stats.errors import UserError
+from diffsmooth.stats.registry import is_code
 
-Form = Literal["zip", "legacy", "safetensors"]
-"""torch.save's, torch.save's before 1.6 (or any pickle), or safetensors."""
+Form = Literal["zip", "legacy", "safetensors", "export"]
+"""torch.save's, torch.save's before 1.6 (or any pickle), safetensors, or torch.export's."""
 
 # Of a pickle that holds weights: keys, shapes, what stands beside them, and so much each tensor.
 PICKLE_BYTES = 4 * 2**20
@@ -23,6 +24,7 @@ PICKLE_BYTES_A_TENSOR = 2048
 HEADER_BYTES = 16 * 2**20  # of safetensors
 MOST_MEMBERS = 10**6
 COMPRESSION = 20  # more than weights ever give
+EXPORTED = {"archive_format", "archive_version"}  # members of such a program
 EXPORT = "save its weights as a PyTorch state dict or as safetensors"
 
 # How files begin that are taken for checkpoints, and what to do with them.
@@ -56,7 +58,10 @@ def first_bytes(path: Path) -> bytes:
     try:
         if not path.is_file():
             if path.is_dir():
-                raise UserError(f"{path}: a folder, name the file in it")
+                raise UserError(
+                    f"{path}: a folder without a network that is known (a config.json of "
+                    "diffusers, transformers or timm): name the file in it"
+                )
             is_there = path.exists()
             raise UserError(f"{path}: {'no regular file' if is_there else 'no such checkpoint'}")
         with open(path, "rb") as file:
@@ -65,14 +70,31 @@ def first_bytes(path: Path) -> bytes:
         raise UserError(f"{word(str(path))}: cannot be read ({error.strerror})") from error
 
 
-def check_file(path: Path) -> Form:
+def check_source(source: Path | str) -> None:
+    """Raises UserError unless a network is there: a file, a folder of one, or a name of code.
+
+    What they hold is not looked at, and no code is imported.
+    """
+    path = Path(source)
+    is_folder = any((path / name).is_file() for name in ("config.json", "model_index.json"))
+    if not is_code(str(source)) and not is_folder:
+        first_bytes(path)
+
+
+def check_file(path: Path, unsafe: bool = False) -> Form:
     """How a checkpoint file is to be read.
+
+    Args:
+        path: the file.
+        unsafe: whether a program is wanted, too, rather than weights alone.
 
     Raises:
         UserError: missing, of another program, damaged, or it claims more than weights need.
     """
     start = first_bytes(path)
     if start.startswith((b"PK\3\4", b"PK\5\6")):
+        if unsafe and _is_export(path):
+            return "export"
         _check_zip(path)
         return "zip"
     if start[8:9] == b"{" and 0 in start[:8]:  # a text has none
@@ -126,6 +148,15 @@ def _check_zip(path: Path) -> None:
         raise _unreadable(path, f"damaged: the checksum of {quoted(damaged)} in it is wrong")
 
 
+def _is_export(path: Path) -> bool:
+    try:
+        with zipfile.ZipFile(path) as archive:
+            names = {name for name in archive.namelist()}
+    except zipfile.BadZipFile:
+        return False
+    return bool(EXPORTED & {part for name in names for part in (name, name.partition("/")[2])})
+
+
 def _pickles_of(members: list[zipfile.ZipInfo]) -> list[zipfile.ZipInfo]:
     return [member for member in members if re.fullmatch(r"[^/]*/data\.pkl", member.filename)]
 
@@ -136,8 +167,10 @@ def _check_members(path: Path, members: list[zipfile.ZipInfo]) -> None:
     if any(name.startswith("code/") for name in inner) or "constants.pkl" in inner:
         how = "torch.save(torch.jit.load(FILE).state_dict(), NEW)"
         raise _unreadable(path, f"a TorchScript program: {how} writes its weights")
-    if {"archive_format", "archive_version"} & (inner | names):
-        raise _unreadable(path, f"a program of torch.export: {EXPORT}")
+    if EXPORTED & (inner | names):
+        raise _unreadable(
+            path, f"a program of torch.export: --unsafe_load takes it as it is; or {EXPORT}"
+        )
     if names and all(name.endswith(".npy") for name in names):
         raise _unreadable(path, f"NumPy arrays: {EXPORT}")
     if "model.weights.h5" in names:

@@ -26,7 +26,6 @@ from diffsmooth.models.checkpoints.weights import (
 from diffsmooth.models.classifiers.hugging_face import (
     CONFIG,
     PROCESSORS,
-    Logits,
     expected_size,
     processor_of,
     read_config,
@@ -57,8 +56,8 @@ def read_folder(folder: Path) -> Checkpoint:
     if "architecture" in config:
         return _timm(folder, config)
     raise UserError(
-        f"{folder}: a folder without a network that is known (a config.json of diffusers, "
-        "transformers or timm): name the file in it"
+        f"{folder}: a folder without a network that is known (its config.json is none of "
+        "diffusers, transformers or timm): name the file in it"
     )
 
 
@@ -186,8 +185,7 @@ def _transformers(folder: Path) -> Checkpoint:
     if problems:
         more = f", and {len(problems) - 3} more" if len(problems) > 3 else ""
         raise UserError(f"{folder}: weights do not fit: {'; '.join(problems[:3])}{more}")
-    model = Logits(network)
-    weights: dict[str, Tensor] = {f"1.{key}": value for key, value in model.state_dict().items()}
+    weights: dict[str, Tensor] = {f"1.{key}": value for key, value in network.state_dict().items()}
     check_tensors(folder, weights)
     processor, size = processor_of(folder), expected_size(folder)
     channels = getattr(config, "num_channels", 3)

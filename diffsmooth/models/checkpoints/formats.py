@@ -5,11 +5,12 @@ from pathlib import Path
 from typing import Any, get_args
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from diffsmooth.models.checkpoints.file_claims import check_source
 from diffsmooth.models.checkpoints.folders import read_folder
 from diffsmooth.models.checkpoints.key_names import without_wrappers
-from diffsmooth.models.checkpoints.reading import read_file
+from diffsmooth.models.checkpoints.reading import ExportedModule, read_file
 from diffsmooth.models.checkpoints.stored_networks import is_state_dict
 from diffsmooth.models.checkpoints.tensor_checks import check_tensors
 from diffsmooth.models.checkpoints.training_images import IMAGES_KEY, TrainingImages
@@ -62,6 +63,9 @@ def read_checkpoint(
     if weights not in (None, *get_args(SetName)):
         raise UserError(f"weights must be raw or ema, got {weights!r}")
     if path.is_dir():
+        check_source(path)
+        if weights:
+            raise UserError(f"{path}: --weights {weights}, but a folder holds one set of weights")
         return read_folder(path)
     content = read_file(path, unsafe)
     ours = isinstance(content, dict) and METADATA_KEY in content
@@ -122,6 +126,12 @@ def _ours(path: Path, content: dict[str, Any], wanted: SetName | None) -> Checkp
 
 
 def _foreign(path: Path, content: Any, wanted: SetName | None) -> Checkpoint:
+    if isinstance(content, nn.Module):  # which only unsafe loading gives
+        module = content.float() if not isinstance(content, ExportedModule) else content
+        name = f"{type(content).__module__}.{type(content).__qualname__}"
+        metadata = CheckpointMetadata("classifier", arch=name, input_layer="none")
+        check_tensors(path, module.state_dict())
+        return Checkpoint(path, "a whole module", metadata, {}, build=lambda _: module)
     taken = choose_set(path, content, wanted)
     weights, epoch = taken.weights, -1
     check_tensors(path, weights)

@@ -1,5 +1,6 @@
 """Classifiers from checkpoints."""
 
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +15,9 @@ from diffsmooth.models.checkpoints.weights import (
     check_weights,
     load_weights,
 )
-from diffsmooth.models.classifiers.architectures import build_classifier, cifar_depth
+from diffsmooth.models.classifiers.architectures import Classifier, build_classifier, cifar_depth
 from diffsmooth.models.classifiers.dataset_info import DatasetInfo, get_dataset_info
-from diffsmooth.models.classifiers.input_layers import Resized
+from diffsmooth.models.classifiers.input_layers import Resized, build_input_layer
 from diffsmooth.stats.errors import UserError
 
 
@@ -65,18 +66,23 @@ def classifier_of(
     metadata = checkpoint.metadata
     check_kind(checkpoint, "classifier")
     arch = arch or metadata.arch
-    if not arch:
+    if not arch and not checkpoint.build:
         raise UserError(f"{checkpoint.path}: does not name its architecture: give it by --arch")
     layer = input_layer or metadata.input_layer
     if not layer:
         raise UserError(f"{checkpoint.path}: does not name its input layer: give it by --normalize")
     info = metadata.dataset_info or info
-    classifier_outline(checkpoint, arch, info)
-    model = build_classifier(arch, info.num_classes, layer, info)
-    load_weights(model, checkpoint)
+    if checkpoint.build is not None:
+        first = build_input_layer(layer, info) if isinstance(layer, str) else layer
+        model = Classifier(first, deepcopy(checkpoint.build(info.num_classes)))
+    else:
+        classifier_outline(checkpoint, arch, info)
+        model = build_classifier(arch, info.num_classes, layer, info)
+    if checkpoint.state_dict:
+        load_weights(model, checkpoint)
     size = info.image_shape[1:]
     if metadata.dataset_info and image_shape and image_shape[1:] != size:
-        model = nn.Sequential(Resized(model[0], size), model[1])
+        model = Classifier(Resized(model[0], size), model[1])
     return model.eval()
 
 

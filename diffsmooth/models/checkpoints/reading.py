@@ -6,11 +6,12 @@ import re
 import warnings
 import zipfile
 from pathlib import Path
-from typing import IO, Any, NamedTuple
+from typing import IO, Any, NamedTuple, Self
 
 import numpy as np
 import safetensors.torch
 import torch
+from torch import nn
 
 from diffsmooth.models.checkpoints.file_claims import Form, check_file
 from diffsmooth.models.checkpoints.pickles import ORDINARY, globals_of
@@ -41,7 +42,7 @@ def read_file(path: Path | str, unsafe: bool = False) -> Any:
             or it would run code, which the message names.
     """
     path = Path(path)
-    form = check_file(path)
+    form = check_file(path, unsafe)
     if unsafe:
         warnings.warn(f"{path}: loading runs whatever code the file holds", stacklevel=2)
     try:
@@ -50,6 +51,8 @@ def read_file(path: Path | str, unsafe: bool = False) -> Any:
             warnings.filterwarnings("ignore", ".*deprecated")  # old kinds of storage
             if form == "safetensors":
                 return safetensors.torch.load_file(path)
+            if form == "export":
+                return ExportedModule(torch.export.load(path).module())
             records = _records(path) if form == "zip" else None
             content = torch.load(
                 path,
@@ -77,6 +80,22 @@ def read_file(path: Path | str, unsafe: bool = False) -> Any:
         raise UserError(
             f"{path}: not a readable checkpoint ({type(error).__name__}{cause})"
         ) from error
+
+
+class ExportedModule(nn.Module):
+    """A program of torch.export, which has one mode only."""
+
+    def __init__(self, program: nn.Module) -> None:
+        super().__init__()
+        self.program = program
+
+    def train(self, mode: bool = True) -> Self:
+        """Stays as it was exported."""
+        return self
+
+    def forward(self, x: torch.Tensor) -> Any:
+        """As exported."""
+        return self.program(x)
 
 
 class _Records(NamedTuple):

@@ -1,5 +1,6 @@
 """A checkpoint's content: how its weights fit a network, and the writer of our own format."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -29,6 +30,8 @@ class Checkpoint(NamedTuple):
         set_key: see `WeightSet.key`.
         note: see `WeightSet.note`.
         images: which images trained it, None where the file does not say; see `training_images_of`.
+        build: from the number of classes to the network, where it comes as a whole rather than as
+            the name of an architecture; `state_dict` is loaded into it, if there is one.
     """
 
     path: Path
@@ -40,6 +43,7 @@ class Checkpoint(NamedTuple):
     set_key: str = ""
     note: str = ""
     images: TrainingImages | None = None
+    build: Callable[[int], nn.Module] | None = None
 
 
 def write_checkpoint(

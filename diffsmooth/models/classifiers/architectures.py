@@ -5,7 +5,7 @@ from collections.abc import Callable
 from difflib import get_close_matches
 from typing import Any, NamedTuple
 
-from torch import nn
+from torch import Tensor, nn
 
 from diffsmooth.models.classifiers.cifar_resnet import CifarResNet
 from diffsmooth.models.classifiers.dataset_info import DatasetInfo, get_dataset_info
@@ -20,6 +20,15 @@ from diffsmooth.stats.errors import UserError
 from diffsmooth.stats.registry import Registry, imported, names_code
 
 CIFAR_EXAMPLES = ("cifar_resnet20", "cifar_resnet56", "cifar_resnet110")
+
+
+class Classifier(nn.Sequential):
+    """An input layer and a network, whose outputs are logits, or hold them as `.logits`."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C, H, W) in [0, 1] to logits (B, K)."""
+        output = super().forward(x)
+        return getattr(output, "logits", output)
 
 
 def build_classifier(
@@ -50,7 +59,7 @@ def build_classifier(
     network, size, antialias = _build_network(arch, num_classes, info.image_shape[0])
     if size is not None and size != info.image_shape[1:]:
         layer = Resized(layer, size, antialias)
-    return nn.Sequential(layer, network)
+    return Classifier(layer, network)
 
 
 class Network(NamedTuple):

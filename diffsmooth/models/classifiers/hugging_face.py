@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
-from torch import Tensor, nn
+from torch import nn
 
 from diffsmooth.shown_text import quoted
 from diffsmooth.stats.errors import UserError
@@ -14,23 +14,6 @@ from diffsmooth.stats.errors import UserError
 CONFIG = "config.json"
 PROCESSORS = ("preprocessor_config.json", "processor_config.json")
 CONFIG_BYTES = 4 * 2**20
-
-
-class Logits(nn.Module):
-    """A network whose outputs are logits, or hold them as `.logits`.
-
-    Args:
-        network: images (B, C, H, W) to either.
-    """
-
-    def __init__(self, network: nn.Module) -> None:
-        super().__init__()
-        self.network = network
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Logits (B, K)."""
-        output = self.network(x)
-        return getattr(output, "logits", output)
 
 
 class ImageProcessor(NamedTuple):
@@ -164,7 +147,7 @@ def transformers_config(folder: Path | str) -> Any:
         raise UserError(f"{path}: not a configuration that is known ({error})") from error
 
 
-def build_transformers(folder: str, num_classes: int, channels: int) -> Logits:
+def build_transformers(folder: str, num_classes: int, channels: int) -> nn.Module:
     """The network of a folder's configuration, with fresh weights.
 
     Args:
@@ -182,7 +165,7 @@ def build_transformers(folder: str, num_classes: int, channels: int) -> Logits:
     from transformers import AutoModelForImageClassification
 
     config.num_labels = num_classes
-    return Logits(AutoModelForImageClassification.from_config(config, trust_remote_code=False))
+    return AutoModelForImageClassification.from_config(config, trust_remote_code=False)
 
 
 def expected_size(folder: Path | str) -> tuple[int, int] | None:

@@ -5,10 +5,10 @@ import ctypes
 import sys
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from diffsmooth.models.classifiers.cifar_resnet import CifarResNet
-from diffsmooth.models.diffusion.unet import Pointwise
+from diffsmooth.models.diffusion.unet import Pointwise, UNet
 from diffsmooth.models.smoothing.finite import check_finite_weights, watched_layers
 from diffsmooth.models.smoothing.fused import FusedConv, FusedResNet
 from diffsmooth.models.smoothing.memory import memory_for
@@ -52,9 +52,7 @@ def prepare(f: VoteFunction, compiled: bool = False) -> None:
                 fused = FusedResNet(child, f"the classifier: {path}")
                 setattr(parent, name, fused.eval().to(memory_format=torch.channels_last))
     if f.precision == "bf16":
-        for module in f.modules():
-            if type(module) in CAST:
-                module.to(torch.bfloat16)
+        _cast_weights(f)
     with autocast(f.precision, f.device.type):
         # Tensor code only: a schedule's NumPy scalars would be compiled in, one by one.
         parts = f.purifier.prepare(f.sigma)
@@ -64,6 +62,40 @@ def prepare(f: VoteFunction, compiled: bool = False) -> None:
         mode = "reduce-overhead" if f.device.type == "cuda" else None
         for part in parts:
             part.compile(dynamic=False, mode=mode)
+
+
+def _cast_weights(f: VoteFunction) -> None:
+    """Casts weights once that autocast would cast in each pass.
+
+    Another package's network may use them elsewhere, too, in float32: where the cast changes a bit
+    of what it gives, or its number format, it keeps its weights as they are.
+    """
+    row = probe_rows(f)[0].take(torch.arange(1))
+
+    def answer(network: nn.Module) -> Tensor:
+        if network is f.purifier:
+            return f.purify(*row)
+        with f.autocast():
+            return f.local_smoothing.logits(row.noisy)
+
+    for network in f.networks.values():
+        layers = [module for module in network.modules() if type(module) in CAST]
+        is_ours = any(isinstance(module, UNet | FusedResNet) for module in network.modules())
+        if is_ours or not layers:
+            for layer in layers:
+                layer.to(torch.bfloat16)
+            continue
+        before = answer(network)
+        kept = [(p, p.data) for layer in layers for p in layer.parameters()]
+        for layer in layers:
+            layer.to(torch.bfloat16)
+        try:
+            after = answer(network)
+        except RuntimeError:  # two number formats meet
+            after = None
+        if after is None or after.dtype != before.dtype or not torch.equal(after, before):
+            for parameter, data in kept:
+                parameter.data = data
 
 
 def _try_out(f: VoteFunction) -> None:

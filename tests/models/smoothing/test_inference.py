@@ -14,6 +14,7 @@ from diffsmooth.models import (
 )
 from diffsmooth.models.checkpoints.denoisers import load_unet
 from diffsmooth.models.checkpoints.loading import load_classifier
+from diffsmooth.models.classifiers.architectures import Classifier
 from diffsmooth.models.classifiers.cifar_resnet import CifarResNet
 from diffsmooth.models.diffusion.presets import get_preset
 from diffsmooth.models.smoothing.fused import FusedResNet
@@ -66,6 +67,59 @@ def test_in_float32_nothing_is_cast_and_the_function_is_the_same(purifier: str) 
     prepare(f)
     assert {value.dtype for value in f.state_dict().values()} <= {torch.float32, torch.int64}
     torch.testing.assert_close(confidence(f), expected, rtol=0, atol=1e-5)
+
+
+class Cosine(nn.Module):
+    """Uses its layer's weights outside the layer, where autocast leaves them in float32."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.convolution = nn.Conv2d(1, 4, 3)
+        self.fc = nn.Linear(4, 10, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        features = self.convolution(x).mean(dim=(2, 3)).float()
+        return (features[:, None] * nn.functional.normalize(self.fc.weight)).sum(dim=-1)
+
+
+class Mixed(Cosine):
+    """Where the cast weights would meet float32."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        features = self.convolution(x).mean(dim=(2, 3)).float()
+        return torch.addcmul(features[:, :1], features[:, :1], self.fc.weight.T[:1])
+
+
+@pytest.mark.parametrize("network", [Cosine, Mixed])
+def test_weights_that_a_strangers_network_uses_elsewhere_stay_as_they_are(network) -> None:
+    torch.manual_seed(0)
+    smoothing = LocalSmoothing(network().eval(), 2, 0.25, SHAPE)
+    f = VoteFunction(IdentityPurifier(), smoothing, 0.5, 10, batch=6, precision="bf16")
+    expected = confidence(f)
+    prepare(f)
+    assert torch.equal(confidence(f), expected)
+    assert {value.dtype for value in f.parameters()} == {torch.float32}
+
+
+@pytest.mark.parametrize("make", ["vit", "timm"])
+def test_weights_of_libraries_networks_are_cast_once(make: str) -> None:
+    torch.manual_seed(0)
+    if make == "vit":
+        transformers = pytest.importorskip("transformers")
+        config = transformers.ViTConfig(
+            hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=16,
+            image_size=16, patch_size=8, num_channels=1, num_labels=10,
+        )  # fmt: skip
+        network = Classifier(nn.Identity(), transformers.ViTForImageClassification(config))
+    else:
+        network = build_classifier("resnet10t", 10, "none", "fashion_mnist")
+    smoothing = LocalSmoothing(network.eval(), 2, 0.25, SHAPE)
+    f = VoteFunction(IdentityPurifier(), smoothing, 0.5, 10, batch=6, precision="bf16")
+    expected = confidence(f)
+    prepare(f)
+    assert torch.equal(confidence(f), expected)
+    cast = [m.weight.dtype for m in f.modules() if type(m) in (nn.Linear, nn.Conv2d)]
+    assert cast and {*cast} == {torch.bfloat16}
 
 
 @pytest.mark.parametrize("purifier", PURIFIERS)

@@ -1,0 +1,103 @@
+"""What a user names a classifier by: a file, a folder, or code of their own."""
+
+import hashlib
+import inspect
+from collections.abc import Callable
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from diffsmooth.models.checkpoints.folders import folder_sha256
+from diffsmooth.models.checkpoints.formats import read_checkpoint
+from diffsmooth.models.checkpoints.metadata import CheckpointMetadata
+from diffsmooth.models.checkpoints.weights import Checkpoint
+from diffsmooth.models.words import SetName
+from diffsmooth.stats.errors import UserError
+from diffsmooth.stats.registry import imported, is_code
+from diffsmooth.whole_file import file_sha256
+
+SETS = ("raw", "ema")
+
+
+def read_classifier(source: str, weights: str | None = None, unsafe: bool = False) -> Checkpoint:
+    """The classifier that a user names, on the CPU.
+
+    Args:
+        source: a file or a folder, see `read_checkpoint`; or package.module:factory, a function
+            that gives a network for images in [0, 1]. It is called with the number of classes
+            where it has a parameter without a default. That is its author's code.
+        weights: raw or ema, of a file that has both; or, of code, the file of its weights.
+        unsafe: see `read_file`.
+
+    Raises:
+        UserError: see `read_checkpoint`; or `weights` that are not of this source.
+    """
+    if not is_code(source):
+        chosen: Any = weights
+        if weights not in (None, *SETS):
+            raise UserError(
+                f"weights must be raw or ema where the classifier is a file, got {weights!r}: a "
+                "file of weights is of package.module:factory"
+            )
+        return read_checkpoint(source, unsafe, chosen)
+    if weights in SETS:
+        raise UserError(f"{source}: weights must be a file, got {weights!r}")
+    build = _builder(source)
+    if weights is None:
+        metadata = CheckpointMetadata("classifier", arch=source, input_layer="none")
+        return Checkpoint(Path(source), "code", metadata, {}, build=build)
+    file = read_checkpoint(weights, unsafe)
+    metadata = file.metadata._replace(arch=source, input_layer=file.metadata.input_layer or "none")
+    return file._replace(metadata=metadata, build=build)
+
+
+@lru_cache(maxsize=1)
+def _builder(source: str) -> Callable[[int], nn.Module]:
+    factory = imported(source)
+    if not callable(factory):
+        raise UserError(f"{source}: a classifier's factory must be callable, got {factory!r}")
+    wants = any(
+        parameter.default is parameter.empty
+        and parameter.kind in (parameter.POSITIONAL_ONLY, parameter.POSITIONAL_OR_KEYWORD)
+        for parameter in inspect.signature(factory).parameters.values()
+    )
+
+    # Once a process: the weights that identify a run are those that vote.
+    @lru_cache(maxsize=1)
+    def build(num_classes: int) -> nn.Module:
+        network = factory(num_classes) if wants else factory()
+        if not isinstance(network, nn.Module):
+            raise UserError(f"{source}: must give an nn.Module, got a {type(network).__name__}")
+        return network.eval()
+
+    return build
+
+
+def classifier_sha256(source: str, checkpoint: Checkpoint, num_classes: int) -> str:
+    """What a run's identity holds of a classifier.
+
+    Of a file or a folder the digest of its content; of code that of its name, of all that its
+    network holds, and of the file of its weights.
+    """
+    if not is_code(source):
+        return path_sha256(Path(source))
+    assert checkpoint.build is not None
+    files = [file_sha256(checkpoint.path)] if checkpoint.state_dict else []
+    return module_sha256(source, checkpoint.build(num_classes), *files)
+
+
+def path_sha256(path: Path) -> str:
+    """Hex digest of a file, or of what a folder's network depends on."""
+    return folder_sha256(path) if path.is_dir() else file_sha256(path)
+
+
+def module_sha256(name: str, module: nn.Module, *more: str) -> str:
+    """Hex digest of a module's name and of all weights that it holds, and of more words."""
+    digest = hashlib.sha256("\n".join((name, *more)).encode())
+    for key, value in sorted(module.state_dict().items()):
+        digest.update(f"\n{key} {value.dtype} {tuple(value.shape)}\n".encode())
+        digest.update(value.detach().cpu().reshape(-1).view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()

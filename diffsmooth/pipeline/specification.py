@@ -12,7 +12,6 @@ from diffsmooth.models.words import (
     IN_FLIGHT,
     Convention,
     Pad,
-    SetName,
     SourceName,
 )
 from diffsmooth.pipeline.option_checks import (
@@ -165,8 +164,8 @@ class VotingOptions(PurifierOptions):
     local_seed: int = option(42, "seed of the local copies' fixed noise", check=check_seed)
     seed: int = option(0, "seed of the votes' noise")
     arch: str | None = option(None, "the classifier's architecture, where its checkpoint does not "
-        "say: cifar_resnetD, a timm name, dmae_cifar10 or dmae_imagenet, or package.module:factory of "
-        "a network of your own, made from the number of classes")  # fmt: skip
+        "say: cifar_resnetD, a timm name, dmae_cifar10 or dmae_imagenet, or "
+        "package.module:factory of a network of your own, made from the number of classes")  # fmt: skip
     normalize: str = option("auto", "the classifier's input layer: standard, center, none, or "
         "MEAN,STD in [0, 1] pixel units; auto: the checkpoint's, or else the most accurate under "
         "noise")  # fmt: skip

@@ -13,6 +13,7 @@ from diffsmooth.lit.data import ImageSet
 from diffsmooth.lit.probes import probe_images
 from diffsmooth.models.checkpoints.formats import read_checkpoint
 from diffsmooth.models.checkpoints.image_cards import training_images_of
+from diffsmooth.models.checkpoints.sources import read_classifier
 from diffsmooth.models.smoothing.engine import Task
 from diffsmooth.models.smoothing.fixed_function import ensure_fixed
 from diffsmooth.models.smoothing.inference import prepare

@@ -85,9 +85,7 @@ def _weights_file(folder: Path, *names: str) -> Path:
 
 def _diffusers(folder: Path) -> Checkpoint:
     unet, _ = _diffusers_configs(folder)
-    file = _weights_file(
-        unet, "diffusion_pytorch_model.safetensors", "diffusion_pytorch_model.bin"
-    )
+    file = _weights_file(unet, "diffusion_pytorch_model.safetensors", "diffusion_pytorch_model.bin")
     weights = {_new_name(key): value for key, value in read_file(file).items()}
     check_tensors(file, weights)
     return Checkpoint(folder, "Hugging Face diffusers", CheckpointMetadata("diffusers"), weights)

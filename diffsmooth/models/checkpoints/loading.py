@@ -74,7 +74,7 @@ def classifier_of(
     info = metadata.dataset_info or info
     if checkpoint.build is not None:
         first = build_input_layer(layer, info) if isinstance(layer, str) else layer
-        model = Classifier(first, deepcopy(checkpoint.build(info.num_classes)))
+        model: nn.Sequential = Classifier(first, deepcopy(checkpoint.build(info.num_classes)))
     else:
         classifier_outline(checkpoint, arch, info)
         model = build_classifier(arch, info.num_classes, layer, info)

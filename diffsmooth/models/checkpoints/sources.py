@@ -14,7 +14,6 @@ from diffsmooth.models.checkpoints.folders import folder_sha256
 from diffsmooth.models.checkpoints.formats import read_checkpoint
 from diffsmooth.models.checkpoints.metadata import CheckpointMetadata
 from diffsmooth.models.checkpoints.weights import Checkpoint
-from diffsmooth.models.words import SetName
 from diffsmooth.stats.errors import UserError
 from diffsmooth.stats.registry import imported, is_code
 from diffsmooth.whole_file import file_sha256

@@ -97,7 +97,8 @@ def _build_network(arch: str, num_classes: int, channels: int) -> Network:
     near = get_close_matches(arch, [*CIFAR_EXAMPLES, *timm.list_models()])
     raise UserError(
         f"unknown architecture {arch!r}: known are cifar_resnet<6n+2>, timm's, "
-        f"{', '.join(DMAE)}, folders of transformers, and package.module:factory" + (f"; near are {', '.join(near)}" if near else "")
+        f"{', '.join(DMAE)}, folders of transformers, and package.module:factory"
+        + (f"; near are {', '.join(near)}" if near else "")
     )
 
 

@@ -58,7 +58,8 @@ def _layer(config: Mapping[str, Any]) -> str:
     if config.get("do_normalize", True) and config.get("image_mean"):
         mean, std = config["image_mean"], config["image_std"]
     mean, std = ([each] if isinstance(each, int | float) else list(each) for each in (mean, std))
-    factor = 255 * (config.get("rescale_factor", 1 / 255) if config.get("do_rescale", True) else 1)
+    told = config.get("rescale_factor", 1 / 255) if config.get("do_rescale", True) else 1
+    factor = 255 * float(told)
     if math.isclose(factor, 1):
         factor = 1.0
     offset = 1.0 if config.get("rescale_offset") else 0.0

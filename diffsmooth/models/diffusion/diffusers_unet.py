@@ -80,7 +80,7 @@ class Training(NamedTuple):
         if not isinstance(steps, int) or not 1 <= steps <= MOST_STEPS:
             raise UserError(f"num_train_timesteps {quoted(steps)}: not from 1 to {MOST_STEPS:,}")
         try:
-            scheduler = DDPMScheduler(**{key: config[key] for key in BETAS if key in config})
+            scheduler: Any = DDPMScheduler(**{key: config[key] for key in BETAS if key in config})
             schedule = DiffusionSchedule.given(scheduler.alphas_cumprod.double().numpy())
         except (TypeError, ValueError, RuntimeError, NotImplementedError) as error:
             raise UserError(f"a schedule that cannot be made: {error}") from error

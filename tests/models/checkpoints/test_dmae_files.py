@@ -30,7 +30,8 @@ def test_logits(
     vit = timm.create_model(tiny.timm, num_classes=info.num_classes, global_pool="avg").eval()
     for parameter in vit.parameters():
         torch.nn.init.normal_(parameter, std=0.1)
-    assert "fc_norm.weight" in vit.state_dict() and "norm.weight" not in vit.state_dict()
+    assert "fc_norm.weight" in vit.state_dict()
+    assert "norm.weight" not in vit.state_dict()
     torch.save({"model": vit.state_dict(), "epoch": 3}, tmp_path / "checkpoint.pth")
     layer = architectures.own_input_layer(arch)
     model = load_classifier(tmp_path / "checkpoint.pth", arch, layer, info)

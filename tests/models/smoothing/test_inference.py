@@ -119,7 +119,8 @@ def test_weights_of_libraries_networks_are_cast_once(make: str) -> None:
     prepare(f)
     assert torch.equal(confidence(f), expected)
     cast = [m.weight.dtype for m in f.modules() if type(m) in (nn.Linear, nn.Conv2d)]
-    assert cast and {*cast} == {torch.bfloat16}
+    assert cast
+    assert {*cast} == {torch.bfloat16}
 
 
 @pytest.mark.parametrize("purifier", PURIFIERS)

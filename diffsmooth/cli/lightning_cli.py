@@ -44,6 +44,7 @@ from diffsmooth.pipeline.launcher import Launched, find_launcher
 from diffsmooth.pipeline.refusals import refusal
 from diffsmooth.pipeline.revision import git_revision
 from diffsmooth.pipeline.train_checks import (
+    check_anew,
     check_images,
     check_monitors,
     check_numbers,
@@ -191,7 +192,9 @@ class TrainCLI(LightningCLI):
         check_optimizer(self.trainer, self.model)
         check_monitors(self.trainer, self.model)
         path = self._checkpoint_path()
-        if path is None or path == "hpc":
+        if path is None:
+            check_anew(self.trainer)
+        if path in (None, "hpc"):
             return
         if path == "best":
             raise UserError("--ckpt_path best is known within a training only: name the file")

@@ -90,10 +90,10 @@ class PurifierOptions(ImageOptions):
         "oneshot")  # fmt: skip
     steps: int | None = option(
         None,
-        f"of multistep: timesteps a run (default: {purifier_kind('multistep').steps})",
+        f"of multistep: timesteps a reverse run (default: {purifier_kind('multistep').steps})",
         least=1,
     )
-    runs: int | None = option(None, "of multistep: runs a vote (default: 1)", least=1)
+    runs: int | None = option(None, "of multistep: reverse runs a vote (default: 1)", least=1)
     pad: Pad = option("none", "none: the diffusion model sees the images at their own size; "
         "reflect: padded to its own, and cropped again")  # fmt: skip
     diffusion: str | None = option(None, "checkpoint of the diffusion model; by default the "

@@ -1,7 +1,9 @@
 """What would end a training after its start is seen before it."""
 
 import lightning.pytorch as pl
+from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.plugins import MixedPrecision
+from lightning.pytorch.plugins.environments import SLURMEnvironment
 
 from diffsmooth.lit.data.module import ImageDataModule
 from diffsmooth.lit.training.classifier import ClassifierTraining
@@ -88,3 +90,22 @@ def check_monitors(trainer: pl.Trainer, model: TrainingModule) -> None:
                 f"{type(callback).__name__}'s monitor {monitor!r} is nothing that is measured: "
                 f"known are {', '.join(names)}"
             )
+
+
+def check_anew(trainer: pl.Trainer) -> None:
+    """Checks that a training from the beginning replaces no checkpoint of an earlier one.
+
+    Raises:
+        UserError: it would.
+    """
+    # A requeued job of SLURM's goes on from Lightning's own file, and a trial run writes nothing.
+    requeued = SLURMEnvironment.detect() and trainer._checkpoint_connector._hpc_resume_path
+    if requeued or trainer.fast_dev_run:  # type: ignore[attr-defined]
+        return
+    for callback in trainer.checkpoint_callbacks:
+        if isinstance(callback, ModelCheckpoint) and not callback._enable_version_counter:
+            for path in sorted(callback._find_last_checkpoints(trainer)):
+                raise UserError(
+                    f"{path} is of an earlier training, and would be overwritten: --ckpt_path last "
+                    "goes on from it, another --name leaves it"
+                )

@@ -8,10 +8,11 @@ import torch
 
 from diffsmooth.lit.data.names import DATASETS
 from diffsmooth.lit.probes import hardware_name
+from diffsmooth.models.checkpoints.denoisers import foreign_sha256
 from diffsmooth.models.smoothing.noise import noise_source
 from diffsmooth.models.smoothing.precision import resolve_precision
 from diffsmooth.models.words import Precision
-from diffsmooth.pipeline.networks import Inputs, diffusion_sha256
+from diffsmooth.pipeline.networks import Inputs, diffusion_sha256, load_purifier
 from diffsmooth.pipeline.specification import SmoothingOptions
 from diffsmooth.runs.identity import RunIdentity, selection_of, ties_of
 from diffsmooth.runs.manifest import ManifestError, read_manifest
@@ -19,6 +20,7 @@ from diffsmooth.runs.names import OutputError
 from diffsmooth.runs.outputs import ANEW
 from diffsmooth.stats import Plan
 from diffsmooth.stats.errors import option_values
+from diffsmooth.stats.registry import is_code
 from diffsmooth.whole_file import file_sha256
 
 
@@ -33,6 +35,12 @@ def asked_identity(
     checkpoint, images = inputs
     path, runs = options.diffusion_file, options.runs or 1
     has_unet = path is not None and path.is_file()
+    diffusion = diffusion_sha256(options.diffusion_source)
+    if is_code(options.purifier):  # which may hold weights of its own, and make several runs
+        purifier = load_purifier(options, options.sigma, images).purifier
+        runs = purifier.reverse_runs
+        if purifier.state_dict():
+            diffusion = foreign_sha256(f"{options.purifier} {diffusion}", purifier)
     with option_values():
         precision = (
             None
@@ -52,7 +60,7 @@ def asked_identity(
         max=options.max,
         classifier=file_sha256(options.classifier),
         classifier_set=checkpoint.set_key,
-        diffusion=diffusion_sha256(options.diffusion_source),
+        diffusion=diffusion,
         arch=options.arch or checkpoint.metadata.arch,
         input_layer=None if options.normalize == "auto" else options.normalize,
         purifier=options.purifier,

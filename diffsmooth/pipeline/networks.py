@@ -189,7 +189,7 @@ def diffusion_sha256(source: str | None) -> str:
     if source is None:
         return ""
     if is_code(source):
-        return foreign_sha256(source)
+        return foreign_sha256(source, foreign_denoiser(source))
     return file_sha256(source) if Path(source).is_file() else ""
 
 

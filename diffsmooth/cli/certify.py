@@ -4,7 +4,7 @@ from pathlib import Path
 
 from diffsmooth.cli.errors import OneLineParser, user_errors
 from diffsmooth.cli.options import add_options
-from diffsmooth.cli.plan_options import add_plan_options, build_plan
+from diffsmooth.cli.plan_options import PlanOptions
 from diffsmooth.pipeline.specification import SmoothingOptions
 
 DESCRIPTION = """Certifies images by DiffSmooth: purify the noisy image, average the classifier's
@@ -16,7 +16,7 @@ def make_parser(prog: str) -> OneLineParser:
     """The command's parser, with the defaults of the published code."""
     parser = OneLineParser(prog=prog, description=DESCRIPTION)
     add_options(parser, SmoothingOptions, with_config=True)
-    add_plan_options(parser)
+    add_options(parser, PlanOptions)
     return parser
 
 
@@ -24,23 +24,18 @@ def main(args: list[str] | None = None, prog: str = "certify.py") -> None:
     """Runs the command on `args`, by default the process's."""
     namespace = make_parser(prog).parse_args(args)
     with user_errors(prog):
-        options, plan = SmoothingOptions.from_namespace(namespace), build_plan(namespace)
+        options = SmoothingOptions.from_namespace(namespace)
+        plan = PlanOptions.from_namespace(namespace).build(options.n, options.alpha)
         options.check_inputs()
     # What follows imports torch, which takes seconds.
-    from diffsmooth.cli.run import report_failures, run, shard_text
+    from diffsmooth.cli.run import run
     from diffsmooth.pipeline.gallery import gallery_of
-    from diffsmooth.pipeline.job import build_job
     from diffsmooth.pipeline.publish import publish
 
-    with user_errors(prog):
-        job = build_job(options, "certify", plan)
-    records = run(job, prog)
-    if records is None:
-        return
-    if options.shard:
-        print(shard_text(job, records))
-    else:
-        gallery = gallery_of(job, records)
-        with user_errors(prog):
-            publish(job.files, gallery, Path(options.logdir))
-    report_failures(prog, records)
+    run(
+        options,
+        "certify",
+        plan,
+        prog,
+        lambda job, records: publish(job.files, gallery_of(job, records), Path(options.logdir)),
+    )

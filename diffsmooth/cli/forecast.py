@@ -4,7 +4,7 @@ import sys
 
 from diffsmooth.cli.errors import OneLineParser, user_errors
 from diffsmooth.cli.options import add_options
-from diffsmooth.cli.plan_options import add_plan_options, build_plan
+from diffsmooth.cli.plan_options import PlanOptions
 from diffsmooth.pipeline.forecast_specification import ForecastOptions
 
 
@@ -12,11 +12,12 @@ def main(args: list[str] | None = None, prog: str = "diffsmooth forecast") -> No
     """Runs the command on `args`, by default the process's."""
     parser = OneLineParser(prog=prog, description=__doc__)
     add_options(parser, ForecastOptions)
-    add_plan_options(parser)
+    add_options(parser, PlanOptions)
     parser.set_defaults(plan="group_sequential")
     namespace = parser.parse_args(args)
     with user_errors(prog):
-        options, plan = ForecastOptions.from_namespace(namespace), build_plan(namespace)
+        options = ForecastOptions.from_namespace(namespace)
+        plan = PlanOptions.from_namespace(namespace).build(options.n, options.alpha)
         from diffsmooth.pipeline.forecast import forecast  # only now: SciPy takes a second
 
         text, warning = forecast(options, plan, namespace.n0 + options.n)

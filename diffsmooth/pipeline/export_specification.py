@@ -43,11 +43,6 @@ class ExportOptions(OptionRecord):
             raise UserError("--half is not of --plain, whose files are in float32 as published")
 
     def check_inputs(self) -> Self:
-        """These options, whose files are there or can be written.
-
-        Raises:
-            UserError: one is missing or cannot be written.
-        """
         check_file(Path(self.outfile))
         check_trained(self.checkpoint)
         return self

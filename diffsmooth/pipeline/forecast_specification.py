@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from diffsmooth.pipeline.option_checks import check_rate
+from diffsmooth.pipeline.option_checks import check_alpha, check_rate
 from diffsmooth.pipeline.option_records import OptionRecord, option, required
 
 
@@ -16,5 +16,5 @@ class ForecastOptions(OptionRecord):
     images: int = option(500, "images of the run", least=1)
     devices: list[int] = option([1, 8, 64], "numbers of devices", least=1)
     n: int = option(100_000, "votes an image, at most", "--n", "--N")
-    alpha: float = option(0.001, "failure probability an image")
+    alpha: float = option(0.001, "failure probability an image", check=check_alpha)
     seed: int = option(0, "of the simulation")

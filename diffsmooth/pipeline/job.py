@@ -1,4 +1,4 @@
-"""From options to a job that is ready to run: images, networks, identity, trainer."""
+"""From options to a job, of images, networks, identity and trainer; and its run on all ranks."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -13,7 +13,10 @@ from diffsmooth.lit.certification import (
     RunKeeper,
     StopOnSigterm,
 )
+from diffsmooth.lit.certification.ranks import LostRank
+from diffsmooth.lit.launching import Launcher
 from diffsmooth.models.smoothing.inference import prepare
+from diffsmooth.models.smoothing.memory import memory_for
 from diffsmooth.models.smoothing.noise import noise_source
 from diffsmooth.models.smoothing.precision import fix_numerics, resolve_precision
 from diffsmooth.pipeline.compiling import choose_compile
@@ -28,7 +31,7 @@ from diffsmooth.runs.manifest import RunContext
 from diffsmooth.runs.names import OutputFiles
 from diffsmooth.runs.outputs import Outputs
 from diffsmooth.shown_text import shown
-from diffsmooth.stats import Plan
+from diffsmooth.stats import ImageRecord, Plan
 from diffsmooth.stats.errors import UserError, option_values
 
 
@@ -122,6 +125,36 @@ def build_job(options: SmoothingOptions, command: Literal["certify", "predict"],
     callbacks: list[pl.Callback] = trainer.callbacks  # type: ignore[attr-defined]
     callbacks[:0] = [preparation, run_keeper, Progress(), StopOnSigterm()]
     return Job(module, trainer, run_keeper)
+
+
+def run_job(job: Job, command: str = "") -> list[ImageRecord] | None:
+    """Runs all images that are not done yet and writes the table, unless this is but a shard.
+
+    Args:
+        command: as it is said before what is said of a lost rank.
+
+    Returns:
+        All records on rank zero, by ascending index; None on the other ranks.
+
+    Raises:
+        LostRank: another rank has ended; `told` is the exit code if that one has said why.
+    """
+    launcher = job.trainer.strategy.launcher
+    started = launcher if isinstance(launcher, Launcher) else None
+    if started is not None:
+        started.command = command
+    try:
+        with memory_for(job.module.f.batch):  # networks go to their device here
+            job.trainer.predict(job.module, return_predictions=False)
+    except BaseException as error:
+        if started is not None:
+            if isinstance(error, LostRank):
+                error.told = started.told()
+            started.end()
+        raise
+    if started is not None:
+        started.release()  # what happens to the others does no harm any more
+    return job.run_keeper.records
 
 
 def _chosen_text(options: SmoothingOptions, identity: RunIdentity, networks: Networks) -> str:

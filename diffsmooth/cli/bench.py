@@ -2,7 +2,7 @@
 
 from diffsmooth.cli.errors import user_errors
 from diffsmooth.cli.options import read_options
-from diffsmooth.pipeline.bench_specification import BenchOptions
+from diffsmooth.pipeline.command_specification import BenchOptions
 
 
 def main(args: list[str] | None = None, prog: str = "diffsmooth bench") -> None:

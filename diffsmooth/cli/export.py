@@ -4,7 +4,7 @@ import sys
 
 from diffsmooth.cli.errors import user_errors
 from diffsmooth.cli.options import read_options
-from diffsmooth.pipeline.export_specification import ExportOptions
+from diffsmooth.pipeline.command_specification import ExportOptions
 from diffsmooth.shown_text import shown
 
 

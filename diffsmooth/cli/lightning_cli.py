@@ -41,7 +41,6 @@ from diffsmooth.lit.training.signals import KeepSignals
 from diffsmooth.models.checkpoints.weights import load_weights
 from diffsmooth.models.smoothing.memory import is_out_of_memory
 from diffsmooth.pipeline.launcher import Launched, find_launcher
-from diffsmooth.pipeline.refusals import refusal
 from diffsmooth.pipeline.revision import git_revision
 from diffsmooth.pipeline.train_checks import (
     check_anew,
@@ -49,6 +48,7 @@ from diffsmooth.pipeline.train_checks import (
     check_monitors,
     check_numbers,
     check_optimizer,
+    refusal,
 )
 from diffsmooth.pipeline.trainer import check_processes
 from diffsmooth.shown_text import quoted
@@ -208,17 +208,11 @@ class TrainCLI(LightningCLI):
             )
         self.config_init[self.subcommand]["ckpt_path"] = path
 
-    def before_validate(self) -> None:
-        self._load_weights()
-
-    def before_test(self) -> None:
-        self._load_weights()
-
     def _checkpoint_path(self) -> str | None:
         path = self.config_init[self.subcommand]["ckpt_path"]
         return None if path is None else str(path)
 
-    def _load_weights(self) -> None:
+    def before_validate(self) -> None:
         # Not by Lightning: so an exported checkpoint will do, and what does not fit is named.
         path = self._checkpoint_path()
         if path is None or path in KEYWORDS:
@@ -228,6 +222,8 @@ class TrainCLI(LightningCLI):
         if checkpoint.note:
             rank_zero_info(checkpoint.note)
         self.config_init[self.subcommand]["ckpt_path"] = None
+
+    before_test = before_validate
 
     def _run_subcommand(self, subcommand: str) -> None:
         trainer, strategy = self.trainer, self.trainer.strategy

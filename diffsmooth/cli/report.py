@@ -2,7 +2,7 @@
 
 from diffsmooth.cli.errors import user_errors
 from diffsmooth.cli.options import read_options
-from diffsmooth.pipeline.report_specification import ReportOptions
+from diffsmooth.pipeline.command_specification import ReportOptions
 from diffsmooth.shown_text import shown
 
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from diffsmooth.cli.errors import user_errors
 from diffsmooth.cli.options import read_options
-from diffsmooth.pipeline.visualize_specification import VisualizeOptions
+from diffsmooth.pipeline.command_specification import VisualizeOptions
 from diffsmooth.shown_text import shown
 
 DESCRIPTION = """Draws a grid: one row an image with its index and class, then for each noise level

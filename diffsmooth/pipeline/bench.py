@@ -18,8 +18,7 @@ from diffsmooth.pipeline.bench_process import (
     time_loop,
     vote,
 )
-from diffsmooth.pipeline.bench_specification import WORKLOADS as TITLES
-from diffsmooth.pipeline.bench_specification import BenchOptions
+from diffsmooth.pipeline.command_specification import BENCHMARKS, BenchOptions
 from diffsmooth.pipeline.compiling import can_compile
 from diffsmooth.pipeline.device import pick_device
 from diffsmooth.pipeline.workloads import MODES, SIGMA, WORKLOADS
@@ -107,7 +106,7 @@ def _print_speed(
         once, numerics = time_loop(pool, name, batch, device, batch)
         batches = max(2, round(options.seconds / once))
         votes = batches * batch
-        print(f"\n{TITLES[name]}; batches of {batch}, {votes} votes a repetition")
+        print(f"\n{BENCHMARKS[name]}; batches of {batch}, {votes} votes a repetition")
         for _ in range(options.repetitions):  # interleaved: the machine's speed drifts
             loop.append(time_loop(pool, name, batch, device, votes)[0])
             for i, model in enumerate(models):

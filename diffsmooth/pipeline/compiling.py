@@ -23,7 +23,7 @@ def choose_compile(wanted: bool | None, f: VoteFunction, device: torch.device, v
         wanted: by the user, or by the run's first start; None leaves it open.
         f: what votes.
         device: where it will run.
-        votes: of each process, at most.
+        votes: a process's votes, at most.
 
     Raises:
         UserError: it is wanted and cannot be.
@@ -78,8 +78,8 @@ def compile_pays(flops_a_vote: float, votes: float, device_type: str) -> bool:
     By its work alone, never by a timing: the choice must be the same at each start of a run.
 
     Args:
-        flops_a_vote: of one image through f, by torch.utils.flop_counter.
-        votes: of the whole run, at most.
+        flops_a_vote: operations of one image through f, by torch.utils.flop_counter.
+        votes: number of votes in the whole run, at most.
         device_type: "cpu" or "cuda".
     """
     return flops_a_vote * votes >= WORTH_COMPILING.get(device_type, math.inf)

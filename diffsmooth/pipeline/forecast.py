@@ -2,11 +2,10 @@
 
 import math
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 
-from diffsmooth.pipeline.forecast_specification import ForecastOptions
+from diffsmooth.pipeline.command_specification import ForecastOptions
 from diffsmooth.runs.journal import read_journal
 from diffsmooth.stats.errors import UserError, option_values
 from diffsmooth.stats.forecast import Estimate, forecast_average, forecast_votes, simulate_loads
@@ -18,20 +17,12 @@ IMAGES_TO_SIMULATE = 1_000_000  # in all runs, which take a second
 LEAST_RUNS, MOST_RUNS = 10, 1000
 
 
-class Forecast(NamedTuple):
-    """What is said of a run to come, and what its pilot does not tell ("" if it tells all)."""
-
-    text: str
-    warning: str
-
-
-def forecast(options: ForecastOptions, plan: Plan, fixed: int) -> Forecast:
-    """Forecasts a run.
+def forecast(options: ForecastOptions, plan: Plan) -> tuple[str, str]:
+    """What is said of a run to come, and what its pilot does not tell ("" if it tells all).
 
     Args:
         options: name the pilot, and the run.
-        plan: of the run.
-        fixed: votes an image of the plan that it is compared with.
+        plan: the run's, as the options say.
 
     Raises:
         UserError: no journal, or of several sigmas.
@@ -49,10 +40,11 @@ def forecast(options: ForecastOptions, plan: Plan, fixed: int) -> Forecast:
         rng = np.random.default_rng(options.seed)
     votes = forecast_votes(pilot, plan, sigma, rng)
     average = forecast_average(votes, pilot, plan, sigma, rng)
+    fixed = options.n0 + options.n  # votes an image of the plan that it is compared with
     text = _votes_text(votes, average, plan, fixed)
     text += "\n" + _loads_text(votes, average, options, fixed, rng)
     short = unresolved(pilot, plan, sigma)
-    return Forecast(text, _warning(short, len(pilot)) if short else "")
+    return text, _warning(short, len(pilot)) if short else ""
 
 
 def _known(label: int | None) -> int | None:

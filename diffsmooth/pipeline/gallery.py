@@ -45,8 +45,8 @@ def gallery_of(job: Job, records: Sequence[ImageRecord]) -> list[GalleryImage]:
     """A few images of a finished run with the noise of their first vote, purified, and copied.
 
     Args:
-        job: of rank zero, after its end.
-        records: of all images.
+        job: rank zero's, after its end.
+        records: those of all images.
     """
     module, device = job.module, job.trainer.strategy.root_device
     f, images = module.f.to(device), module.images  # Lightning took it off

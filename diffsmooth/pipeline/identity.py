@@ -1,7 +1,7 @@
 """The identity of a run, before its networks are loaded; its first start binds the later ones."""
 
 from collections.abc import Mapping
-from typing import Any, Literal, NamedTuple, get_args
+from typing import Any, Literal, get_args
 
 import numpy as np
 import torch
@@ -86,26 +86,16 @@ def asked_identity(
     )
 
 
-class Start(NamedTuple):
-    """A start of a run.
+def start_of(options: SmoothingOptions, asked: RunIdentity) -> tuple[RunIdentity, bool]:
+    """The run's identity, with what its first start chose, and whether this is that start.
 
-    Attributes:
-        identity: of the run, with what its first start chose.
-        is_first: whether nothing was chosen before.
-    """
-
-    identity: RunIdentity
-    is_first: bool
-
-
-def start_of(options: SmoothingOptions, asked: RunIdentity) -> Start:
-    """The run's first start, or a later one, by the manifest beside its outfile.
+    By the manifest beside the outfile.
 
     Raises:
         OutputError: the files belong to another run, or are broken; not with --overwrite, which is
             about to replace them.
     """
-    files, first = options.files, Start(asked, True)
+    files, first = options.files, (asked, True)
     try:
         manifest = read_manifest(files.manifest)
         if manifest is None:
@@ -118,7 +108,7 @@ def start_of(options: SmoothingOptions, asked: RunIdentity) -> Start:
         raise OutputError(f"{error}; {ANEW}") from error
     difference = asked.difference(manifest.identity)
     if not difference:
-        return Start(asked.adopting(manifest.identity), False)
+        return asked.adopting(manifest.identity), False
     if options.overwrite:
         return first
     raise OutputError(

@@ -105,7 +105,7 @@ def judge_layers(
     Args:
         measured: on the same images.
         num_classes: K.
-        labels: of the dataset (N,): who always answers its most frequent one is at chance, too.
+        labels: the dataset's (N,): who always answers its most frequent one is at chance, too.
     """
     best = max(measured, key=lambda layer: layer.accuracy.correct)
     correct, total = best.accuracy

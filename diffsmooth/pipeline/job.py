@@ -63,8 +63,7 @@ def build_job(options: SmoothingOptions, command: Literal["certify", "predict"],
     selection = list(asked.selection)
     if not selection:
         raise UserError(f"no image is left with skip {options.skip} and max {options.max}")
-    started = start_of(options, asked)
-    identity = started.identity
+    identity, is_first = start_of(options, asked)
     precision = identity.precision or resolve_precision("auto", device.type)
     fix_numerics(precision)
     options = replace(options, normalize=identity.input_layer or "auto")
@@ -87,7 +86,7 @@ def build_job(options: SmoothingOptions, command: Literal["certify", "predict"],
         for line in (*networks.said, _chosen_text(options, identity, networks)):
             if line:
                 print(line)
-        if options.sanity_check and started.is_first:
+        if options.sanity_check and is_first:
             print(check_sanity(smoothed.f, inputs.images, votes, options.seed, device), end="")
 
     shard = options.own_shard

@@ -41,7 +41,7 @@ def find_launcher(variables: Mapping[str, str], devices: int, num_nodes: int) ->
     """Who started this process, or starts the others.
 
     Args:
-        variables: of the environment.
+        variables: the environment variables.
         devices, num_nodes: processes a host, and hosts, as the options say.
 
     Raises:

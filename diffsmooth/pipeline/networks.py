@@ -199,7 +199,7 @@ class LoadedClassifier(NamedTuple):
     Attributes:
         model: input layer and network.
         num_classes: K.
-        input_layer: of the model.
+        input_layer: the model's.
         said: lines that tell what was chosen, and by what.
     """
 

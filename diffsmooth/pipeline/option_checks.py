@@ -50,10 +50,15 @@ def check_noise(name: str, level: float, zero: bool = False) -> None:
         raise UserError(f"{name} must be in {LEAST_NOISE:g} .. {MOST_NOISE:g}, got {level}")
 
 
-def check_alpha(name: str, alpha: float) -> None:
-    """Raises UserError unless alpha is a failure probability that floats can share out."""
+def check_probability(name: str, alpha: float) -> None:
+    """Raises UserError for a failure probability that no run can have."""
     if not 0 < alpha < 1:
         raise UserError(f"{name} must be in (0, 1), got {alpha}")
+
+
+def check_alpha(name: str, alpha: float) -> None:
+    """Raises UserError unless alpha is a failure probability that floats can share out."""
+    check_probability(name, alpha)
     if alpha < LEAST_ALPHA:
         raise UserError(f"{name} must be at least {LEAST_ALPHA:g}, got {alpha}")
 

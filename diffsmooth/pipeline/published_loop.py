@@ -59,7 +59,7 @@ class PublishedLoop:
         classifier: copied; a CIFAR ResNet runs in its published form, others as they are.
         sigma: noise level, in [0, 1] pixel units.
         m: local copies.
-        sigma_local: of their noise, in [0, 1] pixel units; 0 leaves local smoothing out.
+        sigma_local: level of their noise, in [0, 1] pixel units; 0 leaves local smoothing out.
         image_shape: (C, H, W).
         num_classes: K.
         batch: votes a forward pass.

@@ -60,10 +60,10 @@ def right_answers(
         images: labelled images.
         total: how many, at most.
         sigma: standard deviation of the noise, in [0, 1] pixel units.
-        purpose, seed: of the noise.
+        purpose, seed: what the noise belongs to.
         device: where `classify` runs.
         batch: images a call.
-        draws: of a run of a random purifier.
+        draws: how many draws a random purifier needs for a reverse run.
         among: indices of the images to take them from; None takes them from all.
     """
     pool = range(len(images)) if among is None else among
@@ -103,8 +103,8 @@ def check_sanity(
     Args:
         f: what votes.
         images: labelled images.
-        votes_ahead: of the run.
-        seed: of the noise.
+        votes_ahead: the run's votes.
+        seed: the noise's seed.
         device: where it runs.
         among: see `right_answers`.
 

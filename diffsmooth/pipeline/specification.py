@@ -23,6 +23,7 @@ from diffsmooth.pipeline.option_checks import (
 )
 from diffsmooth.pipeline.option_records import OptionRecord, option, required
 from diffsmooth.pipeline.output_checks import check_no_input, data_files
+from diffsmooth.pipeline.plan_specification import PlanOptions
 from diffsmooth.runs.names import OutputFiles
 from diffsmooth.runs.shard import Shard
 from diffsmooth.stats.errors import UserError, option_values
@@ -119,6 +120,12 @@ class PurifierOptions(ImageOptions):
             if self.diffusion is not None and is_code(self.diffusion):
                 raise UserError(f"{name} is of a checkpoint's U-Net, not of {self.diffusion}")
 
+    def check_inputs(self) -> Self:
+        check_dataset(self.dataset)
+        if self.diffusion_file is not None:
+            first_bytes(self.diffusion_file)
+        return super().check_inputs()
+
     @property
     def kind(self) -> PurifierKind:
         """What the purifier takes."""
@@ -178,10 +185,7 @@ class VotingOptions(PurifierOptions):
 
     def check_inputs(self) -> Self:
         first_bytes(Path(self.classifier))
-        check_dataset(self.dataset)
-        if self.diffusion_file is not None:
-            first_bytes(self.diffusion_file)
-        return self
+        return super().check_inputs()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -243,6 +247,11 @@ class SmoothingOptions(VotingOptions):
     def processes(self) -> int:
         """Of the whole run, on all machines."""
         return self.devices * self.num_nodes * (self.own_shard.total if self.own_shard else 1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class CertifyOptions(SmoothingOptions, PlanOptions):
+    """A run of `certify`, with its plan."""
 
 
 @dataclass(frozen=True, kw_only=True)

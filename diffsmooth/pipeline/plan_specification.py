@@ -1,4 +1,4 @@
-"""The options of `certify` that say how many votes an image gets."""
+"""How many votes an image of a certification gets."""
 
 from dataclasses import dataclass
 
@@ -30,7 +30,7 @@ class PlanOptions(OptionRecord):
     first_look: int | None = option(None, "of group_sequential: votes before it may stop "
         f"(default: {GroupSequential.first_look})")  # fmt: skip
 
-    def build(self, n: int, alpha: float) -> Plan:
+    def build_plan(self, n: int, alpha: float) -> Plan:
         """The plan that the options ask for.
 
         Raises:

@@ -8,7 +8,6 @@ memory, one classifier call a local copy, a whole sampling step of which x_0 alo
 
 import copy
 from itertools import repeat
-from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -133,15 +132,6 @@ class PublishedLoop:
         return (x_0 + 1) / 2
 
 
-class Reverse(NamedTuple):
-    """p(x_{t-1} | x_t), and the x_0 that it was made from; each (B, C, H, W)."""
-
-    mean: Tensor
-    variance: Tensor
-    log_variance: Tensor
-    x_0: Tensor
-
-
 class PublishedDiffusion:
     """One ancestral sampling step, with a timestep for each sample of a batch.
 
@@ -166,20 +156,19 @@ class PublishedDiffusion:
         self.of_x_t = (1 - before) * np.sqrt(1 - self.betas) / (1 - abar)
 
     def sample(self, unet: nn.Module, x_t: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
-        """x_{t-1}, of which the loop makes no use, and x_0 in [-1, 1]; each (B, C, H, W)."""
-        reverse = self.reverse(unet, x_t, t)
-        noise = torch.randn_like(x_t)
-        nonzero = (t != 0).float().view(-1, 1, 1, 1)
-        sample = reverse.mean + nonzero * torch.exp(0.5 * reverse.log_variance) * noise
-        return sample, reverse.x_0
+        """x_{t-1}, of which the loop makes no use, and x_0 in [-1, 1]; each (B, C, H, W).
 
-    def reverse(self, unet: nn.Module, x_t: Tensor, t: Tensor) -> Reverse:
-        """The step's normal; x_t (B, C, H, W), t int64 (B,)."""
+        Args:
+            unet: predicts the noise, and perhaps its variance.
+            x_t: (B, C, H, W), in [-1, 1] but for its noise.
+            t: int64 (B,).
+        """
         output = unet(x_t, self.network_times(t))
         channels = x_t.shape[1]
+        # What is computed without being used is published so, and takes its time.
         if output.shape[1] == channels:  # the variance is not learned: the larger of the two
             variances = np.append(self.posterior_variance[1], self.betas[1:])
-            variance = _of_timesteps(variances, t, x_t)
+            _ = _of_timesteps(variances, t, x_t)
             log_variance = _of_timesteps(np.log(variances), t, x_t)
             epsilon = output
         else:
@@ -188,19 +177,17 @@ class PublishedDiffusion:
             large = _of_timesteps(np.log(self.betas), t, x_t)
             share = (learned + 1) / 2
             log_variance = share * large + (1 - share) * small
-            variance = torch.exp(log_variance)
+            _ = torch.exp(log_variance)
         x_0 = (
             _of_timesteps(self.root_inverse, t, x_t) * x_t
             - _of_timesteps(self.root_inverse_less_one, t, x_t) * epsilon
         ).clamp(-1, 1)
-        mean, _, _ = self.posterior(x_0, x_t, t)
-        return Reverse(mean, variance, log_variance, x_0)
-
-    def posterior(self, x_0: Tensor, x_t: Tensor, t: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Mean, variance and log variance of q(x_{t-1} | x_t, x_0); each (B, C, H, W)."""
         mean = _of_timesteps(self.of_x_0, t, x_t) * x_0 + _of_timesteps(self.of_x_t, t, x_t) * x_t
-        variance = _of_timesteps(self.posterior_variance, t, x_t)
-        return mean, variance, _of_timesteps(self.posterior_log_variance, t, x_t)
+        _ = _of_timesteps(self.posterior_variance, t, x_t)
+        _ = _of_timesteps(self.posterior_log_variance, t, x_t)
+        noise = torch.randn_like(x_t)
+        nonzero = (t != 0).float().view(-1, 1, 1, 1)
+        return mean + nonzero * torch.exp(0.5 * log_variance) * noise, x_0
 
     def network_times(self, t: Tensor) -> Tensor:
         """What the network is fed for t, (B,): through a table of the timesteps, made anew."""

@@ -23,7 +23,7 @@ from diffsmooth.models.smoothing.precision import Numerics, current_numerics, nu
 from diffsmooth.models.smoothing.vote_function import VoteFunction
 from diffsmooth.pipeline.device import pick_device
 from diffsmooth.pipeline.published_loop import PublishedLoop, published_numerics
-from diffsmooth.pipeline.workloads import SIGMA, WORKLOADS
+from diffsmooth.pipeline.workloads import WORKLOADS
 from diffsmooth.stats import MajorityVote, Plan
 from diffsmooth.stats.errors import UserError
 
@@ -77,23 +77,12 @@ def _time_loop(
     torch.set_num_threads(threads)
     device, info = pick_device("cpu" if device_type == "cpu" else "gpu"), WORKLOADS[name].info
     image, numerics = torch.full(info.image_shape, 0.5), published_numerics(info.name)
-    return _time_published(_published(name, batch, device), image, votes, device, numerics)
+    return _time_published(_loop(name, batch, device), image, votes, device, numerics)
 
 
 @cache
-def _published(name: str, batch: int, device: torch.device) -> PublishedLoop:
-    workload = WORKLOADS[name]
-    model = workload.f(batch, "plain", device)
-    return PublishedLoop(
-        getattr(model.purifier, "denoiser", None),
-        model.local_smoothing.classifier,
-        SIGMA,
-        workload.m,
-        workload.sigma_local,
-        workload.info.image_shape,
-        workload.info.num_classes,
-        batch,
-    )
+def _loop(name: str, batch: int, device: torch.device) -> PublishedLoop:
+    return PublishedLoop(WORKLOADS[name].f(batch, "plain", device))
 
 
 def _time_published(

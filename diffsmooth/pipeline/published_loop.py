@@ -17,7 +17,6 @@ from torch.nn import functional as F
 from diffsmooth.models import DiffusionSchedule
 from diffsmooth.models.classifiers.cifar_resnet import BasicBlock
 from diffsmooth.models.classifiers.input_layers import Normalize
-from diffsmooth.models.diffusion.openai import OpenAIDenoiser
 from diffsmooth.models.diffusion.unet import (
     AttentionBlock,
     FilmNorm,
@@ -27,6 +26,7 @@ from diffsmooth.models.diffusion.unet import (
     UNet,
 )
 from diffsmooth.models.smoothing.precision import Numerics
+from diffsmooth.models.smoothing.vote_function import VoteFunction
 
 
 def published_numerics(dataset: str) -> Numerics:
@@ -53,32 +53,14 @@ class PublishedLoop:
     """Counts votes as the published code does.
 
     Args:
-        denoiser: its U-Net is copied, and run in its published form; None for Cohen's loop,
-            without purification.
-        classifier: copied; a CIFAR ResNet runs in its published form, others as they are.
-        sigma: noise level, in [0, 1] pixel units.
-        m: local copies.
-        sigma_local: level of their noise, in [0, 1] pixel units; 0 leaves local smoothing out.
-        image_shape: (C, H, W).
-        num_classes: K.
-        batch: votes a forward pass.
-
-    Raises:
-        ValueError: sigma <= 0 or beyond the schedule.
+        f: its networks are copied, and run in their published forms: an `OpenAIDenoiser`'s U-Net,
+            if there is one (Cohen's loop has none), and a CIFAR ResNet; other classifiers run as
+            they are. Without local noise there is no local smoothing.
     """
 
-    def __init__(
-        self,
-        denoiser: OpenAIDenoiser | None,
-        classifier: nn.Module,
-        sigma: float,
-        m: int,
-        sigma_local: float,
-        image_shape: tuple[int, int, int],
-        num_classes: int,
-        batch: int,
-    ) -> None:
+    def __init__(self, f: VoteFunction) -> None:
         self.unet: nn.Module | None = None
+        denoiser = getattr(f.purifier, "denoiser", None)
         if denoiser is not None:
             unet, schedule = denoiser.unet, denoiser.schedule
             forms = UNET_FORMS
@@ -86,16 +68,12 @@ class PublishedLoop:
                 forms = {**forms, nn.SiLU: PublishedSiLU, SiLU: PublishedSiLU}
             self.unet = _published(unet, forms)
             self.diffusion = PublishedDiffusion(schedule)
-            self.timestep = schedule.timestep(sigma)
-        self.classifier = _published(classifier, CLASSIFIER_FORMS)
-        self.device = next(self.classifier.parameters()).device
-        self.sigma = sigma
-        self.num_classes = num_classes
-        self.batch = batch
-        self.local_noise: Tensor | None = None
-        if sigma_local:
-            noise = torch.randn((m, *image_shape), generator=torch.Generator().manual_seed(42))
-            self.local_noise = noise.to(self.device) * sigma_local
+            self.timestep = schedule.timestep(f.sigma)
+        local = f.local_smoothing
+        self.classifier = _published(local.classifier, CLASSIFIER_FORMS)
+        self.device, self.sigma = f.device, f.sigma
+        self.num_classes, self.batch = f.num_classes, f.batch
+        self.local_noise = local.noise * local.sigma_local if local.sigma_local else None
 
     @torch.no_grad()
     def count_votes(self, image: Tensor, votes: int) -> np.ndarray:

@@ -65,15 +65,12 @@ class Workload(NamedTuple):
     classifier: Callable[[], nn.Module]
     m: int
 
-    @property
-    def sigma_local(self) -> float:
-        return SIGMA_LOCAL if self.m > 1 else 0.0
-
     def f(self, batch: int, setting: str, device: torch.device) -> VoteFunction:
         """What votes, in one of the `MODES`; the same weights each time."""
         torch.manual_seed(0)
         mode = MODES[setting]
-        local = LocalSmoothing(self.classifier(), self.m, self.sigma_local, self.info.image_shape)
+        level = SIGMA_LOCAL if self.m > 1 else 0.0
+        local = LocalSmoothing(self.classifier(), self.m, level, self.info.image_shape)
         make = self.denoiser
         purifier = IdentityPurifier() if make is None else OneShotPurifier(make())
         f = VoteFunction(

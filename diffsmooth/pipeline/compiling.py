@@ -29,9 +29,9 @@ def choose_compile(wanted: bool | None, f: VoteFunction, device: torch.device, v
         UserError: it is wanted and cannot be.
     """
     if wanted is None:
-        pays = WORTH_COMPILING.get(device.type, math.inf) < math.inf and compile_pays(
-            flops_a_vote(f), votes, device.type
-        )
+        # By the work alone, never by a timing: the choice must be the same at each start of a run.
+        worth = WORTH_COMPILING.get(device.type, math.inf)
+        pays = worth < math.inf and flops_a_vote(f) * votes >= worth
         return pays and not can_compile(device)
     if not wanted:
         return False
@@ -70,16 +70,3 @@ def can_compile(device: torch.device) -> str:
     except InvalidCxxCompiler:
         return "there is no C++ compiler (set CXX, or install g++)"
     return "" if header.is_file() else f"{header} is missing (install python3-dev)"
-
-
-def compile_pays(flops_a_vote: float, votes: float, device_type: str) -> bool:
-    """Whether a run is long enough to win back the time that compiling takes.
-
-    By its work alone, never by a timing: the choice must be the same at each start of a run.
-
-    Args:
-        flops_a_vote: operations of one image through f, by torch.utils.flop_counter.
-        votes: number of votes in the whole run, at most.
-        device_type: "cpu" or "cuda".
-    """
-    return flops_a_vote * votes >= WORTH_COMPILING.get(device_type, math.inf)

@@ -25,18 +25,6 @@ LEAST_RATE, MOST_RATE = 1e-6, 1e15  # votes a second
 LOWEST_SEED, LARGEST_SEED = -(2**63), 2**64 - 1  # torch's
 
 
-def check_least(name: str, value: int, least: int) -> None:
-    """Raises UserError for an option below its least value."""
-    if value < least:
-        raise UserError(f"{SPELLED.get(name, name)} must be at least {least}, got {value}")
-
-
-def check_most(name: str, value: int | None) -> None:
-    """Raises UserError for more of something than a machine can do; None is not given."""
-    if name in MOST and value is not None and value > MOST[name]:
-        raise UserError(f"{SPELLED.get(name, name)} must be at most {MOST[name]}, got {value}")
-
-
 def check_local_noise(name: str, level: float) -> None:
     """As `check_noise`, but that 0 is none."""
     check_noise(name, level, zero=True)

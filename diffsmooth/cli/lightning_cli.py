@@ -22,7 +22,7 @@ from lightning.pytorch.strategies.launchers.subprocess_script import _Subprocess
 from lightning.pytorch.utilities import rank_zero_info
 
 from diffsmooth.cli.errors import OneLineErrors, fail, load_tree, user_errors
-from diffsmooth.cli.train_words import KEYWORDS, SUBCOMMANDS
+from diffsmooth.cli.train import KEYWORDS, SUBCOMMANDS
 from diffsmooth.lit import training
 from diffsmooth.lit.data.module import ImageDataModule
 from diffsmooth.lit.launching import Launcher
@@ -40,7 +40,6 @@ from diffsmooth.lit.training.pictures import LogPictures
 from diffsmooth.lit.training.signals import KeepSignals
 from diffsmooth.models.checkpoints.weights import load_weights
 from diffsmooth.models.smoothing.memory import is_out_of_memory
-from diffsmooth.pipeline.launcher import Launched, find_launcher
 from diffsmooth.pipeline.revision import git_revision
 from diffsmooth.pipeline.train_checks import (
     check_anew,
@@ -50,7 +49,7 @@ from diffsmooth.pipeline.train_checks import (
     check_optimizer,
     refusal,
 )
-from diffsmooth.pipeline.trainer import check_processes
+from diffsmooth.pipeline.trainer import Launched, check_processes, find_launcher
 from diffsmooth.shown_text import quoted
 from diffsmooth.stats.errors import UserError
 

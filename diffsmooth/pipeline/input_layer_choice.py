@@ -42,7 +42,7 @@ class LayerChoice(NamedTuple):
         doubt: what else it could be, or why there is none, in words; "" where that is clear.
     """
 
-    measured: tuple[MeasuredLayer, ...]
+    measured: Sequence[MeasuredLayer]
     name: str
     doubt: str
 
@@ -109,17 +109,16 @@ def judge_layers(
     """
     best = max(measured, key=lambda layer: layer.accuracy.correct)
     correct, total = best.accuracy
-    all_of_them = tuple(measured)
     if total < FEWEST_IMAGES:
-        return LayerChoice(all_of_them, "", f"{total} images are too few to tell")
+        return LayerChoice(measured, "", f"{total} images are too few to tell")
     chance = max(1 / num_classes, np.unique(labels, return_counts=True)[1].max() / len(labels))
     if len(measured) * binom.sf(correct - 1, total, chance) > LEVEL:
-        return LayerChoice(all_of_them, "", f"none is better than chance ({chance:.2g})")
+        return LayerChoice(measured, "", f"none is better than chance ({chance:.2g})")
     likely = [layer.name for layer in measured if layer is not best and not _beats(best, layer)]
     doubt = ""
     if likely:
         doubt = f"these images do not tell {best.name} from {' or '.join(likely)}"
-    return LayerChoice(all_of_them, best.name, doubt)
+    return LayerChoice(measured, best.name, doubt)
 
 
 def _beats(one: MeasuredLayer, other: MeasuredLayer) -> bool:

@@ -14,14 +14,16 @@ from diffsmooth.lit.certification import (
     StopOnSigterm,
 )
 from diffsmooth.lit.certification.ranks import LostRank
+from diffsmooth.lit.data import load_images
 from diffsmooth.lit.launching import Launcher
+from diffsmooth.models.checkpoints.formats import read_checkpoint
 from diffsmooth.models.smoothing.inference import prepare
 from diffsmooth.models.smoothing.memory import memory_for
 from diffsmooth.models.smoothing.noise import noise_source
 from diffsmooth.models.smoothing.precision import fix_numerics, resolve_precision
 from diffsmooth.pipeline.compiling import choose_compile
 from diffsmooth.pipeline.identity import asked_identity, start_of
-from diffsmooth.pipeline.networks import Networks, load_networks, read_inputs
+from diffsmooth.pipeline.networks import Inputs, Networks, load_networks, reading_for
 from diffsmooth.pipeline.output_checks import check_folder
 from diffsmooth.pipeline.sanity import check_sanity
 from diffsmooth.pipeline.specification import SmoothingOptions
@@ -58,7 +60,10 @@ def build_job(options: SmoothingOptions, command: Literal["certify", "predict"],
     device = trainer.strategy.root_device
     with option_values():
         noise_source(options.noise, device)
-    inputs = read_inputs(options, options.split)
+    checkpoint = read_checkpoint(options.classifier, options.unsafe_load, options.weights)
+    reading = reading_for(checkpoint, options)
+    images = load_images(options.dataset, options.data_root, options.split, reading)
+    inputs = Inputs(checkpoint, images)
     asked = asked_identity(options, command, plan, inputs, device)
     selection = list(asked.selection)
     if not selection:
@@ -87,7 +92,7 @@ def build_job(options: SmoothingOptions, command: Literal["certify", "predict"],
             if line:
                 print(line)
         if options.sanity_check and is_first:
-            print(check_sanity(smoothed.f, inputs.images, votes, options.seed, device), end="")
+            print(check_sanity(smoothed.f, images, votes, options.seed, device), end="")
 
     shard = options.own_shard
     share = shard.share_of(selection) if shard else selection
@@ -104,7 +109,7 @@ def build_job(options: SmoothingOptions, command: Literal["certify", "predict"],
     module = CertificationModule(
         smoothed,
         plan,
-        inputs.images,
+        images,
         share,
         command,
         options.split,

@@ -6,7 +6,7 @@ from typing import NamedTuple
 import torch
 from torch import nn
 
-from diffsmooth.lit.data import ImageSet, Reading, load_images
+from diffsmooth.lit.data import ImageSet, Reading
 from diffsmooth.models import LocalSmoothing, SmoothedClassifier
 from diffsmooth.models.checkpoints.denoisers import (
     check_denoiser,
@@ -44,17 +44,6 @@ class Inputs(NamedTuple):
 
     checkpoint: Checkpoint
     images: ImageSet
-
-
-def read_inputs(options: VotingOptions, split: str) -> Inputs:
-    """The classifier's checkpoint and the images of a split, as the options name them.
-
-    Raises:
-        UserError: missing or broken.
-    """
-    checkpoint = read_checkpoint(options.classifier, options.unsafe_load, options.weights)
-    reading = reading_for(checkpoint, options)
-    return Inputs(checkpoint, load_images(options.dataset, options.data_root, split, reading))
 
 
 class Networks(NamedTuple):
@@ -98,9 +87,11 @@ def load_networks(
     Raises:
         UserError: see `choose_classifier` and `load_purifier`.
     """
-    classifier = choose_classifier(options, sigma_local, inputs, device)
-    purifier = load_purifier(options, options.sigma, inputs.images)
-    return Networks(inputs.images, classifier, purifier)
+    return Networks(
+        inputs.images,
+        choose_classifier(options, sigma_local, inputs, device),
+        load_purifier(options, options.sigma, inputs.images),
+    )
 
 
 class LoadedPurifier(NamedTuple):

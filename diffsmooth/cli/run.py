@@ -23,9 +23,7 @@ def run(
     """Runs what the options ask for; errors become exit codes: the rank that fails first says why.
 
     Args:
-        options: which images and networks.
-        command: the votes' purpose.
-        plan: how many votes an image gets.
+        options, command, plan: see `build_job`.
         prog: what messages begin with.
         publish: shows what came out of a whole run, on rank zero.
     """

@@ -50,9 +50,8 @@ def vote(model: VoteFunction, plan: Plan, image: Tensor, noise: str = "numpy") -
 
 
 def loop_process() -> ProcessPoolExecutor:
-    """A process for the published loop alone: preparing networks changes the memory allocation of
-    the whole process, which would speed the loop up, too.
-    """
+    """A process for the published loop alone."""
+    # Preparing networks changes the memory allocation of a process, which speeds the loop up, too.
     return ProcessPoolExecutor(1, multiprocessing.get_context("spawn"))
 
 

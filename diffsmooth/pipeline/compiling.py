@@ -17,13 +17,9 @@ WORTH_COMPILING = {"cpu": math.inf, "cuda": 3e16}
 
 
 def choose_compile(wanted: bool | None, f: VoteFunction, device: torch.device, votes: int) -> bool:
-    """What is wanted, or whether the votes ahead are worth it.
+    """What the user, or the run's first start, wanted; for None, whether the votes are worth it.
 
-    Args:
-        wanted: by the user, or by the run's first start; None leaves it open.
-        f: what votes.
-        device: where it will run.
-        votes: a process's votes, at most.
+    `votes` are those of a process, at most.
 
     Raises:
         UserError: it is wanted and cannot be.

@@ -20,10 +20,6 @@ LEAST_RUNS, MOST_RUNS = 10, 1000
 def forecast(options: ForecastOptions, plan: Plan) -> tuple[str, str]:
     """What is said of a run to come, and what its pilot does not tell ("" if it tells all).
 
-    Args:
-        options: name the pilot, and the run.
-        plan: the run's, as the options say.
-
     Raises:
         UserError: no journal, or of several sigmas.
     """

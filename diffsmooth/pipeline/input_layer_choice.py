@@ -100,12 +100,9 @@ def measure_input_layers(
 def judge_layers(
     measured: Sequence[MeasuredLayer], num_classes: int, labels: np.ndarray
 ) -> LayerChoice:
-    """The best of the layers, if the images tell that it is no chance.
+    """The best of the layers, measured on the same images, if these tell that it is no chance.
 
-    Args:
-        measured: on the same images.
-        num_classes: K.
-        labels: the dataset's (N,): who always answers its most frequent one is at chance, too.
+    Who always answers the most frequent of the dataset's labels (N,) is at chance, too.
     """
     best = max(measured, key=lambda layer: layer.accuracy.correct)
     correct, total = best.accuracy

@@ -134,8 +134,7 @@ def build_job(options: SmoothingOptions, command: Literal["certify", "predict"],
 def run_job(job: Job, command: str = "") -> list[ImageRecord] | None:
     """Runs all images that are not done yet and writes the table, unless this is but a shard.
 
-    Args:
-        command: as it is said before what is said of a lost rank.
+    `command` is said before what is said of a lost rank.
 
     Returns:
         All records on rank zero, by ascending index; None on the other ranks.

@@ -81,7 +81,7 @@ def load_networks(
     Args:
         options: name them.
         sigma_local: noise of the copies that the classifier will see.
-        inputs: its checkpoint, and the images.
+        inputs: the classifier's checkpoint, and the images.
         device: where an input layer is measured, if need be.
 
     Raises:
@@ -98,7 +98,6 @@ class LoadedPurifier(NamedTuple):
     """A purifier, and the file of its network.
 
     Attributes:
-        purifier: the purifier.
         source: the file, or package.module:factory; None where it has no network.
         set_key, note: which weights of the file were taken, see `Checkpoint`.
     """

@@ -34,9 +34,6 @@ def published_numerics(dataset: str) -> Numerics:
 
     PyTorch's defaults, but that cuDNN times its kernels for ImageNet's classifiers.
 
-    Args:
-        dataset: name of the dataset.
-
     Source: locuslab/smoothing code/architectures.py and javyduck/DiffSmooth architectures.py set
     `cudnn.benchmark` for imagenet; no other switch is set in them, nor in certify.py or core.py of
     either, nor in DiffSmooth's cifar_ddpm.py and imagenet_gdm.py.
@@ -136,10 +133,7 @@ class PublishedDiffusion:
     def sample(self, unet: nn.Module, x_t: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
         """x_{t-1}, of which the loop makes no use, and x_0 in [-1, 1]; each (B, C, H, W).
 
-        Args:
-            unet: predicts the noise, and perhaps its variance.
-            x_t: (B, C, H, W), in [-1, 1] but for its noise.
-            t: int64 (B,).
+        x_t is (B, C, H, W), in [-1, 1] but for its noise, and t int64 (B,).
         """
         output = unet(x_t, self.network_times(t))
         channels = x_t.shape[1]

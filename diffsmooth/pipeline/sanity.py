@@ -101,12 +101,8 @@ def check_sanity(
     """A line with the accuracy of single votes, on few images; "" where too few votes are ahead.
 
     Args:
-        f: what votes.
-        images: labelled images.
+        f, images, seed, device, among: see `right_answers`.
         votes_ahead: the run's votes.
-        seed: the noise's seed.
-        device: where it runs.
-        among: see `right_answers`.
 
     Raises:
         UserError: it is near chance.

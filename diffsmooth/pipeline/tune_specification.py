@@ -188,7 +188,6 @@ class TuneOptions(VotingOptions):
         """What certify.py needs to repeat a setting, by the names of its options.
 
         Args:
-            setting: the one.
             diffusion: file of the diffusion model, "" where there is none.
             input_layer: the classifier's, "" where its checkpoint says it.
         """

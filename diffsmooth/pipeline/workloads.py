@@ -51,14 +51,7 @@ MODES = {
 
 
 class Workload(NamedTuple):
-    """Networks to measure.
-
-    Attributes:
-        info: facts of the images.
-        denoiser: makes the denoiser, None without one.
-        classifier: makes the classifier.
-        m: local copies.
-    """
+    """Networks to measure, by what makes them, and their images; without a denoiser it is None."""
 
     info: DatasetInfo
     denoiser: Callable[[], Denoiser] | None

@@ -19,8 +19,7 @@ from diffsmooth.pipeline.bench_process import (
     vote,
 )
 from diffsmooth.pipeline.command_specification import BENCHMARKS, BenchOptions
-from diffsmooth.pipeline.compiling import can_compile
-from diffsmooth.pipeline.device import pick_device
+from diffsmooth.pipeline.device import can_compile, pick_device
 from diffsmooth.pipeline.workloads import MODES, SIGMA, WORKLOADS
 from diffsmooth.stats import GroupSequential, MajorityVote
 from diffsmooth.stats.errors import option_values

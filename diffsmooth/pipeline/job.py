@@ -21,7 +21,7 @@ from diffsmooth.models.smoothing.inference import prepare
 from diffsmooth.models.smoothing.memory import memory_for
 from diffsmooth.models.smoothing.noise import noise_source
 from diffsmooth.models.smoothing.precision import fix_numerics, resolve_precision
-from diffsmooth.pipeline.compiling import choose_compile
+from diffsmooth.pipeline.device import choose_compile
 from diffsmooth.pipeline.identity import asked_identity, start_of
 from diffsmooth.pipeline.networks import Inputs, Networks, load_networks, reading_for
 from diffsmooth.pipeline.output_checks import check_folder

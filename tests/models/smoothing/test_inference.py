@@ -21,7 +21,7 @@ from diffsmooth.models.smoothing.fused import FusedResNet
 from diffsmooth.models.smoothing.inference import prepare
 from diffsmooth.models.smoothing.purifiers import Purifier
 from diffsmooth.models.smoothing.vote_function import VoteFunction
-from diffsmooth.pipeline.compiling import WORTH_COMPILING, can_compile
+from diffsmooth.pipeline.device import WORTH_COMPILING, can_compile
 from diffsmooth.stats import FixedSampleSize
 
 SHAPE = (1, 16, 16)

@@ -21,7 +21,7 @@ from diffsmooth.pipeline.bench_process import (
 from diffsmooth.pipeline.command_specification import BENCHMARKS, BenchOptions
 from diffsmooth.pipeline.device import can_compile, pick_device
 from diffsmooth.pipeline.workloads import MODES, SIGMA, WORKLOADS
-from diffsmooth.stats import GroupSequential, MajorityVote
+from diffsmooth.stats import GroupSequential
 from diffsmooth.stats.errors import option_values
 from diffsmooth.stats.printed import rounded_down
 
@@ -96,7 +96,7 @@ def _print_speed(
     image = torch.full(workload.info.image_shape, 0.5)
     noisy = NumpyNoise().noisy([Votes(KEY, 0, 0, batch)], [image], SIGMA, batch).to(device)
     for model in models:  # compiles
-        vote(model, MajorityVote(batch), image)
+        vote(model, batch, image)
     loop: list[float] = []
     engine: list[list[float]] = [[] for _ in models]
     networks: list[list[float]] = [[] for _ in models]
@@ -109,7 +109,7 @@ def _print_speed(
         for _ in range(options.repetitions):  # interleaved: the machine's speed drifts
             loop.append(time_loop(pool, name, batch, device, votes)[0])
             for i, model in enumerate(models):
-                run = lambda m=model: vote(m, MajorityVote(votes), image, options.noise)  # noqa: E731
+                run = lambda m=model: vote(m, votes, image, options.noise)  # noqa: E731
                 engine[i].append(seconds_of(run, device))
                 alone = lambda m=model: _run_networks(m, noisy, batches)  # noqa: E731
                 networks[i].append(seconds_of(alone, device))
@@ -161,7 +161,7 @@ def _print_memory(options: BenchOptions, device: torch.device) -> None:
         if device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(device)
             model = WORKLOADS["cohen"].f(options.batch, mode, device)
-            vote(model, MajorityVote(votes), torch.full((1, 32, 32), 0.5), options.noise)
+            vote(model, votes, torch.full((1, 32, 32), 0.5), options.noise)
             peaks.append(torch.cuda.max_memory_allocated(device))
         else:
             ((_, peak),) = in_processes("cohen", mode, options.batch, votes, 1)

@@ -24,7 +24,7 @@ from diffsmooth.models.smoothing.vote_function import VoteFunction
 from diffsmooth.pipeline.device import pick_device
 from diffsmooth.pipeline.published_loop import PublishedLoop, published_numerics
 from diffsmooth.pipeline.workloads import WORKLOADS
-from diffsmooth.stats import MajorityVote, Plan
+from diffsmooth.stats import MajorityVote
 from diffsmooth.stats.errors import UserError
 
 KEY = NoiseKey(0, "certify", "bench", "test", 0)
@@ -41,8 +41,9 @@ def seconds_of(work: Callable[[], object], device: torch.device) -> float:
     return time.perf_counter() - start
 
 
-def vote(model: VoteFunction, plan: Plan, image: Tensor, noise: str = "numpy") -> None:
-    with VoteEngine(model, plan, noise_source(noise, model.device)) as engine:  # type: ignore[arg-type]
+def vote(model: VoteFunction, votes: int, image: Tensor, noise: str = "numpy") -> None:
+    source = noise_source(noise, model.device)  # type: ignore[arg-type]
+    with VoteEngine(model, MajorityVote(votes), source) as engine:
         engine.submit(Task(image, KEY))
         (finished,) = engine.drain()
     if finished.error is not None:
@@ -120,9 +121,9 @@ def _child(name: str, mode: str, batch: int, votes: int, barrier: Barrier, resul
     workload = WORKLOADS[name]
     model = workload.f(batch, mode, device)
     image = torch.full(workload.info.image_shape, 0.5)
-    vote(model, MajorityVote(batch), image)
+    vote(model, batch, image)
     barrier.wait()
-    seconds = seconds_of(lambda: vote(model, MajorityVote(votes), image), device)
+    seconds = seconds_of(lambda: vote(model, votes, image), device)
     results.put((seconds, _peak_bytes()))
 
 

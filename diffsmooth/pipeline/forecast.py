@@ -28,7 +28,8 @@ def forecast(options: ForecastOptions, plan: Plan) -> tuple[str, str]:
         raise UserError(f"{path}: no such file")
     records = read_journal(path).records
     certificates = [record.certificate for record in records]
-    pilot = pilot_images(certificates, [_known(record.label) for record in records])
+    labels = [one.label if one.label is not None and one.label >= 0 else None for one in records]
+    pilot = pilot_images(certificates, labels)
     if len({certificate.sigma for certificate in certificates}) > 1:
         raise UserError(f"{path}: of several sigmas, which are not one run")
     sigma = certificates[0].sigma
@@ -41,10 +42,6 @@ def forecast(options: ForecastOptions, plan: Plan) -> tuple[str, str]:
     text += "\n" + _loads_text(votes, average, options, fixed, rng)
     short = unresolved(pilot, plan, sigma)
     return text, _warning(short, len(pilot)) if short else ""
-
-
-def _known(label: int | None) -> int | None:
-    return label if label is not None and label >= 0 else None
 
 
 def _votes_text(votes: np.ndarray, average: Estimate, plan: Plan, fixed: int) -> str:

@@ -65,7 +65,7 @@ def asked_identity(
         input_layer=None if options.normalize == "auto" else options.normalize,
         purifier=options.purifier,
         convention=options.used_convention if has_unet else "",
-        steps=options.used_steps,
+        steps=options.steps or options.kind.steps or 1,
         runs=runs,
         ties=ties_of(runs),
         pad=options.pad if has_unet else "none",

@@ -50,7 +50,6 @@ WEIGHTS = (
     "of a classifier's checkpoint that holds two sets of weights: raw (as trained) or ema "
     "(averaged); by default ema where there are two"
 )
-SIGMA = "noise level, standard deviation in [0, 1] pixel units"
 
 
 def find_diffusion(dataset: str, given: str | None) -> str | None:
@@ -152,18 +151,14 @@ class PurifierOptions(ImageOptions):
         """--convention, or the purifier's own."""
         return self.convention or self.kind.convention
 
-    @property
-    def used_steps(self) -> int:
-        """Timesteps of a reverse run."""
-        return self.steps or self.kind.steps or 1
-
 
 @dataclass(frozen=True, kw_only=True)
 class VotingOptions(PurifierOptions):
     """And the classifier, and how it votes."""
 
     classifier: str = required("checkpoint of the base classifier")
-    sigma: float = required(SIGMA, check=check_noise)
+    sigma: float = required("noise level, standard deviation in [0, 1] pixel units",
+        check=check_noise)  # fmt: skip
     n: int = option(10_000, "votes an image (after N0)", "--n", "--N", least=1)
     alpha: float = option(0.001, "failure probability an image, in (0, 1)", check=check_alpha)
     batch: int = option(50, "votes a forward pass", least=1)

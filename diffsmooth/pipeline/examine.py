@@ -23,7 +23,7 @@ from diffsmooth.models.diffusion.presets import PRESETS, build_unet
 from diffsmooth.models.smoothing.noise import NoiseKey
 from diffsmooth.models.smoothing.precision import autocast
 from diffsmooth.models.smoothing.purifiers import Purifier
-from diffsmooth.pipeline.examine_specification import ExamineOptions
+from diffsmooth.pipeline.command_specification import ExamineOptions
 from diffsmooth.pipeline.input_layer_choice import measure_input_layers, with_input_layer
 from diffsmooth.pipeline.networks import (
     check_classifier,

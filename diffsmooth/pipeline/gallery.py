@@ -42,12 +42,7 @@ def choose_images(records: Sequence[ImageRecord], count: int) -> list[int]:
 
 @torch.inference_mode()
 def gallery_of(job: Job, records: Sequence[ImageRecord]) -> list[GalleryImage]:
-    """A few images of a finished run with the noise of their first vote, purified, and copied.
-
-    Args:
-        job: of rank zero, after its end.
-        records: of all images.
-    """
+    """A few images of rank zero's finished run under their first vote's noise, purified, copied."""
     module, device = job.module, job.trainer.strategy.root_device
     f, images = module.f.to(device), module.images  # Lightning took it off
     local = f.local_smoothing

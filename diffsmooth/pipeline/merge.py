@@ -1,7 +1,5 @@
 """The table of a run whose shards have done all images."""
 
-from typing import NamedTuple
-
 from diffsmooth.runs.identity import RunIdentity
 from diffsmooth.runs.manifest import read_manifest
 from diffsmooth.runs.names import OutputError, OutputFiles
@@ -11,15 +9,8 @@ from diffsmooth.stats.errors import UserError
 from diffsmooth.stats.results import CERTIFY_COLUMNS, PREDICT_COLUMNS
 
 
-class Merged(NamedTuple):
-    """A run that is complete, and its records by ascending index."""
-
-    identity: RunIdentity
-    records: list[ImageRecord]
-
-
-def merge(files: OutputFiles) -> Merged:
-    """Writes the table and the journal of a run that is complete.
+def merge(files: OutputFiles) -> tuple[RunIdentity, list[ImageRecord]]:
+    """Writes the table and the journal of a complete run; gives its records by ascending index.
 
     Raises:
         OutputError: images are missing, a shard is at work, or the files cannot be written.
@@ -44,7 +35,7 @@ def merge(files: OutputFiles) -> Merged:
             )
         columns = PREDICT_COLUMNS if identity.command == "predict" else CERTIFY_COLUMNS
         outputs.finish(records, columns)
-        return Merged(identity, records)
+        return identity, records
     finally:
         outputs.release()
 

@@ -3,12 +3,11 @@
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 
+from diffsmooth.pipeline.command_specification import ReportOptions
 from diffsmooth.pipeline.output_checks import check_ending, check_file, check_folder
-from diffsmooth.pipeline.report_specification import ReportOptions
 from diffsmooth.report.at_alpha import at_alpha
 from diffsmooth.report.columns import COLUMNS, Column, columns_of
 from diffsmooth.report.figures import ENDINGS, accuracy_figure, figure_bytes
@@ -38,15 +37,8 @@ NUMBERS = ".csv"
 PAGES = (".html", ".htm")
 
 
-class Report(NamedTuple):
-    """What was made of the runs: the tables' text, and the files that were written."""
-
-    text: str
-    written: list[Path]
-
-
-def report(options: ReportOptions) -> Report:
-    """Reads the runs, and writes what is asked for.
+def report(options: ReportOptions) -> tuple[str, list[Path]]:
+    """Reads the runs, and writes what is asked for: the tables' text, and what was written.
 
     Raises:
         UserError: a user's mistake.
@@ -74,7 +66,7 @@ def report(options: ReportOptions) -> Report:
             own = as_text([first], comparison_remarks([run]))
             write_run(events / folder_name(run.name), run, own)
         written.append(events)
-    return Report(as_text(sections, remarks), written)
+    return as_text(sections, remarks), written
 
 
 def _check(options: ReportOptions, names: Sequence[str]) -> None:

@@ -31,7 +31,7 @@ class TuneImages(NamedTuple):
     """The images of a sweep.
 
     Attributes:
-        indices: of the training split, ascending.
+        indices: places in the training split, ascending.
         kind: what they are to the classifier, in words.
         said: lines on how that is known.
         pool: number of images that they were taken from.

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
 from diffsmooth.models.checkpoints.formats import read_checkpoint
 from diffsmooth.models.checkpoints.weights import (
@@ -166,10 +167,10 @@ def _made(word: str) -> Denoiser:
     return as_denoiser(factory()).eval()
 
 
-def foreign_sha256(word: str) -> str:
-    """Hex digest of a factory's name and of all weights that its denoiser holds as a module."""
+def foreign_sha256(word: str, module: nn.Module) -> str:
+    """Hex digest of a factory's name and of all weights that the module which it gave holds."""
     digest = hashlib.sha256(word.encode())
-    for key, value in sorted(_made(word).state_dict().items()):
+    for key, value in sorted(module.state_dict().items()):
         digest.update(f"\n{key} {value.dtype} {tuple(value.shape)}\n".encode())
         digest.update(value.detach().cpu().reshape(-1).view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()

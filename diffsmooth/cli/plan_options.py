@@ -7,7 +7,7 @@ from jsonargparse import ActionYesNo, ArgumentParser
 from diffsmooth.pipeline.option_checks import check_alpha, check_most
 from diffsmooth.stats.errors import UserError
 from diffsmooth.stats.group_sequential import GroupSequential
-from diffsmooth.stats.plan_text import DEFAULT_PLAN, make_plan
+from diffsmooth.stats.plan_words import DEFAULT_PLAN, make_plan
 from diffsmooth.stats.plans import Plan
 
 # Parameters of some plans; a plan that has no such parameter refuses the option.

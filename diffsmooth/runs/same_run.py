@@ -13,7 +13,7 @@ from diffsmooth.runs.manifest import Manifest, ManifestError
 from diffsmooth.shown_text import quoted
 from diffsmooth.stats import ImageRecord, Plan
 from diffsmooth.stats.errors import UserError
-from diffsmooth.stats.plan_text import plan_of_text
+from diffsmooth.stats.plan_words import plan_of_text
 
 DIGITS_KEPT = 1e-6  # of a table's radius; sigma was once larger by a float32's rounding
 FORMAT_2 = "numerics"  # who records it writes lines of format 2

@@ -8,7 +8,7 @@ A plan is driven by an ask/tell loop that knows nothing of the plan::
     certificate = run.certificate
 
 Nothing else knows it either: what it has written is read again by the plan itself, found by its
-name (`stats/plan_text.py`).
+name (`stats/plan_words.py`).
 """
 
 from dataclasses import dataclass, field, replace

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from diffsmooth.stats.certificate import ABSTAIN, Certificate, Status
-from diffsmooth.stats.plan_text import kind_of
+from diffsmooth.stats.plan_words import kind_of
 from diffsmooth.stats.printed import rounded_down
 
 CERTIFY_COLUMNS = ("idx", "label", "predict", "radius", "correct", "time")

@@ -11,7 +11,7 @@ from diffsmooth.runs.journal import Journal
 from diffsmooth.runs.manifest import Manifest, ManifestError
 from diffsmooth.runs.same_run import check_possible, check_same_run, check_whole
 from diffsmooth.stats import FixedSampleSize, GroupSequential, ImageRecord, MajorityVote, Plan
-from diffsmooth.stats.plan_text import plan_of_text
+from diffsmooth.stats.plan_words import plan_of_text
 from diffsmooth.stats.results import Origin
 
 FIXED = FixedSampleSize(n0=1, n=10, alpha=0.1)

@@ -23,7 +23,7 @@ from diffsmooth.stats import (
 )
 from diffsmooth.stats.certificate import Votes
 from diffsmooth.stats.errors import UserError
-from diffsmooth.stats.plan_text import PLANS, kind_of, make_plan, plan_of_text
+from diffsmooth.stats.plan_words import PLANS, kind_of, make_plan, plan_of_text
 from diffsmooth.stats.reanalysis import recompute
 
 TWO_LOOKS = '''

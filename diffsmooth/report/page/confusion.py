@@ -4,8 +4,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from diffsmooth.report.page.classes import class_names
-from diffsmooth.report.page.text import listed
+from diffsmooth.report.page.text import class_names, listed
 from diffsmooth.runs.reading import Run
 from diffsmooth.stats import ABSTAIN
 from diffsmooth.stats.printed import rounded_up

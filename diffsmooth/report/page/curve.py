@@ -73,7 +73,7 @@ def accuracy_curve(runs: Sequence[Run], radii: np.ndarray) -> Curve:
     Args:
         radii: the table's radii, float64 (R,), ascending; they are among the curve's.
     """
-    right = max(_top(run.results) for run in runs) or 1.0
+    right = max(top_radius(run.results) for run in runs) or 1.0
     points = _points([run.results for run in runs], radii, right)
     x, y = Axis(0.0, right * 1.02), Axis(0.0, 1.0)
     return Curve(
@@ -87,16 +87,10 @@ def accuracy_curve(runs: Sequence[Run], radii: np.ndarray) -> Curve:
     )
 
 
-def _top(results: Results) -> float:
-    if results.grid:
-        return results.grid[-1]
-    return top_radius(results)
-
-
 def _points(results: list[Results], radii: np.ndarray, right: float) -> np.ndarray:
     """Where the curves are computed: even steps, and each radius that a plan or table names."""
     even = MaxNLocator(STEPS, steps=[1, 2, 5, 10]).tick_values(0.0, right)
-    named = [np.array([*one.grid, _top(one)]) for one in results]
+    named = [np.array([*one.grid, top_radius(one)]) for one in results]
     points = np.concatenate([even, radii, *named])
     return distinct(points[(points >= 0.0) & (points <= right)])
 

@@ -9,8 +9,14 @@ import numpy as np
 
 from diffsmooth.report.columns import Column
 from diffsmooth.report.page.text import short_number, short_radius
-from diffsmooth.report.tables import best_cells, other_images
-from diffsmooth.report.text import MISSING, accuracy_text, interval_text, remarks_on
+from diffsmooth.report.tables import best_cells
+from diffsmooth.report.text import (
+    MISSING,
+    accuracy_text,
+    interval_text,
+    other_images,
+    remarks_on,
+)
 from diffsmooth.runs.reading import Run
 from diffsmooth.shown_text import shown
 from diffsmooth.stats import Results, certified_accuracy, certified_accuracy_interval

@@ -8,8 +8,7 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
-from diffsmooth.report.page.classes import class_names
-from diffsmooth.report.page.text import short_radius
+from diffsmooth.report.page.text import class_names, short_radius
 from diffsmooth.runs.gallery import GalleryImage
 from diffsmooth.runs.reading import Run
 from diffsmooth.stats import ABSTAIN

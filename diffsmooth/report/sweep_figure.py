@@ -48,14 +48,8 @@ def sweep_figure(outcome: SweepOutcome) -> Figure:
         )
         shown.append(bars)
     if outcome.trained is not None:
-        mark = axes.axvline(
-            outcome.trained,
-            color="0.8",
-            linewidth=4.0,
-            zorder=0,
-            label=f"sigma' = {exact(outcome.trained)}",
-        )
-        shown.append(mark)
+        label = f"sigma' = {exact(outcome.trained)}"
+        shown.append(axes.axvline(outcome.trained, color="0.8", lw=4.0, zorder=0, label=label))
     best = outcome.best
     place = best.setting.sigma_local + offsets[numbers.index(best.setting.m)]
     shown += axes.plot(

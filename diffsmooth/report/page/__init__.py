@@ -35,7 +35,7 @@ def html_page(
         runs: at least one, with at least one image each.
         radii: float64 (R,), R >= 1, of the table, ascending; l2, in [0, 1] pixel units.
         sections: more tables, shown below that one.
-        columns: of that one, after the radii's.
+        columns: those of that table, after the radii's.
 
     Returns:
         A whole HTML document in ASCII or UTF-8 text. Its size does not grow with the number of

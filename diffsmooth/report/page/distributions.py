@@ -34,13 +34,11 @@ class Panel(NamedTuple):
     """One run's histogram.
 
     Attributes:
-        name: the run's name.
         images: how many are counted, "" without bars.
         bars: none where nothing is known.
         summary: the values in short, or why nothing is known.
     """
 
-    name: str
     images: str
     bars: list[Bar]
     summary: str
@@ -81,7 +79,9 @@ def distributions(runs: Sequence[Run]) -> list[Distribution]:
     ):
         sets = [values_of(run.results) for run in runs]
         axis = fitting_axis(np.concatenate([one.values for one in sets]), may_be_log=not splits)
-        panels = [_panel(run, data, axis, text) for run, data in zip(runs, sets, strict=True)]
+        panels = [
+            _panel(data, len(run.results), axis, text) for run, data in zip(runs, sets, strict=True)
+        ]
         found.append(Distribution(title, unit, axis, panels, splits))
     return found
 
@@ -105,9 +105,9 @@ def _costs(values: np.ndarray) -> _Values:
     return _Values(values, np.zeros(len(values), bool), "n/a: the file does not tell")
 
 
-def _panel(run: Run, data: _Values, axis: Axis, text: Callable[[float], str]) -> Panel:
+def _panel(data: _Values, images: int, axis: Axis, text: Callable[[float], str]) -> Panel:
     if not len(data.values):
-        return Panel(run.name, "", [], data.nothing)
+        return Panel("", [], data.nothing)
     spaced = np.geomspace if axis.log else np.linspace
     edges = spaced(axis.low, axis.high, BINS + 1)
     edges[[0, -1]] = axis.low, axis.high  # geomspace may miss them by a rounding
@@ -116,7 +116,6 @@ def _panel(run: Run, data: _Values, axis: Axis, text: Callable[[float], str]) ->
     places = axis.places(edges)
     heights = 100 * np.sqrt(counts / counts.max())
     above = heights * wrong / np.maximum(counts, 1)
-    images = len(run.results)
     some = len(data.values) < images
     counted = f"{len(data.values)} of {images}" if some else str(images)
     bars = [
@@ -130,7 +129,7 @@ def _panel(run: Run, data: _Values, axis: Axis, text: Callable[[float], str]) ->
         )
         for i in np.flatnonzero(counts)
     ]
-    return Panel(run.name, f"{counted} images", bars, _summary(data.values, text))
+    return Panel(f"{counted} images", bars, _summary(data.values, text))
 
 
 def _summary(values: np.ndarray, text: Callable[[float], str]) -> str:

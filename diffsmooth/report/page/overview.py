@@ -29,13 +29,11 @@ class RunFacts(NamedTuple):
     """A run's article.
 
     Attributes:
-        name: of the run.
-        file: that was read.
+        file: the file that was read.
         facts: pairs of a name and a value.
         remarks: what a reader must know, one line each.
     """
 
-    name: str
     file: str
     facts: list[tuple[str, str]]
     remarks: list[str]
@@ -62,7 +60,7 @@ def run_facts(run: Run) -> RunFacts:
             short_radius(results.max_radius) if results.max_radius else MISSING,
         ),
     ]
-    return RunFacts(run.name, shown(run.path), facts, [*run.remarks, *remarks_on(results)])
+    return RunFacts(shown(run.path), facts, [*run.remarks, *remarks_on(results)])
 
 
 @dataclass
@@ -86,10 +84,10 @@ class Table(NamedTuple):
     """Certified accuracy at `radii`, and other columns.
 
     Attributes:
-        radii: of the first columns, as text.
+        radii: those of the first columns, as text.
         columns: the others.
         rows: cells, one row a run.
-        remarks: of the comparison, one line each.
+        remarks: what is said of the comparison, one line each.
     """
 
     radii: list[str]

@@ -8,7 +8,6 @@ from diffsmooth.runs.names import OutputError, OutputFiles
 from diffsmooth.runs.outputs import Outputs
 from diffsmooth.stats import ImageRecord
 from diffsmooth.stats.errors import UserError
-from diffsmooth.stats.results import CERTIFY_COLUMNS, PREDICT_COLUMNS
 
 
 class Merged(NamedTuple):
@@ -42,8 +41,7 @@ def merge(files: OutputFiles) -> Merged:
                 f"{files.table}: {missing} of {len(wanted)} images are missing, the first is "
                 f"{next(index for index in wanted if index not in done)}: {reason}"
             )
-        columns = PREDICT_COLUMNS if identity.command == "predict" else CERTIFY_COLUMNS
-        outputs.finish(records, columns)
+        outputs.finish(records)
         return Merged(identity, records)
     finally:
         outputs.release()

@@ -27,7 +27,7 @@ def certified_accuracy(results: Results, radii: Sequence[float] | np.ndarray) ->
     Source: Cohen et al. 2019, section 4.
     """
     radii = np.asarray(radii, dtype=np.float64)
-    accuracy = _successes(results, radii) / _count(results)
+    accuracy = certified_at(results, radii).sum(axis=1) / _count(results)
     return np.where(results.measures(radii), accuracy, math.nan)
 
 
@@ -50,7 +50,7 @@ def certified_accuracy_interval(
     total = _count(results)
     radii = np.asarray(radii, dtype=np.float64)
     intervals = np.full((len(radii), 2), math.nan)
-    successes = _successes(results, radii)
+    successes = certified_at(results, radii).sum(axis=1)
     for i in np.flatnonzero(results.measures(radii)):
         interval = binomtest(int(successes[i]), total).proportion_ci(level, method="exact")
         intervals[i] = interval.low, interval.high
@@ -113,10 +113,6 @@ def high_probability_accuracy(
 def certified_at(results: Results, radii: np.ndarray) -> np.ndarray:
     """Whether each of M images is predicted correctly and certified at each radius: bool (R, M)."""
     return results.correct & (results.radius >= radii[:, None])
-
-
-def _successes(results: Results, radii: np.ndarray) -> np.ndarray:
-    return certified_at(results, radii).sum(axis=1)
 
 
 def _count(results: Results) -> int:

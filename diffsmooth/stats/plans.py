@@ -22,11 +22,11 @@ from diffsmooth.stats.bounds import (
     count_of,
     largest_radius,
     lower_confidence_bound,
+    predict_from_counts,
 )
 from diffsmooth.stats.certificate import ABSTAIN, Certificate, Look, Votes, most_voted
 from diffsmooth.stats.errors import UserError
 from diffsmooth.stats.plan_run import PlanRun
-from diffsmooth.stats.prediction import predict_from_counts
 
 if TYPE_CHECKING:
     from diffsmooth.stats.many_plays import StoppingRule

@@ -12,9 +12,9 @@ from diffsmooth.report.text import (
     abstention_rate,
     accuracy_text,
     at_least_text,
+    average_interval,
     interval_text,
     is_comparable,
-    shows_average,
 )
 from diffsmooth.report.writers import Section
 from diffsmooth.runs.reading import Run
@@ -22,7 +22,6 @@ from diffsmooth.stats import (
     PairedDifference,
     Results,
     average_certified_radius,
-    average_radius_interval,
     certified_accuracy,
     certified_accuracy_interval,
     high_probability_accuracy,
@@ -119,10 +118,7 @@ def interval_table(runs: Sequence[Run], radii: np.ndarray, decimals: int = 3) ->
             interval_text(low, high, decimals)
             for low, high in certified_accuracy_interval(run.results, radii)
         ]
-        average = MISSING
-        if shows_average(run, runs) and not run.results.understates:
-            average = interval_text(*average_radius_interval(run.results), decimals)
-        rows[run.name] = [*cells, average]
+        rows[run.name] = [*cells, interval_text(*average_interval(run.results), decimals)]
     return pd.DataFrame.from_dict(rows, "index", columns=[*map(radius_label, radii), ACR.heading])
 
 
@@ -206,6 +202,8 @@ def long_table(runs: Sequence[Run], radii: np.ndarray, alpha: float | None) -> p
         results = run.results
         level = results.alpha or alpha
         low, high = certified_accuracy_interval(results, radii).T
+        average = average_certified_radius(results) if results.certifies else np.nan
+        average_low, average_high = average_interval(results)
         columns = {
             "run": run.name,
             "radius": radii,
@@ -214,20 +212,15 @@ def long_table(runs: Sequence[Run], radii: np.ndarray, alpha: float | None) -> p
             "low_95": low,
             "high_95": high,
             "high_probability_bound": _bound(results, radii, level),
-            "average_certified_radius": np.nan,
+            "average_certified_radius": average,
             "average_is_lower_bound": results.understates,
-            "average_low_95": np.nan,
-            "average_high_95": np.nan,
+            "average_low_95": average_low,
+            "average_high_95": average_high,
             "abstention_rate": abstention_rate(results),
             "images": len(results),
             "sigma": results.sigma,
             "alpha": level,
         }
-        if results.certifies:
-            columns["average_certified_radius"] = average_certified_radius(results)
-        if results.certifies and not results.understates:
-            interval = average_radius_interval(results)
-            columns["average_low_95"], columns["average_high_95"] = interval
         tables.append(pd.DataFrame(columns))
     return pd.concat(tables, ignore_index=True)
 

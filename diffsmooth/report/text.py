@@ -11,9 +11,11 @@ from diffsmooth.stats import (
     ABSTAIN,
     Results,
     average_certified_radius,
+    average_radius_interval,
     certified_accuracy,
     certified_accuracy_interval,
 )
+from diffsmooth.stats.comparison import Interval
 from diffsmooth.stats.printed import exact, radius_label, rounded_down, rounded_up
 
 MISSING = "n/a"
@@ -37,6 +39,13 @@ def average_text(results: Results, decimals: int = 3) -> str:
         return MISSING
     average = rounded_down(average_certified_radius(results), decimals)
     return f">= {average}" if results.understates else average
+
+
+def average_interval(results: Results) -> Interval:
+    """95 % interval of the average certified radius; NaN where that is a lower bound, or none."""
+    if results.understates or not results.certifies:
+        return Interval(np.nan, np.nan)
+    return average_radius_interval(results)
 
 
 def abstention_rate(results: Results) -> float:

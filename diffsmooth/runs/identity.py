@@ -103,24 +103,24 @@ class RunIdentity:
         Raises:
             ValueError: something is still open.
         """
-        still = [name for name in self.open_fields() if getattr(self, name) is None]
-        if still:
-            raise ValueError(f"not chosen yet: {', '.join(still)}")
+        if self.still_open:
+            raise ValueError(f"not chosen yet: {', '.join(self.still_open)}")
         return self.recorded()
 
     def recorded(self) -> dict[str, Any]:
         """As `stored`, also of a manifest that lacks fields."""
         return json.loads(json.dumps(asdict(self)))
 
-    @classmethod
-    def open_fields(cls) -> list[str]:
-        """The names of those that may be open."""
-        return [name for name, kind in get_type_hints(cls).items() if NoneType in get_args(kind)]
+    @property
+    def still_open(self) -> list[str]:
+        """The names of those that are to be chosen yet."""
+        kinds = get_type_hints(type(self))
+        may_be = [name for name, kind in kinds.items() if NoneType in get_args(kind)]
+        return [name for name in may_be if getattr(self, name) is None]
 
     def adopting(self, stored: Mapping[str, Any]) -> Self:
         """The identity in which what is open is as it is in a stored one."""
-        names = [name for name in self.open_fields() if getattr(self, name) is None]
-        chosen: dict[str, Any] = {name: stored.get(name) for name in names}
+        chosen: dict[str, Any] = {name: stored.get(name) for name in self.still_open}
         return replace(self, **chosen)
 
     @classmethod

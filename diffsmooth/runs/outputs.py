@@ -18,10 +18,9 @@ from diffsmooth.runs.manifest import (
     read_manifest,
     write_manifest,
 )  # fmt: skip
-from diffsmooth.runs.names import OutputError, OutputFiles
+from diffsmooth.runs.names import OutputError, OutputFiles, Shard
 from diffsmooth.runs.probes import Probe
 from diffsmooth.runs.reading import OwnJournals
-from diffsmooth.runs.shard import Shard
 from diffsmooth.stats import ImageRecord
 from diffsmooth.stats.errors import UserError
 from diffsmooth.stats.results import CERTIFY_COLUMNS, PREDICT_COLUMNS, to_tsv

@@ -12,11 +12,10 @@ from diffsmooth.runs.identity import RunIdentity
 from diffsmooth.runs.journal import append_record
 from diffsmooth.runs.line import to_line
 from diffsmooth.runs.manifest import Manifest, RunContext, read_manifest
-from diffsmooth.runs.names import OutputError, OutputFiles
+from diffsmooth.runs.names import OutputError, OutputFiles, Shard
 from diffsmooth.runs.outputs import Outputs
 from diffsmooth.runs.probes import Probe
 from diffsmooth.runs.reading import read_run
-from diffsmooth.runs.shard import Shard
 from diffsmooth.stats import FixedSampleSize, ImageRecord
 from diffsmooth.stats.errors import UserError
 from diffsmooth.stats.results import Origin

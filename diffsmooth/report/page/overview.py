@@ -90,6 +90,7 @@ class Table(NamedTuple):
 def page_table(runs: Sequence[Run], radii: np.ndarray, columns: Sequence[Column]) -> Table:
     """The table of runs with at least one image each."""
     table = accuracy_table(runs, radii, columns, DECIMALS)
+    assert table.best is not None
     rows = []
     for run, texts, best in zip(runs, table.text.to_numpy(), table.best.to_numpy(), strict=True):
         ends = certified_accuracy_interval(run.results, radii)

@@ -6,7 +6,6 @@ from diffsmooth.runs.names import OutputError, OutputFiles
 from diffsmooth.runs.outputs import Outputs
 from diffsmooth.stats import ImageRecord
 from diffsmooth.stats.errors import UserError
-from diffsmooth.stats.results import CERTIFY_COLUMNS, PREDICT_COLUMNS
 
 
 def merge(files: OutputFiles) -> tuple[RunIdentity, list[ImageRecord]]:
@@ -33,8 +32,7 @@ def merge(files: OutputFiles) -> tuple[RunIdentity, list[ImageRecord]]:
                 f"{files.table}: {missing} of {len(wanted)} images are missing, the first is "
                 f"{next(index for index in wanted if index not in done)}: {reason}"
             )
-        columns = PREDICT_COLUMNS if identity.command == "predict" else CERTIFY_COLUMNS
-        outputs.finish(records, columns)
+        outputs.finish(records)
         return identity, records
     finally:
         outputs.release()

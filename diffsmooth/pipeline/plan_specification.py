@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from diffsmooth.pipeline.option_records import OptionRecord, option
 from diffsmooth.stats.errors import UserError
 from diffsmooth.stats.group_sequential import GroupSequential
-from diffsmooth.stats.plan_text import DEFAULT_PLAN, make_plan
+from diffsmooth.stats.plan_words import DEFAULT_PLAN, make_plan
 from diffsmooth.stats.plans import Plan
 
 

@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from diffsmooth.report.figures import accuracy_figure, save_figure
-from diffsmooth.report.summary import summary_text
 from diffsmooth.report.tensorboard import write_run
+from diffsmooth.report.text import summary_text
 from diffsmooth.runs.gallery import GalleryImage, write_gallery
 from diffsmooth.runs.names import OutputFiles
 from diffsmooth.runs.reading import read_run

@@ -18,13 +18,13 @@ from diffsmooth.report.tables import (
     RHO,
     accuracy_table,
     bound_table,
-    comparison_remarks,
     envelope_table,
     interval_table,
     long_table,
     paired_tables,
 )
 from diffsmooth.report.tensorboard import folder_name, write_run
+from diffsmooth.report.text import comparison_remarks
 from diffsmooth.report.writers import Section, as_csv, as_latex, as_markdown, as_text
 from diffsmooth.runs.names import RunFiles
 from diffsmooth.runs.reading import Run, read_run
@@ -62,7 +62,7 @@ def report(options: ReportOptions) -> tuple[str, list[Path]]:
     if options.tensorboard:
         events = Path(options.tensorboard)
         for run in runs:
-            first = _accuracy_section([run], radii, columns, options.decimals)
+            first = accuracy_table([run], radii, columns, options.decimals)
             own = as_text([first], comparison_remarks([run]))
             write_run(events / folder_name(run.name), run, own)
         written.append(events)
@@ -150,7 +150,7 @@ def _sections(
     """The tables that were asked for; the first two are always there."""
     decimals, first = options.decimals, runs[0]
     sections = [
-        _accuracy_section(runs, radii, columns, decimals),
+        accuracy_table(runs, radii, columns, decimals),
         Section(
             "95 % intervals across images (accuracy: Clopper-Pearson, ACR: bootstrap)",
             interval_table(runs, radii, decimals),
@@ -181,11 +181,3 @@ def _sections(
             for run, table in zip(runs[1:], tables, strict=True)
         ]
     return sections
-
-
-def _accuracy_section(
-    runs: list[Run], radii: np.ndarray, columns: Sequence[Column], decimals: int
-) -> Section:
-    meanings = (f"; {column.heading}: {column.meaning}" for column in columns if column.meaning)
-    title = f"Certified accuracy by radius (l2, in [0, 1] pixel units){''.join(meanings)}"
-    return Section(title, *accuracy_table(runs, radii, decimals, columns))

@@ -24,8 +24,7 @@ from diffsmooth.pipeline.option_checks import (
 from diffsmooth.pipeline.option_records import OptionRecord, option, required
 from diffsmooth.pipeline.output_checks import check_no_input, data_files
 from diffsmooth.pipeline.plan_specification import PlanOptions
-from diffsmooth.runs.names import OutputFiles
-from diffsmooth.runs.shard import Shard
+from diffsmooth.runs.names import OutputFiles, Shard
 from diffsmooth.stats.errors import UserError, option_values
 from diffsmooth.stats.registry import is_code
 

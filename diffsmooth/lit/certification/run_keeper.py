@@ -7,13 +7,12 @@ from diffsmooth.lit.certification.module import CertificationModule
 from diffsmooth.lit.certification.ranks import alike, from_all_ranks
 from diffsmooth.lit.certification.same_images import find_problem
 from diffsmooth.lit.probes import probe_of
-from diffsmooth.runs.journal import JournalWriter, merge_records
+from diffsmooth.runs.journal import append_record, merge_records
 from diffsmooth.runs.manifest import RunContext
 from diffsmooth.runs.names import OutputError
 from diffsmooth.runs.outputs import Outputs
-from diffsmooth.runs.probes import contradiction, difference_of_devices, distinct
+from diffsmooth.runs.probes import check_ranks
 from diffsmooth.stats import ImageRecord
-from diffsmooth.stats.results import CERTIFY_COLUMNS, PREDICT_COLUMNS
 
 
 class RunKeeper(CertificationCallback):
@@ -50,11 +49,9 @@ class RunKeeper(CertificationCallback):
 
         def claim() -> str:
             if trainer.is_global_zero:
-                if problem := contradiction(probes):
-                    raise OutputError(problem)
-                if note := difference_of_devices(probes):
+                if note := check_ranks(probes):
                     print(note)
-                context = self._context._replace(probes=distinct(probes))
+                context = self._context._replace(probes=tuple(filter(None, probes)))
                 outputs.claim(
                     context, self._overwrite, lambda records: find_problem(module.images, records)
                 )
@@ -63,12 +60,12 @@ class RunKeeper(CertificationCallback):
         module.digest = outputs.digest = alike(claim)[0]
         selected = set(module.selection)
         module.records = [record for record in outputs.read_records() if record.index in selected]
-        self._journal = JournalWriter(outputs.new_part(trainer.global_rank))
+        self._part = outputs.new_part(trainer.global_rank)
 
     def on_image_finished(
         self, trainer: pl.Trainer, module: CertificationModule, record: ImageRecord
     ) -> None:
-        self._journal.append(record)
+        append_record(self._part, record)
 
     # Not at `on_predict_end`, which is left out where nothing was to be done.
     def teardown(self, trainer: pl.Trainer, module: CertificationModule, stage: str) -> None:  # type: ignore[override]
@@ -80,8 +77,7 @@ class RunKeeper(CertificationCallback):
         if trainer.is_global_zero:
             self.records = records
             if outputs.shard is None:
-                predicts = outputs.identity.command == "predict"
-                outputs.finish(records, PREDICT_COLUMNS if predicts else CERTIFY_COLUMNS)
+                outputs.finish(records)
         outputs.release()
 
     def on_exception(self, trainer: pl.Trainer, *_: object) -> None:

@@ -20,9 +20,9 @@ from diffsmooth.models.smoothing.local_smoothing import NetworkError
 from diffsmooth.models.smoothing.memory import memory_for
 from diffsmooth.models.smoothing.noise import NoiseSource, noise_source
 from diffsmooth.models.smoothing.packing import (
-    Batch,
     Finished,
     Flight,
+    PackedBatch,
     Task,
     check_image,
     take_votes,
@@ -81,7 +81,7 @@ class VoteEngine:
         self._flights: list[Flight] = []
         self._free = list(range(in_flight))
         self._counts = Counts(voter, in_flight)
-        self._packed: deque[Batch] = deque()
+        self._packed: deque[PackedBatch] = deque()
         self._running: deque[torch.cuda.Event] = deque()
         self._finished: list[Finished] = []
         self._clock = time.perf_counter()
@@ -157,14 +157,14 @@ class VoteEngine:
         while len(self._packed) < AHEAD and self._left >= self._f.batch:
             self._packed.append(self._pack())
 
-    def _pack(self) -> Batch:
+    def _pack(self) -> PackedBatch:
         """The next votes of the oldest images; their noise is begun in the background."""
         flights, votes = take_votes(self._flights, self._f.batch)
         images = [flight.task.image for flight in flights]
         arguments = (votes, images, self._f.noise_level, self._f.batch)
-        return Batch(flights, votes, self._background.submit(self._noise.noisy, *arguments))
+        return PackedBatch(flights, votes, self._background.submit(self._noise.noisy, *arguments))
 
-    def _launch(self, batch: Batch) -> None:
+    def _launch(self, batch: PackedBatch) -> None:
         # A GPU takes orders faster than it carries them out.
         while len(self._running) > AHEAD:
             self._running.popleft().synchronize()
@@ -196,7 +196,7 @@ class VoteEngine:
         if through:
             self._counts.send(through)
 
-    def _count(self, answers: Tensor, batch: Batch, only: Flight | None = None) -> None:
+    def _count(self, answers: Tensor, batch: PackedBatch, only: Flight | None = None) -> None:
         """Counts the answers of a batch, or of one flight's rows in it."""
         slots = np.full(self._f.batch, self._counts.trash)
         for flight, own in batch.shares():
@@ -204,7 +204,9 @@ class VoteEngine:
                 slots[own] = flight.slot
         self._counts.add(answers, slots)
 
-    def _isolate(self, noisy: Tensor, draws_of: DrawsOfRun, batch: Batch, error: Exception) -> None:
+    def _isolate(
+        self, noisy: Tensor, draws_of: DrawsOfRun, batch: PackedBatch, error: Exception
+    ) -> None:
         """Finds the images that make a forward pass raise; the others' votes count."""
         for flight, own in batch.shares():
             if flight.over:

@@ -14,7 +14,7 @@ PARTS = ("purifier", "classifier")  # whose the first outputs are
 
 
 class Outputs(NamedTuple):
-    """What one run of f gives.
+    """What f's parts make of a batch.
 
     Attributes:
         purified: (B, C, H, W).
@@ -29,7 +29,7 @@ class Outputs(NamedTuple):
 
 
 def outputs_of(f: VoteFunction, rows: Rows) -> Outputs:
-    """As f computes them, kernel for kernel; of a random purifier, in its first run."""
+    """As f computes them, kernel for kernel; of a random purifier, in one reverse run."""
     smoothing = f.local_smoothing
     purified = f.purify(rows.noisy, rows.draws)
     with f.autocast():

@@ -75,7 +75,7 @@ class Flight:
         return self.runs[0].wanted - self.packed
 
 
-class Batch(NamedTuple):
+class PackedBatch(NamedTuple):
     """Rows of a forward pass: `votes[i]` are those of `flights[i]`, in order.
 
     Attributes:

@@ -21,7 +21,7 @@ class Rows(NamedTuple):
 
     Attributes:
         noisy: (B, C, H, W), what the networks see.
-        draws: (draws, B, C, H, W) of one run of a random purifier, or None.
+        draws: (draws, B, C, H, W) of one reverse run of a random purifier, or None.
     """
 
     noisy: Tensor

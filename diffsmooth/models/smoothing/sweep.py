@@ -78,9 +78,9 @@ class Sweep:
     def answer(self, noisy: Tensor, draws_of: DrawsOfRun) -> Tensor:
         """The answers of each setting (S, B) to noisy images (B, C, H, W), see `VoteFunction`."""
 
-        def confidence(run: int) -> Tensor:
+        def confidence(reverse_run: int) -> Tensor:
             with self.f.autocast():
-                purified = self.f.purifier(noisy, self.f.sigma, draws_of(run))
+                purified = self.f.purifier(noisy, self.f.sigma, draws_of(reverse_run))
                 by_level = {
                     level: smoothing.softmax(purified)
                     for level, smoothing in self._smoothings.items()

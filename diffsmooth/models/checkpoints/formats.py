@@ -9,15 +9,9 @@ from torch import Tensor
 
 from diffsmooth.models.checkpoints.key_names import without_wrappers
 from diffsmooth.models.checkpoints.reading import read_file
-from diffsmooth.models.checkpoints.stored_networks import is_state_dict
-from diffsmooth.models.checkpoints.tensor_checks import check_tensors
+from diffsmooth.models.checkpoints.stored_networks import check_tensors, is_state_dict
 from diffsmooth.models.checkpoints.training_images import IMAGES_KEY, TrainingImages
-from diffsmooth.models.checkpoints.weight_sets import (
-    LIGHTNING_RAW,
-    SetName,
-    choose_set,
-    note_of_two,
-)
+from diffsmooth.models.checkpoints.weight_sets import LIGHTNING_RAW, choose_set, note_of_two
 from diffsmooth.models.checkpoints.weights import (
     METADATA_KEY,
     Checkpoint,
@@ -26,6 +20,7 @@ from diffsmooth.models.checkpoints.weights import (
 )
 from diffsmooth.models.classifiers.dataset_info import CIFAR10
 from diffsmooth.models.diffusion.presets import PRESETS, build_unet
+from diffsmooth.models.words import SetName
 from diffsmooth.shown_text import is_word, quoted, word
 from diffsmooth.stats.errors import UserError
 from diffsmooth.stats.registry import names_code

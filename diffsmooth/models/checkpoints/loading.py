@@ -7,7 +7,6 @@ import torch
 from torch import nn
 
 from diffsmooth.models.checkpoints.formats import read_checkpoint
-from diffsmooth.models.checkpoints.weight_sets import SetName
 from diffsmooth.models.checkpoints.weights import (
     Checkpoint,
     check_kind,
@@ -17,6 +16,7 @@ from diffsmooth.models.checkpoints.weights import (
 from diffsmooth.models.classifiers.architectures import build_classifier, cifar_depth
 from diffsmooth.models.classifiers.dataset_info import DatasetInfo, get_dataset_info
 from diffsmooth.models.classifiers.input_layers import Resized
+from diffsmooth.models.words import SetName
 from diffsmooth.stats.errors import UserError
 
 

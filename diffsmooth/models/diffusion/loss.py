@@ -6,8 +6,7 @@ from typing import Literal, NamedTuple, get_args
 import torch
 from torch import Tensor, nn
 
-from diffsmooth.models.diffusion.ancestral_step import AncestralStep, ancestral_step
-from diffsmooth.models.diffusion.schedule import DiffusionSchedule
+from diffsmooth.models.diffusion.schedule import AncestralStep, DiffusionSchedule, ancestral_step
 from diffsmooth.models.diffusion.unet import UNet
 
 LossKind = Literal["simple", "hybrid"]

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Callable
 from functools import lru_cache
-from typing import Literal, Self, get_args
+from typing import Self, get_args
 
 import torch
 from torch import Tensor, nn
@@ -16,9 +16,7 @@ from diffsmooth.models.diffusion.denoiser import (
 )
 from diffsmooth.models.diffusion.schedule import DiffusionSchedule
 from diffsmooth.models.diffusion.unet import UNet
-
-Convention = Literal["diffsmooth", "carlini", "densepure"]
-"""How a noise level is matched to a timestep; see `match_noise`."""
+from diffsmooth.models.words import Convention
 
 
 @lru_cache(maxsize=64)

@@ -15,8 +15,9 @@ class UNetConfig(NamedTuple):
     Attributes:
         image_size: side in pixels of the images that it was designed for; attention sits where
             the side has shrunk to one of `attention_resolutions`.
-        in_channels, out_channels: of the image, and of the output (twice that when the variance is
-            learned as well: the first half is then epsilon).
+        in_channels: those of the image.
+        out_channels: as many, or twice that when the variance is learned as well: the first half is
+            then epsilon.
         model_channels: width of the first level, a multiple of 32.
         num_res_blocks: residual blocks a level.
         channel_mult: width of each level, in units of model_channels.
@@ -61,15 +62,14 @@ class UNetConfig(NamedTuple):
             raise ValueError(
                 f"model_channels must be a multiple of {GROUPS}, got {self.model_channels}"
             )
-        widths = [self.model_channels * mult for mult in self.channel_mult]
+        widths = self.widths
         if max(widths) > WIDEST:
             raise ValueError(f"model_channels x channel_mult must be <= {WIDEST}, got {widths}")
         if self.image_size % 2 ** (len(widths) - 1):
             raise ValueError(
                 f"image_size must halve {len(widths) - 1} times, got {self.image_size}"
             )
-        sides = [self.image_size // 2**level for level in range(len(widths))]
-        attended = {w for w, side in zip(widths, sides, strict=True) if self._attends(side)}
+        attended = {width for level, width in enumerate(widths) if self.attends(level)}
         for width in {*attended, widths[-1]}:  # the middle has attention in any case
             if width % (self.head_channels or self.num_heads):
                 name = "num_heads" if self.head_channels is None else "head_channels"
@@ -80,11 +80,14 @@ class UNetConfig(NamedTuple):
         if not is_number or not 0 <= self.dropout < 1:
             raise ValueError(f"dropout must be in [0, 1), got {quoted(self.dropout)}")
 
-    def _attends(self, side: int) -> bool:
-        """Whether there is attention where images have that side."""
-        return self.image_size // side in [
-            self.image_size // resolution for resolution in self.attention_resolutions
-        ]
+    @property
+    def widths(self) -> list[int]:
+        """Channels of each level."""
+        return [self.model_channels * mult for mult in self.channel_mult]
+
+    def attends(self, level: int) -> bool:
+        """Whether there is attention at a level, where the side has shrunk by 2 ** level."""
+        return 2**level in [self.image_size // side for side in self.attention_resolutions]
 
 
 def _check_whole(name: str, value: object) -> None:

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from diffsmooth.models.smoothing.counting import Counts
 from diffsmooth.models.smoothing.draws import draws_ahead
-from diffsmooth.models.smoothing.fixed_function import ensure_fixed
+from diffsmooth.models.smoothing.fixed_function import SPOT_CHECK, check_again, ensure_fixed
 from diffsmooth.models.smoothing.local_smoothing import NetworkError
 from diffsmooth.models.smoothing.memory import memory_for
 from diffsmooth.models.smoothing.noise import NoiseSource, noise_source
@@ -28,7 +28,6 @@ from diffsmooth.models.smoothing.packing import (
     take_votes,
 )
 from diffsmooth.models.smoothing.probe_batch import Rows
-from diffsmooth.models.smoothing.spot_check import SPOT_CHECK, check_again
 from diffsmooth.models.smoothing.vote_function import DrawsOfRun, Voter
 from diffsmooth.models.words import IN_FLIGHT
 from diffsmooth.stats import Certificate, FixedSampleSize, Plan

@@ -13,9 +13,8 @@ from torch.utils._pytree import tree_leaves
 
 from diffsmooth.models.smoothing.fused import FusedConv
 from diffsmooth.models.smoothing.local_smoothing import LocalSmoothing
-from diffsmooth.models.smoothing.outputs import difference_of_rows
 from diffsmooth.models.smoothing.precision import autocast, current_numerics, numerics_of
-from diffsmooth.models.smoothing.probe_batch import Rows, arrangements
+from diffsmooth.models.smoothing.probe_batch import Rows, arrangements, difference_of_rows
 from diffsmooth.stats.errors import UserError
 
 # What rounding may leave of a difference, relative to the largest number: thousands of times what

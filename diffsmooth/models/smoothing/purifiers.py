@@ -7,7 +7,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from diffsmooth.models.diffusion.ancestral_step import ancestral_step
 from diffsmooth.models.diffusion.denoiser import (
     Denoiser,
     DiscreteTimeDenoiser,
@@ -15,7 +14,7 @@ from diffsmooth.models.diffusion.denoiser import (
     nan_where_infinite,
 )
 from diffsmooth.models.diffusion.openai import OpenAIDenoiser
-from diffsmooth.models.diffusion.schedule import DiffusionSchedule
+from diffsmooth.models.diffusion.schedule import DiffusionSchedule, ancestral_step
 from diffsmooth.models.diffusion.unet import UNet
 from diffsmooth.models.words import Convention
 from diffsmooth.stats.errors import UserError
@@ -119,7 +118,7 @@ class MultiStepPurifier(OneShotPurifier):
         ValueError: steps < 1 or runs < 1.
         UserError: a denoiser without timesteps, or see `OneShotPurifier`.
 
-    Source: DensePure (Xiao et al. 2023), the published code, with the steps of `ancestral_step.py`
+    Source: DensePure (Xiao et al. 2023), the published code, with the steps of `ancestral_step`
     on the sub-sampled timesteps. Theirs is less exact in what the schedule is at these: for
     ImageNet they divide abar_t by abar_0, which is 0.9999; for CIFAR-10 their t + 1 has our abar_t,
     and only the time that the network is told is one later (of 4,000).

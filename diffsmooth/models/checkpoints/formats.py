@@ -25,9 +25,7 @@ from diffsmooth.shown_text import is_word, quoted, word
 from diffsmooth.stats.errors import UserError
 from diffsmooth.stats.registry import names_code
 
-# Published names of `arch` that differ from ours.
-IMAGENET32 = "imagenet32_resnet110"  # SmoothAdv's, of 1,000 classes at 32 x 32
-ARCHITECTURES = {IMAGENET32: "cifar_resnet110"}
+IMAGENET32 = "imagenet32_resnet110"  # SmoothAdv's name of a cifar_resnet110, 1,000 classes
 UNET_KEY = "input_blocks.0.0.weight"
 
 
@@ -43,8 +41,7 @@ def read_checkpoint(
     put into them, and one prefix.
 
     Args:
-        path: the file.
-        unsafe: see `read_file`.
+        path, unsafe: see `read_file`.
         weights: which of two sets, of a file that has them: as trained (raw) or averaged (ema);
             None takes the averaged ones, and `Checkpoint.note` says so.
 
@@ -149,7 +146,7 @@ def _describe_classifier(content: dict[str, Any]) -> tuple[str, CheckpointMetada
         # code/datasets.py and code/architectures.py of Hadisalman/smoothing-adversarial: CIFAR-10's
         # constants, and no centering layer for such images.
         layer = ",".join(f"{number:g}" for number in (*CIFAR10.mean, *CIFAR10.std))
-    arch = ARCHITECTURES.get(arch, arch)
+        arch = "cifar_resnet110"
     family = "Cohen et al., SmoothAdv, DiffSmooth or the like"
     return family, CheckpointMetadata("classifier", arch=arch, input_layer=layer)
 

@@ -30,11 +30,10 @@ def load_classifier(
     """The classifier of a checkpoint, in eval mode.
 
     Args:
-        path: the file.
-        arch: instead of the file's, or where it does not name one.
-        input_layer: instead of the file's, or where it does not name one (few but ours do).
-        dataset: of a file that does not say what it was trained on.
-        weights: which of two sets; see `read_checkpoint`.
+        path, weights: see `read_checkpoint`.
+        arch, input_layer: instead of the file's, or where it does not name one (few but ours name
+            an input layer).
+        dataset: that of a file that does not say what it was trained on.
 
     Raises:
         UserError: see `read_checkpoint` and `classifier_of`.
@@ -53,7 +52,7 @@ def classifier_of(
     """The classifier that a checkpoint holds, in eval mode.
 
     Args:
-        checkpoint: of a classifier.
+        checkpoint: a classifier's.
         info: facts of the dataset, for a file that does not say.
         arch, input_layer: instead of what the file says, or where it does not say.
         image_shape: (C, H, W) of the images: of another size than the file says, they are resized
@@ -103,8 +102,8 @@ def load_pretrained(model: nn.Sequential, checkpoint: Checkpoint) -> None:
     """Loads a classifier's weights to go on from; a head for other classes stays as it is.
 
     Args:
-        model: of `build_classifier`.
-        checkpoint: of a classifier of the same architecture.
+        model: what `build_classifier` gives.
+        checkpoint: that of a classifier of the same architecture.
 
     Raises:
         UserError: not a classifier, or weights that do not fit, but for the head.

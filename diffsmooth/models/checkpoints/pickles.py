@@ -50,7 +50,7 @@ def scan_file(path: Path, limit: int, a_tensor: int) -> None:
     """Looks through the pickles at the beginning of a file, without making what they hold.
 
     Args:
-        path: of the form that torch.save wrote before 1.6, or any file.
+        path: a file of the form that torch.save wrote before 1.6, or any.
         limit: bytes that they may have, and `a_tensor` for each tensor in them.
         a_tensor: see `limit`.
 

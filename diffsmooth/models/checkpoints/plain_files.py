@@ -27,7 +27,7 @@ class PlainFile(NamedTuple):
     """What a file for other people's code holds.
 
     Attributes:
-        content: of torch.save.
+        content: what torch.save writes.
         readers: repositories on GitHub whose code reads it.
         said: for whom it is, in words.
     """
@@ -61,7 +61,7 @@ def plain_content(
     Args:
         checkpoint: what is to be written.
         code: whose code a classifier's file is for; None: "cohen".
-        input_layer: of a classifier whose file does not say.
+        input_layer: a classifier's, where its file does not say.
 
     Raises:
         UserError: that code has no such network, or would take this one for another.

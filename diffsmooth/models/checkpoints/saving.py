@@ -16,8 +16,7 @@ def save_whole(path: Path, content: Any, legacy: bool = False) -> None:
     """Writes what torch.save makes of `content`, in a folder that is made if it is missing.
 
     Args:
-        path: the file.
-        content: what torch.save takes.
+        path, content: as torch.save takes them.
         legacy: in the form that torch before 1.6 reads.
 
     Raises:
@@ -27,8 +26,6 @@ def save_whole(path: Path, content: Any, legacy: bool = False) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         with whole_file(path) as partial, open(partial, "wb") as file:
             _save(content, file, legacy)
-            file.flush()
-            os.fsync(file.fileno())
         folder = os.open(path.parent, os.O_RDONLY)  # its new entry, too
         try:
             os.fsync(folder)
@@ -61,7 +58,7 @@ class Halved(NamedTuple):
     Attributes:
         weights: float16; whole numbers as they were.
         change: the largest change of a weight, as a share of the largest in its tensor.
-        name: of that tensor.
+        name: that tensor's.
     """
 
     weights: dict[str, Tensor]
@@ -73,8 +70,8 @@ def halved(path: Path, weights: dict[str, Tensor]) -> Halved:
     """Rounds weights to half precision.
 
     Args:
-        path: of their file, for messages.
-        weights: finite.
+        path: their file's, for messages.
+        weights: finite ones.
 
     Raises:
         UserError: one is beyond half precision's range; it is named.

@@ -66,6 +66,18 @@ def networks_in(content: Any) -> Iterator[tuple[str, dict[str, Tensor]]]:
                     waiting.append((f"{place}.{name}".lstrip("."), below, depth + 1))
 
 
+def has_tensors(value: Any) -> bool:
+    """Whether a value holds tensors, at its first level or the next."""
+    for _ in range(2):
+        values = value.values() if isinstance(value, dict) else value
+        if not isinstance(values, list | tuple | type({}.values())):
+            return False
+        if any(isinstance(v, Tensor) for v in values):
+            return True
+        value = next((v for v in values if isinstance(v, dict | list | tuple)), ())
+    return False
+
+
 def are_alike(other: Mapping[str, Tensor], weights: Mapping[str, Tensor]) -> bool:
     """Whether some weights could stand for others: many of their names have the same shapes."""
     ours = shapes(weights)

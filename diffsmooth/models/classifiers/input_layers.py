@@ -105,7 +105,7 @@ def layer_numbers(name: str, channels: int | None) -> tuple[float, ...]:
 
     Args:
         name: such as "0.5,0.5".
-        channels: of the images; None where that is not known.
+        channels: the images'; None where that is not known.
 
     Raises:
         UserError: not such a text; numbers that are not finite, or standard deviations <= 0.

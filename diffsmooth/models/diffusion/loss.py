@@ -38,10 +38,6 @@ class DiffusionLoss(nn.Module):
     hybrid: simple + 0.001 L_vlb. L_vlb is the sum over all T timesteps, so that one drawn uniformly
     counts T times. It trains the variance alone: the mean in it passes no gradient on.
 
-    Args:
-        schedule: the noise schedule.
-        kind: simple or hybrid.
-
     Raises:
         ValueError: an unknown kind.
 
@@ -112,7 +108,7 @@ def discretized_log_likelihood(images: Tensor, mean: Tensor, log_deviation: Tens
     beyond 50 standard deviations counts as if it were there, and has no gradient.
 
     Args:
-        images: of 256 levels in [-1, 1].
+        images: 256 levels in [-1, 1].
         mean, log_deviation: the normal's, shaped like `images`.
 
     Source: Ho et al. 2020, equation 13.

@@ -92,14 +92,7 @@ def unet_config(preset: str, **overrides: Any) -> UNetConfig:
 
 
 def build_unet(preset: str, **overrides: Any) -> UNet:
-    """A U-Net with fresh weights.
-
-    Args:
-        preset, **overrides: see `unet_config`.
-
-    Raises:
-        UserError: see `unet_config`.
-    """
+    """A U-Net with fresh weights; arguments and errors as of `unet_config`."""
     return UNet(unet_config(preset, **overrides))
 
 

@@ -23,7 +23,6 @@ def draw_run(
     Each reverse run has lanes of its own, behind lane 0, the votes' own noise.
 
     Args:
-        noise: their source.
         votes, rows, shape: the batch, see `NoiseSource.draw`.
         draws: how many of them a reverse run needs.
         run: its number, from 0.
@@ -37,14 +36,7 @@ def draws_ahead(
 ) -> DrawsOfRun:
     """Gives each reverse run's draws for a batch of f's, on f's device, in any order.
 
-    While the draws of one are used, those of the next are made in the background: all would not
-    fit.
-
-    Args:
-        f: what votes.
-        noise: their source.
-        votes: those of the batch.
-        background: makes them.
+    While the draws of one are used, `background` makes those of the next: all would not fit.
     """
     if not f.purifier.draws:
         return lambda run: None

@@ -61,11 +61,7 @@ class VoteEngine:
     """
 
     def __init__(
-        self,
-        voter: Voter,
-        plan: Plan,
-        noise: NoiseSource | None = None,
-        in_flight: int = IN_FLIGHT,
+        self, voter: Voter, plan: Plan, noise: NoiseSource | None = None, in_flight: int = IN_FLIGHT
     ) -> None:
         if in_flight < 1:
             raise ValueError(f"in_flight must be at least 1, got {in_flight}")

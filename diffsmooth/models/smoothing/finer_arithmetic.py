@@ -60,7 +60,7 @@ def try_again(
     float32 where the part is large or does not take float64. Its weights keep their values.
 
     Args:
-        name: of the part, in words.
+        name: the part's, in words.
         part: is copied.
         call: the copy, and rows in the number format of its weights, to its outputs (B, ...).
         rows, strangers: as many as in the batch that showed a difference.

@@ -76,9 +76,7 @@ _known: "WeakKeyDictionary[VoteFunction, _Known]" = WeakKeyDictionary()
 
 
 def ensure_fixed(
-    f: VoteFunction,
-    images: Sequence[Tensor] = (),
-    say: Callable[[str], object] = lambda line: None,
+    f: VoteFunction, images: Sequence[Tensor] = (), say: Callable[[str], object] = lambda line: None
 ) -> FixedFunction:
     """Checks f, unless it was found fixed as it is: same weights, modes, batch and threads.
 
@@ -164,12 +162,7 @@ def _refuse_random(one: Outputs, other: Outputs) -> None:
 
 
 def _refuse_unless_rounding(
-    f: VoteFunction,
-    part: str,
-    base: Outputs,
-    rows: Rows,
-    strangers: Rows,
-    gap: Tensor,
+    f: VoteFunction, part: str, base: Outputs, rows: Rows, strangers: Rows, gap: Tensor
 ) -> None:
     """A part alone, on inputs that are the same: raises UserError unless it only rounds."""
     sigma = f.sigma

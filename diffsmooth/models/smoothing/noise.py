@@ -157,9 +157,6 @@ class DeviceNoise:
     Eight draws come from three counters: four words of each give four lengths, of two words, and
     four angles.
 
-    Args:
-        device: where the noise is made.
-
     Source: Philox4x32-10, Salmon et al. 2011; Box & Muller 1958.
     """
 

@@ -55,7 +55,7 @@ class SmoothedClassifier(nn.Module):
             image: (C, H, W) in [0, 1], on the CPU.
             index: number of the image; with `seed`, it names the noise.
             plan: such as `FixedSampleSize(n0=100, n=10_000, alpha=0.001)`.
-            seed: of the votes' noise.
+            seed: that of the votes' noise.
 
         Raises:
             ValueError: an image of another shape, not finite, or not in [0, 1].

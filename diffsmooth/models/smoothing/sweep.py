@@ -58,7 +58,7 @@ class Sweep:
         f: its purifier, classifier, sigma, batch and precision are used, on its device; not its own
             local smoothing.
         settings: at least one, all different.
-        seed: of the local noise.
+        seed: the local noise's.
     """
 
     def __init__(self, f: VoteFunction, settings: Sequence[Setting], seed: int) -> None:
@@ -105,10 +105,7 @@ def certify_settings(
     """Each image's certificates, one a setting in their order, as soon as it is done.
 
     Args:
-        sweep: what votes.
         plan: how many votes; every setting gets the same.
-        tasks: the images.
-        noise: of the votes.
         progress: is told the number of votes of each batch that has run.
 
     Raises:

@@ -154,14 +154,10 @@ class VoteFunction(nn.Module):
         return self.vote(lambda reverse_run: self(noisy, draws_of(reverse_run)))
 
     def vote(self, confidence_of: Callable[[int], Tensor]) -> Tensor:
-        """From the confidence of each reverse run to answers as `answer` gives them, (..., B).
+        """The answers (..., B) to what each reverse run makes of a batch; errors as of `answer`.
 
         Args:
             confidence_of: from the number of a reverse run to its mean softmax (..., B, K).
-
-        Raises:
-            NetworkError: outputs for another number of classes.
-            OutOfMemory: the batch does not fit.
         """
         answers = []
         with memory_for(self.batch):

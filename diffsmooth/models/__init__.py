@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from diffsmooth.models.classifiers.architectures import build_classifier
     from diffsmooth.models.classifiers.input_layers import InputCenter, Normalize
     from diffsmooth.models.diffusion.denoiser import Denoiser
-    from diffsmooth.models.diffusion.presets import build_denoiser, build_unet
+    from diffsmooth.models.diffusion.openai import build_denoiser, build_unet
     from diffsmooth.models.diffusion.schedule import DiffusionSchedule
     from diffsmooth.models.smoothing.local_smoothing import LocalSmoothing
     from diffsmooth.models.smoothing.purifiers import (
@@ -34,7 +34,7 @@ else:
             "diffsmooth.models.classifiers.architectures": "build_classifier",
             "diffsmooth.models.classifiers.input_layers": "InputCenter Normalize",
             "diffsmooth.models.diffusion.denoiser": "Denoiser",
-            "diffsmooth.models.diffusion.presets": "build_denoiser build_unet",
+            "diffsmooth.models.diffusion.openai": "build_denoiser build_unet",
             "diffsmooth.models.diffusion.schedule": "DiffusionSchedule",
             "diffsmooth.models.smoothing.local_smoothing": "LocalSmoothing",
             "diffsmooth.models.smoothing.purifiers": "IdentityPurifier MultiStepPurifier"

@@ -19,7 +19,8 @@ from diffsmooth.models.checkpoints.weights import (
     misfits,
 )
 from diffsmooth.models.classifiers.dataset_info import CIFAR10
-from diffsmooth.models.diffusion.presets import PRESETS, build_unet
+from diffsmooth.models.diffusion.openai import build_unet
+from diffsmooth.models.diffusion.presets import PRESETS
 from diffsmooth.models.words import SetName
 from diffsmooth.shown_text import is_word, quoted, word
 from diffsmooth.stats.errors import UserError

@@ -14,7 +14,8 @@ from diffsmooth.models.checkpoints.published_networks import (
 )
 from diffsmooth.models.checkpoints.saving import alone, save_whole
 from diffsmooth.models.checkpoints.weights import Checkpoint, misfits, named_as
-from diffsmooth.models.diffusion.presets import PRESETS, build_unet
+from diffsmooth.models.diffusion.openai import build_unet
+from diffsmooth.models.diffusion.presets import PRESETS
 from diffsmooth.models.diffusion.unet import AttentionBlock, UNet
 from diffsmooth.models.words import Code
 from diffsmooth.shown_text import quoted, word

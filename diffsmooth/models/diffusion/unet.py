@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from diffsmooth.models.diffusion.unet_config import GROUPS, UNetConfig
+from diffsmooth.models.diffusion.presets import GROUPS, UNetConfig
 
 
 class UNet(nn.Module):

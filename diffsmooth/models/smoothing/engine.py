@@ -14,7 +14,6 @@ import torch
 from torch import Tensor
 
 from diffsmooth.models.smoothing.counting import Counts
-from diffsmooth.models.smoothing.draws import draws_ahead
 from diffsmooth.models.smoothing.fixed_function import SPOT_CHECK, check_again, ensure_fixed
 from diffsmooth.models.smoothing.local_smoothing import NetworkError
 from diffsmooth.models.smoothing.memory import memory_for
@@ -25,6 +24,7 @@ from diffsmooth.models.smoothing.packing import (
     PackedBatch,
     Task,
     check_image,
+    draws_ahead,
     take_votes,
 )
 from diffsmooth.models.smoothing.probe_batch import Rows

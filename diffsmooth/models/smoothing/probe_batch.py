@@ -7,8 +7,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from diffsmooth.models.smoothing.draws import draw_run
-from diffsmooth.models.smoothing.noise import NoiseKey, NumpyNoise, Votes
+from diffsmooth.models.smoothing.noise import NoiseKey, NumpyNoise, Votes, draw_run
 from diffsmooth.models.smoothing.vote_function import VoteFunction
 
 GREYS = (0.5, 0.25, 0.75)  # stand in for images where there are none

@@ -7,7 +7,7 @@ from typing import Any, get_args
 import torch
 from torch import Tensor
 
-from diffsmooth.models.checkpoints.key_names import without_wrappers
+from diffsmooth.models.checkpoints.key_names import by_first_level, without_wrappers
 from diffsmooth.models.checkpoints.reading import read_file
 from diffsmooth.models.checkpoints.stored_networks import check_tensors, is_state_dict
 from diffsmooth.models.checkpoints.training_images import IMAGES_KEY, TrainingImages
@@ -91,13 +91,7 @@ def _ours(path: Path, content: dict[str, Any], wanted: SetName | None) -> Checkp
     weights = without_wrappers(content[key])
     check_tensors(path, weights)
     # Lightning prefixes the keys with the attribute's name in the training module.
-    prefix = f"{metadata.kind}."
-    if any(key.startswith(prefix) for key in weights):
-        weights = {
-            key.removeprefix(prefix): value
-            for key, value in weights.items()
-            if key.startswith(prefix)
-        }
+    weights = by_first_level(weights).get(metadata.kind, weights)
     family = "train.py" if "optimizer_states" in content else "diffsmooth export"
     # Without one of them Lightning fails, or begins the optimizer anew without a word.
     loops = content.get("loops")

@@ -89,12 +89,11 @@ class CheckpointMetadata(NamedTuple):
         if problem := beyond_images(self.mean, self.std):
             raise UserError(problem)
         wanted = {0, shape[0]} if shape else {0, len(self.mean)}
-        for name in ("mean", "std"):
-            if len(getattr(self, name)) not in wanted or len(self.mean) != len(self.std):
-                raise UserError(
-                    f"mean and std are not one number a channel each, but {quoted(self.mean)} and "
-                    f"{quoted(self.std)}"
-                )
+        if len(self.mean) not in wanted or len(self.mean) != len(self.std):
+            raise UserError(
+                f"mean and std are not one number a channel each, but {quoted(self.mean)} and "
+                f"{quoted(self.std)}"
+            )
         if self.input_layer and self.input_layer not in WORDS:
             layer_numbers(self.input_layer, shape[0] if shape else None)
 

@@ -29,12 +29,10 @@ class PlainFile(NamedTuple):
 
     Attributes:
         content: what torch.save writes.
-        readers: repositories on GitHub whose code reads it.
-        said: for whom it is, in words.
+        said: whose code reads it, in words.
     """
 
     content: dict[str, Any]
-    readers: tuple[str, ...]
     said: str
 
 
@@ -75,7 +73,7 @@ def plain_content(
                 f"{checkpoint.path}: a U-Net, whose plain file is the same for all code"
             )
         _check_unet(checkpoint)
-        return PlainFile(_whole(checkpoint.state_dict), (), "")
+        return PlainFile(_whole(checkpoint.state_dict), "")
     code = code or "cohen"
     network, outline = published_network(checkpoint, code)
     check_layer(checkpoint, network, code, input_layer)
@@ -99,7 +97,7 @@ def plain_content(
         said += f"; it was trained on {word(trained_on)}"
     if network.dataset == "imagenet32":
         said += "; there class k is ILSVRC2012_ID k + 1, which is not the order of the folders"
-    return PlainFile(content, network.readers, said)
+    return PlainFile(content, said)
 
 
 def position_tables(weights: dict[str, Tensor], patches: tuple[int, int]) -> dict[str, Tensor]:
@@ -152,13 +150,10 @@ def _check_unet(checkpoint: Checkpoint) -> None:
     name = next((n for n, unet in known.items() if not misfits(unet, own.state_dict())), None)
     if name is None:
         return
-    schedules = [
-        (p.schedule_kind, p.schedule_steps) for p in (PRESETS[metadata.preset], PRESETS[name])
-    ]
     differs = ""
     if _heads(own) != _heads(known[name]):
         differs = "another number of attention heads"
-    elif schedules[0] != schedules[1]:
+    elif PRESETS[metadata.preset][1:] != PRESETS[name][1:]:
         differs = "another noise schedule"
     if differs:
         raise UserError(

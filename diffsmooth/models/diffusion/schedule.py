@@ -63,8 +63,7 @@ class DiffusionSchedule:
         """
         if not sigma > 0:
             raise ValueError(f"sigma must be > 0, got {sigma}")
-        ratio = np.sqrt(1.0 - self.alphas_cumprod) / np.sqrt(self.alphas_cumprod)
-        reached = np.flatnonzero(ratio >= 2.0 * sigma)
+        reached = np.flatnonzero(self.sigma(np.arange(self.steps)) >= sigma)
         if reached.size == 0:
             raise ValueError(
                 f"sigma {sigma} is beyond the {self.kind} schedule of {self.steps} steps: "

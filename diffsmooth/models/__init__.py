@@ -23,22 +23,4 @@ if TYPE_CHECKING:
     )
     from diffsmooth.models.smoothing.smoothed_classifier import SmoothedClassifier
 else:
-    __getattr__, __dir__, __all__ = lazy_names(
-        __name__,
-        {
-            "diffsmooth.models.attacks.ddn": "ddn_l2",
-            "diffsmooth.models.attacks.gradient_free": "gradient_free_l2",
-            "diffsmooth.models.attacks.pgd": "pgd_l2",
-            "diffsmooth.models.checkpoints.denoisers": "load_denoiser load_unet",
-            "diffsmooth.models.checkpoints.loading": "load_classifier",
-            "diffsmooth.models.classifiers.architectures": "build_classifier",
-            "diffsmooth.models.classifiers.input_layers": "InputCenter Normalize",
-            "diffsmooth.models.diffusion.denoiser": "Denoiser",
-            "diffsmooth.models.diffusion.openai": "build_denoiser build_unet",
-            "diffsmooth.models.diffusion.schedule": "DiffusionSchedule",
-            "diffsmooth.models.smoothing.local_smoothing": "LocalSmoothing",
-            "diffsmooth.models.smoothing.purifiers": "IdentityPurifier MultiStepPurifier"
-            " OneShotPurifier",
-            "diffsmooth.models.smoothing.smoothed_classifier": "SmoothedClassifier",
-        },
-    )
+    __getattr__, __dir__, __all__ = lazy_names(__name__, __file__)

@@ -52,7 +52,6 @@ def classifier_of(
     """The classifier that a checkpoint holds, in eval mode.
 
     Args:
-        checkpoint: a classifier's.
         info: facts of the dataset, for a file that does not say.
         arch, input_layer: instead of what the file says, or where it does not say.
         image_shape: (C, H, W) of the images: of another size than the file says, they are resized
@@ -80,12 +79,9 @@ def classifier_of(
 
 
 def classifier_outline(checkpoint: Checkpoint, arch: str, info: DatasetInfo) -> nn.Module:
-    """The classifier's shapes without its memory, which the weights in the file fit.
+    """The classifier's shapes without its memory; raises UserError unless the weights fit them.
 
     The weights say how large the network is: what a name claims beyond them is never built.
-
-    Raises:
-        UserError: the weights do not fit the architecture.
     """
     depth, tensors = cifar_depth(arch), len(checkpoint.state_dict)
     if depth is not None and depth > tensors:
@@ -99,11 +95,9 @@ def classifier_outline(checkpoint: Checkpoint, arch: str, info: DatasetInfo) -> 
 
 
 def load_pretrained(model: nn.Sequential, checkpoint: Checkpoint) -> None:
-    """Loads a classifier's weights to go on from; a head for other classes stays as it is.
+    """Loads the weights of a classifier of the same architecture, to go on from.
 
-    Args:
-        model: what `build_classifier` gives.
-        checkpoint: that of a classifier of the same architecture.
+    A head for other classes stays as it is. The model is one of `build_classifier`.
 
     Raises:
         UserError: not a classifier, or weights that do not fit, but for the head.

@@ -39,11 +39,8 @@ class PlainFile(NamedTuple):
 def write_plain(
     path: Path | str, checkpoint: Checkpoint, code: Code | None = None, input_layer: str = ""
 ) -> PlainFile:
-    """Writes `plain_content`, whole or not at all, and gives it back.
-
-    A classifier's file has the form that torch had before 1.6: all versions read it, and much of
-    the code that it is for is of 2019.
-    """
+    """Writes `plain_content`, whole or not at all, and gives it back."""
+    # All versions of torch read the form from before 1.6, and much of the code is of 2019.
     plain = plain_content(checkpoint, code, input_layer)
     save_whole(Path(path), plain.content, legacy=checkpoint.metadata.kind == "classifier")
     return plain
@@ -58,7 +55,6 @@ def plain_content(
     state_dict}`, or MACER's `{net, epoch}`.
 
     Args:
-        checkpoint: what is to be written.
         code: whose code a classifier's file is for; None: "cohen".
         input_layer: a classifier's, where its file does not say.
 

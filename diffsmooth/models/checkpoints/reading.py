@@ -30,10 +30,9 @@ READ_FOR_NAMES = 16 * 2**20  # bytes of an old file, for what it would call
 
 
 def read_file(path: Path | str, unsafe: bool = False) -> Any:
-    """The content of a checkpoint file, on the CPU.
+    """The content of a checkpoint file, on the CPU; of what kind it is, the content says.
 
     Args:
-        path: what the file is, its content says.
         unsafe: run the code that the file may hold; for files of your own only.
 
     Raises:

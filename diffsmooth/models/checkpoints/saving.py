@@ -15,9 +15,7 @@ from diffsmooth.whole_file import whole_file
 def save_whole(path: Path, content: Any, legacy: bool = False) -> None:
     """Writes what torch.save makes of `content`, in a folder that is made if it is missing.
 
-    Args:
-        path, content: as torch.save takes them.
-        legacy: in the form that torch before 1.6 reads.
+    In the `legacy` form, torch before 1.6 reads it.
 
     Raises:
         UserError: the file cannot be written; an older one of this name is as it was.
@@ -67,14 +65,10 @@ class Halved(NamedTuple):
 
 
 def halved(path: Path, weights: dict[str, Tensor]) -> Halved:
-    """Rounds weights to half precision.
-
-    Args:
-        path: their file's, for messages.
-        weights: finite ones.
+    """Rounds finite weights to half precision.
 
     Raises:
-        UserError: one is beyond half precision's range; it is named.
+        UserError: one is beyond half precision's range; it is named, and the file `path`.
     """
     rounded, change, of = {}, 0.0, ""
     for name, value in weights.items():

@@ -92,12 +92,10 @@ def shapes(weights: Mapping[str, Tensor]) -> dict[str, tuple[int, ...]]:
 
 
 def check_tensors(path: Path, weights: Mapping[str, Tensor]) -> None:
-    """Checks that weights are what a network can compute with.
+    """Raises UserError, which names it, for a weight that no network can compute with.
 
-    Raises:
-        UserError: a tensor that is none of numbers in memory (sparse, quantised, meta, complex),
-            that claims more memory than it has, or that holds what is not finite in float32; a
-            negative variance. It is named.
+    That is a tensor that is none of numbers in memory (sparse, quantised, meta, complex), claims
+    more memory than it has, or holds what is not finite in float32; and a negative variance.
     """
     for name, value in weights.items():
         problem = _form(value)

@@ -57,7 +57,6 @@ def choose_set(path: Path, content: Any, wanted: SetName | None) -> WeightSet:
     """The weights in a file's content, averaged ones where there are two sets.
 
     Args:
-        path: the file's, for messages.
         content: as read: a state dict, or a mapping that has one or two.
         wanted: takes the other of two sets.
 

@@ -59,12 +59,7 @@ class InputCenter(Normalize):
 
 
 class Resized(nn.Module):
-    """An input layer behind a resize (bicubic, antialiased), for networks of one image size.
-
-    Args:
-        layer: the input layer.
-        size: (height, width) that the network takes.
-    """
+    """A layer behind a resize (bicubic, antialiased) to the (height, width) of a network."""
 
     def __init__(self, layer: nn.Module, size: tuple[int, ...]) -> None:
         super().__init__()

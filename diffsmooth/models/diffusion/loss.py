@@ -107,9 +107,7 @@ def discretized_log_likelihood(images: Tensor, mean: Tensor, log_deviation: Tens
     A level is the interval half-way to its neighbours; the outermost two reach to infinity. A level
     beyond 50 standard deviations counts as if it were there, and has no gradient.
 
-    Args:
-        images: 256 levels in [-1, 1].
-        mean, log_deviation: the normal's, shaped like `images`.
+    All are (B, C, H, W); the images have 256 levels in [-1, 1].
 
     Source: Ho et al. 2020, equation 13.
     """

@@ -194,15 +194,9 @@ def _refuse_unless_rounding(
 
 @torch.inference_mode()
 def check_again(f: VoteFunction, found: FixedFunction, rows: Rows) -> None:
-    """A spot check, on rows that vote.
+    """A spot check: raises UserError where f is not what was found before the first vote.
 
-    Args:
-        f: what votes, as it is.
-        found: before the first vote.
-        rows: a full batch, on f's device.
-
-    Raises:
-        UserError: f is not what was found.
+    Its rows are a full batch of those that vote, on f's device.
     """
     call, arrangement = partial(outputs_of, f), moved_among_strangers(f.batch)
     base = call(rows)

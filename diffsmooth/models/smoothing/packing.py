@@ -79,9 +79,7 @@ class Flight:
 class PackedBatch(NamedTuple):
     """Rows of a forward pass: `votes[i]` are those of `flights[i]`, in order.
 
-    Attributes:
-        flights, votes: whose rows, and which ones.
-        noisy: (B, C, H, W), being made in the background.
+    Their images `noisy` (B, C, H, W) are being made in the background.
     """
 
     flights: list[Flight]

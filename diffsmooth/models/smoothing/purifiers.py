@@ -47,9 +47,7 @@ class Purifier(nn.Module):
         """Purified images in [0, 1].
 
         Args:
-            noisy: (B, C, H, W), image in [0, 1] plus `noise_level(sigma)` times standard normal
-                noise.
-            sigma: in [0, 1] pixel units.
+            noisy, sigma: see `Denoiser.forward`.
             draws: standard normal (draws, B, C, H, W): fresh for each vote and reverse run. None
                 where no draws are needed.
         """

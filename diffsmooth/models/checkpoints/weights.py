@@ -26,8 +26,7 @@ class Checkpoint(NamedTuple):
         state_dict: the network's weights, keys as in `build_classifier` or `build_unet`.
         epoch: number of the last epoch of training; -1 where it does not say.
         resumable: whether training can go on from it.
-        set_key: see `WeightSet.key`.
-        note: see `WeightSet.note`.
+        set_key, note: see `WeightSet`.
         images: which images trained it, None where the file does not say; see `training_images_of`.
     """
 

@@ -53,7 +53,7 @@ class UNet(nn.Module):
                 shrinking = (
                     res_block(out, out, "down")
                     if config.resblock_updown
-                    else _named(op=nn.Conv2d(out, out, 3, stride=2, padding=1))
+                    else nn.Sequential(OrderedDict(op=nn.Conv2d(out, out, 3, stride=2, padding=1)))
                 )
                 self.input_blocks.append(BlockSequence(shrinking))
                 skips.append(out)
@@ -72,7 +72,7 @@ class UNet(nn.Module):
                     layers.append(
                         res_block(out, out, "up")
                         if config.resblock_updown
-                        else _named(up=_resampling("up"), conv=_conv3(out, out))
+                        else nn.Sequential(OrderedDict(up=_resampling("up"), conv=_conv3(out, out)))
                     )
                 self.output_blocks.append(BlockSequence(*layers))
 
@@ -248,10 +248,6 @@ def _resampling(direction: str) -> nn.Module:
 
 def _conv3(into: int, out: int) -> nn.Conv2d:
     return nn.Conv2d(into, out, 3, padding=1)
-
-
-def _named(**layers: nn.Module) -> nn.Sequential:
-    return nn.Sequential(OrderedDict(layers))
 
 
 def _zeroed(layer: nn.Conv1d | nn.Conv2d) -> nn.Module:

@@ -150,7 +150,7 @@ def _check(
 
 
 def _refuse_random(one: Outputs, other: Outputs) -> None:
-    """Raises UserError where two runs of f on the same batch differ."""
+    """Raises UserError where two passes of f over the same batch differ."""
     for part, *pair in zip(PARTS, one, other, strict=False):
         gap = float(difference_of_rows(*pair).max())
         if gap:

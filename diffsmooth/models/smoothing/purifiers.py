@@ -32,11 +32,7 @@ class Purifier(nn.Module):
     draws = 0
 
     def noise_level(self, sigma: float) -> float:
-        """Standard deviation of the noise that it wants, >= sigma, [0, 1] pixel units.
-
-        Raises:
-            ValueError: sigma <= 0, or beyond what its denoiser can be asked for.
-        """
+        """Standard deviation of the noise that it wants; see `Denoiser.noise_level`."""
         return sigma
 
     def prepare(self, sigma: float) -> list[nn.Module]:

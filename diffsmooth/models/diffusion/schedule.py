@@ -7,6 +7,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 from torch import Tensor
 
+from diffsmooth.stats.bounds import count_of
 from diffsmooth.stats.printed import digits_down
 
 ScheduleKind = Literal["cosine", "linear"]
@@ -29,10 +30,8 @@ class DiffusionSchedule:
     """
 
     def __init__(self, kind: ScheduleKind, steps: int) -> None:
-        if steps < 1:
-            raise ValueError(f"steps must be at least 1, got {steps}")
         self.kind = kind
-        self.steps = steps
+        self.steps = count_of("steps", steps)
         self.betas = _betas(kind, steps)
         self.alphas_cumprod: np.ndarray = np.cumprod(1.0 - self.betas)
 

@@ -31,6 +31,7 @@ from diffsmooth.models.smoothing.probe_batch import Rows
 from diffsmooth.models.smoothing.vote_function import DrawsOfRun, Voter
 from diffsmooth.models.words import IN_FLIGHT
 from diffsmooth.stats import Certificate, FixedSampleSize, Plan
+from diffsmooth.stats.bounds import count_of
 from diffsmooth.stats.errors import UserError
 
 AHEAD = 2  # batches packed before they run: one's noise is made while another computes
@@ -63,8 +64,7 @@ class VoteEngine:
     def __init__(
         self, voter: Voter, plan: Plan, noise: NoiseSource | None = None, in_flight: int = IN_FLIGHT
     ) -> None:
-        if in_flight < 1:
-            raise ValueError(f"in_flight must be at least 1, got {in_flight}")
+        in_flight = count_of("in_flight", in_flight)
         if voter.settings and not isinstance(plan, FixedSampleSize):
             raise ValueError(f"several f's share their votes: not possible with plan {plan.name}")
         self._voter = voter

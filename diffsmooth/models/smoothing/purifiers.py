@@ -17,6 +17,7 @@ from diffsmooth.models.diffusion.openai import OpenAIDenoiser
 from diffsmooth.models.diffusion.schedule import DiffusionSchedule, ancestral_step
 from diffsmooth.models.diffusion.unet import UNet
 from diffsmooth.models.words import Convention
+from diffsmooth.stats.bounds import count_of
 from diffsmooth.stats.errors import UserError
 
 
@@ -136,11 +137,8 @@ class MultiStepPurifier(OneShotPurifier):
                 "several steps need a denoiser with timesteps (DiscreteTimeDenoiser), got a "
                 f"{type(denoiser).__name__}: one shot takes any"
             )
-        for name, value in (("steps", steps), ("runs", runs)):
-            if value < 1:
-                raise ValueError(f"{name} must be at least 1, got {value}")
-        self.steps = steps
-        self.reverse_runs = runs
+        self.steps = count_of("steps", steps)
+        self.reverse_runs = count_of("runs", runs)
         self.draws = steps - 1  # the last step adds no noise
 
     def prepare(self, sigma: float) -> list[nn.Module]:

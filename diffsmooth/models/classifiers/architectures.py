@@ -48,7 +48,7 @@ def build_classifier(
 
 def _build_network(
     arch: str, num_classes: int, channels: int
-) -> tuple[nn.Module, tuple[int, int] | None]:
+) -> tuple[nn.Module, tuple[int, ...] | None]:
     """The network behind an input layer, and the one size (H, W) of images that it takes, if so."""
     if names_code(arch):
         return _foreign(arch, num_classes), None
@@ -73,7 +73,7 @@ def _build_network(
         options["zero_init_last"] = False
     network = timm.create_model(arch, **options)
     config = timm.get_pretrained_cfg(arch)
-    return network, config.input_size[1:] if config and config.fixed_input_size else None
+    return network, tuple(config.input_size[1:]) if config and config.fixed_input_size else None
 
 
 def _foreign(arch: str, num_classes: int) -> nn.Module:

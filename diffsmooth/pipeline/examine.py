@@ -19,7 +19,8 @@ from diffsmooth.models.checkpoints.image_cards import training_images_of
 from diffsmooth.models.checkpoints.loading import classifier_of, classifier_outline
 from diffsmooth.models.checkpoints.weights import Checkpoint, misfits
 from diffsmooth.models.classifiers.dataset_info import DatasetInfo
-from diffsmooth.models.diffusion.presets import PRESETS, build_unet
+from diffsmooth.models.diffusion.openai import build_unet
+from diffsmooth.models.diffusion.presets import PRESETS
 from diffsmooth.models.smoothing.noise import NoiseKey
 from diffsmooth.models.smoothing.precision import autocast
 from diffsmooth.models.smoothing.purifiers import Purifier

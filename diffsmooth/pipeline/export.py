@@ -5,9 +5,9 @@ from typing import Any
 
 from diffsmooth.lit.training.checkpoint_files import read_trained
 from diffsmooth.models.checkpoints.formats import read_checkpoint
-from diffsmooth.models.checkpoints.half_precision import halved
 from diffsmooth.models.checkpoints.image_cards import training_images_of
 from diffsmooth.models.checkpoints.plain_files import write_plain
+from diffsmooth.models.checkpoints.saving import halved
 from diffsmooth.models.checkpoints.weights import Checkpoint, write_checkpoint
 from diffsmooth.pipeline.command_specification import ExportOptions
 from diffsmooth.shown_text import word

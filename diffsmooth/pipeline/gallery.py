@@ -5,8 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
-from diffsmooth.models.smoothing.draws import draw_run
-from diffsmooth.models.smoothing.noise import Votes, noise_source
+from diffsmooth.models.smoothing.noise import Votes, draw_run, noise_source
 from diffsmooth.pipeline.job import Job
 from diffsmooth.pipeline.sanity import evenly_spaced
 from diffsmooth.runs.gallery import GalleryImage, to_bytes

@@ -9,8 +9,7 @@ from scipy.stats import binom
 from torch import Tensor
 
 from diffsmooth.lit.data import ImageSet
-from diffsmooth.models.smoothing.draws import draw_run
-from diffsmooth.models.smoothing.noise import NoiseKey, NumpyNoise, Purpose, Votes
+from diffsmooth.models.smoothing.noise import NoiseKey, NumpyNoise, Purpose, Votes, draw_run
 from diffsmooth.models.smoothing.vote_function import DrawsOfRun, VoteFunction
 from diffsmooth.stats.errors import UserError
 from diffsmooth.stats.printed import rounded_down

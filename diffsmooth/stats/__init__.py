@@ -31,19 +31,4 @@ if TYPE_CHECKING:
     from diffsmooth.stats.reanalysis import reanalyse
     from diffsmooth.stats.results import ImageRecord, Results
 else:
-    __getattr__, __dir__, __all__ = lazy_names(
-        __name__,
-        {
-            "diffsmooth.stats.bounds": "certified_radius largest_radius"
-            " lower_confidence_bound predict_from_counts",
-            "diffsmooth.stats.certificate": "ABSTAIN Certificate Look Status",
-            "diffsmooth.stats.comparison": "Envelope PairedDifference average_radius_interval"
-            " holm paired_difference upper_envelope",
-            "diffsmooth.stats.curves": "average_certified_radius certified_accuracy"
-            " certified_accuracy_interval high_probability_accuracy",
-            "diffsmooth.stats.group_sequential": "GroupSequential",
-            "diffsmooth.stats.plans": "FixedSampleSize MajorityVote Plan PlanRun",
-            "diffsmooth.stats.reanalysis": "reanalyse",
-            "diffsmooth.stats.results": "ImageRecord Results",
-        },
-    )
+    __getattr__, __dir__, __all__ = lazy_names(__name__, __file__)

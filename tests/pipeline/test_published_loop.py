@@ -18,8 +18,8 @@ from diffsmooth.models import (
     build_denoiser,
 )
 from diffsmooth.models.classifiers.dataset_info import CIFAR10, FASHION_MNIST, DatasetInfo
-from diffsmooth.models.diffusion.ancestral_step import ancestral_step
 from diffsmooth.models.diffusion.openai import OpenAIDenoiser
+from diffsmooth.models.diffusion.schedule import ancestral_step
 from diffsmooth.models.diffusion.unet import UNet
 from diffsmooth.models.smoothing.precision import (
     Numerics,

@@ -17,7 +17,8 @@ from diffsmooth.lit.training.randomness import PICTURES, step_generator
 from diffsmooth.models.checkpoints.weights import CheckpointMetadata
 from diffsmooth.models.classifiers.dataset_info import DatasetInfo
 from diffsmooth.models.diffusion.loss import DiffusionLoss, LossKind, LossTerms
-from diffsmooth.models.diffusion.presets import build_denoiser, get_preset
+from diffsmooth.models.diffusion.openai import build_denoiser
+from diffsmooth.models.diffusion.presets import get_preset
 from diffsmooth.models.smoothing.purifiers import MultiStepPurifier, OneShotPurifier
 
 

@@ -56,9 +56,8 @@ def load_unet(
     """The U-Net of a checkpoint, in eval mode.
 
     Args:
-        path: the file.
+        path, weights: see `read_checkpoint`.
         preset, **overrides: architecture, for a file that is none of the published ones.
-        weights: which of two sets; see `read_checkpoint`.
 
     Raises:
         UserError: see `read_checkpoint` and `openai_denoiser`.
@@ -96,11 +95,7 @@ def openai_denoiser(
 def openai_outline(
     checkpoint: Checkpoint, preset: str | None = None, **overrides: Any
 ) -> OpenAIDenoiser:
-    """The denoiser's shapes without their memory, which the weights in the file fit.
-
-    Raises:
-        UserError: see `openai_denoiser`.
-    """
+    """The denoiser's shapes, which the weights fit, without memory; see `openai_denoiser`."""
     metadata = checkpoint.metadata
     check_kind(checkpoint, "unet")
     if metadata.preset:

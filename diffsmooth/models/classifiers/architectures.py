@@ -1,9 +1,8 @@
 """Base classifiers: an input layer and a network, from an architecture's name."""
 
 import re
-from collections.abc import Callable
 from difflib import get_close_matches
-from typing import Any, NamedTuple
+from typing import Any
 
 from torch import nn
 
@@ -12,7 +11,7 @@ from diffsmooth.models.classifiers.dataset_info import DatasetInfo, get_dataset_
 from diffsmooth.models.classifiers.input_layers import Resized, build_input_layer
 from diffsmooth.shown_text import is_word, quoted
 from diffsmooth.stats.errors import UserError
-from diffsmooth.stats.registry import Registry, imported, names_code
+from diffsmooth.stats.registry import imported, names_code
 
 CIFAR_EXAMPLES = ("cifar_resnet20", "cifar_resnet56", "cifar_resnet110")
 
@@ -47,64 +46,26 @@ def build_classifier(
     return nn.Sequential(layer, network)
 
 
-class Network(NamedTuple):
-    """A network behind its input layer, and the one size (H, W) of images that it takes, if so."""
-
-    module: nn.Module
-    size: tuple[int, int] | None = None
-
-
-class Family(NamedTuple):
-    """A kind of networks.
-
-    Attributes:
-        knows: whether an architecture's name is of this family.
-        build: a network from its name, the number of classes and that of the images' channels.
-    """
-
-    knows: Callable[[str], bool]
-    build: Callable[[str, int, int], Network]
-
-
-def _build_network(arch: str, num_classes: int, channels: int) -> Network:
-    for family in map(FAMILIES.__getitem__, FAMILIES):
-        if family.knows(arch):
-            return family.build(arch, num_classes, channels)
-    import timm
-
-    near = get_close_matches(arch, [*CIFAR_EXAMPLES, *timm.list_models()])
-    raise UserError(
-        f"unknown architecture {arch!r}: known are cifar_resnet<6n+2>, timm's and "
-        "package.module:factory" + (f"; near are {', '.join(near)}" if near else "")
-    )
-
-
-def _foreign(arch: str, num_classes: int, channels: int) -> Network:
-    factory = imported(arch)
-    if not callable(factory):
-        raise UserError(f"architecture {arch}: must be a factory, got {quoted(factory)}")
-    network = factory(num_classes)
-    if not isinstance(network, nn.Module):
-        raise UserError(f"architecture {arch}: must give an nn.Module, got {type(network)}")
-    return Network(network)
-
-
-def _cifar_resnet(arch: str, num_classes: int, channels: int) -> Network:
-    try:
-        return Network(CifarResNet(cifar_depth(arch) or 0, num_classes, channels))
-    except ValueError as error:
-        raise UserError(f"architecture {arch}: {error}") from error
-
-
-def _is_timm(arch: str) -> bool:
+def _build_network(
+    arch: str, num_classes: int, channels: int
+) -> tuple[nn.Module, tuple[int, ...] | None]:
+    """The network behind an input layer, and the one size (H, W) of images that it takes, if so."""
+    if names_code(arch):
+        return _foreign(arch, num_classes), None
+    depth = cifar_depth(arch)
+    if depth is not None:
+        try:
+            return CifarResNet(depth, num_classes, channels), None
+        except ValueError as error:
+            raise UserError(f"architecture {arch}: {error}") from error
     import timm  # takes seconds to import
 
-    return timm.is_model(arch)
-
-
-def _timm(arch: str, num_classes: int, channels: int) -> Network:
-    import timm
-
+    if not timm.is_model(arch):
+        near = get_close_matches(arch, [*CIFAR_EXAMPLES, *timm.list_models()])
+        raise UserError(
+            f"unknown architecture {arch!r}: known are cifar_resnet<6n+2>, timm's and "
+            "package.module:factory" + (f"; near are {', '.join(near)}" if near else "")
+        )
     # timm's ResNets begin with zeros in the last batch norm of each block, torchvision's with ones,
     # as the published base classifiers did; else the two draw the same weights.
     options: dict[str, Any] = {"num_classes": num_classes, "in_chans": channels}
@@ -112,24 +73,23 @@ def _timm(arch: str, num_classes: int, channels: int) -> Network:
         options["zero_init_last"] = False
     network = timm.create_model(arch, **options)
     config = timm.get_pretrained_cfg(arch)
-    if config is None or not config.fixed_input_size:
-        return Network(network)
-    _, height, width = config.input_size
-    return Network(network, (height, width))
+    return network, tuple(config.input_size[1:]) if config and config.fixed_input_size else None
+
+
+def _foreign(arch: str, num_classes: int) -> nn.Module:
+    factory = imported(arch)
+    if not callable(factory):
+        raise UserError(f"architecture {arch}: must be a factory, got {quoted(factory)}")
+    network = factory(num_classes)
+    if not isinstance(network, nn.Module):
+        raise UserError(f"architecture {arch}: must give an nn.Module, got {type(network)}")
+    return network
 
 
 def cifar_depth(arch: str) -> int | None:
     """The D of cifar_resnetD; None for other names."""
     found = re.fullmatch(r"cifar_resnet([0-9]{1,9})", arch)
     return int(found.group(1)) if found else None
-
-
-FAMILIES = Registry[Family](
-    "classifier family",
-    foreign=Family(names_code, _foreign),
-    cifar_resnet=Family(lambda arch: cifar_depth(arch) is not None, _cifar_resnet),
-    timm=Family(_is_timm, _timm),
-)
 
 
 def pretrained_normalization(arch: str) -> tuple[tuple[float, ...], tuple[float, ...]] | None:

@@ -74,6 +74,7 @@ class LearningRate:
         total = trainer.estimated_stepping_batches  # infinite without max_epochs and max_steps
         if math.isinf(total) and self.schedule == "cosine":
             raise UserError("the cosine schedule needs max_epochs or max_steps: to know its end")
+        trainer.fit_loop.setup_data()  # that has looked at no loader where max_epochs is -1
         # The last batch of an epoch makes a step, too, however many were accumulated.
         steps = math.ceil(trainer.num_training_batches / trainer.accumulate_grad_batches)
 

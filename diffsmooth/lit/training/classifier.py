@@ -71,9 +71,6 @@ class ClassifierTraining(TrainingModule):
 
     NEEDED = ("arch", "dataset", "input_layer", "sigma")
 
-    # Of the purification that the data module trains on, None without; train.py sets it.
-    purified_sigma: float | None = None
-
     def __init__(
         self,
         arch: str | nn.Module = "cifar_resnet20",

@@ -10,10 +10,10 @@ import lightning.pytorch as pl
 import torch
 from lightning.pytorch.cli import OptimizerCallable
 from torch import Tensor, nn
-from torch.nn import Parameter
 
 from diffsmooth.lit.data.images import Batch, Sample
 from diffsmooth.lit.training.checkpoint_files import read_trained, write_whole_checkpoints
+from diffsmooth.lit.training.divergence import StopDiverged
 from diffsmooth.lit.training.learning_rate import LearningRate
 from diffsmooth.lit.training.mean_over_images import MeanOverImages
 from diffsmooth.lit.training.options import (
@@ -21,7 +21,7 @@ from diffsmooth.lit.training.options import (
     SharedOptimizer,
     constructor_options,
     describe_optimizer,
-    options_before,
+    options_of,
 )
 from diffsmooth.lit.training.randomness import DROPOUT, step_generator, step_seed
 from diffsmooth.lit.training.resumption import (
@@ -32,13 +32,10 @@ from diffsmooth.lit.training.resumption import (
     images_of,
 )
 from diffsmooth.models.checkpoints.image_cards import Told
-from diffsmooth.models.checkpoints.reading import read_file
 from diffsmooth.models.checkpoints.training_images import IMAGES_KEY
 from diffsmooth.models.checkpoints.weights import METADATA_KEY, CheckpointMetadata, load_weights
 from diffsmooth.models.smoothing.noise import NoiseKey, NumpyNoise, Votes
-from diffsmooth.shown_text import quoted
 from diffsmooth.stats.errors import UserError
-from diffsmooth.stats.registry import names_code
 
 
 class TrainingModule(pl.LightningModule, ABC):
@@ -60,6 +57,8 @@ class TrainingModule(pl.LightningModule, ABC):
             learning-rate finder sets it.
         begun_with: what the weights that the training began with, or goes on from, were trained on;
             None where they are random.
+        purified_sigma: the noise level of the purification that a classifier's images had, in
+            [0, 1] pixel units, None without; train.py sets it.
     """
 
     NEEDED: tuple[str, ...] = ()  # options that a checkpoint must say
@@ -67,6 +66,7 @@ class TrainingModule(pl.LightningModule, ABC):
 
     lr: float | None = None
     begun_with: Told | None = None
+    purified_sigma: float | None = None
 
     def __init__(
         self,
@@ -143,9 +143,6 @@ class TrainingModule(pl.LightningModule, ABC):
         mean.update(batch.original_index, values)
         self.log(f"{split}/{name}", mean, prog_bar=True)
 
-    def trained_parameters(self) -> list[Parameter]:
-        return [p for p in self.parameters() if p.requires_grad]
-
     def new_optimizer(self) -> torch.optim.Optimizer:
         """The optimiser.
 
@@ -153,7 +150,7 @@ class TrainingModule(pl.LightningModule, ABC):
             UserError: torch refuses its options.
         """
         try:
-            optimizer = self._optimizer.make(self.trained_parameters())
+            optimizer = self._optimizer.make([p for p in self.parameters() if p.requires_grad])
         except (ValueError, TypeError, RuntimeError) as error:
             raise UserError(f"optimizer: {error}") from error
         if self.lr is not None:
@@ -197,6 +194,10 @@ class TrainingModule(pl.LightningModule, ABC):
                 torch.distributed.broadcast(buffer, src=0)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        # Callbacks are not asked where weights alone are saved.
+        for callback in self.trainer.callbacks:  # type: ignore[attr-defined]
+            if isinstance(callback, StopDiverged):
+                callback.look(self.trainer, self)
         checkpoint[METADATA_KEY] = self.metadata()._asdict()
         checkpoint[METHOD_KEY] = type(self).__name__
         checkpoint[SETTINGS_KEY] = self.settings()
@@ -247,26 +248,18 @@ class TrainingModule(pl.LightningModule, ABC):
         """
         if hparams_file is not None:
             raise UserError("hparams_file: give the options by their names")
-        checkpoint, content = read_trained(checkpoint_path), read_file(checkpoint_path)
-        method = content.get(METHOD_KEY, cls.__name__)
-        if method != cls.__name__:
+        checkpoint = read_trained(checkpoint_path)
+        method = checkpoint.content.get(METHOD_KEY, "")
+        if method not in ("", cls.__name__):
             raise UserError(f"{checkpoint_path}: was trained by {method}, not by {cls.__name__}")
-        said = content.get(cls.CHECKPOINT_HYPER_PARAMS_KEY)
-        for name in ("arch", "dataset"):
-            value = (said or {}).get(name)
-            if isinstance(value, str) and names_code(value) and name not in kwargs:
-                raise UserError(
-                    f"{checkpoint_path}: its {name} is code, {quoted(value)}, and a file does not "
-                    f"choose what is run: give {name}=..."
-                )
-        options = (said or options_before(checkpoint, content.get(SETTINGS_KEY, {}))) | kwargs
-        for name in cls.NEEDED:
-            if options.get(name) in ("", None):
-                raise UserError(f"{checkpoint_path}: does not say its {name}: give {name}=...")
-        if METHOD_KEY in content:
-            return super().load_from_checkpoint(
+        options = options_of(checkpoint, cls.NEEDED, kwargs)
+        if method:
+            module = super().load_from_checkpoint(
                 checkpoint_path, map_location, hparams_file, strict, weights_only=True, **options
             )
-        module = cls(**options)
-        load_weights(module.network, checkpoint)
-        return module.to(map_location)
+        else:
+            module = cls(**options)
+            load_weights(module.network, checkpoint)
+            module = module.to(map_location)
+        module.purified_sigma = checkpoint.metadata.purified_sigma
+        return module

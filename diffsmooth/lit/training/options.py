@@ -1,21 +1,24 @@
 """A training's options as plain values: kept in its checkpoints, and read from them again."""
 
 import dataclasses
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import FrameType, NoneType
 from typing import Any
 
 import torch
+from lightning.pytorch import LightningModule
 from lightning.pytorch.cli import OptimizerCallable
 from lightning.pytorch.core.mixins import HyperparametersMixin
 from lightning.pytorch.utilities.parsing import collect_init_args
 from torch.optim import Optimizer
 
+from diffsmooth.lit.training.resumption import SETTINGS_KEY
 from diffsmooth.models.checkpoints.weights import Checkpoint
 from diffsmooth.models.classifiers.dataset_info import DatasetInfo
 from diffsmooth.models.diffusion.presets import unet_config
 from diffsmooth.shown_text import quoted
 from diffsmooth.stats.errors import UserError
+from diffsmooth.stats.registry import names_code
 
 PLAIN = (bool, int, float, str, tuple, NoneType)
 HARDWARE = ("fused", "foreach", "capturable", "differentiable")  # how an optimiser computes
@@ -82,14 +85,33 @@ class SharedOptimizer:
         return self
 
 
-def options_before(checkpoint: Checkpoint, settings: Mapping[str, Any]) -> dict[str, Any]:
-    """The options of a training whose checkpoint does not keep them all, as far as it says them.
+def options_of(
+    checkpoint: Checkpoint, needed: Sequence[str], given: Mapping[str, Any]
+) -> dict[str, Any]:
+    """The options of a checkpoint's training, as far as it says them, and those given instead.
 
-    Args:
-        checkpoint: an older or an exported one, or one of the field.
-        settings: see `TrainingModule.settings`; exported checkpoints have none.
+    Raises:
+        UserError: a needed one is not said, or it is code.
     """
+    said = checkpoint.content.get(LightningModule.CHECKPOINT_HYPER_PARAMS_KEY)
+    for name in ("arch", "dataset"):
+        value = (said or {}).get(name)
+        if isinstance(value, str) and names_code(value) and name not in given:
+            raise UserError(
+                f"{checkpoint.path}: its {name} is code, {quoted(value)}, and a file does not "
+                f"choose what is run: give {name}=..."
+            )
+    options = {**(said or _options_before(checkpoint)), **given}
+    for name in needed:
+        if options.get(name) in ("", None):
+            raise UserError(f"{checkpoint.path}: does not say its {name}: give {name}=...")
+    return options
+
+
+def _options_before(checkpoint: Checkpoint) -> dict[str, Any]:
+    """Of a checkpoint that does not keep them all: an older or exported one, or the field's."""
     said, metadata = checkpoint.metadata, checkpoint.metadata._asdict()
+    settings: Mapping[str, Any] = checkpoint.content.get(SETTINGS_KEY, {})
     names = ("arch", "input_layer", "sigma") if said.kind == "classifier" else ()
     options = {name: metadata[name] for name in names if metadata[name] not in ("", None)}
     options |= {name: value for name, value in settings.items() if "." not in name}

@@ -62,7 +62,7 @@ def read_checkpoint(
         raise UserError(f"weights must be raw or ema, got {weights!r}")
     content = read_file(path, unsafe)
     ours = isinstance(content, dict) and METADATA_KEY in content
-    checkpoint = (_ours if ours else _foreign)(path, content, weights)
+    checkpoint = (_ours if ours else _foreign)(path, content, weights)._replace(content=content)
     if names_code(checkpoint.metadata.arch):  # users name code that is to be run, files do not
         checkpoint = checkpoint._replace(metadata=checkpoint.metadata._replace(arch=""))
     return checkpoint

@@ -1,7 +1,7 @@
 """A checkpoint's content: how its weights fit a network, and the writer of our own format."""
 
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -29,6 +29,7 @@ class Checkpoint(NamedTuple):
         set_key: see `WeightSet.key`.
         note: see `WeightSet.note`.
         images: which images trained it, None where the file does not say; see `training_images_of`.
+        content: all that the file holds.
     """
 
     path: Path
@@ -40,6 +41,7 @@ class Checkpoint(NamedTuple):
     set_key: str = ""
     note: str = ""
     images: TrainingImages | None = None
+    content: Any = None
 
 
 def write_checkpoint(

@@ -5,7 +5,6 @@ from typing import Literal
 
 import lightning.pytorch as pl
 
-from diffsmooth.lit.certification.callback import CertificationCallback
 from diffsmooth.lit.certification.ranks import from_all_ranks, wait_for_all_ranks
 from diffsmooth.lit.certification.shared_work import SharedWork
 from diffsmooth.lit.data.images import ImageSet, image_digest
@@ -19,6 +18,23 @@ from diffsmooth.stats.errors import UserError
 from diffsmooth.stats.results import Origin
 
 FAILURES_IN_A_ROW = 10  # then it is not the images
+
+
+class CertificationCallback(pl.Callback):
+    """A callback that is told of images as they finish, each on the rank that certified it.
+
+    Lightning's hooks tell of images as they go in; they come out later and in another order, the
+    last ones after the last batch (so that a `BasePredictionWriter` would miss them). All of all
+    ranks are out when `on_predict_end` is called.
+    """
+
+    def on_image_finished(
+        self, trainer: pl.Trainer, module: "CertificationModule", record: ImageRecord
+    ) -> None:
+        """An image has its certificate, or the error that it raised."""
+
+    def on_votes(self, trainer: pl.Trainer, module: "CertificationModule") -> None:
+        """Some votes were cast, or the other ranks are waited for; may raise to end the run."""
 
 
 class CertificationModule(pl.LightningModule):

@@ -6,8 +6,7 @@ from collections.abc import Callable, Sequence
 import lightning.pytorch as pl
 import torch
 
-from diffsmooth.lit.certification.callback import CertificationCallback
-from diffsmooth.lit.certification.module import CertificationModule
+from diffsmooth.lit.certification.module import CertificationCallback, CertificationModule
 from diffsmooth.lit.certification.ranks import alike
 from diffsmooth.lit.probes import probe_images
 from diffsmooth.models.smoothing.fixed_function import ensure_fixed

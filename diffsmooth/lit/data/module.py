@@ -7,9 +7,14 @@ import lightning.pytorch as pl
 from torch.utils.data import DataLoader, Dataset, Subset
 from torch.utils.data.distributed import DistributedSampler
 
-from diffsmooth.lit.data.extra import check_size, load_extra
 from diffsmooth.lit.data.images import DataError, ImageSet, Sample
-from diffsmooth.lit.data.lazy_loader import LazyLoader, leave_interrupts_to_the_parent
+from diffsmooth.lit.data.loaders import (
+    LazyLoader,
+    WholeBatches,
+    evaluation_rows,
+    leave_interrupts_to_the_parent,
+    most_batches,
+)
 from diffsmooth.lit.data.picture import ExifChoice
 from diffsmooth.lit.data.purified import Purification, purify_images
 from diffsmooth.lit.data.reading import Reading, ResizeKind
@@ -18,14 +23,14 @@ from diffsmooth.lit.data.sources import describe_dataset, has_test_split, load_i
 from diffsmooth.lit.data.training_set import (
     TrainingOrder,
     TrainingSet,
+    check_size,
     checked_split,
+    load_extra,
     record_images,
 )
-from diffsmooth.lit.data.whole_batches import WholeBatches, evaluation_rows, most_batches
 from diffsmooth.lit.ranges import at_least
 from diffsmooth.models.checkpoints.training_images import TrainingImages
 from diffsmooth.models.classifiers.dataset_info import DatasetInfo
-from diffsmooth.shown_text import LONGEST_WORD
 
 
 class ImageDataModule(pl.LightningDataModule):
@@ -161,25 +166,15 @@ class ImageDataModule(pl.LightningDataModule):
             split = checked_split(
                 len(train), self.validation_images, self.left_out_images, self.seed
             )
-            self.validation: Dataset[Sample] = (
-                Subset(train, split.validation)
-                if self.validation_images
-                else self._test_images(train.info)
-            )
+            self.validation: Dataset[Sample] = Subset(train, split.validation)
+            if not self.validation_images:
+                self.validation = self._test_images(train.info)
         if stage in (None, "fit"):
-            record = record_images(
-                images, split, self.validation_images, self.left_out_images, self.seed
-            )
-            self.training_images = record
-            extra = None
+            record, extra = record_images(images, split, self.seed), None
             if self.extra is not None:
-                images = load_extra(self.extra, train.info, self.reading, record)
-                self.training_images = record._replace(
-                    extra=images.info.name[:LONGEST_WORD],
-                    extra_digest=images.fingerprint(),
-                    extra_total=len(images),
-                )
+                images, record = load_extra(self.extra, train.info, self.reading, record)
                 extra = self._views(images, "extra")
+            self.training_images = record
             seed = self.seed if self.random_resized_crop else None
             self.train = TrainingSet(train, split.trained, extra, self.extra_weight, seed)
         if stage == "test" or (stage is None and has_test_split(self.dataset)):
@@ -202,9 +197,8 @@ class ImageDataModule(pl.LightningDataModule):
     @property
     def _ranks(self) -> tuple[int, int]:
         """How many devices there are, and which is this."""
-        return (
-            (1, 0) if self.trainer is None else (self.trainer.world_size, self.trainer.global_rank)
-        )
+        trainer = self.trainer
+        return (1, 0) if trainer is None else (trainer.world_size, trainer.global_rank)
 
     def train_dataloader(self) -> DataLoader[Sample]:
         # Our own sampler on one device too: its order depends on (seed, epoch) alone, so that a

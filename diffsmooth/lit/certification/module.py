@@ -58,7 +58,7 @@ class CertificationModule(pl.LightningModule):
         in_flight: images at once, at most, on each rank. It does not change any result.
 
     Attributes:
-        records: of the images that this rank has finished. What stands there before the start is
+        records: the images that this rank has finished. What stands there before the start is
             done, on any rank, and is not done again; so is not what has failed.
         digest: short name of the run, which the records bear.
         fixed: what was found of f, if it was checked before the start.

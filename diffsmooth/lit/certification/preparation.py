@@ -19,7 +19,7 @@ class Preparation(CertificationCallback):
 
     Args:
         prepare: makes f ready for many votes, in place.
-        threads: of each process; None leaves them as they are.
+        threads: how many each process has; None leaves them as they are.
         selection: indices of images, the first few of which are tried; None for the module's.
         check: run by rank zero before anything else; raises UserError to stop all ranks.
         is_needed: whether there is anything to vote on.

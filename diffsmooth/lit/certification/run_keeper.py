@@ -32,8 +32,8 @@ class RunKeeper(CertificationCallback):
         overwrite: whether the files of a different run may be replaced.
 
     Attributes:
-        records: of all images, by ascending index, on rank zero at the end; None until then, and
-            on the other ranks.
+        records: all images' records, by ascending index, on rank zero at the end; None until then,
+            and on the other ranks.
     """
 
     def __init__(self, outputs: Outputs, context: RunContext, overwrite: bool = False) -> None:

@@ -21,7 +21,7 @@ class Sample(NamedTuple):
         image: float32 (C, H, W), in [0, 1].
         label: class.
         original_index: position in the whole dataset, before any subset or shuffle.
-        weight: of its loss in training.
+        weight: what its loss counts in training.
     """
 
     image: Tensor

@@ -48,14 +48,14 @@ class ImageDataModule(pl.LightningDataModule):
             validation runs on the test images.
         left_out_images: further training images that nothing of the training looks at, chosen by
             the same seed: `diffsmooth tune` takes them.
-        seed: of the held-out choice and of the shuffling.
+        seed: the seed of the held-out choice and of the shuffling.
         extra: more training images, with labels that another network may have given them: an .npz
             file or a folder. They come in batches of their own, one to each batch of the others:
             see `TrainingOrder`. Source: self-training, Carmon et al. 2019; Salman et al. 2019.
-        extra_weight: of their batches' losses, >= 0.
+        extra_weight: what their batches' losses count, >= 0.
         purified: train, validate and test on purified draws of the images.
-        image_size: of a folder's images, where the files have several sizes; see `Reading`. It is
-            that of `extra`, too.
+        image_size: the size of a folder's images, where the files have several; see `Reading`. It
+            is that of `extra`, too.
         exif: apply or ignore the orientation that a folder's files carry.
         random_resized_crop: train on crops of random scale and shape, as published for ImageNet:
             see `FolderImages.randomly_cropped`. For images in files. Validation and test have none.

@@ -38,7 +38,7 @@ class Header(NamedTuple):
 
     Attributes:
         height, width: in pixels, as stored; of a TIFF as it is turned.
-        orientation: of EXIF: 1 upright, 2 to 8 turned or mirrored.
+        orientation: as EXIF numbers it: 1 upright, 2 to 8 turned or mirrored.
         turned: whether it is turned already when it is decoded, as TIFF's orientation is.
     """
 

@@ -16,10 +16,7 @@ from diffsmooth.stats.registry import is_code, resolved
 
 
 def load_images(
-    dataset: str,
-    root: Path | str = "data",
-    split: str = "test",
-    reading: Reading = Reading(),
+    dataset: str, root: Path | str = "data", split: str = "test", reading: Reading = Reading()
 ) -> ImageSet:
     """The images of a dataset.
 

@@ -98,7 +98,7 @@ class TrainingOrder(DistributedSampler[Sample]):
         images: what is trained on.
         rows: images a batch, the loader's batch size.
         drop_last: whether a smaller last batch is left out.
-        seed: of the order.
+        seed: the order's seed.
         num_replicas, rank: how many ranks there are, and which is this.
         taken: batches of the epoch that the training has had before, when it goes on from the
             middle of it: they are not shown again.

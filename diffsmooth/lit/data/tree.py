@@ -96,8 +96,7 @@ def image_files(folder: Place, notes: Notes, seen: dict[str, str]) -> list[Path]
                 place = _below(here, entry, notes)
                 waiting += [] if place is None else [place]
             elif not _is_image(entry):
-                notes.add("no images by their ending",
-                          entry.path)  # fmt: skip
+                notes.add("no images by their ending", entry.path)
             elif not stat.S_ISREG(mode):
                 notes.add("no regular files", entry.path)
             else:

@@ -62,7 +62,7 @@ class ClassifierTraining(TrainingModule):
         flip: random horizontal flips.
         optimizer: any torch optimiser.
         learning_rate: its schedule.
-        seed: of the training noise and the augmentation.
+        seed: the seed of the training noise and the augmentation.
 
     Raises:
         ValueError: sigma or crop_padding out of range, or an unknown architecture, dataset or

@@ -48,9 +48,9 @@ class DiffusionTraining(TrainingModule):
         flip: random horizontal flips.
         optimizer: any torch optimiser.
         learning_rate: its schedule.
-        seed: of the noise, the timesteps and the flips.
+        seed: the seed of the noise, the timesteps and the flips.
         psnr_sigmas: noise levels, <= max_sigma, at which validation measures one-shot denoising.
-        sample_steps: of the reverse process for the generated images, at least 1.
+        sample_steps: steps of the reverse process for the generated images, at least 1.
 
     Raises:
         ValueError: unknown preset or field; max_sigma <= 0 or beyond the schedule; a psnr_sigma

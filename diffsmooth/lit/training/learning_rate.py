@@ -19,11 +19,11 @@ class LearningRate:
         schedule: "constant"; "step": times `gamma` every `step_epochs` epochs; "milestones": times
             `gamma` from each of those epochs on; or "cosine": from the start value to 0 at the end
             (Loshchilov & Hutter 2017).
-        step_epochs: of "step", > 0: torch's StepLR, stepped before an epoch.
-        milestones: of "milestones": epochs, counted from 0, rising. A StepLR that a published loop
-            steps after its epochs, by their numbers, falls one epoch later: 51, 101 for a step of
-            50 (see configs/published.py).
-        gamma: of "step" and "milestones", in (0, 1].
+        step_epochs: how long a rate of "step" lasts, > 0: torch's StepLR, stepped before an epoch.
+        milestones: the epochs of "milestones", counted from 0, rising. A StepLR that a published
+            loop steps after its epochs, by their numbers, falls one epoch later: 51, 101 for a
+            step of 50 (see configs/published.py).
+        gamma: the factor of "step" and "milestones", in (0, 1].
         warmup_epochs: epochs of linear increase from 0 at the beginning, >= 0.
 
     Raises:

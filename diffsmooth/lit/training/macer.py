@@ -26,7 +26,7 @@ class MacerTraining(ClassifierTraining):
 
     Args:
         k: noisy copies an image, at least 1.
-        weight: of the radius (lambda), >= 0.
+        weight: what the radius counts (lambda), >= 0.
         gamma: margin from which on the radius is large enough, > 0.
         beta: inverse temperature of the softmax in the radius, > 0.
         deferred_epochs: lambda is 0 in so many first epochs, >= 0. In the re-implementation by

@@ -49,7 +49,8 @@ class TrainingModule(pl.LightningModule, ABC):
     Args:
         optimizer: makes the optimiser from the parameters.
         learning_rate: the schedule of its learning rate.
-        seed: of the training noise and the augmentation, and of the noise of validation and test.
+        seed: the seed of the training noise and the augmentation, and of the noise of validation
+            and test, >= 0.
         measures: names of what validation and test measure of each image.
 
     Attributes:
@@ -236,7 +237,7 @@ class TrainingModule(pl.LightningModule, ABC):
         of them; the others, but for those below, are the defaults.
 
         Args:
-            checkpoint_path: of this method's training; or with weights alone.
+            checkpoint_path: a file of this method's training, or one with weights alone.
             map_location, strict: as in Lightning; of a file of weights alone only the first counts.
             hparams_file: refused: options are given by their names.
             weights_only: not used: no file may run code.

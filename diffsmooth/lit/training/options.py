@@ -1,7 +1,8 @@
 """A training's options as plain values: kept in its checkpoints, and read from them again."""
 
 import dataclasses
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
 from types import FrameType, NoneType
 from typing import Any
 
@@ -54,21 +55,17 @@ def describe_optimizer(optimizer: Optimizer) -> dict[str, Any]:
     return {name: said[name] for name in said if name not in HARDWARE}
 
 
-def optimizer_of(said: Mapping[str, Any]) -> Callable[[Iterable[Any]], Optimizer]:
-    """What makes the optimiser that `describe_optimizer` described.
+def make_described(said: Mapping[str, Any], parameters: Iterable[Any]) -> Optimizer:
+    """The optimiser that `describe_optimizer` described.
 
     Raises:
-        UserError: when it is to be made, one that is not torch's.
+        UserError: it is not torch's.
     """
-
-    def make(parameters: Iterable[Any]) -> Optimizer:
-        kind = getattr(torch.optim, str(said["class"]), None)
-        if not (isinstance(kind, type) and issubclass(kind, Optimizer)):
-            raise UserError(f"optimizer {quoted(said['class'])} is not torch's: give it anew")
-        known = kind.__init__.__annotations__  # a default may be no argument
-        return kind(parameters, **{name: said[name] for name in said if name in known})
-
-    return make
+    kind = getattr(torch.optim, str(said["class"]), None)
+    if not (isinstance(kind, type) and issubclass(kind, Optimizer)):
+        raise UserError(f"optimizer {quoted(said['class'])} is not torch's: give it anew")
+    known = kind.__init__.__annotations__  # a default may be no argument
+    return kind(parameters, **{name: said[name] for name in said if name in known})
 
 
 class SharedOptimizer:
@@ -79,7 +76,7 @@ class SharedOptimizer:
     """
 
     def __init__(self, make: OptimizerCallable) -> None:
-        self.make = optimizer_of(make) if isinstance(make, Mapping) else make
+        self.make = partial(make_described, make) if isinstance(make, Mapping) else make
 
     def __deepcopy__(self, memo: Any) -> "SharedOptimizer":
         return self

@@ -33,7 +33,7 @@ class SmoothMixTraining(ClassifierTraining):
     Args:
         m: noisy copies an image, at least 1.
         eta: weight of the mixes, >= 0.
-        steps: of the attack (T), at least 1.
+        steps: the attack's steps (T), at least 1.
         alpha: length of its steps, > 0, l2, in [0, 1] pixel units.
         warmup_epochs: over which eta, and the bound of the first steps, grow, >= 0.
         mix_step: steps of the attack after which the clean side of the mix is taken, in

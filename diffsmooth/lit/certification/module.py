@@ -49,9 +49,7 @@ class CertificationModule(pl.LightningModule):
     a record, too.
 
     Args:
-        smoothed: the smoothed classifier.
         plan: how many votes to ask for, and what to conclude.
-        images: the dataset.
         selection: indices of the images to do; None for all.
         purpose, split, seed: name the noise, together with the dataset and the image's index.
         noise: where it comes from.

@@ -66,7 +66,6 @@ def label_classes(names: set[str], known: tuple[str, ...], folder: Path) -> Clas
         known: the classifier's classes, in the order of its labels, where it names them. Folders
             of these names, or numbers, are those classes. If none is, the labels are by the
             folders' own order: by number where all names are integers, else by text.
-        folder: for the messages.
 
     Raises:
         DataError: two names of one number, such as 1 and 01; some folders are the classifier's

@@ -130,10 +130,10 @@ def load_imagenet(root: Path, split: str, reading: Reading = Reading()) -> Folde
     paths, labels = _split_pairs(files, folder)
     info = imagenet_info(reading)
     size = info.image_shape[1:]
-    change: Callable[[Image.Image], Image.Image] = v2.Compose([v2.Resize(256), v2.CenterCrop(size)])
+    resize: Callable[[Image.Image], Image.Image] = v2.Resize(256)
     if reading.resize == "box_bicubic":
         resize = partial(box_bicubic, side=reading.image_size or 256)
-        change = v2.Compose([resize, v2.CenterCrop(size)])
+    change = v2.Compose([resize, v2.CenterCrop(size)])
     read, crop = partial(_published, change), partial(_published, v2.RandomResizedCrop(size))
     return FolderImages(paths, labels, info, read, crop, _salt(reading), notes.lines())
 

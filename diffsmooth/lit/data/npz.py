@@ -51,7 +51,6 @@ def labelled_arrays(
         images: uint8 (N, H, W) or (N, H, W, C) with C 1 or 3.
         labels: integers (N,).
         source: where they are from, for error messages.
-        name: the dataset's.
         class_names: K; without them there are as many classes as the largest label says.
 
     Raises:

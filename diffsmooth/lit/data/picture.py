@@ -69,7 +69,6 @@ def read_picture(path: Path, channels: int, exif: ExifChoice | None) -> Tensor:
     """The pixels of an image file, (channels, H, W) in [0, 1].
 
     Args:
-        path: the file.
         channels: 3, or 1 for grey: colours by their luma.
         exif: whether an orientation is applied or ignored; None where no file has one.
 

@@ -89,9 +89,6 @@ def purify_images(
     An interrupted computation goes on from the blocks that are there: a file is whole or missing.
 
     Args:
-        images: the dataset.
-        split: its name.
-        purification: what is wanted.
         trainer: whose ranks and devices do the work; None: the CPU.
 
     Raises:

@@ -114,15 +114,7 @@ def describe_dataset(
     reading: Reading = Reading(),
     root: Path | str = "data",
 ) -> DatasetInfo:
-    """The facts of a dataset; those of a known one without reading it.
-
-    Args:
-        dataset: as in `load_images`; or its facts.
-        reading, root: as in `load_images`.
-
-    Raises:
-        DataError: see `load_images`.
-    """
+    """The facts of a dataset (see `load_images`), or those given; a known one is not read."""
     if not isinstance(dataset, str):
         return DatasetInfo(**dataset) if isinstance(dataset, Mapping) else dataset
     known = DATASETS[dataset] if is_named(dataset) else None

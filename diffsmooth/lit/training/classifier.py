@@ -14,10 +14,10 @@ from torchmetrics.classification import MulticlassAccuracy
 
 from diffsmooth.lit.data.images import Batch
 from diffsmooth.lit.data.sources import describe_dataset
-from diffsmooth.lit.training.augment import random_crop, random_flip, shuffle_views
 from diffsmooth.lit.training.learning_rate import LearningRate
 from diffsmooth.lit.training.module import TrainingModule
 from diffsmooth.lit.training.pictures import noisy_grid
+from diffsmooth.lit.training.randomness import random_crop, random_flip, shuffle_views
 from diffsmooth.models.checkpoints.formats import read_checkpoint
 from diffsmooth.models.checkpoints.image_cards import training_images_of
 from diffsmooth.models.checkpoints.loading import load_pretrained

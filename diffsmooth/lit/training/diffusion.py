@@ -9,11 +9,10 @@ from torch import Tensor, nn
 
 from diffsmooth.lit.data.images import Batch
 from diffsmooth.lit.data.sources import describe_dataset
-from diffsmooth.lit.training.augment import random_flip
 from diffsmooth.lit.training.learning_rate import LearningRate
 from diffsmooth.lit.training.module import TrainingModule
 from diffsmooth.lit.training.pictures import denoised_grid, samples_grid
-from diffsmooth.lit.training.randomness import PICTURES, step_generator
+from diffsmooth.lit.training.randomness import PICTURES, random_flip, step_generator
 from diffsmooth.models.checkpoints.weights import CheckpointMetadata
 from diffsmooth.models.classifiers.dataset_info import DatasetInfo
 from diffsmooth.models.diffusion.loss import DiffusionLoss, LossKind, LossTerms

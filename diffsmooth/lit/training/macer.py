@@ -63,10 +63,6 @@ class MacerTraining(ClassifierTraining):
             )
         super().setup(stage)
 
-    def weight_at(self, epoch: int) -> float:
-        """lambda in an epoch (from 0)."""
-        return self.hparams.weight if epoch >= self.hparams.deferred_epochs else 0.0
-
     def losses(self, views: Tensor, labels: Tensor, generator: torch.Generator) -> Losses:
         copies = self.noisy_copies(views, self.hparams.k, generator)
         with torch.autocast(copies.device.type, enabled=False):
@@ -74,7 +70,8 @@ class MacerTraining(ClassifierTraining):
         logits = logits.unflatten(0, (-1, self.hparams.k))  # (B, k, K)
         smoothed = logits.softmax(dim=2).mean(dim=1)
         fit = -(smoothed.gather(1, labels[:, None]).squeeze(1) + 1e-10).log()
-        weight = self.weight_at(self.current_epoch)
+        is_deferred = self.current_epoch < self.hparams.deferred_epochs
+        weight = 0.0 if is_deferred else self.hparams.weight
         self.log("train/radius_weight", weight)
         if not weight:
             return Losses(fit, logits[:, 0])

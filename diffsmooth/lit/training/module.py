@@ -202,10 +202,8 @@ class TrainingModule(pl.LightningModule, ABC):
         checkpoint[METADATA_KEY] = self.metadata()._asdict()
         checkpoint[METHOD_KEY] = type(self).__name__
         checkpoint[SETTINGS_KEY] = self.settings()
-        said = describe_optimizer(self.new_optimizer())
-        checkpoint[self.CHECKPOINT_HYPER_PARAMS_KEY] |= {
-            "optimizer": {name: said[name] for name in said if isinstance(said[name], PLAIN)}
-        }
+        optimizer = describe_optimizer(self.new_optimizer())
+        checkpoint[self.CHECKPOINT_HYPER_PARAMS_KEY] |= {"optimizer": optimizer}
         record = images_of(self.trainer, self.begun_with)
         if record is not None:
             checkpoint[IMAGES_KEY] = record._asdict()

@@ -50,9 +50,10 @@ def constructor_options(frame: FrameType) -> dict[str, Any]:
 
 
 def describe_optimizer(optimizer: Optimizer) -> dict[str, Any]:
-    """An optimiser's class and options, without those of how it computes."""
+    """An optimiser's class and those of its options that are plain, but for how it computes."""
     said = {"class": type(optimizer).__name__, **optimizer.defaults}
-    return {name: said[name] for name in said if name not in HARDWARE}
+    plain = (name for name, value in said.items() if isinstance(value, PLAIN))
+    return {name: said[name] for name in plain if name not in HARDWARE}
 
 
 def make_described(said: Mapping[str, Any], parameters: Iterable[Any]) -> Optimizer:

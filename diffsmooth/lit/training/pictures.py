@@ -50,7 +50,6 @@ def denoised_grid(
     """A grid (3, height, width) in [0, 1]: the originals, then noisy and denoised at each sigma.
 
     Args:
-        purifier: whose work is shown.
         images: (B, C, H, W) in [0, 1]; one column each, at most 8.
         sigmas: noise levels, [0, 1] pixel units.
         generator: the noise's random stream, on the images' device.

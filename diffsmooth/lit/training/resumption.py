@@ -46,7 +46,6 @@ def images_of(trainer: pl.Trainer, before: Told | None) -> TrainingImages | None
     """Which images train the network and choose its checkpoint; None with others' loaders.
 
     Args:
-        trainer: the training's.
         before: what the weights that it began with were trained on.
     """
     data = getattr(trainer, "datamodule", None)

@@ -97,8 +97,7 @@ class RunKeeper(CertificationCallback):
 def find_problem(images: ImageSet, records: Sequence[ImageRecord]) -> Problem | None:
     """The first record whose image or label is not that of the data.
 
-    The files as such are compared by the identity; this is for what comes out of them, and for
-    what was written into a journal.
+    The identity compares the files as such; this, what comes out of them, and the journal's words.
     """
     voted = []
     for record in records:

@@ -5,7 +5,7 @@ import signal
 from collections.abc import Iterator
 from typing import Any
 
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, Sampler
 from torch.utils.data.distributed import DistributedSampler
 
 from diffsmooth.lit.data.images import DataError, Sample
@@ -34,9 +34,24 @@ class LazyLoader(DataLoader[Sample]):
         """Nothing is in it."""
 
 
-def leave_interrupts_to_the_parent(worker: int) -> None:
-    """What a loader's process begins with: Ctrl-C, which all processes get, is not for it."""
+def _leave_interrupts_to_the_parent(worker: int) -> None:
+    # What a loader's process begins with: Ctrl-C, which all processes get, is not for it.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+def make_loader(
+    images: Dataset[Sample], rows: int, sampler: Sampler[Any], workers: int, pinned: bool
+) -> LazyLoader:
+    """The loader of a sampler's images, `rows` a batch, by so many processes (0: by this one)."""
+    return LazyLoader(
+        images,
+        batch_size=rows,
+        sampler=sampler,
+        num_workers=workers,
+        worker_init_fn=_leave_interrupts_to_the_parent,
+        persistent_workers=workers > 0,
+        pin_memory=pinned,
+    )
 
 
 def evaluation_rows(images: Dataset[Sample]) -> int:
@@ -72,7 +87,6 @@ class WholeBatches(DistributedSampler[Sample]):
     batch depends on the number of ranks.)
 
     Args:
-        images: the data set.
         rows: images a batch, the loader's batch size; the last batch may have fewer.
         most: batches in all.
         num_replicas, rank: how many ranks there are, and which is this.

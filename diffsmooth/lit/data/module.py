@@ -8,18 +8,12 @@ from torch.utils.data import DataLoader, Dataset, Subset
 from torch.utils.data.distributed import DistributedSampler
 
 from diffsmooth.lit.data.images import DataError, ImageSet, Sample
-from diffsmooth.lit.data.loaders import (
-    LazyLoader,
-    WholeBatches,
-    evaluation_rows,
-    leave_interrupts_to_the_parent,
-    most_batches,
-)
+from diffsmooth.lit.data.loaders import WholeBatches, evaluation_rows, make_loader, most_batches
 from diffsmooth.lit.data.picture import ExifChoice
 from diffsmooth.lit.data.purified import Purification, purify_images
 from diffsmooth.lit.data.reading import Reading, ResizeKind
 from diffsmooth.lit.data.resumption import check_same_batches, check_same_data
-from diffsmooth.lit.data.sources import describe_dataset, has_test_split, load_images
+from diffsmooth.lit.data.sources import describe_dataset, has_split, load_images
 from diffsmooth.lit.data.training_set import (
     TrainingOrder,
     TrainingSet,
@@ -177,12 +171,12 @@ class ImageDataModule(pl.LightningDataModule):
             self.training_images = record
             seed = self.seed if self.random_resized_crop else None
             self.train = TrainingSet(train, split.trained, extra, self.extra_weight, seed)
-        if stage == "test" or (stage is None and has_test_split(self.dataset)):
+        if stage == "test" or (stage is None and has_split(self.dataset, "test")):
             self.test: ImageSet = self._test_images(self.info)
 
     def _test_images(self, info: DatasetInfo) -> ImageSet:
         """The test images, of the training images' size and classes."""
-        if not has_test_split(self.dataset):
+        if not has_split(self.dataset, "test"):
             raise DataError(f"{self.dataset}: has no test images of its own (test.npz or test/)")
         images = load_images(self.dataset, self.root, "test", self.reading)
         check_size(images, info, f"{self.dataset}'s test images")
@@ -246,12 +240,4 @@ class ImageDataModule(pl.LightningDataModule):
         self, images: Dataset[Sample], rows: int, sampler: DistributedSampler[Sample]
     ) -> DataLoader[Sample]:
         device = "cpu" if self.trainer is None else self.trainer.strategy.root_device.type
-        return LazyLoader(
-            images,
-            batch_size=rows,
-            sampler=sampler,
-            num_workers=self.workers,
-            worker_init_fn=leave_interrupts_to_the_parent,
-            persistent_workers=self.workers > 0,
-            pin_memory=device == "cuda",
-        )
+        return make_loader(images, rows, sampler, self.workers, pinned=device == "cuda")

@@ -92,21 +92,12 @@ def _load_named(dataset: str, root: Path, split: str, reading: Reading) -> Image
     return made
 
 
-def has_test_split(dataset: str) -> bool:
-    """Whether a dataset's test images are others than its training images."""
-    return is_named(dataset) or _has(dataset, "test")
-
-
-def has_train_split(dataset: str) -> bool:
-    """Whether a dataset's training images are others than its test images."""
+def has_split(dataset: str, split: str) -> bool:
+    """Whether a dataset's images of a split, train or test, are others than the other split's."""
     if dataset in DATASETS:
-        return not DATASETS[dataset].shipped
-    return is_named(dataset) or _has(dataset, "train")
-
-
-def _has(dataset: str, split: str) -> bool:
+        return split == "test" or not DATASETS[dataset].shipped
     path = Path(dataset).expanduser()
-    return (path / f"{split}.npz").is_file() or split in split_folders(path)
+    return is_code(dataset) or (path / f"{split}.npz").is_file() or split in split_folders(path)
 
 
 def describe_dataset(

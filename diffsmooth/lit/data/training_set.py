@@ -1,4 +1,4 @@
-"""What is trained on: which image in which epoch, and in which order a rank takes them."""
+"""What is trained on: which image in which epoch, in which order, and what a checkpoint says."""
 
 import math
 from collections.abc import Callable, Iterator
@@ -95,7 +95,6 @@ class TrainingOrder(DistributedSampler[Sample]):
     normalise it by, and raises where feature maps are of one pixel.
 
     Args:
-        images: what is trained on.
         rows: images a batch, the loader's batch size.
         drop_last: whether a smaller last batch is left out.
         seed: the order's seed.
@@ -190,9 +189,7 @@ def load_extra(
 
     Args:
         extra: an .npz file or a folder.
-        info: the training images' facts.
-        reading: how they were read.
-        record: what a checkpoint says of those.
+        info, reading, record: the training images' facts, how they were read, what was held out.
 
     Raises:
         DataError: see `load_images`; a name; another size or other classes; the training images.

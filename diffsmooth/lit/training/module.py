@@ -34,7 +34,7 @@ from diffsmooth.lit.training.resumption import (
 from diffsmooth.models.checkpoints.image_cards import Told
 from diffsmooth.models.checkpoints.training_images import IMAGES_KEY
 from diffsmooth.models.checkpoints.weights import METADATA_KEY, CheckpointMetadata, load_weights
-from diffsmooth.models.smoothing.noise import NoiseKey, NumpyNoise, Votes
+from diffsmooth.models.smoothing.noise import NoiseKey, draw_noise
 from diffsmooth.stats.errors import UserError
 
 
@@ -54,6 +54,7 @@ class TrainingModule(pl.LightningModule, ABC):
         measures: names of what validation and test measure of each image.
 
     Attributes:
+        hparams: all options, as plain values, by their names; see `constructor_options`.
         lr: instead of the optimiser's own learning rate, to begin with; None: that one. Lightning's
             learning-rate finder sets it.
         begun_with: what the weights that the training began with, or goes on from, were trained on;
@@ -65,6 +66,7 @@ class TrainingModule(pl.LightningModule, ABC):
     NEEDED: tuple[str, ...] = ()  # options that a checkpoint must say
     SHOWN: tuple[str, ...] = ()  # options that change pictures alone
 
+    hparams: Any  # Lightning's property
     lr: float | None = None
     begun_with: Told | None = None
     purified_sigma: float | None = None
@@ -87,11 +89,6 @@ class TrainingModule(pl.LightningModule, ABC):
         self._position = 0
         self.measured = measures
         self._means = nn.ModuleList(MeanOverImages() for _ in measures)
-
-    @property
-    def hparams(self) -> Any:
-        """All options, as plain values, by their names; see `constructor_options`."""
-        return super().hparams
 
     @property
     @abstractmethod
@@ -133,9 +130,8 @@ class TrainingModule(pl.LightningModule, ABC):
 
     def draws(self, keys: list[NoiseKey], count: int, shape: torch.Size) -> Tensor:
         """Standard normal draws (B, count, C, H, W) of B images of shape (C, H, W)."""
-        votes = [Votes(key, stage=0, first=0, count=count) for key in keys]
-        noise = NumpyNoise().draw(votes, lane=0, rows=len(keys) * count, shape=tuple(shape))
-        return noise.to(self.device).unflatten(0, (-1, count))
+        draws = [draw_noise(key, count, tuple(shape)) for key in keys]
+        return torch.stack(draws).to(self.device)
 
     def measure(self, split: str, batch: Batch, name: str, values: Tensor) -> None:
         """Logs the mean of values (B,) over all images, the same on any number of devices."""

@@ -24,14 +24,9 @@ from diffsmooth.lit.training.options import (
     options_of,
 )
 from diffsmooth.lit.training.randomness import DROPOUT, step_generator, step_seed
-from diffsmooth.lit.training.resumption import (
-    METHOD_KEY,
-    SETTINGS_KEY,
-    begun_before,
-    check_same_training,
-    images_of,
-)
+from diffsmooth.lit.training.resumption import begun_before, check_same_training, images_of
 from diffsmooth.models.checkpoints.image_cards import Told
+from diffsmooth.models.checkpoints.metadata import METHOD_KEY, SETTINGS_KEY
 from diffsmooth.models.checkpoints.training_images import IMAGES_KEY
 from diffsmooth.models.checkpoints.weights import METADATA_KEY, CheckpointMetadata, load_weights
 from diffsmooth.models.smoothing.noise import NoiseKey, draw_noise
@@ -244,7 +239,7 @@ class TrainingModule(pl.LightningModule, ABC):
         if hparams_file is not None:
             raise UserError("hparams_file: give the options by their names")
         checkpoint = read_trained(checkpoint_path)
-        method = checkpoint.content.get(METHOD_KEY, "")
+        method = checkpoint.training.get(METHOD_KEY, "")
         if method not in ("", cls.__name__):
             raise UserError(f"{checkpoint_path}: was trained by {method}, not by {cls.__name__}")
         options = options_of(checkpoint, cls.NEEDED, kwargs)

@@ -13,7 +13,7 @@ from lightning.pytorch.core.mixins import HyperparametersMixin
 from lightning.pytorch.utilities.parsing import collect_init_args
 from torch.optim import Optimizer
 
-from diffsmooth.lit.training.resumption import SETTINGS_KEY
+from diffsmooth.models.checkpoints.metadata import SETTINGS_KEY
 from diffsmooth.models.checkpoints.weights import Checkpoint
 from diffsmooth.models.classifiers.dataset_info import DatasetInfo
 from diffsmooth.models.diffusion.presets import unet_config
@@ -91,7 +91,7 @@ def options_of(
     Raises:
         UserError: a needed one is not said, or it is code.
     """
-    said = checkpoint.content.get(LightningModule.CHECKPOINT_HYPER_PARAMS_KEY)
+    said = checkpoint.training.get(LightningModule.CHECKPOINT_HYPER_PARAMS_KEY)
     for name in ("arch", "dataset"):
         value = (said or {}).get(name)
         if isinstance(value, str) and names_code(value) and name not in given:
@@ -109,7 +109,7 @@ def options_of(
 def _options_before(checkpoint: Checkpoint) -> dict[str, Any]:
     """Of a checkpoint that does not keep them all: an older or exported one, or the field's."""
     said, metadata = checkpoint.metadata, checkpoint.metadata._asdict()
-    settings: Mapping[str, Any] = checkpoint.content.get(SETTINGS_KEY, {})
+    settings: Mapping[str, Any] = checkpoint.training.get(SETTINGS_KEY, {})
     names = ("arch", "input_layer", "sigma") if said.kind == "classifier" else ()
     options = {name: metadata[name] for name in names if metadata[name] not in ("", None)}
     options |= {name: value for name, value in settings.items() if "." not in name}

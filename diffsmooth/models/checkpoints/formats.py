@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from diffsmooth.models.checkpoints.key_names import without_wrappers
+from diffsmooth.models.checkpoints.metadata import TRAINING_KEYS
 from diffsmooth.models.checkpoints.reading import read_file
 from diffsmooth.models.checkpoints.stored_networks import is_state_dict
 from diffsmooth.models.checkpoints.tensor_checks import check_tensors
@@ -62,7 +63,7 @@ def read_checkpoint(
         raise UserError(f"weights must be raw or ema, got {weights!r}")
     content = read_file(path, unsafe)
     ours = isinstance(content, dict) and METADATA_KEY in content
-    checkpoint = (_ours if ours else _foreign)(path, content, weights)._replace(content=content)
+    checkpoint = (_ours if ours else _foreign)(path, content, weights)
     if names_code(checkpoint.metadata.arch):  # users name code that is to be run, files do not
         checkpoint = checkpoint._replace(metadata=checkpoint.metadata._replace(arch=""))
     return checkpoint
@@ -115,7 +116,10 @@ def _ours(path: Path, content: dict[str, Any], wanted: SetName | None) -> Checkp
         and "fit_loop" in loops
     )
     set_key = key if key == LIGHTNING_RAW else ""
-    return Checkpoint(path, family, metadata, weights, epoch, resumable, set_key, note, images)
+    training = {name: content[name] for name in TRAINING_KEYS if name in content}
+    return Checkpoint(
+        path, family, metadata, weights, epoch, resumable, set_key, note, images, training
+    )
 
 
 def _foreign(path: Path, content: Any, wanted: SetName | None) -> Checkpoint:

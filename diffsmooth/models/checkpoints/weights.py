@@ -1,5 +1,6 @@
 """A checkpoint's content: how its weights fit a network, and the writer of our own format."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -29,7 +30,7 @@ class Checkpoint(NamedTuple):
         set_key: see `WeightSet.key`.
         note: see `WeightSet.note`.
         images: which images trained it, None where the file does not say; see `training_images_of`.
-        content: all that the file holds.
+        training: the entries `TRAINING_KEYS` of the file, those that it has.
     """
 
     path: Path
@@ -41,7 +42,7 @@ class Checkpoint(NamedTuple):
     set_key: str = ""
     note: str = ""
     images: TrainingImages | None = None
-    content: Any = None
+    training: Mapping[str, Any] = {}
 
 
 def write_checkpoint(

@@ -36,7 +36,17 @@ def load_images(
     path = Path(dataset).expanduser()
     if is_folder(dataset):
         return load_folder(path, split, reading)
-    images = _load(dataset, Path(root).expanduser(), split, reading)
+    if is_named(dataset):
+        images = _load_named(dataset, Path(root).expanduser(), split, reading)
+    elif path.is_dir():
+        packed = path / f"{split}.npz"
+        if not packed.is_file():
+            other = {"train": "test", "test": "train"}[split]
+            raise DataError(f"{printable(path)}: holds {other}.npz, but no {split}.npz")
+        images = load_npz(packed, name=printable(path.name or path.resolve().name))
+    else:
+        check_dataset(dataset)
+        images = load_npz(path, name=printable(path.stem))
     if reading.resize != "bilinear" and not isinstance(images, FolderImages):
         raise DataError(f"resize {reading.resize} is for images in files, {dataset} is arrays")
     if reading.exif is not None:
@@ -60,20 +70,6 @@ def is_folder(dataset: str) -> bool:
 def is_named(dataset: str) -> bool:
     """Whether it is a word of `DATASETS`, or a factory of another package's."""
     return dataset in DATASETS or is_code(dataset)
-
-
-def _load(dataset: str, root: Path, split: str, reading: Reading) -> ImageSet:
-    path = Path(dataset).expanduser()
-    if is_named(dataset):
-        return _load_named(dataset, root, split, reading)
-    if path.is_dir():
-        packed = path / f"{split}.npz"
-        if not packed.is_file():
-            other = {"train": "test", "test": "train"}[split]
-            raise DataError(f"{printable(path)}: holds {other}.npz, but no {split}.npz")
-        return load_npz(packed, name=printable(path.name or path.resolve().name))
-    check_dataset(dataset)
-    return load_npz(path, name=printable(path.stem))
 
 
 def _load_named(dataset: str, root: Path, split: str, reading: Reading) -> ImageSet:

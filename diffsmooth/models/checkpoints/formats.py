@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from diffsmooth.models.checkpoints.key_names import by_first_level, without_wrappers
+from diffsmooth.models.checkpoints.metadata import TRAINING_KEYS
 from diffsmooth.models.checkpoints.reading import read_file
 from diffsmooth.models.checkpoints.stored_networks import check_tensors, is_state_dict
 from diffsmooth.models.checkpoints.training_images import IMAGES_KEY, TrainingImages
@@ -102,7 +103,10 @@ def _ours(path: Path, content: dict[str, Any], wanted: SetName | None) -> Checkp
         and "fit_loop" in loops
     )
     set_key = key if key == LIGHTNING_RAW else ""
-    return Checkpoint(path, family, metadata, weights, epoch, resumable, set_key, note, images)
+    training = {name: content[name] for name in TRAINING_KEYS if name in content}
+    return Checkpoint(
+        path, family, metadata, weights, epoch, resumable, set_key, note, images, training
+    )
 
 
 def _foreign(path: Path, content: Any, wanted: SetName | None) -> Checkpoint:

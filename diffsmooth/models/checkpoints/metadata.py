@@ -10,6 +10,9 @@ from diffsmooth.shown_text import is_word, quoted
 from diffsmooth.stats.errors import UserError
 
 METADATA_KEY = "diffsmooth"
+METHOD_KEY = "diffsmooth_training"  # the class that trained it
+SETTINGS_KEY = "diffsmooth_settings"  # and its options
+TRAINING_KEYS = (METHOD_KEY, SETTINGS_KEY, "hyper_parameters")  # the last is Lightning's
 
 LARGEST_SIGMA = 1e6  # [0, 1] pixel units; float32 noise is still far from its end
 LARGEST_SIDE = 8192

@@ -1,7 +1,8 @@
 """A checkpoint's content: how its weights fit a network, and the writer of our own format."""
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -28,6 +29,7 @@ class Checkpoint(NamedTuple):
         resumable: whether training can go on from it.
         set_key, note: see `WeightSet`.
         images: which images trained it, None where the file does not say; see `training_images_of`.
+        training: the entries `TRAINING_KEYS` of the file, those that it has.
     """
 
     path: Path
@@ -39,6 +41,7 @@ class Checkpoint(NamedTuple):
     set_key: str = ""
     note: str = ""
     images: TrainingImages | None = None
+    training: Mapping[str, Any] = {}
 
 
 def write_checkpoint(

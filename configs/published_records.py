@@ -31,7 +31,7 @@ class Classifier:
     Attributes:
         config: name of the file in configs/train/, without .yaml.
         method: class in diffsmooth/lit/training/.
-        sigma: of the training noise.
+        sigma: level of the training noise, in [0, 1] pixel units.
         input_layer: what the network does first: standard ((x - mean) / std), center (x - mean) or
             none.
         batch: images of a batch of its loader.
@@ -78,13 +78,13 @@ class Diffusion:
 
     Attributes:
         config: name of the file in configs/train/, without .yaml.
-        side: of the square images, in pixels.
-        flags: of the network and its noise schedule, as the repository's scripts take them.
+        side: edge of the square images, in pixels.
+        flags: those of the network and its noise schedule, as the repository's scripts take them.
         batch: images of an optimiser step.
         steps: optimiser steps in all.
         ema: decay of the averaged weights.
         flip: random horizontal flips.
-        precision: of its network.
+        precision: its network's.
         sources: as of `Classifier`.
         our_precision: the config's, as Lightning names it.
     """

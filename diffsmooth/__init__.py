@@ -14,14 +14,4 @@ if TYPE_CHECKING:
     from diffsmooth.stats.group_sequential import GroupSequential
     from diffsmooth.stats.plans import FixedSampleSize
 else:
-    __getattr__, __dir__, __all__ = lazy_names(
-        __name__,
-        {
-            "diffsmooth.models.checkpoints.loading": "load_classifier",
-            "diffsmooth.models.smoothing.smoothed_classifier": "SmoothedClassifier",
-            "diffsmooth.runs.reading": "read_results",
-            "diffsmooth.stats.curves": "average_certified_radius certified_accuracy",
-            "diffsmooth.stats.group_sequential": "GroupSequential",
-            "diffsmooth.stats.plans": "FixedSampleSize",
-        },
-    )
+    __getattr__, __dir__, __all__ = lazy_names(__name__, __file__)

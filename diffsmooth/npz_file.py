@@ -29,9 +29,9 @@ def read_npz(
     given to it, and its checksum is verified.
 
     Args:
-        path: the file.
-        names: of the arrays.
-        optional: of arrays that may be missing: an empty array stands for one.
+        path: the file's.
+        names: the arrays' names.
+        optional: names of arrays that may be missing: an empty array stands for one.
 
     Returns:
         The arrays, in the order of names, then optional.

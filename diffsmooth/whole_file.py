@@ -26,9 +26,8 @@ def whole_file(path: Path) -> Iterator[Path]:
         UserError: `path` cannot be written; the message names it.
     """
     check_target(path)
-    partial = path.with_name(
-        f".diffsmooth-{secrets.token_hex(8)}.partial"
-    )  # short, whatever `path` is
+    # Short, whatever `path` is.
+    partial = path.with_name(f".diffsmooth-{secrets.token_hex(8)}.partial")
     try:
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
         handle = os.open(partial, flags, 0o666)  # less the umask

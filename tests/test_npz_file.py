@@ -11,8 +11,8 @@ import pytest
 
 from diffsmooth import npz_file
 from diffsmooth.lit.data import load_images
-from diffsmooth.lit.data.fashion_mnist import _read_idx
 from diffsmooth.lit.data.images import DataError
+from diffsmooth.lit.data.published import _read_idx
 from diffsmooth.npz_file import NpzError, available_memory, read_npz
 from diffsmooth.runs.gallery import read_gallery
 

@@ -3,20 +3,16 @@
 With --self_test: whether this machine's device computes what a CPU computed for us.
 """
 
-from diffsmooth.cli.errors import USER_ERROR, OneLineParser, show_error, user_errors
-from diffsmooth.cli.options import add_options
-from diffsmooth.pipeline.examine_specification import ExamineOptions
+from diffsmooth.cli.errors import USER_ERROR, show_error, user_errors
+from diffsmooth.cli.options import read_options
+from diffsmooth.pipeline.command_specification import ExamineOptions
 from diffsmooth.shown_text import shown
 from diffsmooth.stats.errors import UserError, option_values
 
 
 def main(args: list[str] | None = None, prog: str = "diffsmooth doctor") -> None:
     """Runs the command on `args`, by default the process's."""
-    parser = OneLineParser(prog=prog, description=__doc__)
-    add_options(parser, ExamineOptions)
-    namespace = parser.parse_args(args)
-    with user_errors(prog):
-        options = ExamineOptions.from_namespace(namespace)
+    options = read_options(ExamineOptions, args, prog, __doc__)
     # What follows imports torch, which takes seconds.
     from diffsmooth.models.checkpoints.sources import read_classifier
     from diffsmooth.models.smoothing.precision import resolve_precision

@@ -2,22 +2,18 @@
 
 import sys
 
-from diffsmooth.cli.errors import OneLineParser, user_errors
-from diffsmooth.cli.options import add_options
-from diffsmooth.pipeline.export_specification import ExportOptions
+from diffsmooth.cli.errors import user_errors
+from diffsmooth.cli.options import read_options
+from diffsmooth.pipeline.command_specification import ExportOptions
 from diffsmooth.shown_text import shown
 
 
 def main(args: list[str] | None = None, prog: str = "diffsmooth export") -> None:
     """Runs the command on `args`, by default the process's."""
-    parser = OneLineParser(prog=prog, description=__doc__)
-    add_options(parser, ExportOptions)
-    namespace = parser.parse_args(args)
-    with user_errors(prog):
-        options = ExportOptions.from_namespace(namespace).check_inputs()
-        # What follows imports torch, which takes seconds.
-        from diffsmooth.pipeline.export import export
+    options = read_options(ExportOptions, args, prog, __doc__)
+    from diffsmooth.pipeline.export import export  # only now: torch takes seconds
 
+    with user_errors(prog):
         checkpoint, said, lost = export(options)
     if lost:
         print(f"{prog}: note: {lost}", file=sys.stderr)

@@ -2,24 +2,19 @@
 
 import sys
 
-from diffsmooth.cli.errors import OneLineParser, user_errors
-from diffsmooth.cli.options import add_options
-from diffsmooth.cli.plan_options import add_plan_options, build_plan
-from diffsmooth.pipeline.forecast_specification import ForecastOptions
+from diffsmooth.cli.errors import user_errors
+from diffsmooth.cli.options import read_options
+from diffsmooth.pipeline.command_specification import ForecastOptions
 
 
 def main(args: list[str] | None = None, prog: str = "diffsmooth forecast") -> None:
     """Runs the command on `args`, by default the process's."""
-    parser = OneLineParser(prog=prog, description=__doc__)
-    add_options(parser, ForecastOptions)
-    add_plan_options(parser)
-    parser.set_defaults(plan="group_sequential")
-    namespace = parser.parse_args(args)
+    options = read_options(ForecastOptions, args, prog, __doc__)
     with user_errors(prog):
-        options, plan = ForecastOptions.from_namespace(namespace), build_plan(namespace)
+        plan = options.build_plan(options.n, options.alpha)
         from diffsmooth.pipeline.forecast import forecast  # only now: SciPy takes a second
 
-        text, warning = forecast(options, plan, namespace.n0 + options.n)
+        text, warning = forecast(options, plan)
     print(text)
     if warning:
         print(f"{prog}: warning: {warning}", file=sys.stderr)

@@ -22,7 +22,7 @@ from lightning.pytorch.strategies.launchers.subprocess_script import _Subprocess
 from lightning.pytorch.utilities import rank_zero_info
 
 from diffsmooth.cli.errors import OneLineErrors, fail, load_tree, user_errors
-from diffsmooth.cli.train_words import KEYWORDS, SUBCOMMANDS
+from diffsmooth.cli.train import KEYWORDS, SUBCOMMANDS
 from diffsmooth.lit import training
 from diffsmooth.lit.data.module import ImageDataModule
 from diffsmooth.lit.launching import Launcher
@@ -40,16 +40,16 @@ from diffsmooth.lit.training.pictures import LogPictures
 from diffsmooth.lit.training.signals import KeepSignals
 from diffsmooth.models.checkpoints.weights import load_weights
 from diffsmooth.models.smoothing.memory import is_out_of_memory
-from diffsmooth.pipeline.launcher import Launched, find_launcher
-from diffsmooth.pipeline.refusals import refusal
 from diffsmooth.pipeline.revision import git_revision
 from diffsmooth.pipeline.train_checks import (
+    check_anew,
     check_images,
     check_monitors,
     check_numbers,
     check_optimizer,
+    refusal,
 )
-from diffsmooth.pipeline.trainer import check_processes
+from diffsmooth.pipeline.trainer import Launched, check_processes, find_launcher
 from diffsmooth.shown_text import quoted
 from diffsmooth.stats.errors import UserError
 
@@ -191,7 +191,9 @@ class TrainCLI(LightningCLI):
         check_optimizer(self.trainer, self.model)
         check_monitors(self.trainer, self.model)
         path = self._checkpoint_path()
-        if path is None or path == "hpc":
+        if path is None:
+            check_anew(self.trainer)
+        if path in (None, "hpc"):
             return
         if path == "best":
             raise UserError("--ckpt_path best is known within a training only: name the file")
@@ -205,17 +207,11 @@ class TrainCLI(LightningCLI):
             )
         self.config_init[self.subcommand]["ckpt_path"] = path
 
-    def before_validate(self) -> None:
-        self._load_weights()
-
-    def before_test(self) -> None:
-        self._load_weights()
-
     def _checkpoint_path(self) -> str | None:
         path = self.config_init[self.subcommand]["ckpt_path"]
         return None if path is None else str(path)
 
-    def _load_weights(self) -> None:
+    def before_validate(self) -> None:
         # Not by Lightning: so an exported checkpoint will do, and what does not fit is named.
         path = self._checkpoint_path()
         if path is None or path in KEYWORDS:
@@ -225,6 +221,8 @@ class TrainCLI(LightningCLI):
         if checkpoint.note:
             rank_zero_info(checkpoint.note)
         self.config_init[self.subcommand]["ckpt_path"] = None
+
+    before_test = before_validate
 
     def _run_subcommand(self, subcommand: str) -> None:
         trainer, strategy = self.trainer, self.trainer.strategy

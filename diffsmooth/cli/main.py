@@ -50,13 +50,7 @@ def main() -> None:
 
 
 def run(command: str, words: list[str], prog: str) -> None:
-    """Runs a command, with the ends that are no mistake of an option's.
-
-    Args:
-        command: its name.
-        words: its arguments.
-        prog: how it was called, for its messages.
-    """
+    """Runs a command, called as `prog`, with the ends that are no mistake of an option's."""
     _open_streams()
     escape_output()
     again = "goes on from here" if command in GOES_ON else "begins anew"

@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from diffsmooth.cli.errors import OneLineParser, user_errors
-from diffsmooth.cli.options import add_options
+from diffsmooth.cli.errors import user_errors
+from diffsmooth.cli.options import read_options
 from diffsmooth.pipeline.option_records import OptionRecord, option, required
 from diffsmooth.runs.names import OutputFiles
 
@@ -19,9 +19,7 @@ class MergeOptions(OptionRecord):
 
 def main(args: list[str] | None = None, prog: str = "diffsmooth merge") -> None:
     """Runs the command on `args`, by default the process's."""
-    parser = OneLineParser(prog=prog, description=__doc__)
-    add_options(parser, MergeOptions)
-    options = MergeOptions.from_namespace(parser.parse_args(args))
+    options = read_options(MergeOptions, args, prog, __doc__)
     # What follows imports pandas and matplotlib, which take a second.
     from diffsmooth.cli.run import report_failures
     from diffsmooth.pipeline.merge import merge

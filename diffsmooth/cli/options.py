@@ -1,12 +1,40 @@
-"""From a record's declared options to those of a command's parser."""
+"""From a record's declared options to those of a command's parser, and back to a record."""
 
 from collections.abc import Collection
 from dataclasses import MISSING, fields
-from typing import Any
+from typing import Any, TypeVar
 
 from jsonargparse import ActionYesNo, ArgumentParser
 
+from diffsmooth.cli.errors import OneLineParser, user_errors
 from diffsmooth.pipeline.option_records import Option, OptionRecord, options_of
+
+Record = TypeVar("Record", bound=OptionRecord)
+
+
+def read_options(
+    record: type[Record],
+    args: list[str] | None,
+    prog: str,
+    description: str | None,
+    with_config: bool = False,
+    **set_here: Any,
+) -> Record:
+    """A command's options, checked; a mistake ends it with one line.
+
+    Args:
+        record: declares them.
+        args: the command's words; None takes the process's.
+        prog, description: what its help begins with.
+        with_config: see `add_options`.
+        set_here: values of options that the command sets itself.
+    """
+    parser = OneLineParser(prog=prog, description=description)
+    add_options(parser, record, set_here, with_config)
+    namespace = parser.parse_args(args)
+    with user_errors(prog):
+        options = record.from_namespace(namespace, **set_here).check_inputs()
+    return options
 
 
 def add_options(

@@ -1,20 +1,17 @@
 """`diffsmooth report`: tables, figures, TensorBoard and a page from the results of runs."""
 
-from diffsmooth.cli.errors import OneLineParser, user_errors
-from diffsmooth.cli.options import add_options
-from diffsmooth.pipeline.report_specification import ReportOptions
+from diffsmooth.cli.errors import user_errors
+from diffsmooth.cli.options import read_options
+from diffsmooth.pipeline.command_specification import ReportOptions
 from diffsmooth.shown_text import shown
 
 
 def main(args: list[str] | None = None, prog: str = "diffsmooth report") -> None:
     """Runs the command on `args`, by default the process's."""
-    parser = OneLineParser(prog=prog, description=__doc__)
-    add_options(parser, ReportOptions)
-    namespace = parser.parse_args(args)
-    with user_errors(prog):
-        options = ReportOptions.from_namespace(namespace)
-        from diffsmooth.pipeline.report import report  # only now: Matplotlib takes a second
+    options = read_options(ReportOptions, args, prog, __doc__)
+    from diffsmooth.pipeline.report import report  # only now: Matplotlib takes a second
 
+    with user_errors(prog):
         text, written = report(options)
     # Last: who reads a few lines only, and closes the pipe, has the files all the same.
     print(text, end="")

@@ -1,34 +1,51 @@
 """Runs a job and says what came out: the common part of `certify` and `predict`."""
 
+from collections.abc import Callable
+from typing import Literal
+
 from diffsmooth.cli.errors import fail, show_error, user_errors
 from diffsmooth.lit.certification.ranks import LostRank
 from diffsmooth.lit.stopping import TRY_AGAIN
-from diffsmooth.pipeline.job import Job
-from diffsmooth.pipeline.running import run_job
-from diffsmooth.stats import ImageRecord
+from diffsmooth.pipeline.job import Job, build_job, run_job
+from diffsmooth.pipeline.specification import SmoothingOptions
+from diffsmooth.stats import ImageRecord, Plan
 
 FAILED = 1
 
 
-def run(job: Job, command: str) -> list[ImageRecord] | None:
-    """`run_job`, whose errors become exit codes: the rank that fails first says why."""
-    with user_errors(command):
+def run(
+    options: SmoothingOptions,
+    command: Literal["certify", "predict"],
+    plan: Plan,
+    prog: str,
+    publish: Callable[[Job, list[ImageRecord]], None],
+) -> None:
+    """Runs what the options ask for; errors become exit codes: the rank that fails first says why.
+
+    Args:
+        options, command, plan: see `build_job`.
+        prog: what messages begin with.
+        publish: shows what came out of a whole run, on rank zero.
+    """
+    with user_errors(prog):
+        job = build_job(options, command, plan)
         try:
-            return run_job(job, command)
+            records = run_job(job, prog)
         except LostRank as error:
             if error.told is not None:
                 raise SystemExit(error.told) from None
-            fail(command, str(error), TRY_AGAIN)
-
-
-def shard_text(job: Job, records: list[ImageRecord]) -> str:
-    """What a shard says at its end."""
-    shard = job.run_keeper.outputs.shard
-    assert shard is not None
-    return (
-        f"shard {shard.number}/{shard.total}: its {len(records)} images are done; when all shards "
-        f"are: diffsmooth merge {job.files.table}"
-    )
+            fail(prog, str(error), TRY_AGAIN)
+        if records is None:
+            return
+        shard = options.own_shard
+        if shard is None:
+            publish(job, records)
+        else:
+            print(
+                f"shard {shard.number}/{shard.total}: its {len(records)} images are done; when all "
+                f"shards are: diffsmooth merge {job.files.table}"
+            )
+    report_failures(prog, records)
 
 
 def report_failures(

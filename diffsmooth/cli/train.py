@@ -1,9 +1,21 @@
-"""`diffsmooth train`, also `python train.py`: training, validation and test by LightningCLI."""
+"""`diffsmooth train`, also `python train.py`: training, validation and test by LightningCLI.
+
+What can be known of its words is known before Lightning is imported, which takes seconds.
+"""
 
 import sys
+from collections.abc import Iterator, Sequence
+from itertools import pairwise
+
+import yaml
 
 from diffsmooth.cli.errors import user_errors
-from diffsmooth.cli.train_words import asked_help, check_words
+from diffsmooth.pipeline.output_checks import check_trained, exists
+from diffsmooth.shown_text import quoted
+from diffsmooth.stats.errors import UserError
+
+SUBCOMMANDS = ("fit", "validate", "test")
+KEYWORDS = ("best", "last", "hpc")  # of Lightning's --ckpt_path
 
 
 def main(args: list[str] | None = None, prog: str = "train.py") -> None:
@@ -17,6 +29,42 @@ def main(args: list[str] | None = None, prog: str = "train.py") -> None:
         return
     with user_errors(prog):
         check_words(words)
-    from diffsmooth.cli.lightning_cli import run_training  # torch and Lightning: it takes seconds
+    from diffsmooth.cli.lightning_cli import run_training
 
     run_training(args, prog)
+
+
+def asked_help(words: Sequence[str]) -> str | None:
+    """The subcommand whose help is asked for, "" for that of them all, None where none is."""
+    for at, word in enumerate(words):
+        if word in ("-h", "--help"):
+            return next((before for before in words[:at] if before in SUBCOMMANDS), "")
+    return None
+
+
+def check_words(words: Sequence[str]) -> None:
+    """Raises UserError for an unknown subcommand, and for files that are not there."""
+    if not words or not (words[0].startswith("-") or words[0] in SUBCOMMANDS):
+        said = f"unknown subcommand {quoted(words[0])}" if words else "a subcommand is wanted"
+        raise UserError(f"{said}: known are {', '.join(SUBCOMMANDS)} (--help explains them)")
+    for config in _values(words, "-c", "--config"):
+        if _is_path(config) and not exists(config):
+            raise UserError(f"{config}: no such config")
+    for checkpoint in _values(words, "--ckpt_path"):
+        if checkpoint not in KEYWORDS and _is_path(checkpoint):
+            check_trained(checkpoint)
+
+
+def _values(words: Sequence[str], *options: str) -> Iterator[str]:
+    for word, after in pairwise([*words, ""]):
+        option, equals, value = word.partition("=")
+        if option in options and (equals or after):
+            yield value if equals else after
+
+
+def _is_path(text: str) -> bool:
+    """Whether it can only be meant as a path here: no URL, no null, no YAML text in its place."""
+    try:
+        return "://" not in text and isinstance(yaml.safe_load(text), str)
+    except yaml.YAMLError:
+        return False

@@ -3,8 +3,8 @@
 import shlex
 import sys
 
-from diffsmooth.cli.errors import OneLineParser, user_errors
-from diffsmooth.cli.options import add_options
+from diffsmooth.cli.errors import user_errors
+from diffsmooth.cli.options import read_options
 from diffsmooth.pipeline.tune_specification import TuneOptions
 from diffsmooth.shown_text import shown
 
@@ -17,15 +17,12 @@ judged on the same noisy images, each purified once."""
 def main(args: list[str] | None = None, prog: str = "diffsmooth tune") -> None:
     """Runs the command on `args`, by default the process's."""
     args = sys.argv[1:] if args is None else args
-    parser = OneLineParser(prog=prog, description=DESCRIPTION)
-    add_options(parser, TuneOptions)
-    namespace = parser.parse_args(args)
-    with user_errors(prog):
-        options = TuneOptions.from_namespace(namespace).check_inputs()
-        # What follows imports torch, which takes seconds.
-        from diffsmooth.pipeline.tune import choose, write
-        from diffsmooth.report.sweep_table import sweep_text
+    options = read_options(TuneOptions, args, prog, DESCRIPTION)
+    # What follows imports torch, which takes seconds.
+    from diffsmooth.pipeline.tune import choose, write
+    from diffsmooth.report.sweep_table import sweep_text
 
+    with user_errors(prog):
         chosen = choose(options)
         write(options, chosen, shlex.join([*prog.split(), *args]))
     print(sweep_text(chosen.outcome))

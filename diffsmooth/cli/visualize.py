@@ -2,9 +2,9 @@
 
 from pathlib import Path
 
-from diffsmooth.cli.errors import OneLineParser, user_errors
-from diffsmooth.cli.options import add_options
-from diffsmooth.pipeline.visualize_specification import VisualizeOptions
+from diffsmooth.cli.errors import user_errors
+from diffsmooth.cli.options import read_options
+from diffsmooth.pipeline.command_specification import VisualizeOptions
 from diffsmooth.shown_text import shown
 
 DESCRIPTION = """Draws a grid: one row an image with its index and class, then for each noise level
@@ -13,17 +13,14 @@ the noisy image, and the purified one with its PSNR. The noise is that of no cer
 
 def main(args: list[str] | None = None, prog: str = "diffsmooth visualize") -> None:
     """Runs the command on `args`, by default the process's."""
-    parser = OneLineParser(prog=prog, description=DESCRIPTION)
     # A vote may be a majority over reverse runs, a picture is of one.
-    add_options(parser, VisualizeOptions, leave_out=("runs",))
-    namespace = parser.parse_args(args)
-    with user_errors(prog):
-        options = VisualizeOptions.from_namespace(namespace, runs=None).check_inputs()
-        # What follows imports torch, which takes seconds.
-        from diffsmooth.pipeline.visualize import purified_rows
-        from diffsmooth.report.figures import save_figure
-        from diffsmooth.report.image_grid import image_grid
+    options = read_options(VisualizeOptions, args, prog, DESCRIPTION, runs=None)
+    # What follows imports torch, which takes seconds.
+    from diffsmooth.pipeline.visualize import purified_rows
+    from diffsmooth.report.figures import save_figure
+    from diffsmooth.report.image_grid import image_grid
 
+    with user_errors(prog):
         figure = image_grid(purified_rows(options), options.sigma)
         save_figure(figure, Path(options.outfile))
     print(f"figure {shown(options.outfile)}")

@@ -1,4 +1,4 @@
-"""The probe batch of a run, what computes it, and what comes out."""
+"""The probe batch of a run, and what computes it."""
 
 import platform
 from collections.abc import Sequence
@@ -9,8 +9,6 @@ from torch import Tensor
 
 from diffsmooth.lit.data.images import ImageSet
 from diffsmooth.models.smoothing.engine import check_image
-from diffsmooth.models.smoothing.fixed_function import FixedFunction
-from diffsmooth.runs.probes import Probe
 
 IMAGES = 4  # of the probe batch
 
@@ -28,11 +26,6 @@ def probe_images(
             continue
         found.append(image)
     return found
-
-
-def probe_of(device: torch.device, found: FixedFunction) -> Probe:
-    """What a device made of the batch."""
-    return Probe(device_name(device), found.inputs, found.outputs, found.rounding)
 
 
 def hardware_name(device: torch.device) -> str:

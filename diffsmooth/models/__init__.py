@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from diffsmooth.models.classifiers.architectures import build_classifier
     from diffsmooth.models.classifiers.input_layers import InputCenter, Normalize
     from diffsmooth.models.diffusion.denoiser import Denoiser
-    from diffsmooth.models.diffusion.presets import build_denoiser, build_unet
+    from diffsmooth.models.diffusion.openai import build_denoiser, build_unet
     from diffsmooth.models.diffusion.schedule import DiffusionSchedule
     from diffsmooth.models.smoothing.local_smoothing import LocalSmoothing
     from diffsmooth.models.smoothing.purifiers import (
@@ -23,22 +23,4 @@ if TYPE_CHECKING:
     )
     from diffsmooth.models.smoothing.smoothed_classifier import SmoothedClassifier
 else:
-    __getattr__, __dir__, __all__ = lazy_names(
-        __name__,
-        {
-            "diffsmooth.models.attacks.ddn": "ddn_l2",
-            "diffsmooth.models.attacks.gradient_free": "gradient_free_l2",
-            "diffsmooth.models.attacks.pgd": "pgd_l2",
-            "diffsmooth.models.checkpoints.denoisers": "load_denoiser load_unet",
-            "diffsmooth.models.checkpoints.loading": "load_classifier",
-            "diffsmooth.models.classifiers.architectures": "build_classifier",
-            "diffsmooth.models.classifiers.input_layers": "InputCenter Normalize",
-            "diffsmooth.models.diffusion.denoiser": "Denoiser",
-            "diffsmooth.models.diffusion.presets": "build_denoiser build_unet",
-            "diffsmooth.models.diffusion.schedule": "DiffusionSchedule",
-            "diffsmooth.models.smoothing.local_smoothing": "LocalSmoothing",
-            "diffsmooth.models.smoothing.purifiers": "IdentityPurifier MultiStepPurifier"
-            " OneShotPurifier",
-            "diffsmooth.models.smoothing.smoothed_classifier": "SmoothedClassifier",
-        },
-    )
+    __getattr__, __dir__, __all__ = lazy_names(__name__, __file__)

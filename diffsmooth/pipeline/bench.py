@@ -10,12 +10,18 @@ from diffsmooth.models.smoothing.engine import Task, VoteEngine
 from diffsmooth.models.smoothing.noise import NumpyNoise, Votes, noise_source
 from diffsmooth.models.smoothing.precision import current_numerics, resolve_precision
 from diffsmooth.models.smoothing.vote_function import VoteFunction
-from diffsmooth.pipeline.bench_process import KEY, LoopProcess, in_processes, seconds_of, vote
-from diffsmooth.pipeline.bench_specification import BenchOptions
-from diffsmooth.pipeline.compiling import can_compile
-from diffsmooth.pipeline.device import pick_device
-from diffsmooth.pipeline.workloads import MODES, SIGMA, WORKLOADS, Mode, Workload
-from diffsmooth.stats import GroupSequential, MajorityVote
+from diffsmooth.pipeline.bench_process import (
+    KEY,
+    in_processes,
+    loop_process,
+    seconds_of,
+    time_loop,
+    vote,
+)
+from diffsmooth.pipeline.command_specification import BENCHMARKS, BenchOptions
+from diffsmooth.pipeline.device import can_compile, pick_device
+from diffsmooth.pipeline.workloads import MODES, SIGMA, WORKLOADS
+from diffsmooth.stats import GroupSequential
 from diffsmooth.stats.errors import option_values
 from diffsmooth.stats.printed import rounded_down
 
@@ -35,14 +41,13 @@ def measure(options: BenchOptions) -> None:
         settings = ["plain", "float32"]
         settings += ["bf16"] if fastest_mode(device) == "bf16" else []
         settings += ["compiled"] if device.type == "cuda" else []
-    modes = [MODES[name] for name in settings]
     with option_values():
         noise_source(options.noise, device)
     print(f"{machine_text(device)}, torch {torch.__version__}, {torch.get_num_threads()} threads")
-    _print_matrix_peaks(modes, device)
+    _print_matrix_peaks(settings, device)
     if "speed" in options.sections:
         for name in options.workloads:
-            _print_speed(WORKLOADS[name], modes, options, device)
+            _print_speed(name, settings, options, device)
     if "memory" in options.sections:
         _print_memory(options, device)
     if "processes" in options.sections and device.type == "cpu":
@@ -62,9 +67,9 @@ def machine_text(device: torch.device) -> str:
     return f"cpu ({torch.backends.cpu.get_cpu_capability()})"
 
 
-def _print_matrix_peaks(modes: list[Mode], device: torch.device) -> None:
+def _print_matrix_peaks(settings: list[str], device: torch.device) -> None:
     # Where bf16 is emulated, a product takes seconds: only where something is measured in it.
-    wanted = {mode.precision for mode in modes}
+    wanted = {MODES[setting].precision for setting in settings}
     dtypes = {"float32": torch.float32, "bf16": torch.bfloat16}
     for dtype in (dtype for precision, dtype in dtypes.items() if precision in wanted):
         a = torch.randn(MATRIX_SIDE, MATRIX_SIDE, device=device).to(dtype)
@@ -80,65 +85,61 @@ def _run_networks(model: VoteFunction, noisy: Tensor, batches: int) -> None:
 
 
 def _print_speed(
-    workload: Workload, modes: list[Mode], options: BenchOptions, device: torch.device
+    name: str, settings: list[str], options: BenchOptions, device: torch.device
 ) -> None:
     reason = can_compile(device)
-    if reason and MODES["compiled"] in modes:
+    if reason and "compiled" in settings:
         print(f"compiled is left out: {reason}")
-        modes = [mode for mode in modes if not mode.compiled]
-    batch, shape = options.batch, workload.info.image_shape
-    loop_process = LoopProcess(workload.name, batch, device.type)
-    models = [workload.f(batch, mode, device) for mode in modes]
-    image = torch.full(shape, 0.5)
+        settings = [setting for setting in settings if setting != "compiled"]
+    batch, workload = options.batch, WORKLOADS[name]
+    models = [workload.f(batch, setting, device) for setting in settings]
+    image = torch.full(workload.info.image_shape, 0.5)
     noisy = NumpyNoise().noisy([Votes(KEY, 0, 0, batch)], [image], SIGMA, batch).to(device)
     for model in models:  # compiles
-        vote(model, MajorityVote(batch), image)
-    once = loop_process.seconds(batch)
-    batches = max(2, round(options.seconds / once))
-    votes = batches * batch
-    print(f"\n{workload.title}; batches of {batch}, {votes} votes a repetition")
+        vote(model, batch, image)
     loop: list[float] = []
     engine: list[list[float]] = [[] for _ in models]
     networks: list[list[float]] = [[] for _ in models]
-    for _ in range(options.repetitions):  # interleaved: the machine's speed drifts
-        loop.append(loop_process.seconds(votes))
-        for i, model in enumerate(models):
-            run = lambda m=model: vote(m, MajorityVote(votes), image, options.noise)  # noqa: E731
-            engine[i].append(seconds_of(run, device))
-            alone = lambda m=model: _run_networks(m, noisy, batches)  # noqa: E731
-            networks[i].append(seconds_of(alone, device))
-    loop_process.end()
+    with loop_process() as pool:
+        time_loop(pool, name, batch, device, batch)  # warms up
+        once, numerics = time_loop(pool, name, batch, device, batch)
+        batches = max(2, round(options.seconds / once))
+        votes = batches * batch
+        print(f"\n{BENCHMARKS[name]}; batches of {batch}, {votes} votes a repetition")
+        for _ in range(options.repetitions):  # interleaved: the machine's speed drifts
+            loop.append(time_loop(pool, name, batch, device, votes)[0])
+            for i, model in enumerate(models):
+                run = lambda m=model: vote(m, votes, image, options.noise)  # noqa: E731
+                engine[i].append(seconds_of(run, device))
+                alone = lambda m=model: _run_networks(m, noisy, batches)  # noqa: E731
+                networks[i].append(seconds_of(alone, device))
     without = "" if device.type == "cuda" else " (nothing of it is used on a CPU)"
     print(f"CUDA's switches{without}:")
-    print(f"(a) {loop_process.numerics}\n(b) {current_numerics()}")
+    print(f"(a) {numerics}\n(b) {current_numerics()}")
     rate = votes / statistics.median(loop)
     print(f"{'':22} votes/s   x published   outside the networks   votes as float32")
     print(f"{'(a) published loop':22} {rate:7.1f}   {1:11.2f}")
-    agreements = _agreements(workload, models, device)
-    for i, mode in enumerate(modes):
+    agreements = _agreements(name, models, device)
+    for i, setting in enumerate(settings):
         rate = votes / statistics.median(engine[i])
         ratio = statistics.median(a / b for a, b in zip(loop, engine[i], strict=True))
         outside = statistics.median(
             1 - inside / whole for inside, whole in zip(networks[i], engine[i], strict=True)
         )
         print(
-            f"{f'(b) engine, {mode.name}':22} {rate:7.1f}   {ratio:11.2f}   "
+            f"{f'(b) engine, {setting}':22} {rate:7.1f}   {ratio:11.2f}   "
             f"{100 * outside:18.1f} %   {agreements[i]}"
         )
 
 
 @torch.inference_mode()
-def _agreements(
-    workload: Workload,
-    models: list[VoteFunction],
-    device: torch.device,
-) -> list[str]:
+def _agreements(name: str, models: list[VoteFunction], device: torch.device) -> list[str]:
     """Share of votes on real images that are those of float32, the networks as loaded."""
-    if workload.name == "full":
+    if name == "full":
         return ["(random weights)"] * len(models)
     images = load_images("fashion_mnist_sample", "data")
     batch = models[0].batch
-    reference = workload.f(batch, MODES["plain"], device)
+    reference = WORKLOADS[name].f(batch, "plain", device)
     same, total = [0] * len(models), 0
     for index in range(0, len(images), len(images) // AGREEMENT_IMAGES):
         for first in range(0, AGREEMENT_VOTES, batch):
@@ -159,8 +160,8 @@ def _print_memory(options: BenchOptions, device: torch.device) -> None:
     for votes in (few, many):
         if device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(device)
-            model = WORKLOADS["cohen"].f(options.batch, MODES[mode], device)
-            vote(model, MajorityVote(votes), torch.full((1, 32, 32), 0.5), options.noise)
+            model = WORKLOADS["cohen"].f(options.batch, mode, device)
+            vote(model, votes, torch.full((1, 32, 32), 0.5), options.noise)
             peaks.append(torch.cuda.max_memory_allocated(device))
         else:
             ((_, peak),) = in_processes("cohen", mode, options.batch, votes, 1)
@@ -191,7 +192,7 @@ def _print_sequential(options: BenchOptions, device: torch.device) -> None:
     images = load_images("fashion_mnist_sample", "data")
     step = max(1, len(images) // options.images)
     chosen = range(0, len(images), step)[: options.images]
-    model = WORKLOADS["cohen"].f(options.batch, MODES[fastest_mode(device)], device)
+    model = WORKLOADS["cohen"].f(options.batch, fastest_mode(device), device)
     used = []
     with VoteEngine(model, plan, noise_source(options.noise, device)) as engine:
         for index in chosen:

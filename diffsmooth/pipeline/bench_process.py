@@ -7,7 +7,9 @@ import resource
 import sys
 import time
 from collections.abc import Callable
-from functools import partial
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from functools import cache, partial
 from multiprocessing.synchronize import Barrier
 from pathlib import Path
 from typing import Any
@@ -21,8 +23,8 @@ from diffsmooth.models.smoothing.precision import Numerics, current_numerics, nu
 from diffsmooth.models.smoothing.vote_function import VoteFunction
 from diffsmooth.pipeline.device import pick_device
 from diffsmooth.pipeline.published_loop import PublishedLoop, published_numerics
-from diffsmooth.pipeline.workloads import MODES, SIGMA, WORKLOADS, Workload
-from diffsmooth.stats import MajorityVote, Plan
+from diffsmooth.pipeline.workloads import WORKLOADS
+from diffsmooth.stats import MajorityVote
 from diffsmooth.stats.errors import UserError
 
 KEY = NoiseKey(0, "certify", "bench", "test", 0)
@@ -39,59 +41,48 @@ def seconds_of(work: Callable[[], object], device: torch.device) -> float:
     return time.perf_counter() - start
 
 
-def vote(model: VoteFunction, plan: Plan, image: Tensor, noise: str = "numpy") -> None:
-    with VoteEngine(model, plan, noise_source(noise, model.device)) as engine:  # type: ignore[arg-type]
+def vote(model: VoteFunction, votes: int, image: Tensor, noise: str = "numpy") -> None:
+    source = noise_source(noise, model.device)  # type: ignore[arg-type]
+    with VoteEngine(model, MajorityVote(votes), source) as engine:
         engine.submit(Task(image, KEY))
         (finished,) = engine.drain()
     if finished.error is not None:
         raise finished.error
 
 
-class LoopProcess:
-    """The published loop in a process of its own: preparing networks changes the memory allocation
-    of the whole process, which would speed the loop up, too.
+def loop_process() -> ProcessPoolExecutor:
+    """A process for the published loop alone."""
+    # Preparing networks changes the memory allocation of a process, which speeds the loop up, too.
+    return ProcessPoolExecutor(1, multiprocessing.get_context("spawn"))
 
-    Attributes:
-        numerics: under which the last votes were made, as that process found them.
+
+def time_loop(
+    pool: ProcessPoolExecutor, name: str, batch: int, device: torch.device, votes: int
+) -> tuple[float, Numerics]:
+    """Seconds of so many votes there, and the switches under which they were made.
+
+    Raises:
+        UserError: the process is lost.
     """
-
-    numerics: Numerics
-
-    def __init__(self, name: str, batch: int, device_type: str) -> None:
-        context = multiprocessing.get_context("spawn")
-        self._pipe, other = context.Pipe()
-        arguments = (name, batch, device_type, torch.get_num_threads(), other)
-        self._process = context.Process(target=_loop_child, args=arguments, daemon=True)
-        self._process.start()
-        other.close()  # so that a child that dies is noticed
-        self.seconds(batch)  # warms up
-
-    def seconds(self, votes: int) -> float:
-        """Of so many votes."""
-        try:
-            self._pipe.send(votes)
-            seconds, self.numerics = self._pipe.recv()
-            return float(seconds)
-        except (EOFError, BrokenPipeError):
-            raise UserError("the process of the published loop failed") from None
-
-    def end(self) -> None:
-        self._pipe.close()
-        self._process.join()
+    threads = torch.get_num_threads()
+    try:
+        return pool.submit(_time_loop, name, batch, device.type, threads, votes).result()
+    except BrokenProcessPool:
+        raise UserError("the process of the published loop failed") from None
 
 
-def _loop_child(name: str, batch: int, device_type: str, threads: int, pipe: Any) -> None:
+def _time_loop(
+    name: str, batch: int, device_type: str, threads: int, votes: int
+) -> tuple[float, Numerics]:
     torch.set_num_threads(threads)
-    device = pick_device("cpu" if device_type == "cpu" else "gpu")
-    workload = WORKLOADS[name]
-    loop, image = _published(workload, batch, device), torch.full(workload.info.image_shape, 0.5)
-    while True:
-        try:
-            votes = pipe.recv()
-        except EOFError:
-            return
-        numerics = published_numerics(workload.info.name)
-        pipe.send(_time_published(loop, image, votes, device, numerics))
+    device, info = pick_device("cpu" if device_type == "cpu" else "gpu"), WORKLOADS[name].info
+    image, numerics = torch.full(info.image_shape, 0.5), published_numerics(info.name)
+    return _time_published(_loop(name, batch, device), image, votes, device, numerics)
+
+
+@cache
+def _loop(name: str, batch: int, device: torch.device) -> PublishedLoop:
+    return PublishedLoop(WORKLOADS[name].f(batch, "plain", device))
 
 
 def _time_published(
@@ -100,20 +91,6 @@ def _time_published(
     """Seconds of so many votes under the published switches; and these, as they stood then."""
     with numerics_of(numerics):
         return seconds_of(partial(loop.count_votes, image, votes), device), current_numerics()
-
-
-def _published(workload: Workload, batch: int, device: torch.device) -> PublishedLoop:
-    model = workload.f(batch, MODES["plain"], device)
-    return PublishedLoop(
-        getattr(model.purifier, "denoiser", None),
-        model.local_smoothing.classifier,
-        SIGMA,
-        workload.m,
-        workload.sigma_local,
-        workload.info.image_shape,
-        workload.info.num_classes,
-        batch,
-    )
 
 
 def in_processes(name: str, mode: str, batch: int, votes: int, processes: int) -> list[Any]:
@@ -142,11 +119,11 @@ def _child(name: str, mode: str, batch: int, votes: int, barrier: Barrier, resul
     torch.set_num_threads(1)
     device = pick_device("cpu")
     workload = WORKLOADS[name]
-    model = workload.f(batch, MODES[mode], device)
+    model = workload.f(batch, mode, device)
     image = torch.full(workload.info.image_shape, 0.5)
-    vote(model, MajorityVote(batch), image)
+    vote(model, batch, image)
     barrier.wait()
-    seconds = seconds_of(lambda: vote(model, MajorityVote(votes), image), device)
+    seconds = seconds_of(lambda: vote(model, votes, image), device)
     results.put((seconds, _peak_bytes()))
 
 

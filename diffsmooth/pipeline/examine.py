@@ -22,11 +22,12 @@ from diffsmooth.models.checkpoints.sources import path_sha256
 from diffsmooth.models.checkpoints.weights import Checkpoint, misfits
 from diffsmooth.models.classifiers.architectures import own_input_layer
 from diffsmooth.models.classifiers.dataset_info import DatasetInfo
-from diffsmooth.models.diffusion.presets import PRESETS, build_unet
+from diffsmooth.models.diffusion.openai import build_unet
+from diffsmooth.models.diffusion.presets import PRESETS
 from diffsmooth.models.smoothing.noise import NoiseKey
 from diffsmooth.models.smoothing.precision import autocast
 from diffsmooth.models.smoothing.purifiers import Purifier
-from diffsmooth.pipeline.examine_specification import ExamineOptions
+from diffsmooth.pipeline.command_specification import ExamineOptions
 from diffsmooth.pipeline.input_layer_choice import measure_input_layers, with_input_layer
 from diffsmooth.pipeline.networks import (
     check_classifier,

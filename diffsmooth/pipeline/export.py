@@ -1,35 +1,25 @@
 """The weights of a training checkpoint in a file of their own."""
 
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from diffsmooth.lit.training.checkpoint_files import read_trained
 from diffsmooth.models.checkpoints.formats import read_checkpoint
-from diffsmooth.models.checkpoints.half_precision import halved
 from diffsmooth.models.checkpoints.image_cards import training_images_of
 from diffsmooth.models.checkpoints.plain_files import write_plain
+from diffsmooth.models.checkpoints.saving import halved
 from diffsmooth.models.checkpoints.weights import Checkpoint, write_checkpoint
-from diffsmooth.pipeline.export_specification import ExportOptions
+from diffsmooth.pipeline.command_specification import ExportOptions
 from diffsmooth.shown_text import word
 from diffsmooth.stats.errors import UserError
 
 
-class Exported(NamedTuple):
-    """What was written.
-
-    Attributes:
-        checkpoint: what its file holds.
-        said: lines on what was changed.
-        lost: what a plain file no longer tells its reader, in words; "" where nothing.
-    """
-
-    checkpoint: Checkpoint
-    said: list[str]
-    lost: str = ""
-
-
-def export(options: ExportOptions) -> Exported:
+def export(options: ExportOptions) -> tuple[Checkpoint, list[str], str]:
     """Writes the weights.
+
+    Returns:
+        What the file holds; lines on what was changed; and what a plain file no longer tells its
+        reader, in words, "" where nothing.
 
     Raises:
         UserError: a user's mistake.
@@ -44,7 +34,7 @@ def export(options: ExportOptions) -> Exported:
         plain = write_plain(outfile, checkpoint, code, options.normalize)
         said = [f"{outfile}: {plain.said}"] if plain.said else []
         lost = _lost(checkpoint, read_checkpoint(outfile), images is not None)
-        return Exported(checkpoint, said, lost)
+        return checkpoint, said, lost
     said, weights = [], checkpoint.state_dict
     if options.half:
         half = halved(checkpoint.path, weights)
@@ -54,7 +44,7 @@ def export(options: ExportOptions) -> Exported:
             f"of the largest in its tensor{f' ({word(half.name)})' if half.name else ''}"
         ]
     write_checkpoint(outfile, checkpoint.metadata, weights, checkpoint.epoch, images)
-    return Exported(checkpoint, said)
+    return checkpoint, said, ""
 
 
 def _lost(checkpoint: Checkpoint, plain: Checkpoint, had_images: bool) -> str:

@@ -2,11 +2,10 @@
 
 import math
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 
-from diffsmooth.pipeline.forecast_specification import ForecastOptions
+from diffsmooth.pipeline.command_specification import ForecastOptions
 from diffsmooth.runs.journal import read_journal
 from diffsmooth.stats.errors import UserError, option_values
 from diffsmooth.stats.forecast import Estimate, forecast_average, forecast_votes, simulate_loads
@@ -18,20 +17,8 @@ IMAGES_TO_SIMULATE = 1_000_000  # in all runs, which take a second
 LEAST_RUNS, MOST_RUNS = 10, 1000
 
 
-class Forecast(NamedTuple):
-    """What is said of a run to come, and what its pilot does not tell ("" if it tells all)."""
-
-    text: str
-    warning: str
-
-
-def forecast(options: ForecastOptions, plan: Plan, fixed: int) -> Forecast:
-    """Forecasts a run.
-
-    Args:
-        options: name the pilot, and the run.
-        plan: of the run.
-        fixed: votes an image of the plan that it is compared with.
+def forecast(options: ForecastOptions, plan: Plan) -> tuple[str, str]:
+    """What is said of a run to come, and what its pilot does not tell ("" if it tells all).
 
     Raises:
         UserError: no journal, or of several sigmas.
@@ -41,7 +28,8 @@ def forecast(options: ForecastOptions, plan: Plan, fixed: int) -> Forecast:
         raise UserError(f"{path}: no such file")
     records = read_journal(path).records
     certificates = [record.certificate for record in records]
-    pilot = pilot_images(certificates, [_known(record.label) for record in records])
+    labels = [one.label if one.label is not None and one.label >= 0 else None for one in records]
+    pilot = pilot_images(certificates, labels)
     if len({certificate.sigma for certificate in certificates}) > 1:
         raise UserError(f"{path}: of several sigmas, which are not one run")
     sigma = certificates[0].sigma
@@ -49,14 +37,11 @@ def forecast(options: ForecastOptions, plan: Plan, fixed: int) -> Forecast:
         rng = np.random.default_rng(options.seed)
     votes = forecast_votes(pilot, plan, sigma, rng)
     average = forecast_average(votes, pilot, plan, sigma, rng)
+    fixed = options.n0 + options.n  # votes an image of the plan that it is compared with
     text = _votes_text(votes, average, plan, fixed)
     text += "\n" + _loads_text(votes, average, options, fixed, rng)
     short = unresolved(pilot, plan, sigma)
-    return Forecast(text, _warning(short, len(pilot)) if short else "")
-
-
-def _known(label: int | None) -> int | None:
-    return label if label is not None and label >= 0 else None
+    return text, _warning(short, len(pilot)) if short else ""
 
 
 def _votes_text(votes: np.ndarray, average: Estimate, plan: Plan, fixed: int) -> str:

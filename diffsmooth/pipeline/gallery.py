@@ -5,8 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
-from diffsmooth.models.smoothing.draws import draw_run
-from diffsmooth.models.smoothing.noise import Votes, noise_source
+from diffsmooth.models.smoothing.noise import Votes, draw_run, noise_source
 from diffsmooth.pipeline.job import Job
 from diffsmooth.pipeline.sanity import evenly_spaced
 from diffsmooth.runs.gallery import GalleryImage, to_bytes
@@ -42,12 +41,7 @@ def choose_images(records: Sequence[ImageRecord], count: int) -> list[int]:
 
 @torch.inference_mode()
 def gallery_of(job: Job, records: Sequence[ImageRecord]) -> list[GalleryImage]:
-    """A few images of a finished run with the noise of their first vote, purified, and copied.
-
-    Args:
-        job: of rank zero, after its end.
-        records: of all images.
-    """
+    """A few images of rank zero's finished run under their first vote's noise, purified, copied."""
     module, device = job.module, job.trainer.strategy.root_device
     f, images = module.f.to(device), module.images  # Lightning took it off
     local = f.local_smoothing

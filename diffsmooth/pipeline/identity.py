@@ -1,18 +1,18 @@
 """The identity of a run, before its networks are loaded; its first start binds the later ones."""
 
 from collections.abc import Mapping
-from typing import Any, Literal, NamedTuple, get_args
+from typing import Any, Literal, get_args
 
 import numpy as np
 import torch
 
 from diffsmooth.lit.data.names import DATASETS
 from diffsmooth.lit.probes import hardware_name
-from diffsmooth.models.checkpoints.sources import classifier_sha256
+from diffsmooth.models.checkpoints.sources import classifier_sha256, module_sha256
 from diffsmooth.models.smoothing.noise import noise_source
 from diffsmooth.models.smoothing.precision import resolve_precision
 from diffsmooth.models.words import Precision
-from diffsmooth.pipeline.networks import Inputs, diffusion_sha256
+from diffsmooth.pipeline.networks import Inputs, diffusion_sha256, load_purifier
 from diffsmooth.pipeline.specification import SmoothingOptions
 from diffsmooth.runs.identity import RunIdentity, selection_of, ties_of
 from diffsmooth.runs.manifest import ManifestError, read_manifest
@@ -20,6 +20,7 @@ from diffsmooth.runs.names import OutputError
 from diffsmooth.runs.outputs import ANEW
 from diffsmooth.stats import Plan
 from diffsmooth.stats.errors import option_values
+from diffsmooth.stats.registry import is_code
 
 
 def asked_identity(
@@ -33,6 +34,12 @@ def asked_identity(
     checkpoint, images = inputs
     path, runs = options.diffusion_file, options.runs or 1
     has_unet = path is not None and path.exists()
+    diffusion = diffusion_sha256(options.diffusion_source)
+    if is_code(options.purifier):  # which may hold weights of its own, and make several runs
+        purifier = load_purifier(options, options.sigma, images).purifier
+        runs = purifier.reverse_runs
+        if purifier.state_dict():
+            diffusion = module_sha256(f"{options.purifier} {diffusion}", purifier)
     with option_values():
         precision = (
             None
@@ -52,12 +59,12 @@ def asked_identity(
         max=options.max,
         classifier=classifier_sha256(options.classifier, checkpoint, images.info.num_classes),
         classifier_set=checkpoint.set_key,
-        diffusion=diffusion_sha256(options.diffusion_source),
+        diffusion=diffusion,
         arch=options.arch or checkpoint.metadata.arch,
         input_layer=None if options.normalize == "auto" else options.normalize,
         purifier=options.purifier,
         convention=options.used_convention if has_unet else "",
-        steps=options.used_steps,
+        steps=options.steps or options.kind.steps or 1,
         runs=runs,
         ties=ties_of(runs),
         pad=options.pad if has_unet else "none",
@@ -78,26 +85,16 @@ def asked_identity(
     )
 
 
-class Start(NamedTuple):
-    """A start of a run.
+def start_of(options: SmoothingOptions, asked: RunIdentity) -> tuple[RunIdentity, bool]:
+    """The run's identity, with what its first start chose, and whether this is that start.
 
-    Attributes:
-        identity: of the run, with what its first start chose.
-        is_first: whether nothing was chosen before.
-    """
-
-    identity: RunIdentity
-    is_first: bool
-
-
-def start_of(options: SmoothingOptions, asked: RunIdentity) -> Start:
-    """The run's first start, or a later one, by the manifest beside its outfile.
+    By the manifest beside the outfile.
 
     Raises:
         OutputError: the files belong to another run, or are broken; not with --overwrite, which is
             about to replace them.
     """
-    files, first = options.files, Start(asked, True)
+    files, first = options.files, (asked, True)
     try:
         manifest = read_manifest(files.manifest)
         if manifest is None:
@@ -110,7 +107,7 @@ def start_of(options: SmoothingOptions, asked: RunIdentity) -> Start:
         raise OutputError(f"{error}; {ANEW}") from error
     difference = asked.difference(manifest.identity)
     if not difference:
-        return Start(asked.adopting(manifest.identity), False)
+        return asked.adopting(manifest.identity), False
     if options.overwrite:
         return first
     raise OutputError(

@@ -42,7 +42,7 @@ class LayerChoice(NamedTuple):
         doubt: what else it could be, or why there is none, in words; "" where that is clear.
     """
 
-    measured: tuple[MeasuredLayer, ...]
+    measured: Sequence[MeasuredLayer]
     name: str
     doubt: str
 
@@ -100,26 +100,22 @@ def measure_input_layers(
 def judge_layers(
     measured: Sequence[MeasuredLayer], num_classes: int, labels: np.ndarray
 ) -> LayerChoice:
-    """The best of the layers, if the images tell that it is no chance.
+    """The best of the layers, measured on the same images, if these tell that it is no chance.
 
-    Args:
-        measured: on the same images.
-        num_classes: K.
-        labels: of the dataset (N,): who always answers its most frequent one is at chance, too.
+    Who always answers the most frequent of the dataset's labels (N,) is at chance, too.
     """
     best = max(measured, key=lambda layer: layer.accuracy.correct)
     correct, total = best.accuracy
-    all_of_them = tuple(measured)
     if total < FEWEST_IMAGES:
-        return LayerChoice(all_of_them, "", f"{total} images are too few to tell")
+        return LayerChoice(measured, "", f"{total} images are too few to tell")
     chance = max(1 / num_classes, np.unique(labels, return_counts=True)[1].max() / len(labels))
     if len(measured) * binom.sf(correct - 1, total, chance) > LEVEL:
-        return LayerChoice(all_of_them, "", f"none is better than chance ({chance:.2g})")
+        return LayerChoice(measured, "", f"none is better than chance ({chance:.2g})")
     likely = [layer.name for layer in measured if layer is not best and not _beats(best, layer)]
     doubt = ""
     if likely:
         doubt = f"these images do not tell {best.name} from {' or '.join(likely)}"
-    return LayerChoice(all_of_them, best.name, doubt)
+    return LayerChoice(measured, best.name, doubt)
 
 
 def _beats(one: MeasuredLayer, other: MeasuredLayer) -> bool:

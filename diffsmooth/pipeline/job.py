@@ -1,4 +1,4 @@
-"""From options to a job that is ready to run: images, networks, identity, trainer."""
+"""From options to a job, of images, networks, identity and trainer; and its run on all ranks."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -13,12 +13,17 @@ from diffsmooth.lit.certification import (
     RunKeeper,
     StopOnSigterm,
 )
+from diffsmooth.lit.certification.ranks import LostRank
+from diffsmooth.lit.data import load_images
+from diffsmooth.lit.launching import Launcher
+from diffsmooth.models.checkpoints.sources import read_classifier
 from diffsmooth.models.smoothing.inference import prepare
+from diffsmooth.models.smoothing.memory import memory_for
 from diffsmooth.models.smoothing.noise import noise_source
 from diffsmooth.models.smoothing.precision import fix_numerics, resolve_precision
-from diffsmooth.pipeline.compiling import choose_compile
+from diffsmooth.pipeline.device import choose_compile
 from diffsmooth.pipeline.identity import asked_identity, start_of
-from diffsmooth.pipeline.networks import Networks, load_networks, read_inputs
+from diffsmooth.pipeline.networks import Inputs, Networks, load_networks, reading_for
 from diffsmooth.pipeline.output_checks import check_folder
 from diffsmooth.pipeline.sanity import check_sanity
 from diffsmooth.pipeline.specification import SmoothingOptions
@@ -28,7 +33,7 @@ from diffsmooth.runs.manifest import RunContext
 from diffsmooth.runs.names import OutputFiles
 from diffsmooth.runs.outputs import Outputs
 from diffsmooth.shown_text import shown
-from diffsmooth.stats import Plan
+from diffsmooth.stats import ImageRecord, Plan
 from diffsmooth.stats.errors import UserError, option_values
 
 
@@ -55,13 +60,15 @@ def build_job(options: SmoothingOptions, command: Literal["certify", "predict"],
     device = trainer.strategy.root_device
     with option_values():
         noise_source(options.noise, device)
-    inputs = read_inputs(options, options.split)
+    checkpoint = read_classifier(options.classifier, options.weights, options.unsafe_load)
+    reading = reading_for(checkpoint, options)
+    images = load_images(options.dataset, options.data_root, options.split, reading)
+    inputs = Inputs(checkpoint, images)
     asked = asked_identity(options, command, plan, inputs, device)
     selection = list(asked.selection)
     if not selection:
         raise UserError(f"no image is left with skip {options.skip} and max {options.max}")
-    started = start_of(options, asked)
-    identity = started.identity
+    identity, is_first = start_of(options, asked)
     precision = identity.precision or resolve_precision("auto", device.type)
     fix_numerics(precision)
     options = replace(options, normalize=identity.input_layer or "auto")
@@ -84,8 +91,8 @@ def build_job(options: SmoothingOptions, command: Literal["certify", "predict"],
         for line in (*networks.said, _chosen_text(options, identity, networks)):
             if line:
                 print(line)
-        if options.sanity_check and started.is_first:
-            print(check_sanity(smoothed.f, inputs.images, votes, options.seed, device), end="")
+        if options.sanity_check and is_first:
+            print(check_sanity(smoothed.f, images, votes, options.seed, device), end="")
 
     shard = options.own_shard
     share = shard.share_of(selection) if shard else selection
@@ -102,7 +109,7 @@ def build_job(options: SmoothingOptions, command: Literal["certify", "predict"],
     module = CertificationModule(
         smoothed,
         plan,
-        inputs.images,
+        images,
         share,
         command,
         options.split,
@@ -122,6 +129,35 @@ def build_job(options: SmoothingOptions, command: Literal["certify", "predict"],
     callbacks: list[pl.Callback] = trainer.callbacks  # type: ignore[attr-defined]
     callbacks[:0] = [preparation, run_keeper, Progress(), StopOnSigterm()]
     return Job(module, trainer, run_keeper)
+
+
+def run_job(job: Job, command: str = "") -> list[ImageRecord] | None:
+    """Runs all images that are not done yet and writes the table, unless this is but a shard.
+
+    `command` is said before what is said of a lost rank.
+
+    Returns:
+        All records on rank zero, by ascending index; None on the other ranks.
+
+    Raises:
+        LostRank: another rank has ended; `told` is the exit code if that one has said why.
+    """
+    launcher = job.trainer.strategy.launcher
+    started = launcher if isinstance(launcher, Launcher) else None
+    if started is not None:
+        started.command = command
+    try:
+        with memory_for(job.module.f.batch):  # networks go to their device here
+            job.trainer.predict(job.module, return_predictions=False)
+    except BaseException as error:
+        if started is not None:
+            if isinstance(error, LostRank):
+                error.told = started.told()
+            started.end()
+        raise
+    if started is not None:
+        started.release()  # what happens to the others does no harm any more
+    return job.run_keeper.records
 
 
 def _chosen_text(options: SmoothingOptions, identity: RunIdentity, networks: Networks) -> str:

@@ -1,25 +1,15 @@
 """The table of a run whose shards have done all images."""
 
-from typing import NamedTuple
-
 from diffsmooth.runs.identity import RunIdentity
 from diffsmooth.runs.manifest import read_manifest
 from diffsmooth.runs.names import OutputError, OutputFiles
 from diffsmooth.runs.outputs import Outputs
 from diffsmooth.stats import ImageRecord
 from diffsmooth.stats.errors import UserError
-from diffsmooth.stats.results import CERTIFY_COLUMNS, PREDICT_COLUMNS
 
 
-class Merged(NamedTuple):
-    """A run that is complete, and its records by ascending index."""
-
-    identity: RunIdentity
-    records: list[ImageRecord]
-
-
-def merge(files: OutputFiles) -> Merged:
-    """Writes the table and the journal of a run that is complete.
+def merge(files: OutputFiles) -> tuple[RunIdentity, list[ImageRecord]]:
+    """Writes the table and the journal of a complete run; gives its records by ascending index.
 
     Raises:
         OutputError: images are missing, a shard is at work, or the files cannot be written.
@@ -42,9 +32,8 @@ def merge(files: OutputFiles) -> Merged:
                 f"{files.table}: {missing} of {len(wanted)} images are missing, the first is "
                 f"{next(index for index in wanted if index not in done)}: {reason}"
             )
-        columns = PREDICT_COLUMNS if identity.command == "predict" else CERTIFY_COLUMNS
-        outputs.finish(records, columns)
-        return Merged(identity, records)
+        outputs.finish(records)
+        return identity, records
     finally:
         outputs.release()
 

@@ -6,17 +6,16 @@ from typing import NamedTuple
 import torch
 from torch import nn
 
-from diffsmooth.lit.data import ImageSet, Reading, load_images
+from diffsmooth.lit.data import ImageSet, Reading
 from diffsmooth.models import LocalSmoothing, SmoothedClassifier
 from diffsmooth.models.checkpoints.denoisers import (
     check_denoiser,
     denoiser_of,
     foreign_denoiser,
-    foreign_sha256,
 )
 from diffsmooth.models.checkpoints.formats import UNET_KEY, read_checkpoint
 from diffsmooth.models.checkpoints.loading import classifier_of
-from diffsmooth.models.checkpoints.sources import path_sha256, read_classifier
+from diffsmooth.models.checkpoints.sources import module_sha256, path_sha256
 from diffsmooth.models.checkpoints.weights import Checkpoint
 from diffsmooth.models.classifiers.architectures import own_input_layer
 from diffsmooth.models.classifiers.dataset_info import DatasetInfo, misplaced
@@ -45,17 +44,6 @@ class Inputs(NamedTuple):
 
     checkpoint: Checkpoint
     images: ImageSet
-
-
-def read_inputs(options: VotingOptions, split: str) -> Inputs:
-    """The classifier's checkpoint and the images of a split, as the options name them.
-
-    Raises:
-        UserError: missing or broken.
-    """
-    checkpoint = read_classifier(options.classifier, options.weights, options.unsafe_load)
-    reading = reading_for(checkpoint, options)
-    return Inputs(checkpoint, load_images(options.dataset, options.data_root, split, reading))
 
 
 class Networks(NamedTuple):
@@ -93,22 +81,23 @@ def load_networks(
     Args:
         options: name them.
         sigma_local: noise of the copies that the classifier will see.
-        inputs: its checkpoint, and the images.
+        inputs: the classifier's checkpoint, and the images.
         device: where an input layer is measured, if need be.
 
     Raises:
         UserError: see `choose_classifier` and `load_purifier`.
     """
-    classifier = choose_classifier(options, sigma_local, inputs, device)
-    purifier = load_purifier(options, options.sigma, inputs.images)
-    return Networks(inputs.images, classifier, purifier)
+    return Networks(
+        inputs.images,
+        choose_classifier(options, sigma_local, inputs, device),
+        load_purifier(options, options.sigma, inputs.images),
+    )
 
 
 class LoadedPurifier(NamedTuple):
     """A purifier, and the file of its network.
 
     Attributes:
-        purifier: the purifier.
         source: the file, or package.module:factory; None where it has no network.
         set_key, note: which weights of the file were taken, see `Checkpoint`.
     """
@@ -190,7 +179,7 @@ def diffusion_sha256(source: str | None) -> str:
     if source is None:
         return ""
     if is_code(source):
-        return foreign_sha256(source)
+        return module_sha256(source, foreign_denoiser(source))
     return path_sha256(Path(source)) if Path(source).exists() else ""
 
 
@@ -200,7 +189,7 @@ class LoadedClassifier(NamedTuple):
     Attributes:
         model: input layer and network.
         num_classes: K.
-        input_layer: of the model.
+        input_layer: the model's.
         said: lines that tell what was chosen, and by what.
     """
 

@@ -25,18 +25,6 @@ LEAST_RATE, MOST_RATE = 1e-6, 1e15  # votes a second
 LOWEST_SEED, LARGEST_SEED = -(2**63), 2**64 - 1  # torch's
 
 
-def check_least(name: str, value: int, least: int) -> None:
-    """Raises UserError for an option below its least value."""
-    if value < least:
-        raise UserError(f"{SPELLED.get(name, name)} must be at least {least}, got {value}")
-
-
-def check_most(name: str, value: int | None) -> None:
-    """Raises UserError for more of something than a machine can do; None is not given."""
-    if name in MOST and value is not None and value > MOST[name]:
-        raise UserError(f"{SPELLED.get(name, name)} must be at most {MOST[name]}, got {value}")
-
-
 def check_local_noise(name: str, level: float) -> None:
     """As `check_noise`, but that 0 is none."""
     check_noise(name, level, zero=True)
@@ -50,10 +38,15 @@ def check_noise(name: str, level: float, zero: bool = False) -> None:
         raise UserError(f"{name} must be in {LEAST_NOISE:g} .. {MOST_NOISE:g}, got {level}")
 
 
-def check_alpha(name: str, alpha: float) -> None:
-    """Raises UserError unless alpha is a failure probability that floats can share out."""
+def check_probability(name: str, alpha: float) -> None:
+    """Raises UserError for a failure probability that no run can have."""
     if not 0 < alpha < 1:
         raise UserError(f"{name} must be in (0, 1), got {alpha}")
+
+
+def check_alpha(name: str, alpha: float) -> None:
+    """Raises UserError unless alpha is a failure probability that floats can share out."""
+    check_probability(name, alpha)
     if alpha < LEAST_ALPHA:
         raise UserError(f"{name} must be at least {LEAST_ALPHA:g}, got {alpha}")
 

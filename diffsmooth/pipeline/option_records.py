@@ -9,7 +9,7 @@ from dataclasses import MISSING, dataclass, field, fields
 from types import NoneType, UnionType
 from typing import Any, Literal, NamedTuple, Self, Union, get_args, get_origin, get_type_hints
 
-from diffsmooth.pipeline.option_checks import check_least, check_most
+from diffsmooth.pipeline.option_checks import MOST, SPELLED
 from diffsmooth.stats.errors import UserError
 
 
@@ -76,14 +76,24 @@ class OptionRecord:
         names = [one.name for one in fields(cls) if one.name not in others]
         return cls(**{name: getattr(namespace, name) for name in names}, **others)
 
+    def check_inputs(self) -> Self:
+        """These options, whose files are there or can be written.
+
+        Raises:
+            UserError: one is missing or cannot be written.
+        """
+        return self
+
 
 def _check(one: Option, value: Any) -> None:
     if one.words and value not in one.words:
         words = f"{', '.join(one.words[:-1])} or {one.words[-1]}"
         raise UserError(f"{one.name} must be {words}, got {value!r}")
-    if one.least is not None:
-        check_least(one.name, value, one.least)
-    check_most(one.name, value)
+    shown = SPELLED.get(one.name, one.name)
+    if one.least is not None and value < one.least:
+        raise UserError(f"{shown} must be at least {one.least}, got {value}")
+    if one.name in MOST and value > MOST[one.name]:
+        raise UserError(f"{shown} must be at most {MOST[one.name]}, got {value}")
     if one.check is not None:
         one.check(one.name, value)
 

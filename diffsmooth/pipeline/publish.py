@@ -1,12 +1,11 @@
 """What a finished certification shows beside its table: summary, figure, gallery, TensorBoard."""
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 
 from diffsmooth.report.figures import accuracy_figure, save_figure
-from diffsmooth.report.summary import summary_text
 from diffsmooth.report.tensorboard import write_run
+from diffsmooth.report.text import summary_text
 from diffsmooth.runs.gallery import GalleryImage, write_gallery
 from diffsmooth.runs.names import OutputFiles
 from diffsmooth.runs.reading import read_run
@@ -15,24 +14,13 @@ from diffsmooth.stats import ImageRecord
 from diffsmooth.stats.printed import rounded_down, rounded_up
 
 
-@contextmanager
-def file_named(path: Path) -> Iterator[None]:
-    """Gives an OSError that names no file, as a full disk's, the name of what is written there."""
-    try:
-        yield
-    except OSError as error:
-        if error.filename is None:
-            error.filename = str(path)
-        raise
-
-
 def publish(files: OutputFiles, gallery: list[GalleryImage], logdir: Path) -> None:
     """Prints the summary of a finished run and writes the figure, the gallery and the events.
 
     Args:
-        files: of the run; its table, journal and manifest are read.
+        files: the run's files; its table, journal and manifest are read.
         gallery: a few of its images; those of an earlier call stay where there are none.
-        logdir: of the events; the run's folder in it is named like its table.
+        logdir: folder of the events; the run's folder in it is named like its table.
     """
     if gallery:
         write_gallery(files.images, gallery)
@@ -41,8 +29,12 @@ def publish(files: OutputFiles, gallery: list[GalleryImage], logdir: Path) -> No
     print(text)
     save_figure(accuracy_figure({run.name: run.results}), files.figure)
     events = logdir / "certify" / relative_name(files.stem)
-    with file_named(events):
+    try:
         write_run(events, run, text)
+    except OSError as error:
+        if error.filename is None:  # as of a full disk
+            error.filename = str(events)
+        raise
     print(
         f"table {shown(files.table)}, figure {shown(files.figure)}, journal "
         f"{shown(files.journal)}\ncurves and images: tensorboard --logdir {shown(logdir)}\n"

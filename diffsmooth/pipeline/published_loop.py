@@ -8,7 +8,6 @@ memory, one classifier call a local copy, a whole sampling step of which x_0 alo
 
 import copy
 from itertools import repeat
-from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -18,7 +17,6 @@ from torch.nn import functional as F
 from diffsmooth.models import DiffusionSchedule
 from diffsmooth.models.classifiers.cifar_resnet import BasicBlock
 from diffsmooth.models.classifiers.input_layers import Normalize
-from diffsmooth.models.diffusion.openai import OpenAIDenoiser
 from diffsmooth.models.diffusion.unet import (
     AttentionBlock,
     FilmNorm,
@@ -28,15 +26,13 @@ from diffsmooth.models.diffusion.unet import (
     UNet,
 )
 from diffsmooth.models.smoothing.precision import Numerics
+from diffsmooth.models.smoothing.vote_function import VoteFunction
 
 
 def published_numerics(dataset: str) -> Numerics:
     """The switches under which the published code runs.
 
     PyTorch's defaults, but that cuDNN times its kernels for ImageNet's classifiers.
-
-    Args:
-        dataset: name of the dataset.
 
     Source: locuslab/smoothing code/architectures.py and javyduck/DiffSmooth architectures.py set
     `cudnn.benchmark` for imagenet; no other switch is set in them, nor in certify.py or core.py of
@@ -54,32 +50,14 @@ class PublishedLoop:
     """Counts votes as the published code does.
 
     Args:
-        denoiser: its U-Net is copied, and run in its published form; None for Cohen's loop,
-            without purification.
-        classifier: copied; a CIFAR ResNet runs in its published form, others as they are.
-        sigma: noise level, in [0, 1] pixel units.
-        m: local copies.
-        sigma_local: of their noise, in [0, 1] pixel units; 0 leaves local smoothing out.
-        image_shape: (C, H, W).
-        num_classes: K.
-        batch: votes a forward pass.
-
-    Raises:
-        ValueError: sigma <= 0 or beyond the schedule.
+        f: its networks are copied, and run in their published forms: an `OpenAIDenoiser`'s U-Net,
+            if there is one (Cohen's loop has none), and a CIFAR ResNet; other classifiers run as
+            they are. Without local noise there is no local smoothing.
     """
 
-    def __init__(
-        self,
-        denoiser: OpenAIDenoiser | None,
-        classifier: nn.Module,
-        sigma: float,
-        m: int,
-        sigma_local: float,
-        image_shape: tuple[int, int, int],
-        num_classes: int,
-        batch: int,
-    ) -> None:
+    def __init__(self, f: VoteFunction) -> None:
         self.unet: nn.Module | None = None
+        denoiser = getattr(f.purifier, "denoiser", None)
         if denoiser is not None:
             unet, schedule = denoiser.unet, denoiser.schedule
             forms = UNET_FORMS
@@ -87,16 +65,12 @@ class PublishedLoop:
                 forms = {**forms, nn.SiLU: PublishedSiLU, SiLU: PublishedSiLU}
             self.unet = _published(unet, forms)
             self.diffusion = PublishedDiffusion(schedule)
-            self.timestep = schedule.timestep(sigma)
-        self.classifier = _published(classifier, CLASSIFIER_FORMS)
-        self.device = next(self.classifier.parameters()).device
-        self.sigma = sigma
-        self.num_classes = num_classes
-        self.batch = batch
-        self.local_noise: Tensor | None = None
-        if sigma_local:
-            noise = torch.randn((m, *image_shape), generator=torch.Generator().manual_seed(42))
-            self.local_noise = noise.to(self.device) * sigma_local
+            self.timestep = schedule.timestep(f.sigma)
+        local = f.local_smoothing
+        self.classifier = _published(local.classifier, CLASSIFIER_FORMS)
+        self.device, self.sigma = f.device, f.sigma
+        self.num_classes, self.batch = f.num_classes, f.batch
+        self.local_noise = local.noise * local.sigma_local if local.sigma_local else None
 
     @torch.no_grad()
     def count_votes(self, image: Tensor, votes: int) -> np.ndarray:
@@ -133,15 +107,6 @@ class PublishedLoop:
         return (x_0 + 1) / 2
 
 
-class Reverse(NamedTuple):
-    """p(x_{t-1} | x_t), and the x_0 that it was made from; each (B, C, H, W)."""
-
-    mean: Tensor
-    variance: Tensor
-    log_variance: Tensor
-    x_0: Tensor
-
-
 class PublishedDiffusion:
     """One ancestral sampling step, with a timestep for each sample of a batch.
 
@@ -166,20 +131,16 @@ class PublishedDiffusion:
         self.of_x_t = (1 - before) * np.sqrt(1 - self.betas) / (1 - abar)
 
     def sample(self, unet: nn.Module, x_t: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
-        """x_{t-1}, of which the loop makes no use, and x_0 in [-1, 1]; each (B, C, H, W)."""
-        reverse = self.reverse(unet, x_t, t)
-        noise = torch.randn_like(x_t)
-        nonzero = (t != 0).float().view(-1, 1, 1, 1)
-        sample = reverse.mean + nonzero * torch.exp(0.5 * reverse.log_variance) * noise
-        return sample, reverse.x_0
+        """x_{t-1}, of which the loop makes no use, and x_0 in [-1, 1]; each (B, C, H, W).
 
-    def reverse(self, unet: nn.Module, x_t: Tensor, t: Tensor) -> Reverse:
-        """The step's normal; x_t (B, C, H, W), t int64 (B,)."""
+        x_t is (B, C, H, W), in [-1, 1] but for its noise, and t int64 (B,).
+        """
         output = unet(x_t, self.network_times(t))
         channels = x_t.shape[1]
+        # What is computed without being used is published so, and takes its time.
         if output.shape[1] == channels:  # the variance is not learned: the larger of the two
             variances = np.append(self.posterior_variance[1], self.betas[1:])
-            variance = _of_timesteps(variances, t, x_t)
+            _ = _of_timesteps(variances, t, x_t)
             log_variance = _of_timesteps(np.log(variances), t, x_t)
             epsilon = output
         else:
@@ -188,19 +149,17 @@ class PublishedDiffusion:
             large = _of_timesteps(np.log(self.betas), t, x_t)
             share = (learned + 1) / 2
             log_variance = share * large + (1 - share) * small
-            variance = torch.exp(log_variance)
+            _ = torch.exp(log_variance)
         x_0 = (
             _of_timesteps(self.root_inverse, t, x_t) * x_t
             - _of_timesteps(self.root_inverse_less_one, t, x_t) * epsilon
         ).clamp(-1, 1)
-        mean, _, _ = self.posterior(x_0, x_t, t)
-        return Reverse(mean, variance, log_variance, x_0)
-
-    def posterior(self, x_0: Tensor, x_t: Tensor, t: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Mean, variance and log variance of q(x_{t-1} | x_t, x_0); each (B, C, H, W)."""
         mean = _of_timesteps(self.of_x_0, t, x_t) * x_0 + _of_timesteps(self.of_x_t, t, x_t) * x_t
-        variance = _of_timesteps(self.posterior_variance, t, x_t)
-        return mean, variance, _of_timesteps(self.posterior_log_variance, t, x_t)
+        _ = _of_timesteps(self.posterior_variance, t, x_t)
+        _ = _of_timesteps(self.posterior_log_variance, t, x_t)
+        noise = torch.randn_like(x_t)
+        nonzero = (t != 0).float().view(-1, 1, 1, 1)
+        return mean + nonzero * torch.exp(0.5 * log_variance) * noise, x_0
 
     def network_times(self, t: Tensor) -> Tensor:
         """What the network is fed for t, (B,): through a table of the timesteps, made anew."""

@@ -3,12 +3,11 @@
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 
+from diffsmooth.pipeline.command_specification import ReportOptions
 from diffsmooth.pipeline.output_checks import check_ending, check_file, check_folder
-from diffsmooth.pipeline.report_specification import ReportOptions
 from diffsmooth.report.at_alpha import at_alpha
 from diffsmooth.report.columns import COLUMNS, Column, columns_of
 from diffsmooth.report.figures import ENDINGS, accuracy_figure, figure_bytes
@@ -19,13 +18,13 @@ from diffsmooth.report.tables import (
     RHO,
     accuracy_table,
     bound_table,
-    comparison_remarks,
     envelope_table,
     interval_table,
     long_table,
     paired_tables,
 )
 from diffsmooth.report.tensorboard import folder_name, write_run
+from diffsmooth.report.text import comparison_remarks
 from diffsmooth.report.writers import Section, as_csv, as_latex, as_markdown, as_text
 from diffsmooth.runs.names import RunFiles
 from diffsmooth.runs.reading import Run, read_run
@@ -38,15 +37,8 @@ NUMBERS = ".csv"
 PAGES = (".html", ".htm")
 
 
-class Report(NamedTuple):
-    """What was made of the runs: the tables' text, and the files that were written."""
-
-    text: str
-    written: list[Path]
-
-
-def report(options: ReportOptions) -> Report:
-    """Reads the runs, and writes what is asked for.
+def report(options: ReportOptions) -> tuple[str, list[Path]]:
+    """Reads the runs, and writes what is asked for: the tables' text, and what was written.
 
     Raises:
         UserError: a user's mistake.
@@ -70,11 +62,11 @@ def report(options: ReportOptions) -> Report:
     if options.tensorboard:
         events = Path(options.tensorboard)
         for run in runs:
-            first = _accuracy_section([run], radii, columns, options.decimals)
+            first = accuracy_table([run], radii, columns, options.decimals)
             own = as_text([first], comparison_remarks([run]))
             write_run(events / folder_name(run.name), run, own)
         written.append(events)
-    return Report(as_text(sections, remarks), written)
+    return as_text(sections, remarks), written
 
 
 def _check(options: ReportOptions, names: Sequence[str]) -> None:
@@ -158,7 +150,7 @@ def _sections(
     """The tables that were asked for; the first two are always there."""
     decimals, first = options.decimals, runs[0]
     sections = [
-        _accuracy_section(runs, radii, columns, decimals),
+        accuracy_table(runs, radii, columns, decimals),
         Section(
             "95 % intervals across images (accuracy: Clopper-Pearson, ACR: bootstrap)",
             interval_table(runs, radii, decimals),
@@ -189,11 +181,3 @@ def _sections(
             for run, table in zip(runs[1:], tables, strict=True)
         ]
     return sections
-
-
-def _accuracy_section(
-    runs: list[Run], radii: np.ndarray, columns: Sequence[Column], decimals: int
-) -> Section:
-    meanings = (f"; {column.heading}: {column.meaning}" for column in columns if column.meaning)
-    title = f"Certified accuracy by radius (l2, in [0, 1] pixel units){''.join(meanings)}"
-    return Section(title, *accuracy_table(runs, radii, decimals, columns))

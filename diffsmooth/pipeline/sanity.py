@@ -9,8 +9,7 @@ from scipy.stats import binom
 from torch import Tensor
 
 from diffsmooth.lit.data import ImageSet
-from diffsmooth.models.smoothing.draws import draw_run
-from diffsmooth.models.smoothing.noise import NoiseKey, NumpyNoise, Purpose, Votes
+from diffsmooth.models.smoothing.noise import NoiseKey, NumpyNoise, Purpose, Votes, draw_run
 from diffsmooth.models.smoothing.vote_function import DrawsOfRun, VoteFunction
 from diffsmooth.stats.errors import UserError
 from diffsmooth.stats.printed import rounded_down
@@ -60,10 +59,10 @@ def right_answers(
         images: labelled images.
         total: how many, at most.
         sigma: standard deviation of the noise, in [0, 1] pixel units.
-        purpose, seed: of the noise.
+        purpose, seed: what the noise belongs to.
         device: where `classify` runs.
         batch: images a call.
-        draws: of a run of a random purifier.
+        draws: how many draws a random purifier needs for a reverse run.
         among: indices of the images to take them from; None takes them from all.
     """
     pool = range(len(images)) if among is None else among
@@ -101,12 +100,8 @@ def check_sanity(
     """A line with the accuracy of single votes, on few images; "" where too few votes are ahead.
 
     Args:
-        f: what votes.
-        images: labelled images.
-        votes_ahead: of the run.
-        seed: of the noise.
-        device: where it runs.
-        among: see `right_answers`.
+        f, images, seed, device, among: see `right_answers`.
+        votes_ahead: the run's votes.
 
     Raises:
         UserError: it is near chance.

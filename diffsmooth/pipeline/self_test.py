@@ -5,6 +5,7 @@ For who runs on hardware that we have never seen: `diffsmooth doctor --self-test
 
 import contextlib
 from collections.abc import Iterator
+from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -95,30 +96,27 @@ class Setup(NamedTuple):
         return torch.from_numpy(array).to(self.device)
 
 
-def run_self_test(setup: Setup) -> Iterator[Agreement]:
-    """Each check in turn, as soon as it is done.
+def print_self_test(setup: Setup) -> bool:
+    """Prints each check's outcome as soon as it is known; whether all agree.
 
     Raises:
         UserError: the shipped checkpoints are not below the working directory.
     """
-    for family in SMALL_UNETS:
-        yield from _check_unet(family, setup)
-    yield from _check_classifiers(setup)
-    yield from _check_pipeline(setup)
-    yield from _check_certification(setup)
-
-
-def print_self_test(setup: Setup) -> bool:
-    """Prints each check's outcome; whether all agree."""
     name = setup.device.type
     if name == "cuda":
         name = torch.cuda.get_device_name(setup.device)
     how = f"{setup.precision}{', compiled' if setup.compiled else ''}"
     print(f"self-test on {name}, {how}, torch {torch.__version__}; differences are relative to the "
           "largest stored value, or shares of the votes")  # fmt: skip
+    checks = chain(
+        *(_check_unet(family, setup) for family in SMALL_UNETS),
+        _check_classifiers(setup),
+        _check_pipeline(setup),
+        _check_certification(setup),
+    )
     differing = 0
     try:
-        for agreement in run_self_test(setup):
+        for agreement in checks:
             print(agreement, flush=True)
             differing += not agreement.agrees
     except UserError:

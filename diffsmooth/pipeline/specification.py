@@ -22,8 +22,8 @@ from diffsmooth.pipeline.option_checks import (
 )
 from diffsmooth.pipeline.option_records import OptionRecord, option, required
 from diffsmooth.pipeline.output_checks import check_no_input, data_files
-from diffsmooth.runs.names import OutputFiles
-from diffsmooth.runs.shard import Shard
+from diffsmooth.pipeline.plan_specification import PlanOptions
+from diffsmooth.runs.names import OutputFiles, Shard
 from diffsmooth.stats.errors import UserError, option_values
 from diffsmooth.stats.registry import is_code
 
@@ -48,7 +48,6 @@ WEIGHTS = (
     "of a classifier's checkpoint that holds two sets of weights: raw (as trained) or ema "
     "(averaged); by default ema where there are two"
 )
-SIGMA = "noise level, standard deviation in [0, 1] pixel units"
 
 
 def find_diffusion(dataset: str, given: str | None) -> str | None:
@@ -89,10 +88,10 @@ class PurifierOptions(ImageOptions):
         "oneshot")  # fmt: skip
     steps: int | None = option(
         None,
-        f"of multistep: timesteps a run (default: {purifier_kind('multistep').steps})",
+        f"of multistep: timesteps a reverse run (default: {purifier_kind('multistep').steps})",
         least=1,
     )
-    runs: int | None = option(None, "of multistep: runs a vote (default: 1)", least=1)
+    runs: int | None = option(None, "of multistep: reverse runs a vote (default: 1)", least=1)
     pad: Pad = option("none", "none: the diffusion model sees the images at their own size; "
         "reflect: padded to its own, and cropped again")  # fmt: skip
     diffusion: str | None = option(None, "checkpoint of the diffusion model; by default the "
@@ -117,6 +116,12 @@ class PurifierOptions(ImageOptions):
                 raise UserError(f"{name} has no meaning with purifier {self.purifier}")
             if self.diffusion is not None and is_code(self.diffusion):
                 raise UserError(f"{name} is of a checkpoint's U-Net, not of {self.diffusion}")
+
+    def check_inputs(self) -> Self:
+        check_dataset(self.dataset)
+        if self.diffusion_source is not None:
+            check_source(self.diffusion_source)
+        return super().check_inputs()
 
     @property
     def kind(self) -> PurifierKind:
@@ -144,11 +149,6 @@ class PurifierOptions(ImageOptions):
         """--convention, or the purifier's own."""
         return self.convention or self.kind.convention
 
-    @property
-    def used_steps(self) -> int:
-        """Timesteps of a reverse run."""
-        return self.steps or self.kind.steps or 1
-
 
 @dataclass(frozen=True, kw_only=True)
 class VotingOptions(PurifierOptions):
@@ -157,15 +157,16 @@ class VotingOptions(PurifierOptions):
     classifier: str = required("the base classifier: a checkpoint, a folder of transformers or "
         "timm, or package.module:factory of a network of your own for images in [0, 1], which "
         "is your code and runs as such")  # fmt: skip
-    sigma: float = required(SIGMA, check=check_noise)
+    sigma: float = required("noise level, standard deviation in [0, 1] pixel units",
+        check=check_noise)  # fmt: skip
     n: int = option(10_000, "votes an image (after N0)", "--n", "--N", least=1)
     alpha: float = option(0.001, "failure probability an image, in (0, 1)", check=check_alpha)
     batch: int = option(50, "votes a forward pass", least=1)
     local_seed: int = option(42, "seed of the local copies' fixed noise", check=check_seed)
     seed: int = option(0, "seed of the votes' noise")
     arch: str | None = option(None, "the classifier's architecture, where its checkpoint does not "
-        "say: cifar_resnetD, a timm name, dmae_cifar10 or dmae_imagenet, or "
-        "package.module:factory of a network of your own, made from the number of classes")  # fmt: skip
+        "say: cifar_resnetD, a timm name, dmae_cifar10 or dmae_imagenet, or package.module:factory "
+        "of a network of your own, made from the number of classes")  # fmt: skip
     normalize: str = option("auto", "the classifier's input layer: standard, center, none, or "
         "MEAN,STD in [0, 1] pixel units; auto: the checkpoint's, or else the most accurate under "
         "noise")  # fmt: skip
@@ -179,16 +180,8 @@ class VotingOptions(PurifierOptions):
         "the hardware has it")  # fmt: skip
 
     def check_inputs(self) -> Self:
-        """These options, whose files are there.
-
-        Raises:
-            UserError: one that was named is missing.
-        """
         check_source(self.classifier)
-        check_dataset(self.dataset)
-        if self.diffusion_source is not None:
-            check_source(self.diffusion_source)
-        return self
+        return super().check_inputs()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -250,6 +243,11 @@ class SmoothingOptions(VotingOptions):
     def processes(self) -> int:
         """Of the whole run, on all machines."""
         return self.devices * self.num_nodes * (self.own_shard.total if self.own_shard else 1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class CertifyOptions(SmoothingOptions, PlanOptions):
+    """A run of `certify`, with its plan."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,12 +1,24 @@
-"""What would end a training after its start is seen before it."""
+"""What would end a training after its start is seen before it; and whose fault an exception is."""
+
+import traceback
+from pathlib import Path
 
 import lightning.pytorch as pl
+import torch
+from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.plugins import MixedPrecision
+from lightning.pytorch.plugins.environments import SLURMEnvironment
+from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
+import diffsmooth
 from diffsmooth.lit.data.module import ImageDataModule
 from diffsmooth.lit.training.classifier import ClassifierTraining
 from diffsmooth.lit.training.module import TrainingModule
 from diffsmooth.stats.errors import UserError
+
+PACKAGE = Path(diffsmooth.__file__).parent
+REFUSING = (PACKAGE, Path(pl.__file__).parents[1], Path(torch.optim.__file__).parent)
+KINDS = (ValueError, TypeError, OverflowError, RuntimeError, ImportError)
 
 
 def check_images(data: ImageDataModule, model: TrainingModule) -> None:
@@ -88,3 +100,44 @@ def check_monitors(trainer: pl.Trainer, model: TrainingModule) -> None:
                 f"{type(callback).__name__}'s monitor {monitor!r} is nothing that is measured: "
                 f"known are {', '.join(names)}"
             )
+
+
+def check_anew(trainer: pl.Trainer) -> None:
+    """Checks that a training from the beginning replaces no checkpoint of an earlier one.
+
+    Raises:
+        UserError: it would.
+    """
+    # A requeued job of SLURM's goes on from Lightning's own file, and a trial run writes nothing.
+    requeued = SLURMEnvironment.detect() and trainer._checkpoint_connector._hpc_resume_path
+    if requeued or trainer.fast_dev_run:  # type: ignore[attr-defined]
+        return
+    for callback in trainer.checkpoint_callbacks:
+        if isinstance(callback, ModelCheckpoint) and not callback._enable_version_counter:
+            for path in sorted(callback._find_last_checkpoints(trainer)):
+                raise UserError(
+                    f"{path} is of an earlier training, and would be overwritten: --ckpt_path last "
+                    "goes on from it, another --name leaves it"
+                )
+
+
+def refusal(error: BaseException) -> str:
+    """What was said against an option's value, by our constructors or Lightning; "" for a bug.
+
+    Lightning and torch's optimisers refuse values by the same types that bugs have. But a refusal
+    is a `raise` statement of theirs; what a bug trips over lies deeper, or is no such statement.
+    """
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, UserError | MisconfigurationException) or _is_refusal(cause):
+            return str(cause)
+        cause = cause.__cause__
+    return ""
+
+
+def _is_refusal(error: BaseException) -> bool:
+    if not isinstance(error, KINDS) or error.__traceback__ is None:
+        return False
+    last = traceback.extract_tb(error.__traceback__)[-1]
+    is_theirs = any(Path(last.filename).is_relative_to(folder) for folder in REFUSING)
+    return is_theirs and (last.line or "").startswith("raise ")

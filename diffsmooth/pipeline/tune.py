@@ -45,10 +45,10 @@ class Chosen(NamedTuple):
     """What a sweep found, and what certify.py must be told beside the setting.
 
     Attributes:
-        outcome: of the sweep.
+        outcome: what the sweep measured.
         said: lines on what its images are to the networks.
         diffusion: file of the diffusion model, "" where there is none.
-        input_layer: of the classifier, "" where its checkpoint says it.
+        input_layer: the classifier's, "" where its checkpoint says it.
     """
 
     outcome: SweepOutcome

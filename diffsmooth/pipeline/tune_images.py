@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from diffsmooth.lit.data import ImageSet, Reading, load_images
 from diffsmooth.lit.data.names import DATASETS
-from diffsmooth.lit.data.sources import has_test_split, has_train_split
+from diffsmooth.lit.data.sources import has_split
 from diffsmooth.models.checkpoints.image_cards import Told
 from diffsmooth.models.checkpoints.training_images import TrainingImages, split_images
 from diffsmooth.pipeline.sanity import evenly_spaced
@@ -31,7 +31,7 @@ class TuneImages(NamedTuple):
     """The images of a sweep.
 
     Attributes:
-        indices: of the training split, ascending.
+        indices: places in the training split, ascending.
         kind: what they are to the classifier, in words.
         said: lines on how that is known.
         pool: number of images that they were taken from.
@@ -50,14 +50,14 @@ def training_images(options: TuneOptions, reading: Reading) -> ImageSet:
         UserError: there is none of its own: `certify` would certify the images of the choice.
     """
     there = options.dataset in DATASETS or Path(options.dataset).expanduser().exists()
-    if there and not has_train_split(options.dataset):
+    if there and not has_split(options.dataset, "train"):
         raise UserError(
             f"{options.dataset} has no training images apart from those that certify.py takes: "
             "name fashion_mnist, cifar10 or imagenet, or a folder with train.npz and test.npz, or "
             "train/ and test/, in it"
         )
     images = load_images(options.dataset, options.data_root, "train", reading)
-    if options.dataset not in DATASETS and has_test_split(options.dataset):
+    if options.dataset not in DATASETS and has_split(options.dataset, "test"):
         test = load_images(options.dataset, options.data_root, "test", reading)
         if _same(test, images):
             raise UserError(f"{options.dataset}: its training images are its test images")

@@ -17,7 +17,7 @@ from diffsmooth.pipeline.specification import VotingOptions
 from diffsmooth.stats import FixedSampleSize, Plan
 from diffsmooth.stats.bounds import votes_to_reach
 from diffsmooth.stats.errors import UserError
-from diffsmooth.stats.plan_text import DEFAULT_PLAN, make_plan
+from diffsmooth.stats.plan_words import DEFAULT_PLAN, make_plan
 from diffsmooth.stats.printed import exact, rounded_down, rounded_up
 
 if TYPE_CHECKING:
@@ -27,7 +27,6 @@ if TYPE_CHECKING:
 STEPS_FROM_TRAINED = (-0.05, 0.0, 0.01, 0.02, 0.05, 0.1)
 NUMBERS = (1, 3, 5)
 PLANNED_N = 10_000  # certify's default
-CERTIFY_NAMES = ("image_size", "exif", "convention", "steps", "runs", "arch")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -189,11 +188,11 @@ class TuneOptions(VotingOptions):
         """What certify.py needs to repeat a setting, by the names of its options.
 
         Args:
-            setting: the one.
             diffusion: file of the diffusion model, "" where there is none.
-            input_layer: of the classifier, "" where its checkpoint says it.
+            input_layer: the classifier's, "" where its checkpoint says it.
         """
-        chosen: dict[str, Any] = {
+        grid = self.planned.nothing(self.sigma).grid
+        told: dict[str, Any] = {
             "dataset": self.dataset,
             "data_root": self.data_root,
             "split": "test",
@@ -205,22 +204,19 @@ class TuneOptions(VotingOptions):
             "alpha": self.alpha,
             "local_seed": self.local_seed,
             "purifier": self.purifier,
+            "plan": None if self.plan == DEFAULT_PLAN else self.plan,
+            "radii": list(grid) or None,
+            "diffusion": diffusion or None,
+            "pad": self.pad if diffusion else None,
+            "image_size": self.image_size,
+            "exif": self.exif,
+            "convention": self.convention,
+            "steps": self.steps,
+            "runs": self.runs,
+            "arch": self.arch,
+            "normalize": input_layer or None,
+            "precision": None if self.precision == "auto" else self.precision,
+            "weights": self.weights,
+            "unsafe_load": self.unsafe_load or None,
         }
-        if self.plan != DEFAULT_PLAN:
-            chosen["plan"] = self.plan
-        if grid := self.planned.nothing(self.sigma).grid:
-            chosen["radii"] = list(grid)
-        if diffusion:
-            chosen |= {"diffusion": diffusion, "pad": self.pad}
-        for name in CERTIFY_NAMES:
-            if getattr(self, name) is not None:
-                chosen[name] = getattr(self, name)
-        if input_layer:
-            chosen["normalize"] = input_layer
-        if self.precision != "auto":
-            chosen["precision"] = self.precision
-        if self.weights:
-            chosen["weights"] = self.weights
-        if self.unsafe_load:
-            chosen["unsafe_load"] = True
-        return chosen
+        return {name: value for name, value in told.items() if value is not None}

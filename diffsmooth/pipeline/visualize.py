@@ -6,13 +6,12 @@ from diffsmooth.lit.data import ImageSet, load_images
 from diffsmooth.lit.data.sources import is_folder
 from diffsmooth.models import IdentityPurifier
 from diffsmooth.models.checkpoints.formats import read_checkpoint
-from diffsmooth.models.smoothing.draws import draw_run
-from diffsmooth.models.smoothing.noise import NoiseKey, NumpyNoise, Votes
+from diffsmooth.models.smoothing.noise import NoiseKey, NumpyNoise, Votes, draw_run
 from diffsmooth.models.smoothing.precision import autocast, resolve_precision
 from diffsmooth.models.smoothing.purifiers import Purifier
+from diffsmooth.pipeline.command_specification import VisualizeOptions
 from diffsmooth.pipeline.device import pick_device
 from diffsmooth.pipeline.networks import load_purifier, reading_for
-from diffsmooth.pipeline.visualize_specification import VisualizeOptions
 from diffsmooth.report.image_grid import GridRow, NoisyPair
 from diffsmooth.stats.errors import UserError, option_values
 

@@ -1,7 +1,6 @@
 """What `bench` measures: pairs of networks, with the images and the noise that they run on."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
@@ -21,7 +20,6 @@ from diffsmooth.models.classifiers.dataset_info import CIFAR10, FASHION_MNIST, D
 from diffsmooth.models.diffusion.denoiser import Denoiser
 from diffsmooth.models.smoothing.inference import prepare
 from diffsmooth.models.smoothing.vote_function import VoteFunction
-from diffsmooth.pipeline.bench_specification import WORKLOADS as TITLES
 
 SIGMA = 0.5  # [0, 1] pixel units
 SIGMA_LOCAL = 0.25
@@ -34,57 +32,38 @@ class Mode(NamedTuple):
     """How the engine runs.
 
     Attributes:
-        name: for the table.
         precision: float32 or bf16.
         prepared: whether the networks were prepared for many votes, as certify.py does.
         compiled: whether they were compiled, too.
     """
 
-    name: str
     precision: str
     prepared: bool = True
     compiled: bool = False
 
 
 MODES = {
-    mode.name: mode
-    for mode in (
-        Mode("plain", "float32", prepared=False),
-        Mode("float32", "float32"),
-        Mode("bf16", "bf16"),
-        Mode("compiled", "bf16", compiled=True),
-    )
+    "plain": Mode("float32", prepared=False),
+    "float32": Mode("float32"),
+    "bf16": Mode("bf16"),
+    "compiled": Mode("bf16", compiled=True),
 }
 
 
-@dataclass(frozen=True)
-class Workload:
-    """Networks to measure.
+class Workload(NamedTuple):
+    """Networks to measure, by what makes them, and their images; without a denoiser it is None."""
 
-    Attributes:
-        name: for the options.
-        title: for the table.
-        info: of the images.
-        denoiser: makes the denoiser, None without one.
-        classifier: makes the classifier.
-        m: local copies.
-    """
-
-    name: str
-    title: str
     info: DatasetInfo
     denoiser: Callable[[], Denoiser] | None
     classifier: Callable[[], nn.Module]
     m: int
 
-    @property
-    def sigma_local(self) -> float:
-        return SIGMA_LOCAL if self.m > 1 else 0.0
-
-    def f(self, batch: int, mode: Mode, device: torch.device) -> VoteFunction:
-        """What votes, in a mode; the same weights each time."""
+    def f(self, batch: int, setting: str, device: torch.device) -> VoteFunction:
+        """What votes, in one of the `MODES`; the same weights each time."""
         torch.manual_seed(0)
-        local = LocalSmoothing(self.classifier(), self.m, self.sigma_local, self.info.image_shape)
+        mode = MODES[setting]
+        level = SIGMA_LOCAL if self.m > 1 else 0.0
+        local = LocalSmoothing(self.classifier(), self.m, level, self.info.image_shape)
         make = self.denoiser
         purifier = IdentityPurifier() if make is None else OneShotPurifier(make())
         f = VoteFunction(
@@ -104,19 +83,9 @@ def _full_denoiser() -> Denoiser:
 
 
 WORKLOADS = {
-    workload.name: workload
-    for workload in (
-        Workload(
-            "full", TITLES["full"], CIFAR10,
-            _full_denoiser, lambda: build_classifier("cifar_resnet110", 10), 5,
-        ),
-        Workload(
-            "small", TITLES["small"], FASHION_MNIST,
-            lambda: load_denoiser(DIFFUSION), lambda: load_classifier(CLASSIFIER), 5,
-        ),
-        Workload(
-            "cohen", TITLES["cohen"], FASHION_MNIST,
-            None, lambda: load_classifier(COHEN_CLASSIFIER), 1,
-        ),
-    )
-}  # fmt: skip
+    "full": Workload(CIFAR10, _full_denoiser, lambda: build_classifier("cifar_resnet110", 10), 5),
+    "small": Workload(
+        FASHION_MNIST, lambda: load_denoiser(DIFFUSION), lambda: load_classifier(CLASSIFIER), 5
+    ),
+    "cohen": Workload(FASHION_MNIST, None, lambda: load_classifier(COHEN_CLASSIFIER), 1),
+}

@@ -7,6 +7,4 @@ from diffsmooth.lazy_names import lazy_names
 if TYPE_CHECKING:
     from diffsmooth.runs.reading import read_results
 else:
-    __getattr__, __dir__, __all__ = lazy_names(
-        __name__, {"diffsmooth.runs.reading": "read_results"}
-    )
+    __getattr__, __dir__, __all__ = lazy_names(__name__, __file__)

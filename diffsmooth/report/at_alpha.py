@@ -34,9 +34,4 @@ def at_alpha(run: Run, alpha: float) -> Run:
     results = results_of(records, run.path)
     if results.understates and alpha != made_for:
         results = replace(results, stopped_for=made_for)
-    return replace(
-        run,
-        results=results,
-        records=tuple(records),
-        remarks=(*run.remarks, remark),
-    )
+    return replace(run, results=results, records=tuple(records), remarks=(*run.remarks, remark))

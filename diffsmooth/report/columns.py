@@ -10,13 +10,14 @@ from diffsmooth.report.text import (
     MISSING,
     abstained_text,
     abstention_rate,
+    average_interval,
     average_text,
     interval_text,
     shows_average,
 )
 from diffsmooth.runs.reading import Run
 from diffsmooth.shown_text import quoted, shown
-from diffsmooth.stats import average_certified_radius, average_radius_interval
+from diffsmooth.stats import average_certified_radius
 from diffsmooth.stats.errors import UserError
 from diffsmooth.stats.printed import rounded_down
 from diffsmooth.stats.registry import Registry
@@ -46,9 +47,8 @@ def _average(run: Run, runs: Sequence[Run], decimals: int) -> str:
 
 
 def _average_interval(run: Run) -> str:
-    if run.results.understates or len(run.results) < 2:
-        return ""
-    return f"[{interval_text(*average_radius_interval(run.results), between=', ')}]"
+    low, high = average_interval(run.results)
+    return "" if np.isnan(low) else f"[{interval_text(low, high, between=', ')}]"
 
 
 ACR = Column(

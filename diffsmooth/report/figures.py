@@ -46,24 +46,21 @@ def accuracy_figure(runs: Mapping[str, Results], envelope: bool = False) -> "Fig
     Raises:
         UserError: an envelope of runs of which none can be compared with the others.
     """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg  # slow: not for help and mistakes
-    from matplotlib.figure import Figure
+    from matplotlib.figure import Figure  # slow: not for help and mistakes
 
     figure = Figure(figsize=(7.0, 4.2), layout="constrained")
-    FigureCanvasAgg(figure)
     axes = figure.subplots()
     axes.set_prop_cycle(color=COLOURS)
     right = 0.0
     handles: list[Any] = []  # of lines and of error bars
     names = [shown(name, NAME_LETTERS) for name in runs]
     for i, results in enumerate(runs.values()):
+        top = top_radius(results)
+        right = max(right, top)
         if results.grid:
-            right = max(right, results.grid[-1])
             handles.append(_draw_grid(axes, results))
             continue
-        top = top_radius(results)
         radii = np.linspace(0.0, top, 201)
-        right = max(right, top)
         interval = certified_accuracy_interval(results, radii)
         (line,) = axes.plot(
             radii,

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from diffsmooth.report.figures import DPI
@@ -69,7 +68,6 @@ def image_grid(rows: Sequence[GridRow], sigmas: Sequence[float]) -> Figure:
     total_width = 2 * MARGIN + len(titles) * (panel_width + GAP) - GAP
     total_height = 2 * MARGIN + LINE + len(rows) * (panel_height + below)
     figure = Figure(figsize=(total_width, total_height), dpi=DPI)
-    FigureCanvasAgg(figure)
 
     def place(column: int, row: int) -> tuple[float, float, float, float]:
         left = MARGIN + column * (panel_width + GAP)

@@ -52,7 +52,9 @@ def default_radii(results: Results) -> np.ndarray:
 
 
 def top_radius(results: Results) -> float:
-    """The largest radius that the plan could give, or, where not known, that an image has."""
+    """The grid's last, or the largest that the plan could give, or else that an image has."""
+    if results.grid:
+        return results.grid[-1]
     if results.max_radius is not None:
         return results.max_radius
     return float(results.radius.max(initial=0.0))

@@ -1,7 +1,6 @@
 """The figure of a sweep: the estimate against sigma_local, one line a number of copies."""
 
 import numpy as np
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.container import ErrorbarContainer
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
@@ -22,7 +21,6 @@ def sweep_figure(outcome: SweepOutcome) -> Figure:
     that were chosen in the same way on images that did not choose them.
     """
     figure = Figure(figsize=(7.6, 4.2), layout="constrained")
-    FigureCanvasAgg(figure)
     axes = figure.subplots()
     axes.set_prop_cycle(color=COLOURS)
     levels = np.unique([row.setting.sigma_local for row in outcome.rows])
@@ -50,14 +48,8 @@ def sweep_figure(outcome: SweepOutcome) -> Figure:
         )
         shown.append(bars)
     if outcome.trained is not None:
-        mark = axes.axvline(
-            outcome.trained,
-            color="0.8",
-            linewidth=4.0,
-            zorder=0,
-            label=f"sigma' = {exact(outcome.trained)}",
-        )
-        shown.append(mark)
+        label = f"sigma' = {exact(outcome.trained)}"
+        shown.append(axes.axvline(outcome.trained, color="0.8", lw=4.0, zorder=0, label=label))
     best = outcome.best
     place = best.setting.sigma_local + offsets[numbers.index(best.setting.m)]
     shown += axes.plot(

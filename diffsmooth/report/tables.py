@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -13,17 +12,16 @@ from diffsmooth.report.text import (
     abstention_rate,
     accuracy_text,
     at_least_text,
+    average_interval,
     interval_text,
     is_comparable,
-    remarks_on,
-    shows_average,
 )
+from diffsmooth.report.writers import Section
 from diffsmooth.runs.reading import Run
 from diffsmooth.stats import (
     PairedDifference,
     Results,
     average_certified_radius,
-    average_radius_interval,
     certified_accuracy,
     certified_accuracy_interval,
     high_probability_accuracy,
@@ -32,26 +30,19 @@ from diffsmooth.stats import (
     upper_envelope,
 )
 from diffsmooth.stats.errors import UserError
-from diffsmooth.stats.printed import digits_up, exact, radius_label, signed
+from diffsmooth.stats.printed import digits_up, radius_label, signed
 
 RHO = 1e-3  # of the high-probability bound, as in Cohen et al. 2019
 DEFAULT = columns_of([*COLUMNS])
 P_VALUES = ("p (McNemar)", "p (Holm)")  # of a radius alone, and of all that are shown together
 
 
-class AccuracyTable(NamedTuple):
-    """Cells as text, one row a run, and which of them are the best of their column."""
-
-    text: pd.DataFrame
-    best: pd.DataFrame
-
-
 def accuracy_table(
     runs: Sequence[Run],
     radii: np.ndarray,
-    decimals: int = 3,
     columns: Sequence[Column] = DEFAULT,
-) -> AccuracyTable:
+    decimals: int = 3,
+) -> Section:
     """One row a run: certified accuracy at each radius, then other columns.
 
     The average certified radius (ACR) of a plan that stops early is given only beside runs of the
@@ -60,8 +51,8 @@ def accuracy_table(
     Args:
         runs: at least one.
         radii: (R,), l2, in [0, 1] pixel units.
-        decimals: of the accuracies and the other columns' numbers.
         columns: those after the radii's.
+        decimals: those of the accuracies and of the other columns' numbers.
     """
     rows = {}
     for run in runs:
@@ -71,15 +62,14 @@ def accuracy_table(
             *(column.text(run, runs, decimals) for column in columns),
         ]
     headings = [*map(radius_label, radii), *(column.heading for column in columns)]
+    meanings = (f"; {column.heading}: {column.meaning}" for column in columns if column.meaning)
+    title = f"Certified accuracy by radius (l2, in [0, 1] pixel units){''.join(meanings)}"
     text = pd.DataFrame.from_dict(rows, "index", columns=headings)
-    return AccuracyTable(
-        text, pd.DataFrame(best_cells(runs, radii, columns), text.index, text.columns)
-    )
+    best = pd.DataFrame(best_cells(runs, radii, columns), text.index, text.columns)
+    return Section(title, text, best)
 
 
-def best_cells(
-    runs: Sequence[Run], radii: np.ndarray, columns: Sequence[Column] = DEFAULT
-) -> np.ndarray:
+def best_cells(runs: Sequence[Run], radii: np.ndarray, columns: Sequence[Column]) -> np.ndarray:
     """Which accuracies at the radii, and which average radii, are the best of several runs.
 
     Returns:
@@ -128,10 +118,7 @@ def interval_table(runs: Sequence[Run], radii: np.ndarray, decimals: int = 3) ->
             interval_text(low, high, decimals)
             for low, high in certified_accuracy_interval(run.results, radii)
         ]
-        average = MISSING
-        if shows_average(run, runs) and not run.results.understates:
-            average = interval_text(*average_radius_interval(run.results), decimals)
-        rows[run.name] = [*cells, average]
+        rows[run.name] = [*cells, interval_text(*average_interval(run.results), decimals)]
     return pd.DataFrame.from_dict(rows, "index", columns=[*map(radius_label, radii), ACR.heading])
 
 
@@ -142,7 +129,7 @@ def bound_table(
 
     Args:
         runs, radii, decimals: see `accuracy_table`.
-        alpha: of the runs whose own is not known.
+        alpha: failure probability of the runs whose own is not known.
     """
     rows = {
         run.name: [
@@ -208,13 +195,15 @@ def long_table(runs: Sequence[Run], radii: np.ndarray, alpha: float | None) -> p
 
     Args:
         runs, radii: see `accuracy_table`.
-        alpha: of the runs whose own is not known.
+        alpha: failure probability of the runs whose own is not known.
     """
     tables = []
     for run in runs:
         results = run.results
         level = results.alpha or alpha
         low, high = certified_accuracy_interval(results, radii).T
+        average = average_certified_radius(results) if results.certifies else np.nan
+        average_low, average_high = average_interval(results)
         columns = {
             "run": run.name,
             "radius": radii,
@@ -223,20 +212,15 @@ def long_table(runs: Sequence[Run], radii: np.ndarray, alpha: float | None) -> p
             "low_95": low,
             "high_95": high,
             "high_probability_bound": _bound(results, radii, level),
-            "average_certified_radius": np.nan,
+            "average_certified_radius": average,
             "average_is_lower_bound": results.understates,
-            "average_low_95": np.nan,
-            "average_high_95": np.nan,
+            "average_low_95": average_low,
+            "average_high_95": average_high,
             "abstention_rate": abstention_rate(results),
             "images": len(results),
             "sigma": results.sigma,
             "alpha": level,
         }
-        if results.certifies:
-            columns["average_certified_radius"] = average_certified_radius(results)
-        if results.certifies and not results.understates:
-            interval = average_radius_interval(results)
-            columns["average_low_95"], columns["average_high_95"] = interval
         tables.append(pd.DataFrame(columns))
     return pd.concat(tables, ignore_index=True)
 
@@ -246,24 +230,3 @@ def _bound(results: Results, radii: np.ndarray, alpha: float | None) -> np.ndarr
     if alpha is None or not results.certifies:
         return np.full(len(radii), np.nan)
     return high_probability_accuracy(results, radii, alpha, RHO)
-
-
-def comparison_remarks(runs: Sequence[Run]) -> list[str]:
-    """What a reader of the comparison must know, one line each."""
-    remarks = [
-        f"{run.name}: {remark}"
-        for run in runs
-        for remark in [*run.remarks, *remarks_on(run.results)]
-    ]
-    remarks += other_images(runs)
-    alphas = {run.name: run.results.alpha for run in runs if run.results.alpha is not None}
-    if len(set(alphas.values())) > 1:
-        each = ", ".join(f"{name} {exact(alpha)}" for name, alpha in alphas.items())
-        remarks.append(f"the runs are of different alpha: {each}")
-    return remarks
-
-
-def other_images(runs: Sequence[Run]) -> list[str]:
-    """A remark where runs are not on the same images."""
-    alike = len({run.results.index.tobytes() for run in runs}) == 1
-    return [] if alike else ["the runs are not on the same images"]

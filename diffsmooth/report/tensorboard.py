@@ -6,7 +6,6 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 
@@ -53,7 +52,11 @@ def write_run(folder: Path, run: Run, text: str) -> None:
         for tag, values, end in zip(tags, (accuracy, low, high), (0.0, 0.0, 1.0), strict=True):
             for radius, value in zip(radii, values, strict=True):
                 writer.add_scalar(tag, _float32(value, end), _step(radius, decimals))
-        writer.add_custom_scalars(_layout(tags))
+        charts = {
+            "certified accuracy of all runs": ["Multiline", [re.escape(tags[0]) + "$"]],
+            "certified accuracy with its interval": ["Margin", [*tags]],
+        }
+        writer.add_custom_scalars({"certification": charts})
         metrics = _metrics(run)
         for tag, value in metrics.items():
             writer.add_scalar(tag, _float32(value, 0.0), 0)
@@ -107,19 +110,15 @@ def _radii(results: Results) -> np.ndarray:
     return np.arange(steps) / 100
 
 
-class CurveTags(NamedTuple):
-    """Of the certified accuracy and the ends of its interval; they lie over those of other runs."""
+def curve_tags(decimals: int = DECIMALS) -> tuple[str, str, str]:
+    """Tags of the certified accuracy and of the ends of its interval, over those of other runs.
 
-    accuracy: str
-    low: str
-    high: str
-
-
-def curve_tags(decimals: int = DECIMALS) -> CurveTags:
-    """The tags of a curve with so many decimals of the radius in its steps."""
+    Args:
+        decimals: those of the radius in the steps.
+    """
     curve = f"certified accuracy (step = {10**decimals} x l2 radius)"
-    ends = (f"{curve}/{end} end of the 95 % interval" for end in ("lower", "upper"))
-    return CurveTags(curve, *ends)
+    low, high = (f"{curve}/{end} end of the 95 % interval" for end in ("lower", "upper"))
+    return curve, low, high
 
 
 def _step(radius: float, decimals: int) -> int:
@@ -139,15 +138,6 @@ def _float32(value: float, towards: float) -> np.float32:
     kept = np.float32(value)
     overstates = float(kept) < value if towards > 0 else float(kept) > value
     return np.nextafter(kept, np.float32(towards)) if overstates else kept
-
-
-def _layout(tags: CurveTags) -> dict[str, dict[str, list[object]]]:
-    return {
-        "certification": {
-            "certified accuracy of all runs": ["Multiline", [re.escape(tags.accuracy) + "$"]],
-            "certified accuracy with its interval": ["Margin", [*tags]],
-        }
-    }
 
 
 def _metrics(run: Run) -> dict[str, float]:

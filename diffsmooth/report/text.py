@@ -4,9 +4,19 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from diffsmooth.report.radii import default_radii
 from diffsmooth.runs.reading import Run
-from diffsmooth.stats import ABSTAIN, Results, average_certified_radius
-from diffsmooth.stats.printed import exact, rounded_down, rounded_up
+from diffsmooth.shown_text import shown
+from diffsmooth.stats import (
+    ABSTAIN,
+    Results,
+    average_certified_radius,
+    average_radius_interval,
+    certified_accuracy,
+    certified_accuracy_interval,
+)
+from diffsmooth.stats.comparison import Interval
+from diffsmooth.stats.printed import exact, radius_label, rounded_down, rounded_up
 
 MISSING = "n/a"
 
@@ -29,6 +39,13 @@ def average_text(results: Results, decimals: int = 3) -> str:
         return MISSING
     average = rounded_down(average_certified_radius(results), decimals)
     return f">= {average}" if results.understates else average
+
+
+def average_interval(results: Results) -> Interval:
+    """95 % interval of the average certified radius; NaN where that is a lower bound, or none."""
+    if results.understates or not results.certifies:
+        return Interval(np.nan, np.nan)
+    return average_radius_interval(results)
 
 
 def abstention_rate(results: Results) -> float:
@@ -101,3 +118,51 @@ def remarks_on(results: Results) -> list[str]:
     if failed := results.count("failed"):
         remarks.append(f"{failed} images failed, which count as not certified; see the journal")
     return remarks
+
+
+def comparison_remarks(runs: Sequence[Run]) -> list[str]:
+    """What a reader of the comparison must know, one line each."""
+    remarks = [
+        f"{run.name}: {remark}"
+        for run in runs
+        for remark in [*run.remarks, *remarks_on(run.results)]
+    ]
+    remarks += other_images(runs)
+    alphas = {run.name: run.results.alpha for run in runs if run.results.alpha is not None}
+    if len(set(alphas.values())) > 1:
+        each = ", ".join(f"{name} {exact(alpha)}" for name, alpha in alphas.items())
+        remarks.append(f"the runs are of different alpha: {each}")
+    return remarks
+
+
+def other_images(runs: Sequence[Run]) -> list[str]:
+    """A remark where runs are not on the same images."""
+    alike = len({run.results.index.tobytes() for run in runs}) == 1
+    return [] if alike else ["the runs are not on the same images"]
+
+
+def summary_text(results: Results) -> str:
+    """What is printed of a run at its end.
+
+    Certified accuracy with 95 % intervals at the default radii, and the run's averages.
+    """
+    radii = default_radii(results)
+    accuracy = certified_accuracy(results, radii)
+    interval = certified_accuracy_interval(results, radii)
+    lines = ["radius   certified accuracy   95 % interval"]
+    lines += [
+        f"{radius_label(radius):>6}   {accuracy_text(results, value):>18}"
+        + ("" if np.isnan(value) else f"   {interval_text(low, high, between=' .. ')}")
+        for radius, value, (low, high) in zip(radii, accuracy, interval, strict=True)
+    ]
+    largest = (
+        f" (largest possible {rounded_down(results.max_radius)})" if results.max_radius else ""
+    )
+    lines.append(
+        f"average certified radius {average_text(results)}{largest}, "
+        f"abstained {abstained_text(results)}, {len(results)} images"
+    )
+    if results.plan is not None and results.votes is not None:
+        votes = rounded_up(results.votes.mean(), 0)
+        lines.append(f"plan {shown(results.plan)}, {votes} votes an image on average")
+    return "\n".join(lines + remarks_on(results))

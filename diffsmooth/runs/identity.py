@@ -6,8 +6,6 @@ from dataclasses import asdict, dataclass, fields, replace
 from types import NoneType, UnionType
 from typing import Any, Literal, Self, get_args, get_origin, get_type_hints
 
-import numpy as np
-
 from diffsmooth.shown_text import quoted
 from diffsmooth.stats.errors import UserError
 
@@ -34,20 +32,20 @@ class RunIdentity:
         dataset, split, data, size: name, split, fingerprint and number of the images.
         content: digest of the selected images as they are stored, and of their labels.
         image_shape: (C, H, W), at which the noise is added.
-        class_names: of classes 0, 1, ... in the user's own data; empty for known datasets.
+        class_names: names of classes 0, 1, ... in the user's own data; empty for known datasets.
         skip, max: every skip-th image, up to but without index max (-1: all).
         classifier, diffusion: sha256 of the checkpoints; "" where there is none.
         classifier_set, diffusion_set: key of the weights in a checkpoint that holds two sets; ""
             for the set that a file of one set has.
-        arch, input_layer: of the classifier.
+        arch, input_layer: words of the classifier's architecture and input layer.
         purifier, convention, steps, runs, pad: name and options; steps and runs are 1 for oneshot.
         ties: whose answer a vote is where several classes have equally many of its reverse runs;
             "" where it has one run.
         sigma, m, sigma_local: the smoothing, [0, 1] pixel units.
-        seed, local_seed: of the votes' noise, and of the local noise.
+        seed, local_seed: seeds of the votes' noise and of the local noise.
         plan: the plan and its parameters.
         batch: votes a forward pass, the fixed shape.
-        threads: of a process, on the CPU.
+        threads: number of a process's threads, on the CPU.
         precision: float32, tf32 (float32 by TF32 products, on CUDA) or bf16.
         compile: whether the networks were compiled.
         noise_source: the generator of the votes' noise.
@@ -105,24 +103,24 @@ class RunIdentity:
         Raises:
             ValueError: something is still open.
         """
-        still = [name for name in self.open_fields() if getattr(self, name) is None]
-        if still:
-            raise ValueError(f"not chosen yet: {', '.join(still)}")
+        if self.still_open:
+            raise ValueError(f"not chosen yet: {', '.join(self.still_open)}")
         return self.recorded()
 
     def recorded(self) -> dict[str, Any]:
         """As `stored`, also of a manifest that lacks fields."""
         return json.loads(json.dumps(asdict(self)))
 
-    @classmethod
-    def open_fields(cls) -> list[str]:
-        """The names of those that may be open."""
-        return [name for name, kind in get_type_hints(cls).items() if NoneType in get_args(kind)]
+    @property
+    def still_open(self) -> list[str]:
+        """The names of those that are to be chosen yet."""
+        kinds = get_type_hints(type(self))
+        may_be = [name for name, kind in kinds.items() if NoneType in get_args(kind)]
+        return [name for name in may_be if getattr(self, name) is None]
 
     def adopting(self, stored: Mapping[str, Any]) -> Self:
         """The identity in which what is open is as it is in a stored one."""
-        names = [name for name in self.open_fields() if getattr(self, name) is None]
-        chosen: dict[str, Any] = {name: stored.get(name) for name in names}
+        chosen: dict[str, Any] = {name: stored.get(name) for name in self.still_open}
         return replace(self, **chosen)
 
     @classmethod
@@ -140,7 +138,7 @@ class RunIdentity:
         for name, value in stored.items():
             if name in names and not _is_a(value, kinds[name]):
                 raise UserError(f"{name} is {quoted(value)}, which no run can have")
-        if None in (size_of_selection(stored), stored.get("command")):
+        if None in (stored_selection(stored), stored.get("command")):
             raise UserError("size, skip, max and command must be told")
         unrecorded = dict.fromkeys(names - stored.keys())
         known = {name: value for name, value in stored.items() if name in names}
@@ -152,7 +150,7 @@ class RunIdentity:
         What is open here, or is not told there, differs from nothing.
         """
         before = _before(stored)
-        for name, mine in json.loads(json.dumps(asdict(self))).items():
+        for name, mine in self.recorded().items():
             if mine is None or name not in {*stored, *before}:
                 continue
             value = stored.get(name, before.get(name))
@@ -170,36 +168,12 @@ def selection_of(size: int, skip: int, largest: int) -> range:
     return range(0, size if largest < 0 else min(largest, size), skip)
 
 
-def selected_images(identity: Mapping[str, Any], indices: np.ndarray) -> np.ndarray:
-    """Which images are of the selection of a stored identity; all, where it tells none.
-
-    Args:
-        identity: as it is stored.
-        indices: int64 (M,), >= 0.
-
-    Returns:
-        bool (M,).
+def stored_selection(identity: Mapping[str, Any]) -> range | None:
+    """Indices of the images of a stored identity, ascending; None where it tells no selection.
 
     Raises:
         UserError: it tells what is no selection.
     """
-    bounds = _selection(identity)
-    if bounds is None:
-        return np.ones(len(indices), dtype=bool)
-    return (indices < len(bounds) * bounds.step) & (indices % bounds.step == 0)
-
-
-def size_of_selection(identity: Mapping[str, Any]) -> int | None:
-    """The number of images in the selection of a stored identity; None where it tells none.
-
-    Raises:
-        UserError: it tells what is no selection.
-    """
-    bounds = _selection(identity)
-    return None if bounds is None else len(bounds)
-
-
-def _selection(identity: Mapping[str, Any]) -> range | None:
     told: list[Any] = [identity.get(name) for name in ("size", "skip", "max")]
     if None in told:
         return None

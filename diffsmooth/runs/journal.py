@@ -17,34 +17,28 @@ class JournalError(UserError):
     """A journal cannot be written, or is broken."""
 
 
-class JournalWriter:
-    """Appends records to a file of its own.
+def append_record(path: Path, record: ImageRecord) -> None:
+    """Writes one line, in one call, through to the disk.
 
     Args:
-        path: the file; no other process writes to it, and none after an error.
+        path: no other process writes to this file, and none after an error.
+        record: what the line says.
+
+    Raises:
+        JournalError: it did not all get there, as on a full disk.
     """
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-
-    def append(self, record: ImageRecord) -> None:
-        """Writes one line, in one call, through to the disk.
-
-        Raises:
-            JournalError: it did not all get there, as on a full disk.
-        """
-        line = (to_line(record) + "\n").encode()
-        flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW
+    line = (to_line(record) + "\n").encode()
+    flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW
+    try:
+        handle = os.open(path, flags, 0o644)
         try:
-            handle = os.open(self.path, flags, 0o644)
-            try:
-                if os.write(handle, line) != len(line):
-                    raise OSError(errno.ENOSPC, "the disk took only a part of a line")
-                os.fsync(handle)
-            finally:
-                os.close(handle)
-        except OSError as error:
-            raise JournalError(f"{self.path}: cannot be written ({error.strerror})") from error
+            if os.write(handle, line) != len(line):
+                raise OSError(errno.ENOSPC, "the disk took only a part of a line")
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+    except OSError as error:
+        raise JournalError(f"{path}: cannot be written ({error.strerror})") from error
 
 
 class Journal(NamedTuple):

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from diffsmooth import __version__
 from diffsmooth.runs.names import is_there
-from diffsmooth.runs.probes import Probe, read_probes
+from diffsmooth.runs.probes import Probe
 from diffsmooth.stats.errors import UserError
 from diffsmooth.whole_file import write_whole
 
@@ -22,7 +22,7 @@ class RunContext(NamedTuple):
     """Where and how a run was made; free to change on resume.
 
     Attributes:
-        probes: of all starts so far; one hardware must give one digest.
+        probes: those of all starts so far; one hardware must give one digest.
     """
 
     devices: int
@@ -61,8 +61,18 @@ class Manifest(NamedTuple):
 
     @property
     def probes(self) -> list[Probe]:
-        """What the starts so far made of their probe batch."""
-        return read_probes(self.context)
+        """What the starts so far made of their probe batch; none in a version that had none.
+
+        Raises:
+            ValueError, TypeError: they are broken; not of what `read_manifest` gives.
+        """
+        probes = [Probe(**probe) for probe in self.context.get("probes", [])]
+        for probe in probes:
+            *words, rounding = probe
+            sound = all(isinstance(word, str) for word in words)
+            if not sound or type(rounding) not in (int, float):
+                raise TypeError(f"{probe} is no probe")
+        return probes
 
 
 def read_manifest(path: Path) -> Manifest | None:

@@ -1,9 +1,10 @@
-"""The names of a run's files, and whether a file is there."""
+"""The names of a run's files and of its shards, and whether a file is there."""
 
 import os
 import re
 import stat
 from pathlib import Path
+from typing import NamedTuple
 
 from diffsmooth.stats.errors import UserError
 from diffsmooth.whole_file import check_names
@@ -38,6 +39,30 @@ def is_there(path: Path) -> bool:
 
 def _kind(mode: int) -> str:
     return "link" if stat.S_ISLNK(mode) else "folder" if stat.S_ISDIR(mode) else "pipe"
+
+
+class Shard(NamedTuple):
+    """One of `total` equal parts of a run's images, by independent processes; from 1 on."""
+
+    number: int
+    total: int
+
+    @classmethod
+    def parse(cls, text: str) -> "Shard":
+        """The shard of a text such as 3/16.
+
+        Raises:
+            ValueError: not such a text.
+        """
+        found = re.fullmatch(r"(\d+)/(\d+)", text)
+        shard = cls(*map(int, found.groups())) if found else cls(0, 0)
+        if not 1 <= shard.number <= shard.total:
+            raise ValueError(f"shard must be I/K with 1 <= I <= K, such as 1/16, got {text!r}")
+        return shard
+
+    def share_of(self, selection: list[int]) -> list[int]:
+        """This shard's images."""
+        return selection[self.number - 1 :: self.total]
 
 
 class RunFiles:

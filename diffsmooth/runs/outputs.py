@@ -11,7 +11,6 @@ from typing import NamedTuple
 from diffsmooth.runs.identity import RunIdentity
 from diffsmooth.runs.journal import JournalError
 from diffsmooth.runs.line import to_line
-from diffsmooth.runs.locks import Locks
 from diffsmooth.runs.manifest import (
     Manifest,
     ManifestError,
@@ -19,13 +18,12 @@ from diffsmooth.runs.manifest import (
     read_manifest,
     write_manifest,
 )  # fmt: skip
-from diffsmooth.runs.names import OutputError, OutputFiles
-from diffsmooth.runs.probes import Probe, distinct
+from diffsmooth.runs.names import OutputError, OutputFiles, Shard
+from diffsmooth.runs.probes import Probe
 from diffsmooth.runs.reading import OwnJournals
-from diffsmooth.runs.shard import Shard
 from diffsmooth.stats import ImageRecord
 from diffsmooth.stats.errors import UserError
-from diffsmooth.stats.results import to_tsv
+from diffsmooth.stats.results import CERTIFY_COLUMNS, PREDICT_COLUMNS, to_tsv
 from diffsmooth.whole_file import write_whole
 
 ANEW = "--overwrite starts anew"
@@ -41,13 +39,47 @@ class Problem(NamedTuple):
 ProblemOf = Callable[[list[ImageRecord]], Problem | None]
 
 
+class Locks:
+    """Locks of this process on the files of a run; they end with the process."""
+
+    def __init__(self, files: OutputFiles) -> None:
+        self._files = files
+        self._handles: dict[str, int] = {}
+
+    def take(self, name: str, kind: int, wait: bool = False) -> None:
+        """Takes a lock, or changes its kind: LOCK_EX of one process, or LOCK_SH of many.
+
+        Raises:
+            OutputError: others hold it, and there is no waiting; all locks are let go.
+        """
+        path = self._files.parts / name
+        handle = self._handles.get(name)
+        if handle is None:
+            flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW
+            handle = self._handles[name] = os.open(path, flags, 0o644)
+        try:
+            fcntl.flock(handle, kind if wait else kind | fcntl.LOCK_NB)
+            # A run that ended in between has removed the folder, and this file with it.
+            ours = path.exists() and os.path.samestat(os.fstat(handle), path.stat())
+        except BlockingIOError:
+            ours = False
+        if not ours:
+            self.drop()
+            raise OutputError(f"{self._files.table}: another process is at work on it")
+
+    def drop(self, *names: str) -> None:
+        """Lets some go, or all."""
+        for name in names or tuple(self._handles):
+            os.close(self._handles.pop(name))
+
+
 class Outputs:
     """The files of one run.
 
     Args:
         files: their names.
-        identity: of the run. Parts and the final files are of this identity only.
-        shard: of a process that does a part of the run only.
+        identity: the run's. Parts and the final files are of this identity only.
+        shard: what this process does, where that is a part of the run only.
 
     Attributes:
         digest: short name of the identity as it stands in the manifest: a run keeps that of its
@@ -103,7 +135,8 @@ class Outputs:
             manifest = read_manifest(files.manifest)
             if manifest is None:  # a run that begins has made all its choices
                 manifest = self._begun._replace(identity=self.identity.stored())
-            context = context._replace(probes=distinct([*manifest.probes, *context.probes]))
+            probes = tuple(dict.fromkeys([*manifest.probes, *context.probes]))  # each once
+            context = context._replace(probes=probes)
             write_manifest(manifest._replace(context=context.to_dict()))
             self.digest = manifest.digest
             if self.shard and stranger:
@@ -192,7 +225,7 @@ class Outputs:
         parts = self.files.parts_of_journals()
         return [path for path in parts if not path.name.startswith(self.digest)]
 
-    def finish(self, records: list[ImageRecord], columns: tuple[str, ...]) -> None:
+    def finish(self, records: list[ImageRecord]) -> None:
         """Writes the merged journal and the table, each whole or not at all; removes the parts.
 
         What others have put into the folder of parts stays.
@@ -201,6 +234,7 @@ class Outputs:
             OutputError: another run has taken the files meanwhile, or they cannot be written.
         """
         files = self.files
+        columns = PREDICT_COLUMNS if self.identity.command == "predict" else CERTIFY_COLUMNS
         stored = read_manifest(files.manifest)
         if stored is None or stored.digest != self.digest:
             raise OutputError(f"{files.table}: another run has taken the files")

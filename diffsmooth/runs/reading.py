@@ -66,11 +66,11 @@ class Run:
     Attributes:
         name: for tables and legends.
         path: the file that was named.
-        results: of all images.
+        results: those of all images.
         lines: int64 (M,), the line of each image in the file, from 1.
         remarks: what a reader must know of the file, one line each.
-        records: of the journal, by ascending index; empty where there is none.
-        identity, context: of the manifest, as they are stored; empty where there is none.
+        records: the journal's, by ascending index; empty where there is none.
+        identity, context: the manifest's, as they are stored; empty where there is none.
         gallery: pixels of a few images, by ascending index; empty where there are none.
     """
 
@@ -100,7 +100,7 @@ def read_run(path: Path | str, name: str | None = None) -> Run:
 
     Args:
         path: a journal (.jsonl), or a table, see `read_table`.
-        name: of the run; by default its files'.
+        name: the run's; by default its files'.
 
     Raises:
         UserError: missing, empty or broken; the message names the file, and the line.

@@ -7,13 +7,13 @@ from typing import Any
 
 import numpy as np
 
-from diffsmooth.runs.identity import selected_images, size_of_selection
+from diffsmooth.runs.identity import stored_selection
 from diffsmooth.runs.journal import Journal
 from diffsmooth.runs.manifest import Manifest, ManifestError
 from diffsmooth.shown_text import quoted
 from diffsmooth.stats import ImageRecord, Plan
 from diffsmooth.stats.errors import UserError
-from diffsmooth.stats.plan_text import plan_of_text
+from diffsmooth.stats.plan_words import plan_of_text
 
 DIGITS_KEPT = 1e-6  # of a table's radius; sigma was once larger by a float32's rounding
 FORMAT_2 = "numerics"  # who records it writes lines of format 2
@@ -22,11 +22,11 @@ FORMAT_2 = "numerics"  # who records it writes lines of format 2
 def check_same_run(journal: Journal, manifest: Manifest) -> Journal:
     """Gives back a journal; raises ManifestError for a line that is not of a manifest's run."""
     identity, digest, plan = manifest.identity, manifest.digest, _plan_of(manifest)
-    indices = np.array([record.index for record in journal.records], dtype=np.int64)
-    selected = _selected(manifest, indices)
-    for record, line, known in zip(journal.records, journal.lines, selected, strict=True):
-        problem = "" if known else "is not among the images of the run"
-        problem = problem or _difference(identity, digest, plan, record)
+    selected = _selection(manifest)
+    for record, line in zip(journal.records, journal.lines, strict=True):
+        problem = _difference(identity, digest, plan, record)
+        if selected is not None and record.index not in selected:
+            problem = "is not among the images of the run"
         if problem:
             raise ManifestError(
                 f"{manifest.path} is not the manifest of {journal.path}: on line {line}, image "
@@ -43,17 +43,20 @@ def check_whole(manifest: Manifest, indices: np.ndarray, what: Path) -> None:
         indices: int64 (M,), all different.
         what: the file that they are from.
     """
-    strange = indices[~_selected(manifest, indices)]
-    if len(strange):
+    selected = _selection(manifest)
+    if selected is None:
+        return
+    for index in indices.tolist():
+        if index not in selected:
+            raise ManifestError(
+                f"{manifest.path} is not the manifest of {what}: image {index} is not among the "
+                "images of the run"
+            )
+    missing = len(selected) - len(indices)
+    if missing:
         raise ManifestError(
-            f"{manifest.path} is not the manifest of {what}: image {strange[0]} is not among the "
-            "images of the run"
-        )
-    wanted = size_of_selection(manifest.identity)
-    if wanted is not None and len(indices) != wanted:
-        raise ManifestError(
-            f"{what}: {wanted - len(indices)} of the {wanted} images that {manifest.path} tells "
-            "are missing: the command of the run certifies them"
+            f"{what}: {missing} of the {len(selected)} images that {manifest.path} tells are "
+            "missing: the command of the run certifies them"
         )
 
 
@@ -82,9 +85,9 @@ def check_possible(manifest: Manifest, radii: np.ndarray, lines: np.ndarray, wha
         )
 
 
-def _selected(manifest: Manifest, indices: np.ndarray) -> np.ndarray:
+def _selection(manifest: Manifest) -> range | None:
     try:
-        return selected_images(manifest.identity, indices)
+        return stored_selection(manifest.identity)
     except UserError as error:
         raise ManifestError(f"{manifest.path}: not a manifest ({error})") from error
 

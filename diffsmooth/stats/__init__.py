@@ -5,7 +5,12 @@ from typing import TYPE_CHECKING
 from diffsmooth.lazy_names import lazy_names
 
 if TYPE_CHECKING:
-    from diffsmooth.stats.bounds import certified_radius, largest_radius, lower_confidence_bound
+    from diffsmooth.stats.bounds import (
+        certified_radius,
+        largest_radius,
+        lower_confidence_bound,
+        predict_from_counts,
+    )
     from diffsmooth.stats.certificate import ABSTAIN, Certificate, Look, Status
     from diffsmooth.stats.comparison import (
         Envelope,
@@ -23,23 +28,7 @@ if TYPE_CHECKING:
     )
     from diffsmooth.stats.group_sequential import GroupSequential
     from diffsmooth.stats.plans import FixedSampleSize, MajorityVote, Plan, PlanRun
-    from diffsmooth.stats.prediction import predict_from_counts
     from diffsmooth.stats.reanalysis import reanalyse
     from diffsmooth.stats.results import ImageRecord, Results
 else:
-    __getattr__, __dir__, __all__ = lazy_names(
-        __name__,
-        {
-            "diffsmooth.stats.bounds": "certified_radius largest_radius lower_confidence_bound",
-            "diffsmooth.stats.certificate": "ABSTAIN Certificate Look Status",
-            "diffsmooth.stats.comparison": "Envelope PairedDifference average_radius_interval"
-            " holm paired_difference upper_envelope",
-            "diffsmooth.stats.curves": "average_certified_radius certified_accuracy"
-            " certified_accuracy_interval high_probability_accuracy",
-            "diffsmooth.stats.group_sequential": "GroupSequential",
-            "diffsmooth.stats.plans": "FixedSampleSize MajorityVote Plan PlanRun",
-            "diffsmooth.stats.prediction": "predict_from_counts",
-            "diffsmooth.stats.reanalysis": "reanalyse",
-            "diffsmooth.stats.results": "ImageRecord Results",
-        },
-    )
+    __getattr__, __dir__, __all__ = lazy_names(__name__, __file__)

@@ -1,4 +1,4 @@
-"""Confidence bounds of a probability from votes, and the radius that a bound certifies."""
+"""What votes tell: bounds of a probability, the radius that one certifies, the class ahead."""
 
 import math
 import operator
@@ -7,6 +7,8 @@ from functools import lru_cache
 from typing import SupportsIndex
 
 import numpy as np
+
+from diffsmooth.stats.certificate import ABSTAIN
 
 MOST_VOTES = 10**9  # nobody casts as many for an image
 
@@ -126,6 +128,35 @@ def votes_needed(n: int, level: float, radius: float, sigma: float) -> int:
         return bound > 0.5 and certified_radius(bound, sigma) >= radius
 
     return bisect_left(range(n + 1), True, key=enough)
+
+
+def predict_from_counts(counts: np.ndarray, alpha: float) -> int:
+    """The smoothed classifier's class, or ABSTAIN.
+
+    Args:
+        counts: votes a class, integers (K,) with K >= 2.
+        alpha: probability that an answer is not the smoothed classifier's class, in (0, 1).
+
+    Returns:
+        The top class if the two-sided binomial test against the runner-up rejects a tie at level
+        alpha, else ABSTAIN. Without votes it abstains.
+
+    Raises:
+        ValueError: alpha out of range, or fewer than two classes.
+
+    Source: Cohen et al. 2019, section 3.2.1, PREDICT.
+    """
+    from scipy.stats import binomtest
+
+    check_alpha(alpha)
+    counts = np.asarray(counts)
+    if counts.ndim != 1 or len(counts) < 2:
+        raise ValueError(f"counts must be (K,) with K >= 2, got shape {counts.shape}")
+    second, top = np.argsort(counts, kind="stable")[-2:]
+    both = int(counts[top] + counts[second])
+    if both == 0 or binomtest(int(counts[top]), both, 0.5).pvalue > alpha:
+        return ABSTAIN
+    return int(top)
 
 
 def check_alpha(alpha: float) -> None:

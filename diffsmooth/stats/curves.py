@@ -27,7 +27,7 @@ def certified_accuracy(results: Results, radii: Sequence[float] | np.ndarray) ->
     Source: Cohen et al. 2019, section 4.
     """
     radii = np.asarray(radii, dtype=np.float64)
-    accuracy = _successes(results, radii) / _count(results)
+    accuracy = certified_at(results, radii).sum(axis=1) / _count(results)
     return np.where(results.measures(radii), accuracy, math.nan)
 
 
@@ -44,17 +44,17 @@ def certified_accuracy_interval(
     Returns:
         float64 (R, 2), lower and upper; NaN where the accuracy is.
     """
-    from scipy.stats import binomtest  # slow: not for help and mistakes
+    from scipy.special import betaincinv  # slow: not for help and mistakes
 
     check_alpha(1 - level)
     total = _count(results)
     radii = np.asarray(radii, dtype=np.float64)
-    intervals = np.full((len(radii), 2), math.nan)
-    successes = _successes(results, radii)
-    for i in np.flatnonzero(results.measures(radii)):
-        interval = binomtest(int(successes[i]), total).proportion_ci(level, method="exact")
-        intervals[i] = interval.low, interval.high
-    return intervals
+    hits, tail = certified_at(results, radii).sum(axis=1), (1 - level) / 2
+    misses = total - hits
+    low = np.where(hits == 0, 0.0, betaincinv(np.maximum(hits, 1), misses + 1, tail))
+    high = np.where(misses == 0, 1.0, betaincinv(hits + 1, np.maximum(misses, 1), 1 - tail))
+    measured = results.measures(radii)[:, None]
+    return np.where(measured, np.stack([low, high], axis=1), math.nan)
 
 
 def average_certified_radius(results: Results) -> float:
@@ -113,10 +113,6 @@ def high_probability_accuracy(
 def certified_at(results: Results, radii: np.ndarray) -> np.ndarray:
     """Whether each of M images is predicted correctly and certified at each radius: bool (R, M)."""
     return results.correct & (results.radius >= radii[:, None])
-
-
-def _successes(results: Results, radii: np.ndarray) -> np.ndarray:
-    return certified_at(results, radii).sum(axis=1)
 
 
 def _count(results: Results) -> int:

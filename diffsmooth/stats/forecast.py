@@ -80,9 +80,8 @@ def forecast_average(
     """
     (own,) = rng.spawn(1)
     mean, error = estimate(votes.mean(axis=1))
-    return Estimate(
-        mean, math.hypot(error, fit_error(images, fit_shares(images), plan, sigma, own))
-    )
+    doubt = fit_error(images, fit_shares(images), plan, sigma, own)
+    return Estimate(mean, math.hypot(error, doubt))
 
 
 def estimate(values: np.ndarray) -> Estimate:

@@ -1,8 +1,4 @@
-"""Group-sequential certification: looks at the votes on the way, and stops when all is known.
-
-The guarantee is that of one look at the end: the chance that the bound of *any* look overstates is
-at most alpha, whatever the rule is that stops.
-"""
+"""Group-sequential certification: looks at the votes on the way, and stops when all is known."""
 
 import math
 from dataclasses import dataclass, replace
@@ -38,9 +34,7 @@ class GroupSequential(Plan):
     costs power only, never the guarantee.
 
     Args:
-        n0: selection votes, at least 1.
-        n: most estimation votes, at least 1.
-        alpha: failure probability a certificate, in (0, 1).
+        n0, n, alpha: see `Plan`.
         radii: that must be decided, >= 0, absolute, l2, in [0, 1] pixel units; kept ascending.
         first_look: votes at the first look, at least 1.
         tolerance: instead of `radii`: stop when the radius is at least (1 - tolerance) times what

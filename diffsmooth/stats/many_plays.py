@@ -86,14 +86,11 @@ class StoppingRule:
         stopped = successes < np.array([*futile, n + 1])[reached]
         if plan.tolerance is None:
             return stopped  # none is undecided: stopped whatever the successes
-        self._note_bounds(n, level, successes, images)
+        bounds = _of_each(successes, lambda s: lower_confidence_bound(s, n, level))
+        self._p_lower[images] = np.maximum(self._p_lower[images], bounds)
         certified = reached > 0
         stopped[certified] = self._is_near_the_end(n, successes[certified], images[certified])
         return stopped
-
-    def _note_bounds(self, n: int, level: float, successes: np.ndarray, images: np.ndarray) -> None:
-        bounds = _of_each(successes, lambda s: lower_confidence_bound(s, n, level))
-        self._p_lower[images] = np.maximum(self._p_lower[images], bounds)
 
     def _is_near_the_end(self, n: int, successes: np.ndarray, images: np.ndarray) -> np.ndarray:
         """Whether radii are within the tolerance of those that all votes would give."""

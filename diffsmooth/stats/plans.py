@@ -8,7 +8,7 @@ A plan is driven by an ask/tell loop that knows nothing of the plan::
     certificate = run.certificate
 
 Nothing else knows it either: what it has written is read again by the plan itself, found by its
-name (`stats/plan_text.py`).
+name (`stats/plan_words.py`).
 """
 
 from dataclasses import dataclass, field, replace
@@ -22,11 +22,11 @@ from diffsmooth.stats.bounds import (
     count_of,
     largest_radius,
     lower_confidence_bound,
+    predict_from_counts,
 )
 from diffsmooth.stats.certificate import ABSTAIN, Certificate, Look, Votes, most_voted
 from diffsmooth.stats.errors import UserError
 from diffsmooth.stats.plan_run import PlanRun
-from diffsmooth.stats.prediction import predict_from_counts
 
 if TYPE_CHECKING:
     from diffsmooth.stats.many_plays import StoppingRule

@@ -4,7 +4,7 @@ import math
 from dataclasses import fields, replace
 
 from diffsmooth.stats.certificate import Certificate, Votes
-from diffsmooth.stats.plan_text import kind_of
+from diffsmooth.stats.plan_words import kind_of
 
 # SciPy's versions differ in the last digits of a quantile, and radii were once computed with a
 # sigma that was larger than the noise's by a float32's rounding.

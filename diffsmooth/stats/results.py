@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from diffsmooth.stats.certificate import ABSTAIN, Certificate, Status
-from diffsmooth.stats.plan_text import kind_of
+from diffsmooth.stats.plan_words import kind_of
 from diffsmooth.stats.printed import rounded_down
 
 CERTIFY_COLUMNS = ("idx", "label", "predict", "radius", "correct", "time")
@@ -57,22 +57,21 @@ class ImageRecord:
     def correct(self) -> bool:
         return self.certificate.prediction == self.label
 
-    def tsv_row(self, columns: tuple[str, ...]) -> str:
-        """The row of the field's table, without its end; the radius is rounded down."""
-        cells = {
-            "idx": str(self.index),
-            "label": str(self.label),
-            "predict": str(self.certificate.prediction),
-            "radius": rounded_down(self.certificate.radius, 6),
-            "correct": str(int(self.correct)),
-            "time": f"{self.seconds:.4f}",
-        }
-        return "\t".join(cells[column] for column in columns)
-
 
 def to_tsv(records: Iterable[ImageRecord], columns: tuple[str, ...]) -> str:
-    """The field's table as text: a header, then one line a record."""
-    return "\n".join(["\t".join(columns), *(r.tsv_row(columns) for r in records)]) + "\n"
+    """The field's table as text: a header, then one line a record; radii are rounded down."""
+    lines = ["\t".join(columns)]
+    for record in records:
+        cells = {
+            "idx": str(record.index),
+            "label": str(record.label),
+            "predict": str(record.certificate.prediction),
+            "radius": rounded_down(record.certificate.radius, 6),
+            "correct": str(int(record.correct)),
+            "time": f"{record.seconds:.4f}",
+        }
+        lines.append("\t".join(cells[column] for column in columns))
+    return "\n".join(lines) + "\n"
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ from diffsmooth.models.diffusion.presets import get_preset
 from diffsmooth.models.smoothing.vote_function import VoteFunction
 from diffsmooth.pipeline import bench as measures
 from diffsmooth.pipeline.bench_process import in_processes
-from diffsmooth.pipeline.compiling import choose_compile, flops_a_vote
+from diffsmooth.pipeline.device import choose_compile, flops_a_vote
 
 REPOSITORY = Path(__file__).parents[2]
 CPU = torch.device("cpu")
@@ -144,8 +144,8 @@ def test_the_operations_of_the_shapes_are_those_of_a_real_vote(precision: str) -
 def test_what_the_run_was_begun_with_binds_and_the_users_word_goes_first(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("diffsmooth.pipeline.compiling.can_compile", lambda device: "")
-    monkeypatch.setattr("diffsmooth.pipeline.compiling.WORTH_COMPILING", {"cpu": 192 * 1000})
+    monkeypatch.setattr("diffsmooth.pipeline.device.can_compile", lambda device: "")
+    monkeypatch.setattr("diffsmooth.pipeline.device.WORTH_COMPILING", {"cpu": 192 * 1000})
     f = smoothed()
     assert choose_compile(None, f, CPU, votes=1000)
     assert not choose_compile(None, f, CPU, votes=999)
@@ -153,7 +153,7 @@ def test_what_the_run_was_begun_with_binds_and_the_users_word_goes_first(
     assert not choose_compile(False, f, CPU, votes=10**9)
     assert choose_compile(True, f, CPU, votes=1)
     assert not choose_compile(False, f, CPU, votes=10**9)
-    monkeypatch.setattr("diffsmooth.pipeline.compiling.can_compile", lambda device: "no compiler")
+    monkeypatch.setattr("diffsmooth.pipeline.device.can_compile", lambda device: "no compiler")
     assert not choose_compile(None, f, CPU, votes=10**9)
     with pytest.raises(ValueError, match="compile: not possible here: no compiler"):
         choose_compile(True, f, CPU, votes=1)

@@ -12,25 +12,30 @@ from conftest import TINY_UNET
 
 from diffsmooth import __version__
 from diffsmooth.cli import export, lightning_cli, main, train
-from diffsmooth.cli.certify import make_parser
-from diffsmooth.cli.errors import underscored
+from diffsmooth.cli.errors import OneLineParser, underscored
+from diffsmooth.cli.options import add_options
 from diffsmooth.models import build_unet, load_unet
 from diffsmooth.models.checkpoints.formats import read_checkpoint
 from diffsmooth.models.checkpoints.weights import CheckpointMetadata, write_checkpoint
-from diffsmooth.pipeline.specification import SmoothingOptions
+from diffsmooth.pipeline.specification import CertifyOptions
 from diffsmooth.pipeline.train_checks import check_numbers
 
 REPOSITORY = Path(__file__).parents[2]
 
 
+def certify_options(*words: str) -> CertifyOptions:
+    parser = OneLineParser()
+    add_options(parser, CertifyOptions, with_config=True)
+    return CertifyOptions.from_namespace(parser.parse_args(list(words)))
+
+
 def test_the_seeds_line_parses_word_for_word() -> None:
     line = "cifar10 CHECKPOINT 0.50 OUT.txt --local_noise_sd 0.25 --m 5"
-    namespace = make_parser("certify.py").parse_args(line.split())
-    options = SmoothingOptions.from_namespace(namespace)
+    options = certify_options(*line.split())
     assert (options.dataset, options.classifier) == ("cifar10", "CHECKPOINT")
     assert (options.sigma, options.outfile) == (0.5, "OUT.txt")
     # The reference's defaults.
-    assert (namespace.n0, options.n, options.alpha) == (100, 10_000, 0.001)
+    assert (options.n0, options.n, options.alpha) == (100, 10_000, 0.001)
     assert (options.batch, options.skip, options.max, options.split) == (50, 100, -1, "test")
     assert (options.m, options.local_noise_sd) == (5, 0.25)
     assert (options.seed, options.local_seed) == (0, 42)
@@ -41,10 +46,9 @@ def test_every_published_option_in_both_spellings() -> None:
         "cifar10 C 0.5 O --batch 1 --skip 2 --max 3 --split train --N0 4 --N 5 --alpha 0.6"
         " --local-noise-sd 0.7 --m 8 --data-root d --devices 8"
     )
-    namespace = make_parser("certify.py").parse_args(line.split())
-    options = SmoothingOptions.from_namespace(namespace)
+    options = certify_options(*line.split())
     assert (options.batch, options.skip, options.max, options.split) == (1, 2, 3, "train")
-    assert (namespace.n0, options.n, options.alpha, options.m) == (4, 5, 0.6, 8)
+    assert (options.n0, options.n, options.alpha, options.m) == (4, 5, 0.6, 8)
     assert (options.local_noise_sd, options.data_root, options.devices) == (0.7, "d", 8)
     assert underscored("--a-b=c-d") == "--a_b=c-d"
     assert underscored("a-b") == "a-b"
@@ -52,8 +56,7 @@ def test_every_published_option_in_both_spellings() -> None:
 
 @pytest.mark.parametrize("path", sorted((REPOSITORY / "configs/certify").glob("*.yaml")), ids=str)
 def test_every_certify_config_parses(path: Path) -> None:
-    namespace = make_parser("certify.py").parse_args(["--config", str(path)])
-    SmoothingOptions.from_namespace(namespace)
+    certify_options("--config", str(path))
 
 
 @pytest.mark.parametrize("path", sorted((REPOSITORY / "configs/train").glob("*.yaml")), ids=str)

@@ -81,6 +81,17 @@ def drawn(number_of_classes, seed=None):
     return nn.Sequential(nn.Flatten(), nn.Linear(1024, number_of_classes))
 
 
+class Weighted(Purifier):
+    reverse_runs = 1
+
+    def __init__(self, denoiser, share=0.5):
+        super().__init__()
+        self.share = nn.Parameter(torch.tensor(share))
+
+    def forward(self, noisy, sigma, draws=None):
+        return self.share * noisy
+
+
 several = PurifierKind(Mine, denoiser=False, steps=4)
 number = 3
 
@@ -155,6 +166,35 @@ def test_a_purifier_of_ones_own(votes: Call, tmp_path: Path) -> None:
     assert identity(tmp_path / "mine.manifest.json")["purifier"] == word
     several = identity(tmp_path / "several.manifest.json")
     assert (several["steps"], several["diffusion"]) == (3, "")
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "field"),
+    [
+        ("share=0.5", "share=0.25", "diffusion"),
+        ("reverse_runs = 1", "reverse_runs = 1 + 1", "runs"),
+    ],
+)
+def test_a_purifiers_weights_and_runs_are_part_of_the_identity(
+    votes: Call,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    before: str,
+    after: str,
+    field: str,
+) -> None:
+    words = ["--purifier", "stranger_package:Weighted", "--diffusion", "stranger_package:as_it_is"]
+    first = votes("o", *words)
+    assert votes("o", *words) == first  # it is finished, and the same
+    changed = PACKAGE.partition("class Weighted")
+    (tmp_path / "stranger_package.py").write_text(
+        changed[0] + changed[1] + changed[2].replace(before, after)
+    )
+    del sys.modules["stranger_package"]
+    _made.cache_clear()  # as in another process
+    with pytest.raises(SystemExit):
+        votes("o", *words)
+    assert f"belongs to a different run ({field} was" in capsys.readouterr().err
 
 
 def test_pictures_are_purified_by_it(tmp_path: Path) -> None:

@@ -123,3 +123,26 @@ def test_a_method_of_another_package_trains(
     loaded = MyTraining.load_from_checkpoint(last)
     assert loaded.hparams.sigma == 0.125
     assert load_classifier(last).state_dict().keys() == loaded.classifier.state_dict().keys()
+
+
+def test_an_earlier_training_is_not_overwritten(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    last = tmp_path / "logs" / "own" / "checkpoints" / "last.ckpt"
+    last.parent.mkdir(parents=True)
+    last.write_bytes(b"hours of work")
+    (tmp_path / "own.yaml").write_text("model: {class_path: GaussianTraining}\n")
+    words = ["-c", "own.yaml", "--data.root", str(write_stripes(tmp_path / "data"))]
+    words += ["--trainer.accelerator", "cpu", "--trainer.enable_progress_bar", "false"]
+    words += ["--data.validation_images", "32", "--trainer.max_epochs", "1"]
+    with pytest.raises(SystemExit) as stopped:
+        train.main(["fit", *words])
+    assert stopped.value.code == 2
+    error = capsys.readouterr().err
+    assert "own/checkpoints/last.ckpt is of an earlier training" in error
+    assert "--ckpt_path last goes on from it, another --name leaves it" in error
+    train.main(["fit", *words, "--trainer.fast_dev_run", "true"])  # writes nothing
+    train.main(["fit", *words, "--name", "other", "--trainer.limit_train_batches", "1"])
+    assert last.read_bytes() == b"hours of work"
+    assert (tmp_path / "logs" / "other" / "checkpoints" / "last.ckpt").is_file()

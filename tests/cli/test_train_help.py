@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from diffsmooth.cli import train
+from diffsmooth.cli.train import asked_help, check_words
 from diffsmooth.cli.train_help import FOLDER, MADE_WITH, help_text
 from diffsmooth.cli.train_help.__main__ import versions
-from diffsmooth.cli.train_words import asked_help, check_words
 from diffsmooth.stats.errors import UserError
 
 REPOSITORY = Path(__file__).parents[2]

@@ -10,8 +10,8 @@ from stripes import write_stripes
 from torch.utils.data import DataLoader
 
 from diffsmooth.lit.data import ImageDataModule, load_images
-from diffsmooth.lit.data.fashion_mnist import SYSTEM_FOLDER
 from diffsmooth.lit.data.images import DataError, image_digest
+from diffsmooth.lit.data.published import SYSTEM_FOLDER
 from diffsmooth.lit.data.training_set import checked_split
 
 

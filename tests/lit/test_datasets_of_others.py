@@ -11,8 +11,7 @@ from diffsmooth.lit.data.images import DataError
 from diffsmooth.lit.data.sources import (
     DATASETS,
     describe_dataset,
-    has_test_split,
-    has_train_split,
+    has_split,
     is_folder,
 )
 from diffsmooth.models.classifiers.dataset_info import CIFAR10, get_dataset_info
@@ -51,8 +50,8 @@ def test_a_factory_makes_the_images_from_the_root_and_the_split() -> None:
     assert torch.equal(images[4].image, expected)
     assert images[4].label == 1
     assert load_images("theirs:ready").info.name == "fashion_mnist_sample"
-    assert has_train_split("theirs:pets")
-    assert has_test_split("theirs:pets")
+    assert has_split("theirs:pets", "train")
+    assert has_split("theirs:pets", "test")
     assert not is_folder("theirs:pets")
 
 

@@ -183,11 +183,19 @@ class _ExplodingGradient(pl.Callback):
             next(pl_module.parameters()).grad.fill_(torch.inf)  # type: ignore[union-attr]
 
 
-@pytest.mark.parametrize("every", ["epoch", "step"])
+@pytest.mark.parametrize(
+    ("every", "options"),
+    [
+        ("epoch", {}),
+        ("step", {}),
+        ("step", {"save_weights_only": True, "save_on_exception": True}),
+    ],
+)
 @pytest.mark.parametrize("average", [False, True])
 @pytest.mark.parametrize("cause", ["loss", "gradient"])
 def test_a_diverged_training_stops_and_keeps_the_last_good_checkpoint(
     every: str,
+    options: dict[str, bool],
     average: bool,
     cause: str,
     tmp_path: Path,
@@ -203,6 +211,7 @@ def test_a_diverged_training_stops_and_keeps_the_last_good_checkpoint(
             save_last=True,
             every_n_epochs=1 if every == "epoch" else None,
             every_n_train_steps=1 if every == "step" else None,
+            **options,  # type: ignore[arg-type]
         ),
     ]
     if average:

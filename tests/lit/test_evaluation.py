@@ -14,7 +14,7 @@ from stripes import make_data, make_trainer
 from torch.utils.data import DataLoader, TensorDataset
 
 from diffsmooth.lit.data.images import DataError, Sample
-from diffsmooth.lit.data.whole_batches import WholeBatches, evaluation_rows
+from diffsmooth.lit.data.loaders import WholeBatches, evaluation_rows
 from diffsmooth.lit.training import GaussianTraining
 from diffsmooth.lit.training.mean_over_images import MeanOverImages, mean_over_images
 

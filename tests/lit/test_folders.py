@@ -17,7 +17,7 @@ from diffsmooth.lit.data import ImageDataModule, ImageSet, Reading, load_images
 from diffsmooth.lit.data import reading as reading_module
 from diffsmooth.lit.data.images import DataError
 from diffsmooth.lit.data.picture import UnreadableImage
-from diffsmooth.lit.data.sources import describe_dataset, has_test_split, has_train_split
+from diffsmooth.lit.data.sources import describe_dataset, has_split
 
 
 def load(root: Path, split: str = "test", **reading: object) -> ImageSet:
@@ -282,19 +282,19 @@ def test_splits_are_folders_of_class_folders(tmp_path: Path) -> None:
     write_classes(tmp_path / "a" / "train", ("ant", "bee", "cat"))
     write_classes(tmp_path / "a" / "test", ("ant", "cat"))
     assert load(tmp_path / "a").labels.tolist() == [0, 0, 2, 2]
-    assert has_test_split(str(tmp_path / "a"))
+    assert has_split(str(tmp_path / "a"), "test")
     write_classes(tmp_path / "b" / "train")
     write_classes(tmp_path / "b" / "val")
     with pytest.raises(DataError, match=r"holds train/, val/, but no test/ .*give .*b/val"):
         load(tmp_path / "b")
     assert load(tmp_path / "b", split="train").labels.tolist() == [0, 0, 1, 1]
-    assert not has_test_split(str(tmp_path / "b"))
+    assert not has_split(str(tmp_path / "b"), "test")
     write_classes(tmp_path / "c" / "val")
     with pytest.raises(DataError, match=r"holds val/, but no test/"):
         load(tmp_path / "c")
     write_classes(tmp_path / "vehicles", ("car", "plane", "train"))  # a class of that name
     assert load(tmp_path / "vehicles").info.class_names == ("car", "plane", "train")
-    assert not has_train_split(str(tmp_path / "vehicles"))
+    assert not has_split(str(tmp_path / "vehicles"), "train")
     write_classes(tmp_path / "flat", ("train", "test"))  # images, but no classes
     with pytest.raises(DataError, match="no class folders in it"):
         load(tmp_path / "flat")

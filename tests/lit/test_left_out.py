@@ -57,7 +57,7 @@ def test_left_out_images_are_neither_trained_on_nor_validated_on(root: Path) -> 
     data = data_of(root)
     data.setup("fit")
     order = np.random.default_rng(5).permutation(160)
-    seen = [sample.original_index for sample in data.train.labelled]  # type: ignore[attr-defined]
+    seen = data.train.indices
     assert seen == sorted(order[48:].tolist())
     validated = [sample.original_index for sample in data.validation]  # type: ignore[attr-defined]
     assert validated == sorted(order[:32].tolist())

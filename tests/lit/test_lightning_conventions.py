@@ -105,6 +105,15 @@ def test_an_exported_checkpoint_says_some_of_its_options(tmp_path: Path) -> None
     assert GaussianTraining.load_from_checkpoint(tmp_path / "c.pt", sigma=0.5).hparams.sigma == 0.5
 
 
+def test_what_was_purified_comes_back(root: Path, tmp_path: Path) -> None:
+    module = GaussianTraining(ARCH)
+    module.purified_sigma = 0.5  # as train.py does
+    last = saved(module, root)
+    write_checkpoint(tmp_path / "c.pt", module.metadata(), module.network.state_dict())
+    for path in (last, tmp_path / "c.pt"):
+        assert GaussianTraining.load_from_checkpoint(path).metadata().purified_sigma == 0.5
+
+
 def test_the_checkpoint_of_another_method_is_refused(root: Path) -> None:
     last = saved(GaussianTraining(ARCH), root)
     with pytest.raises(UserError, match="was trained by GaussianTraining, not by MacerTraining"):

@@ -95,3 +95,17 @@ def test_a_training_that_goes_on_with_another_batch_size_keeps_its_epochs(
             (int(e), pytest.approx(0.1 * (1 + math.cos(math.pi * e / 4)) / 2)) for e in done
         ]
     assert went_on == expected
+
+
+def test_a_training_that_ends_by_its_steps_alone_has_epochs_too(tmp_path: Path, root: Path) -> None:
+    """As published diffusion models are trained; Lightning then asks for no loader beforehand."""
+    rate = LearningRate("milestones", milestones=(1,))
+    module = GaussianTraining("cifar_resnet8", sigma=0.25, learning_rate=rate)
+    data = ImageDataModule("fashion_mnist", str(root), batch_size=64, validation_images=32)
+    rates = Rates()
+    trainer = make_trainer(
+        tmp_path, -1, max_steps=3, callbacks=[rates], enable_checkpointing=False,
+        limit_val_batches=0, log_every_n_steps=1,
+    )  # fmt: skip
+    trainer.fit(module, datamodule=data)
+    assert rates.seen == [(0, 0.1), (0, 0.1), (1, pytest.approx(0.01))]

@@ -10,9 +10,8 @@ from stripes import StopAfter, make_data, make_trainer
 from diffsmooth.lit.data import ImageDataModule
 from diffsmooth.lit.data.images import DataError
 from diffsmooth.lit.training import DiffusionTraining, GaussianTraining
-from diffsmooth.lit.training.augment import random_crop, random_flip
 from diffsmooth.lit.training.learning_rate import LearningRate
-from diffsmooth.lit.training.randomness import step_generator
+from diffsmooth.lit.training.randomness import random_crop, random_flip, step_generator
 from diffsmooth.models import load_classifier, load_unet
 from diffsmooth.models.checkpoints.formats import read_checkpoint
 

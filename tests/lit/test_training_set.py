@@ -22,10 +22,10 @@ from torchvision import transforms  # the first interface, which the published c
 
 from diffsmooth.cli import train
 from diffsmooth.lit.data import ImageDataModule, ImageSet, Reading, Sample, load_images
-from diffsmooth.lit.data.box_bicubic import box_bicubic
 from diffsmooth.lit.data.folder import FolderImages
 from diffsmooth.lit.data.images import DataError
 from diffsmooth.lit.data.purified import Purification
+from diffsmooth.lit.data.reading import box_bicubic
 from diffsmooth.lit.data.sources import describe_dataset
 from diffsmooth.lit.data.training_set import Address, TrainingOrder, TrainingSet
 from diffsmooth.lit.training import DiffusionTraining, GaussianTraining

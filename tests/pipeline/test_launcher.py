@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from diffsmooth.lit.stopping import PARENT
-from diffsmooth.pipeline.launcher import Launched, find_launcher
+from diffsmooth.pipeline.trainer import Launched, find_launcher
 from diffsmooth.stats.errors import UserError
 
 TORCHRUN = {"TORCHELASTIC_RUN_ID": "1", "WORLD_SIZE": "2", "RANK": "1", "LOCAL_RANK": "1"}

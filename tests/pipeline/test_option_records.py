@@ -7,19 +7,21 @@ import pytest
 from jsonargparse import ArgumentParser
 
 from diffsmooth.cli.options import add_options
-from diffsmooth.pipeline.bench_specification import BenchOptions
-from diffsmooth.pipeline.examine_specification import ExamineOptions
-from diffsmooth.pipeline.export_specification import ExportOptions
-from diffsmooth.pipeline.forecast_specification import ForecastOptions
+from diffsmooth.pipeline.command_specification import (
+    BenchOptions,
+    ExamineOptions,
+    ExportOptions,
+    ForecastOptions,
+    ReportOptions,
+    VisualizeOptions,
+)
 from diffsmooth.pipeline.option_records import OptionRecord, option, options_of, required
-from diffsmooth.pipeline.report_specification import ReportOptions
-from diffsmooth.pipeline.specification import PredictOptions, SmoothingOptions
+from diffsmooth.pipeline.specification import CertifyOptions, PredictOptions
 from diffsmooth.pipeline.tune_specification import TuneOptions
-from diffsmooth.pipeline.visualize_specification import VisualizeOptions
 from diffsmooth.stats.errors import UserError
 
 RECORDS = (
-    SmoothingOptions, PredictOptions, TuneOptions, ExamineOptions, VisualizeOptions, ExportOptions,
+    CertifyOptions, PredictOptions, TuneOptions, ExamineOptions, VisualizeOptions, ExportOptions,
     BenchOptions, ForecastOptions, ReportOptions,
 )  # fmt: skip
 

@@ -18,8 +18,8 @@ from diffsmooth.models import (
     build_denoiser,
 )
 from diffsmooth.models.classifiers.dataset_info import CIFAR10, FASHION_MNIST, DatasetInfo
-from diffsmooth.models.diffusion.ancestral_step import ancestral_step
 from diffsmooth.models.diffusion.openai import OpenAIDenoiser
+from diffsmooth.models.diffusion.schedule import ancestral_step
 from diffsmooth.models.diffusion.unet import UNet
 from diffsmooth.models.smoothing.precision import (
     Numerics,
@@ -27,6 +27,7 @@ from diffsmooth.models.smoothing.precision import (
     fix_numerics,
     numerics_of,
 )
+from diffsmooth.models.smoothing.vote_function import VoteFunction
 from diffsmooth.pipeline.bench_process import _time_published
 from diffsmooth.pipeline.published_loop import PublishedLoop, published_numerics
 from diffsmooth.pipeline.self_test import SMALL_UNETS
@@ -72,7 +73,7 @@ def test_purified_images_and_answers_equal_ours(name: str) -> None:
     noisy = torch.rand(shape) + ours.f.noise_level * torch.randn(8, *shape)
     with torch.no_grad():
         _spread_votes(classifier, ours.f.purify(noisy) + 0.25 * torch.randn(8, *shape))
-    loop = PublishedLoop(denoiser, classifier, 0.5, 3, 0.25, shape, 10, batch=8)
+    loop = PublishedLoop(ours.f)
     with torch.inference_mode():
         torch.testing.assert_close(loop.purify(noisy), ours.f.purify(noisy), rtol=0, atol=1e-4)
         confidence = ours.f(noisy)
@@ -87,7 +88,8 @@ def test_the_sample_that_goes_unused_is_an_ancestral_step(name: str) -> None:
     denoiser = _denoiser(name)
     unet, schedule = denoiser.unet, denoiser.schedule
     channels, t = unet.config.in_channels, schedule.timestep(0.5)
-    loop = PublishedLoop(denoiser, nn.Linear(1, 1), 0.5, 1, 0.0, (channels, 32, 32), 10, batch=2)
+    local = LocalSmoothing(nn.Linear(1, 1), 1, 0.0, (channels, 32, 32))
+    loop = PublishedLoop(VoteFunction(OneShotPurifier(denoiser), local, 0.5, 10))
     assert loop.unet is not None
     torch.manual_seed(1)
     x_t = torch.randn(2, channels, 32, 32)
@@ -106,7 +108,8 @@ def test_the_sample_that_goes_unused_is_an_ancestral_step(name: str) -> None:
 def test_wide_networks_become_contiguous_and_ours_stay_as_they_are() -> None:
     denoiser = build_denoiser("improved-cifar10", num_res_blocks=1, channel_mult=(1, 1)).eval()
     unet, classifier = _filled(denoiser).unet, _classifier(CIFAR10)
-    loop = PublishedLoop(denoiser, classifier, 0.5, 5, 0.25, (3, 32, 32), 10, batch=2)
+    local = LocalSmoothing(classifier, 5, 0.25, (3, 32, 32))
+    loop = PublishedLoop(VoteFunction(OneShotPurifier(denoiser), local, 0.5, 10, copy=False))
     assert loop.unet is not None
     assert all(p.is_contiguous() for p in loop.unet.parameters())
     assert not all(p.is_contiguous() for p in unet.parameters())
@@ -121,19 +124,18 @@ def test_wide_networks_become_contiguous_and_ours_stay_as_they_are() -> None:
 @pytest.mark.parametrize("purify", [False, True], ids=["Cohen", "diffusion denoised"])
 def test_votes_on_the_same_noise_equal_ours(purify: bool) -> None:
     shape, classifier = FASHION_MNIST.image_shape, _classifier(FASHION_MNIST)
-    denoiser, purifier = None, IdentityPurifier()
+    purifier = IdentityPurifier()
     if purify:
-        denoiser = _denoiser("variance not learned")
-        purifier = OneShotPurifier(denoiser)
+        purifier = OneShotPurifier(_denoiser("variance not learned"))
     local = LocalSmoothing(classifier, 1, 0.0, shape)
-    ours = SmoothedClassifier(purifier, local, 0.5, 10, copy=False)
+    ours = SmoothedClassifier(purifier, local, 0.5, 10, batch=20, copy=False)
     torch.manual_seed(2)
     image = torch.rand(shape)
     with torch.no_grad():
         _spread_votes(
             classifier, ours.f.purify(image + ours.f.noise_level * torch.randn(20, *shape))
         )
-    loop = PublishedLoop(denoiser, classifier, 0.5, 1, 0.0, shape, 10, batch=20)
+    loop = PublishedLoop(ours.f)
     torch.manual_seed(3)
     counts = loop.count_votes(image, 50)
     torch.manual_seed(3)

@@ -46,7 +46,7 @@ def test_columns_of_others_by_the_names_of_their_functions(results: Results) -> 
     words = [f"test_columns:{f}" for f in ("largest", "kind", "unknown", "images")]
     columns = columns_of([*words, "acr"])
     runs = [named("a", results), named("b", results)]
-    table = accuracy_table(runs, RADII, 2, columns)
+    table = accuracy_table(runs, RADII, columns, 2)
     assert table.text.columns.tolist() == ["0.50", "largest", "kind", "unknown", "images", "ACR"]
     top = f"{np.floor(100 * results.radius.max()) / 100:.2f}"
     assert table.text.loc["a"].tolist()[1:] == [top, r"a\x1bb", "n/a", "10", "0.45"]

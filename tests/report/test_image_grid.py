@@ -4,6 +4,7 @@ import math
 
 import numpy as np
 import pytest
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 
 from diffsmooth.report.figures import DPI
 from diffsmooth.report.image_grid import PANEL, GridRow, NoisyPair, image_grid, psnr
@@ -35,8 +36,9 @@ def test_each_pixel_is_a_square_of_its_own(shape: tuple[int, int, int]) -> None:
         for i in range(2)
     ]
     figure = image_grid(rows, [0.25, 1.0])
-    figure.canvas.draw()
-    picture = np.asarray(figure.canvas.buffer_rgba())[..., :3]  # type: ignore[attr-defined]
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    picture = np.asarray(canvas.buffer_rgba())[..., :3]
     scale = round(PANEL * DPI / max(shape[1:]))
     places = []
     for row in rows:

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from diffsmooth.report.summary import summary_text
+from diffsmooth.report.text import summary_text
 from diffsmooth.stats import Results
 
 

@@ -12,12 +12,12 @@ from diffsmooth.report.same_data import check_same_data, check_same_images
 from diffsmooth.report.tables import (
     accuracy_table,
     bound_table,
-    comparison_remarks,
     envelope_table,
     interval_table,
     long_table,
     paired_tables,
 )
+from diffsmooth.report.text import comparison_remarks
 from diffsmooth.stats import Results
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from diffsmooth.runs.journal import JournalError, JournalWriter, merge_records, read_journal
+from diffsmooth.runs.journal import JournalError, append_record, merge_records, read_journal
 from diffsmooth.runs.line import to_line
 from diffsmooth.stats import FixedSampleSize, ImageRecord
 from diffsmooth.stats.results import Origin
@@ -26,7 +26,7 @@ def test_what_is_appended_is_read_back(tmp_path: Path) -> None:
     path = tmp_path / "j.jsonl"
     records = [make_record(i) for i in (5, 2, 9)]
     for record in records:
-        JournalWriter(path).append(record)
+        append_record(path, record)
     journal = read_journal(path)
     assert journal.records == tuple(sorted(records, key=lambda record: record.index))
     assert (journal.lines.tolist(), journal.remarks) == ([2, 1, 3], ())
@@ -35,9 +35,9 @@ def test_what_is_appended_is_read_back(tmp_path: Path) -> None:
 @pytest.mark.parametrize("origin", [None, ORIGIN])
 def test_a_torn_last_line_is_left_out_at_any_length(tmp_path: Path, origin: Origin | None) -> None:
     path = tmp_path / "j.jsonl"
-    JournalWriter(path).append(make_record(1, origin=origin))
+    append_record(path, make_record(1, origin=origin))
     whole = path.read_bytes()
-    JournalWriter(path).append(make_record(2, origin=origin))
+    append_record(path, make_record(2, origin=origin))
     both = path.read_bytes()
     for length in range(len(whole), len(both) - 1):
         path.write_bytes(both[:length])
@@ -62,21 +62,20 @@ def test_a_good_record_replaces_a_failed_one(tmp_path: Path) -> None:
     good = make_record(3)
     assert merge_records([failed, good]) == merge_records([good, failed]) == [good]
     assert merge_records([failed, failed]) == [failed]
-    JournalWriter(tmp_path / "j.jsonl").append(failed)
+    append_record(tmp_path / "j.jsonl", failed)
     assert read_journal(tmp_path / "j.jsonl").records == (failed,)
 
 
 def test_a_full_disk_loses_a_torn_line_only(tmp_path: Path) -> None:
     """A limit on the size of files stands in for the disk."""
     path = tmp_path / "j.jsonl"
-    writer = JournalWriter(path)
-    writer.append(make_record(1))
+    append_record(path, make_record(1))
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (path.stat().st_size + 100, before[1]))
     try:
         for _ in range(2):  # a part of the line, then nothing at all
             with pytest.raises(JournalError, match=r"j\.jsonl: cannot be written \("):
-                writer.append(make_record(2))
+                append_record(path, make_record(2))
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
     assert path.stat().st_size > len(to_line(make_record(1))) + 50
@@ -94,12 +93,12 @@ def test_one_reader_merges_what_stands_there_twice(tmp_path: Path) -> None:
     path = tmp_path / "j.jsonl"
     failed = ImageRecord(3, 1, 0.0, FixedSampleSize(n0=1, n=10, alpha=0.1).nothing(0.5), "broken")
     for record in (failed, make_record(5), make_record(3), make_record(5, seconds=9.0)):
-        JournalWriter(path).append(record)
+        append_record(path, record)
     journal = read_journal(path)
     assert journal.records == (make_record(3), make_record(5))
     assert journal.lines.tolist() == [3, 2]
     assert journal.remarks == ("line 4 says of image 5 what line 2 says, too",)
-    JournalWriter(path).append(make_record(3, successes=8))
+    append_record(path, make_record(3, successes=8))
     with pytest.raises(JournalError, match=r"line 5: image 3 has other votes on line 3"):
         read_journal(path)
 

@@ -24,7 +24,8 @@ CHOSEN = RunIdentity(**TOLD, **CHOICES)
 
 
 def test_the_open_ones_are_the_choices_and_no_others() -> None:
-    assert sorted(RunIdentity.open_fields()) == sorted(CHOICES)
+    assert sorted(ASKED.still_open) == sorted(CHOICES)
+    assert not CHOSEN.still_open
     with pytest.raises(TypeError):
         RunIdentity(**{name: TOLD[name] for name in TOLD if name != "sigma"})
 

@@ -9,17 +9,16 @@ import pytest
 from test_journal import make_record
 
 from diffsmooth.runs.identity import RunIdentity
-from diffsmooth.runs.journal import JournalWriter
+from diffsmooth.runs.journal import append_record
 from diffsmooth.runs.line import to_line
 from diffsmooth.runs.manifest import Manifest, RunContext, read_manifest
-from diffsmooth.runs.names import OutputError, OutputFiles
+from diffsmooth.runs.names import OutputError, OutputFiles, Shard
 from diffsmooth.runs.outputs import Outputs
 from diffsmooth.runs.probes import Probe
 from diffsmooth.runs.reading import read_run
-from diffsmooth.runs.shard import Shard
 from diffsmooth.stats import FixedSampleSize, ImageRecord
 from diffsmooth.stats.errors import UserError
-from diffsmooth.stats.results import CERTIFY_COLUMNS, Origin
+from diffsmooth.stats.results import Origin
 
 PLAN = FixedSampleSize(n0=1, n=10, alpha=0.1)  # of `make_record`
 IDENTITY = RunIdentity(
@@ -60,7 +59,7 @@ def test_a_run_resumes_under_its_own_identity_only(tmp_path: Path) -> None:
     table = tmp_path / "new" / "o.txt"
     first = make_outputs(table)
     first.claim(CONTEXT, overwrite=False)
-    JournalWriter(first.new_part(0)).append(record_of(first, 4))
+    append_record(first.new_part(0), record_of(first, 4))
     first.release()
     for overwrite in (False, True):  # overwriting is for the files of others
         again = make_outputs(table)
@@ -83,10 +82,10 @@ def test_what_a_run_that_lost_its_files_still_writes_is_not_taken(tmp_path: Path
     lost.release()
     winner = make_outputs(tmp_path / "o.txt", OTHER)
     winner.claim(CONTEXT, overwrite=True)
-    JournalWriter(part).append(record_of(lost, 4))
+    append_record(part, record_of(lost, 4))
     assert winner.read_records() == []
     with pytest.raises(OutputError, match="another run has taken the files"):
-        lost.finish([record_of(lost, 4)], CERTIFY_COLUMNS)
+        lost.finish([record_of(lost, 4)])
     winner.release()
 
 
@@ -113,7 +112,7 @@ def test_shards_work_side_by_side_but_not_the_same_one_twice(tmp_path: Path) -> 
     with pytest.raises(OutputError, match=busy):
         make_outputs(table).hold()
     for shard in shards:
-        JournalWriter(shard.new_part(0)).append(record_of(shard, shard.shard.number))  # type: ignore[union-attr]
+        append_record(shard.new_part(0), record_of(shard, shard.shard.number))  # type: ignore[union-attr]
         shard.release()
     whole = make_outputs(table)
     whole.hold()
@@ -144,13 +143,13 @@ def test_files_of_the_users_in_the_parts_survive(tmp_path: Path) -> None:
     for name in ("notes.md", "x.jsonl", "lockpick.txt"):
         (outputs.files.parts / name).write_text("precious")
     part = outputs.new_part(0)
-    JournalWriter(part).append(record_of(outputs, 7))
-    outputs.finish(outputs.read_records(), CERTIFY_COLUMNS)
+    append_record(part, record_of(outputs, 7))
+    outputs.finish(outputs.read_records())
     left = sorted(path.name for path in outputs.files.parts.iterdir())
     assert left == ["lockpick.txt", "notes.md", "x.jsonl"]
     again = make_outputs(tmp_path / "o.txt", OTHER)
     again.claim(CONTEXT, overwrite=True)
-    again.finish([record_of(again, 8)], CERTIFY_COLUMNS)
+    again.finish([record_of(again, 8)])
     assert sorted(path.name for path in outputs.files.parts.iterdir()) == left
 
 
@@ -179,7 +178,7 @@ def test_overwrite_starts_anew_whatever_state_the_files_are_in(tmp_path: Path, b
     first.claim(CONTEXT, overwrite=False)
     part = first.new_part(0)
     origin = Origin(first.digest, "n", "0", (3, 32, 32))
-    JournalWriter(part).append(make_record(4, origin=origin))
+    append_record(part, make_record(4, origin=origin))
     files = first.files
     manifest = files.manifest.read_text()
     match broken:
@@ -209,7 +208,7 @@ def test_an_edited_manifest_of_a_finished_run_is_noticed(tmp_path: Path) -> None
     outputs = make_outputs(tmp_path / "o.txt")
     outputs.claim(CONTEXT, overwrite=False)
     origin = Origin(outputs.digest, "n", "0", (3, 32, 32))
-    outputs.finish([make_record(4, origin=origin)], CERTIFY_COLUMNS)
+    outputs.finish([make_record(4, origin=origin)])
     manifest = outputs.files.manifest
     whole = json.loads(manifest.read_text())
     whole["context"]["devices"] = 8  # may change
@@ -246,9 +245,9 @@ def test_finishing_merges_the_parts_and_removes_them(tmp_path: Path) -> None:
     outputs = make_outputs(tmp_path / "o.txt")
     outputs.claim(CONTEXT, overwrite=False)
     for rank, index in ((0, 7), (1, 3)):
-        JournalWriter(outputs.new_part(rank)).append(record_of(outputs, index))
+        append_record(outputs.new_part(rank), record_of(outputs, index))
     records = outputs.read_records()
-    outputs.finish(records, CERTIFY_COLUMNS)
+    outputs.finish(records)
     lines = outputs.files.table.read_text().splitlines()
     assert [line.split("\t")[0] for line in lines] == ["idx", "3", "7"]
     assert sorted(p.name for p in tmp_path.iterdir()) == ["o.jsonl", "o.manifest.json", "o.txt"]
@@ -317,7 +316,7 @@ def test_what_is_no_file_is_refused_before_any_vote_and_nothing_is_lost(
 ) -> None:
     first = make_outputs(tmp_path / "o.txt")
     first.claim(CONTEXT, overwrite=False)
-    first.finish([record_of(first, i) for i in range(9)], CERTIFY_COLUMNS)
+    first.finish([record_of(first, i) for i in range(9)])
     (tmp_path / name).unlink(missing_ok=True)
     make(tmp_path / name)
     before = sorted(tmp_path.iterdir())

@@ -18,7 +18,6 @@ from diffsmooth.runs.outputs import Outputs
 from diffsmooth.runs.reading import read_run
 from diffsmooth.stats import FixedSampleSize, ImageRecord
 from diffsmooth.stats.errors import UserError
-from diffsmooth.stats.results import CERTIFY_COLUMNS
 
 
 @pytest.fixture
@@ -30,7 +29,7 @@ def finished(tmp_path: Path) -> Outputs:
 def finish(table: Path) -> Outputs:
     outputs = make_outputs(table)
     outputs.claim(CONTEXT, overwrite=False)
-    outputs.finish([record_of(outputs, i) for i in range(9)], CERTIFY_COLUMNS)
+    outputs.finish([record_of(outputs, i) for i in range(9)])
     return outputs
 
 

@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 from scipy.special import ndtri
 
-from diffsmooth.runs.identity import selected_images, selection_of, size_of_selection
+from diffsmooth.runs.identity import stored_selection
 from diffsmooth.runs.journal import Journal
 from diffsmooth.runs.manifest import Manifest, ManifestError
 from diffsmooth.runs.same_run import check_possible, check_same_run, check_whole
 from diffsmooth.stats import FixedSampleSize, GroupSequential, ImageRecord, MajorityVote, Plan
-from diffsmooth.stats.plan_text import plan_of_text
+from diffsmooth.stats.plan_words import plan_of_text
 from diffsmooth.stats.results import Origin
 
 FIXED = FixedSampleSize(n0=1, n=10, alpha=0.1)
@@ -134,11 +134,9 @@ def test_a_run_has_all_of_its_images() -> None:
 @pytest.mark.parametrize("largest", [-1, 0, 1, 30, 31, 100, 1000])
 @pytest.mark.parametrize("skip", [1, 7, 200])
 def test_the_selection_by_its_definition(skip: int, largest: int) -> None:
-    identity = {"size": 100, "skip": skip, "max": largest}
-    expected = set(selection_of(100, skip, largest))
-    found = selected_images(identity, np.arange(300))
-    assert set(np.flatnonzero(found).tolist()) == expected
-    assert size_of_selection(identity) == len(expected)
+    found = stored_selection({"size": 100, "skip": skip, "max": largest})
+    until = 100 if largest < 0 else min(largest, 100)
+    assert [*(found or ())] == [i for i in range(until) if i % skip == 0]
 
 
 @pytest.mark.parametrize(

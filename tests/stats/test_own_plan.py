@@ -23,13 +23,13 @@ from diffsmooth.stats import (
 )
 from diffsmooth.stats.certificate import Votes
 from diffsmooth.stats.errors import UserError
-from diffsmooth.stats.plan_text import PLANS, kind_of, make_plan, plan_of_text
+from diffsmooth.stats.plan_words import PLANS, kind_of, make_plan, plan_of_text
 from diffsmooth.stats.reanalysis import recompute
 
 TWO_LOOKS = '''
 """Bonferroni's two looks, both of which are taken."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import ClassVar
 
 from diffsmooth.stats import Plan
@@ -51,6 +51,11 @@ class TwoLooks(Plan):
 @dataclass(frozen=True)
 class Impostor(TwoLooks):
     name: ClassVar[str] = "fixed"
+
+
+@dataclass(frozen=True)
+class NoChoice(TwoLooks):
+    n0: int = field(default=10, init=False, repr=False)
 
 
 NO_PLAN = 3
@@ -123,6 +128,7 @@ def test_forecasts_need_to_know_when_it_stops() -> None:
         ("their_plans:Impostor", {}, "its name or its text are those of another plan"),
         (WORD, {"radii": (0.5,)}, "radii is of plan group_sequential, not of their_plans:TwoLooks"),
         ("fixed", {"tolerance": 0.1}, "tolerance is of plan group_sequential, not of fixed"),
+        ("their_plans:NoChoice", {"n0": 5}, "NoChoice must take n0, n and alpha when it is made"),
         (WORD, {"n": 0}, "n must be at least 1, got 0"),
     ],
 )

@@ -8,8 +8,8 @@ import sys
 from importlib.metadata import version
 from pathlib import Path
 
+from diffsmooth.cli.train import SUBCOMMANDS
 from diffsmooth.cli.train_help import FOLDER, MADE_WITH, help_file
-from diffsmooth.cli.train_words import SUBCOMMANDS
 
 FIXED = {"COLUMNS": "100", "NO_COLOR": "1"}  # the terminal of whoever makes them is not ours
 

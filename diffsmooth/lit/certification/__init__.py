@@ -1,7 +1,6 @@
 """Certification as a LightningModule, and callbacks for what a run does beside its votes."""
 
-from diffsmooth.lit.certification.callback import CertificationCallback
-from diffsmooth.lit.certification.module import CertificationModule
+from diffsmooth.lit.certification.module import CertificationCallback, CertificationModule
 from diffsmooth.lit.certification.preparation import Preparation
 from diffsmooth.lit.certification.progress import Progress
 from diffsmooth.lit.certification.run_keeper import RunKeeper

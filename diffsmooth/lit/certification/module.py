@@ -5,7 +5,6 @@ from typing import Literal
 
 import lightning.pytorch as pl
 
-from diffsmooth.lit.certification.callback import CertificationCallback
 from diffsmooth.lit.certification.ranks import from_all_ranks, wait_for_all_ranks
 from diffsmooth.lit.certification.shared_work import SharedWork
 from diffsmooth.lit.data.images import ImageSet, image_digest
@@ -21,6 +20,23 @@ from diffsmooth.stats.results import Origin
 FAILURES_IN_A_ROW = 10  # then it is not the images
 
 
+class CertificationCallback(pl.Callback):
+    """A callback that is told of images as they finish, each on the rank that certified it.
+
+    Lightning's hooks tell of images as they go in; they come out later and in another order, the
+    last ones after the last batch (so that a `BasePredictionWriter` would miss them). All of all
+    ranks are out when `on_predict_end` is called.
+    """
+
+    def on_image_finished(
+        self, trainer: pl.Trainer, module: "CertificationModule", record: ImageRecord
+    ) -> None:
+        """An image has its certificate, or the error that it raised."""
+
+    def on_votes(self, trainer: pl.Trainer, module: "CertificationModule") -> None:
+        """Some votes were cast, or the other ranks are waited for; may raise to end the run."""
+
+
 class CertificationModule(pl.LightningModule):
     """Runs a plan on images::
 
@@ -33,16 +49,14 @@ class CertificationModule(pl.LightningModule):
     a record, too.
 
     Args:
-        smoothed: the smoothed classifier.
         plan: how many votes to ask for, and what to conclude.
-        images: the dataset.
         selection: indices of the images to do; None for all.
         purpose, split, seed: name the noise, together with the dataset and the image's index.
         noise: where it comes from.
         in_flight: images at once, at most, on each rank. It does not change any result.
 
     Attributes:
-        records: of the images that this rank has finished. What stands there before the start is
+        records: the images that this rank has finished. What stands there before the start is
             done, on any rank, and is not done again; so is not what has failed.
         digest: short name of the run, which the records bear.
         fixed: what was found of f, if it was checked before the start.

@@ -6,8 +6,7 @@ from collections.abc import Callable, Sequence
 import lightning.pytorch as pl
 import torch
 
-from diffsmooth.lit.certification.callback import CertificationCallback
-from diffsmooth.lit.certification.module import CertificationModule
+from diffsmooth.lit.certification.module import CertificationCallback, CertificationModule
 from diffsmooth.lit.certification.ranks import alike
 from diffsmooth.lit.probes import probe_images
 from diffsmooth.models.smoothing.fixed_function import ensure_fixed
@@ -20,7 +19,7 @@ class Preparation(CertificationCallback):
 
     Args:
         prepare: makes f ready for many votes, in place.
-        threads: of each process; None leaves them as they are.
+        threads: how many each process has; None leaves them as they are.
         selection: indices of images, the first few of which are tried; None for the module's.
         check: run by rank zero before anything else; raises UserError to stop all ranks.
         is_needed: whether there is anything to vote on.

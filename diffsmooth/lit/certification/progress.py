@@ -7,8 +7,7 @@ from collections import deque
 import lightning.pytorch as pl
 from tqdm import tqdm
 
-from diffsmooth.lit.certification.callback import CertificationCallback
-from diffsmooth.lit.certification.module import CertificationModule
+from diffsmooth.lit.certification.module import CertificationCallback, CertificationModule
 from diffsmooth.lit.certification.shared_work import Totals
 from diffsmooth.stats.printed import rounded_down
 

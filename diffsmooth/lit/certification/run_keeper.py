@@ -1,19 +1,21 @@
 """The files of a run: claimed before the first vote, a line an image, a table at the end."""
 
+from collections.abc import Sequence
+
 import lightning.pytorch as pl
 
-from diffsmooth.lit.certification.callback import CertificationCallback
-from diffsmooth.lit.certification.module import CertificationModule
+from diffsmooth.lit.certification.module import CertificationCallback, CertificationModule
 from diffsmooth.lit.certification.ranks import alike, from_all_ranks
-from diffsmooth.lit.certification.same_images import find_problem
-from diffsmooth.lit.probes import probe_of
-from diffsmooth.runs.journal import JournalWriter, merge_records
+from diffsmooth.lit.data.images import ImageSet, image_digest
+from diffsmooth.lit.probes import device_name
+from diffsmooth.runs.journal import append_record, merge_records
 from diffsmooth.runs.manifest import RunContext
 from diffsmooth.runs.names import OutputError
-from diffsmooth.runs.outputs import Outputs
-from diffsmooth.runs.probes import contradiction, difference_of_devices, distinct
+from diffsmooth.runs.outputs import Outputs, Problem
+from diffsmooth.runs.probes import Probe, check_ranks
 from diffsmooth.stats import ImageRecord
-from diffsmooth.stats.results import CERTIFY_COLUMNS, PREDICT_COLUMNS
+
+READ_AGAIN = 100  # images of a resumed run, at most, that are decoded to see that they are the same
 
 
 class RunKeeper(CertificationCallback):
@@ -29,8 +31,8 @@ class RunKeeper(CertificationCallback):
         overwrite: whether the files of a different run may be replaced.
 
     Attributes:
-        records: of all images, by ascending index, on rank zero at the end; None until then, and
-            on the other ranks.
+        records: all images' records, by ascending index, on rank zero at the end; None until then,
+            and on the other ranks.
     """
 
     def __init__(self, outputs: Outputs, context: RunContext, overwrite: bool = False) -> None:
@@ -40,8 +42,10 @@ class RunKeeper(CertificationCallback):
         self._overwrite = overwrite
 
     def setup(self, trainer: pl.Trainer, module: CertificationModule, stage: str) -> None:  # type: ignore[override]
-        outputs, fixed = self.outputs, module.fixed
-        probe = None if fixed is None else probe_of(trainer.strategy.root_device, fixed)
+        outputs, fixed, probe = self.outputs, module.fixed, None
+        if fixed is not None:
+            device = device_name(trainer.strategy.root_device)
+            probe = Probe(device, fixed.inputs, fixed.outputs, fixed.rounding)
         identities, probes = zip(*from_all_ranks((outputs.identity.stored(), probe)), strict=True)
         for rank, identity in enumerate(identities):
             if identity != identities[0]:
@@ -50,11 +54,9 @@ class RunKeeper(CertificationCallback):
 
         def claim() -> str:
             if trainer.is_global_zero:
-                if problem := contradiction(probes):
-                    raise OutputError(problem)
-                if note := difference_of_devices(probes):
+                if note := check_ranks(probes):
                     print(note)
-                context = self._context._replace(probes=distinct(probes))
+                context = self._context._replace(probes=tuple(filter(None, probes)))
                 outputs.claim(
                     context, self._overwrite, lambda records: find_problem(module.images, records)
                 )
@@ -63,12 +65,12 @@ class RunKeeper(CertificationCallback):
         module.digest = outputs.digest = alike(claim)[0]
         selected = set(module.selection)
         module.records = [record for record in outputs.read_records() if record.index in selected]
-        self._journal = JournalWriter(outputs.new_part(trainer.global_rank))
+        self._part = outputs.new_part(trainer.global_rank)
 
     def on_image_finished(
         self, trainer: pl.Trainer, module: CertificationModule, record: ImageRecord
     ) -> None:
-        self._journal.append(record)
+        append_record(self._part, record)
 
     # Not at `on_predict_end`, which is left out where nothing was to be done.
     def teardown(self, trainer: pl.Trainer, module: CertificationModule, stage: str) -> None:  # type: ignore[override]
@@ -80,10 +82,33 @@ class RunKeeper(CertificationCallback):
         if trainer.is_global_zero:
             self.records = records
             if outputs.shard is None:
-                predicts = outputs.identity.command == "predict"
-                outputs.finish(records, PREDICT_COLUMNS if predicts else CERTIFY_COLUMNS)
+                outputs.finish(records)
         outputs.release()
 
     def on_exception(self, trainer: pl.Trainer, *_: object) -> None:
         if trainer.world_size == 1:  # the other ranks are still at work: their end is the process's
             self.outputs.release()
+
+
+def find_problem(images: ImageSet, records: Sequence[ImageRecord]) -> Problem | None:
+    """The first record whose image or label is not that of the data.
+
+    The identity compares the files as such; this, what comes out of them, and the journal's words.
+    """
+    voted = []
+    for record in records:
+        label = int(images.labels[record.index])
+        if record.label != label:
+            return Problem(record, f"has label {record.label}, but the data give it {label}")
+        if record.origin is None:
+            continue
+        name = images.file_name(record.index)
+        if record.origin.file != name:
+            return Problem(record, f"is of the file {record.origin.file!r}, not of {name!r}")
+        if not record.error:
+            voted.append((record, record.origin.image))
+    step = 1 if images.in_memory else -(-len(voted) // READ_AGAIN)
+    for record, digest in voted[:: step or 1]:
+        if image_digest(images[record.index].image) != digest:
+            return Problem(record, "is not the one that was certified")
+    return None

@@ -49,7 +49,7 @@ class SharedWork:
 
     Args:
         images: indices to do.
-        address: of rank zero's host, as the others see it.
+        address: rank zero's host, as the others see it.
     """
 
     def __init__(self, images: list[int], address: str) -> None:

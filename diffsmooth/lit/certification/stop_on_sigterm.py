@@ -6,8 +6,7 @@ from types import FrameType
 
 import lightning.pytorch as pl
 
-from diffsmooth.lit.certification.callback import CertificationCallback
-from diffsmooth.lit.certification.module import CertificationModule
+from diffsmooth.lit.certification.module import CertificationCallback, CertificationModule
 from diffsmooth.lit.stopping import TRY_AGAIN, Stopped
 
 

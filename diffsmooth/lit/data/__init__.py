@@ -10,12 +10,4 @@ if TYPE_CHECKING:
     from diffsmooth.lit.data.reading import Reading
     from diffsmooth.lit.data.sources import load_images
 else:
-    __getattr__, __dir__, __all__ = lazy_names(
-        __name__,
-        {
-            "diffsmooth.lit.data.images": "ImageSet Sample",
-            "diffsmooth.lit.data.module": "ImageDataModule",
-            "diffsmooth.lit.data.reading": "Reading",
-            "diffsmooth.lit.data.sources": "load_images",
-        },
-    )
+    __getattr__, __dir__, __all__ = lazy_names(__name__, __file__)

@@ -42,8 +42,8 @@ class Classes(NamedTuple):
     """The classes of a folder.
 
     Attributes:
-        labels: of each class folder, in the order of the images.
-        class_names: of all labels.
+        labels: the label of each class folder, in the order of the images.
+        class_names: the names of all labels.
         matched: how, in words.
     """
 
@@ -62,11 +62,10 @@ def label_classes(names: set[str], known: tuple[str, ...], folder: Path) -> Clas
     """The labels of class folders.
 
     Args:
-        names: of the folders.
+        names: the folders' names.
         known: the classifier's classes, in the order of its labels, where it names them. Folders
             of these names, or numbers, are those classes. If none is, the labels are by the
             folders' own order: by number where all names are integers, else by text.
-        folder: for the messages.
 
     Raises:
         DataError: two names of one number, such as 1 and 01; some folders are the classifier's

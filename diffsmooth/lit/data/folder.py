@@ -3,6 +3,7 @@
 import hashlib
 import os
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 from itertools import chain
 from pathlib import Path
@@ -15,48 +16,35 @@ from torchvision.datasets.folder import default_loader
 from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional as F
 
-from diffsmooth.lit.data.box_bicubic import box_bicubic
 from diffsmooth.lit.data.classes import ALL_SPLITS, label_classes, split_folder, split_folders
 from diffsmooth.lit.data.images import DataError, ImageSet, Sample, short_digest
 from diffsmooth.lit.data.picture import BROKEN, UnreadableImage
-from diffsmooth.lit.data.reading import Reading, by, crop_own, one_size, read_own
+from diffsmooth.lit.data.reading import Reading, box_bicubic, by, crop_own, one_size, read_own
 from diffsmooth.lit.data.tree import EXTENSIONS, Notes, image_files, printable, subfolders
 from diffsmooth.models.classifiers.dataset_info import DatasetInfo, get_dataset_info
 
 
+@dataclass(eq=False)
 class FolderImages(ImageSet):
-    """Images read from disk when asked for.
+    """Images read from disk when asked for; see `ImageSet`.
 
-    Args:
-        paths: of the files.
-        labels: one a file.
-        info: the dataset's facts.
+    Attributes:
+        paths: the files.
         read: gives the image of a file, (C, H, W) in [0, 1].
         crop: gives another one each time, cropped at random from torch's global stream.
         salt: what the images depend on beside the files.
-        notes: see `ImageSet`.
     """
 
-    def __init__(
-        self,
-        paths: list[Path],
-        labels: list[int],
-        info: DatasetInfo,
-        read: Callable[[Path], Tensor],
-        crop: Callable[[Path], Tensor],
-        salt: str = "",
-        notes: tuple[str, ...] = (),
-    ) -> None:
-        self.info = info
-        self.paths = paths
-        self.labels = np.array(labels, dtype=np.int64)
-        self.notes = notes
-        self._read = read
-        self._crop = crop
-        self._salt = salt
+    paths: list[Path]
+    labels: np.ndarray
+    info: DatasetInfo
+    read: Callable[[Path], Tensor]
+    crop: Callable[[Path], Tensor]
+    salt: str
+    notes: tuple[str, ...]
 
     def __getitem__(self, index: int) -> Sample:
-        return self._sample(self._read(self.paths[index]), index)
+        return self._sample(self.read(self.paths[index]), index)
 
     def randomly_cropped(self, index: int, seed: int) -> Sample:
         """The image cropped at a random scale, shape and place, and resized to the one size.
@@ -66,7 +54,7 @@ class FolderImages(ImageSet):
         """
         with torch.random.fork_rng(devices=[]):  # torchvision draws from torch's global stream
             torch.default_generator.manual_seed(seed)
-            return self._sample(self._crop(self.paths[index]), index)
+            return self._sample(self.crop(self.paths[index]), index)
 
     def _sample(self, image: Tensor, index: int) -> Sample:
         if tuple(image.shape) != self.info.image_shape:
@@ -78,7 +66,7 @@ class FolderImages(ImageSet):
 
     def fingerprint(self) -> str:
         """Of the files' names, sizes and labels: reading all of ImageNet would take too long."""
-        digest = hashlib.sha256((str(self.info.image_shape) + self._salt).encode())
+        digest = hashlib.sha256((str(self.info.image_shape) + self.salt).encode())
         for path, label in zip(self.paths, self.labels, strict=True):
             name = os.fsencode(f"{path.parent.name}/{path.name}")
             try:
@@ -142,10 +130,10 @@ def load_imagenet(root: Path, split: str, reading: Reading = Reading()) -> Folde
     paths, labels = _split_pairs(files, folder)
     info = imagenet_info(reading)
     size = info.image_shape[1:]
-    change: Callable[[Image.Image], Image.Image] = v2.Compose([v2.Resize(256), v2.CenterCrop(size)])
+    resize: Callable[[Image.Image], Image.Image] = v2.Resize(256)
     if reading.resize == "box_bicubic":
         resize = partial(box_bicubic, side=reading.image_size or 256)
-        change = v2.Compose([resize, v2.CenterCrop(size)])
+    change = v2.Compose([resize, v2.CenterCrop(size)])
     read, crop = partial(_published, change), partial(_published, v2.RandomResizedCrop(size))
     return FolderImages(paths, labels, info, read, crop, _salt(reading), notes.lines())
 
@@ -203,11 +191,11 @@ def _salt(reading: Reading) -> str:
     return exif + (reading.resize if reading.resize != "bilinear" else "")
 
 
-def _split_pairs(files: list[tuple[Path, int]], folder: Path) -> tuple[list[Path], list[int]]:
+def _split_pairs(files: list[tuple[Path, int]], folder: Path) -> tuple[list[Path], np.ndarray]:
     if not files:
         endings = " ".join(EXTENSIONS)
         raise DataError(f"{printable(folder)}: no image in it (known endings: {endings})")
-    return [path for path, _ in files], [label for _, label in files]
+    return [path for path, _ in files], np.array([label for _, label in files], np.int64)
 
 
 def _published(change: Callable[[Image.Image], Image.Image], path: Path) -> Tensor:

@@ -21,7 +21,7 @@ class Sample(NamedTuple):
         image: float32 (C, H, W), in [0, 1].
         label: class.
         original_index: position in the whole dataset, before any subset or shuffle.
-        weight: of its loss in training.
+        weight: what its loss counts in training.
     """
 
     image: Tensor
@@ -91,11 +91,7 @@ class ImageSet(Dataset[Sample]):
 
 
 def image_digest(image: Tensor) -> str:
-    """16 hex digits of the image that the noise is added to: of its shape and its float32 values.
-
-    Args:
-        image: (C, H, W) in [0, 1].
-    """
+    """16 hex digits of an image (C, H, W) in [0, 1], as noise is added to it: shape and float32."""
     values = image.detach().to("cpu", torch.float32).contiguous().numpy()
     return short_digest(str(tuple(values.shape)).encode(), values.astype("<f4", copy=False).data)
 
@@ -118,7 +114,6 @@ class ArrayImages(ImageSet):
     Args:
         images: uint8 (N, H, W) or (N, H, W, C), of the dataset's size, or of its `STORED_SIZES`.
         labels: integers (N,) in 0 .. num_classes - 1.
-        info: the dataset's facts.
         source: the file's name, for error messages.
 
     Raises:

@@ -7,25 +7,24 @@ import lightning.pytorch as pl
 from torch.utils.data import DataLoader, Dataset, Subset
 from torch.utils.data.distributed import DistributedSampler
 
-from diffsmooth.lit.data.extra import check_size, load_extra
 from diffsmooth.lit.data.images import DataError, ImageSet, Sample
-from diffsmooth.lit.data.lazy_loader import LazyLoader, leave_interrupts_to_the_parent
+from diffsmooth.lit.data.loaders import WholeBatches, evaluation_rows, make_loader, most_batches
 from diffsmooth.lit.data.picture import ExifChoice
 from diffsmooth.lit.data.purified import Purification, purify_images
 from diffsmooth.lit.data.reading import Reading, ResizeKind
 from diffsmooth.lit.data.resumption import check_same_batches, check_same_data
-from diffsmooth.lit.data.sources import describe_dataset, has_test_split, load_images
+from diffsmooth.lit.data.sources import describe_dataset, has_split, load_images
 from diffsmooth.lit.data.training_set import (
     TrainingOrder,
     TrainingSet,
+    check_size,
     checked_split,
+    load_extra,
     record_images,
 )
-from diffsmooth.lit.data.whole_batches import WholeBatches, evaluation_rows, most_batches
 from diffsmooth.lit.ranges import at_least
 from diffsmooth.models.checkpoints.training_images import TrainingImages
 from diffsmooth.models.classifiers.dataset_info import DatasetInfo
-from diffsmooth.shown_text import LONGEST_WORD
 
 
 class ImageDataModule(pl.LightningDataModule):
@@ -43,14 +42,14 @@ class ImageDataModule(pl.LightningDataModule):
             validation runs on the test images.
         left_out_images: further training images that nothing of the training looks at, chosen by
             the same seed: `diffsmooth tune` takes them.
-        seed: of the held-out choice and of the shuffling.
+        seed: the seed of the held-out choice and of the shuffling.
         extra: more training images, with labels that another network may have given them: an .npz
             file or a folder. They come in batches of their own, one to each batch of the others:
             see `TrainingOrder`. Source: self-training, Carmon et al. 2019; Salman et al. 2019.
-        extra_weight: of their batches' losses, >= 0.
+        extra_weight: what their batches' losses count, >= 0.
         purified: train, validate and test on purified draws of the images.
-        image_size: of a folder's images, where the files have several sizes; see `Reading`. It is
-            that of `extra`, too.
+        image_size: the size of a folder's images, where the files have several; see `Reading`. It
+            is that of `extra`, too.
         exif: apply or ignore the orientation that a folder's files carry.
         random_resized_crop: train on crops of random scale and shape, as published for ImageNet:
             see `FolderImages.randomly_cropped`. For images in files. Validation and test have none.
@@ -161,33 +160,23 @@ class ImageDataModule(pl.LightningDataModule):
             split = checked_split(
                 len(train), self.validation_images, self.left_out_images, self.seed
             )
-            self.validation: Dataset[Sample] = (
-                Subset(train, split.validation)
-                if self.validation_images
-                else self._test_images(train.info)
-            )
+            self.validation: Dataset[Sample] = Subset(train, split.validation)
+            if not self.validation_images:
+                self.validation = self._test_images(train.info)
         if stage in (None, "fit"):
-            record = record_images(
-                images, split, self.validation_images, self.left_out_images, self.seed
-            )
-            self.training_images = record
-            extra = None
+            record, extra = record_images(images, split, self.seed), None
             if self.extra is not None:
-                images = load_extra(self.extra, train.info, self.reading, record)
-                self.training_images = record._replace(
-                    extra=images.info.name[:LONGEST_WORD],
-                    extra_digest=images.fingerprint(),
-                    extra_total=len(images),
-                )
+                images, record = load_extra(self.extra, train.info, self.reading, record)
                 extra = self._views(images, "extra")
+            self.training_images = record
             seed = self.seed if self.random_resized_crop else None
             self.train = TrainingSet(train, split.trained, extra, self.extra_weight, seed)
-        if stage == "test" or (stage is None and has_test_split(self.dataset)):
+        if stage == "test" or (stage is None and has_split(self.dataset, "test")):
             self.test: ImageSet = self._test_images(self.info)
 
     def _test_images(self, info: DatasetInfo) -> ImageSet:
         """The test images, of the training images' size and classes."""
-        if not has_test_split(self.dataset):
+        if not has_split(self.dataset, "test"):
             raise DataError(f"{self.dataset}: has no test images of its own (test.npz or test/)")
         images = load_images(self.dataset, self.root, "test", self.reading)
         check_size(images, info, f"{self.dataset}'s test images")
@@ -202,9 +191,8 @@ class ImageDataModule(pl.LightningDataModule):
     @property
     def _ranks(self) -> tuple[int, int]:
         """How many devices there are, and which is this."""
-        return (
-            (1, 0) if self.trainer is None else (self.trainer.world_size, self.trainer.global_rank)
-        )
+        trainer = self.trainer
+        return (1, 0) if trainer is None else (trainer.world_size, trainer.global_rank)
 
     def train_dataloader(self) -> DataLoader[Sample]:
         # Our own sampler on one device too: its order depends on (seed, epoch) alone, so that a
@@ -252,12 +240,4 @@ class ImageDataModule(pl.LightningDataModule):
         self, images: Dataset[Sample], rows: int, sampler: DistributedSampler[Sample]
     ) -> DataLoader[Sample]:
         device = "cpu" if self.trainer is None else self.trainer.strategy.root_device.type
-        return LazyLoader(
-            images,
-            batch_size=rows,
-            sampler=sampler,
-            num_workers=self.workers,
-            worker_init_fn=leave_interrupts_to_the_parent,
-            persistent_workers=self.workers > 0,
-            pin_memory=device == "cuda",
-        )
+        return make_loader(images, rows, sampler, self.workers, pinned=device == "cuda")

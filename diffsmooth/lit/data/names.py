@@ -30,13 +30,13 @@ class KnownDataset(NamedTuple):
 # `ImageSet`, or images and labels as an .npz file has them.
 DATASETS: Registry[Any] = Registry(
     "dataset",
-    fashion_mnist=KnownDataset(f"{HERE}.fashion_mnist:load_fashion_mnist", FASHION_MNIST),
+    fashion_mnist=KnownDataset(f"{HERE}.published:load_fashion_mnist", FASHION_MNIST),
     fashion_mnist_sample=KnownDataset(
-        f"{HERE}.fashion_mnist:load_fashion_mnist_sample",
+        f"{HERE}.published:load_fashion_mnist_sample",
         FASHION_MNIST._replace(name="fashion_mnist_sample"),
         shipped=True,
     ),
-    cifar10=KnownDataset(f"{HERE}.cifar10:load_cifar10", CIFAR10),
+    cifar10=KnownDataset(f"{HERE}.published:load_cifar10", CIFAR10),
     imagenet=KnownDataset(f"{HERE}.folder:load_imagenet", f"{HERE}.folder:imagenet_info"),
 )
 ExifChoice = Literal["apply", "ignore"]

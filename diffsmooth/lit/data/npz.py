@@ -18,7 +18,7 @@ def load_npz(path: Path, info: DatasetInfo | None = None, name: str = "") -> Arr
         path: holds `images` and `labels`, see `labelled_arrays`, and optionally `class_names`,
             strings (K,).
         info: the dataset's facts; without it they are read off the file.
-        name: of the dataset, where it is not known; by default the file's.
+        name: the dataset's, where it is not known; by default the file's.
 
     Raises:
         DataError: a broken file, a missing array, or one of the wrong type, shape or range.
@@ -51,7 +51,6 @@ def labelled_arrays(
         images: uint8 (N, H, W) or (N, H, W, C) with C 1 or 3.
         labels: integers (N,).
         source: where they are from, for error messages.
-        name: of the dataset.
         class_names: K; without them there are as many classes as the largest label says.
 
     Raises:

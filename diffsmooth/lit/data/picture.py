@@ -38,7 +38,7 @@ class Header(NamedTuple):
 
     Attributes:
         height, width: in pixels, as stored; of a TIFF as it is turned.
-        orientation: of EXIF: 1 upright, 2 to 8 turned or mirrored.
+        orientation: as EXIF numbers it: 1 upright, 2 to 8 turned or mirrored.
         turned: whether it is turned already when it is decoded, as TIFF's orientation is.
     """
 
@@ -69,7 +69,6 @@ def read_picture(path: Path, channels: int, exif: ExifChoice | None) -> Tensor:
     """The pixels of an image file, (channels, H, W) in [0, 1].
 
     Args:
-        path: the file.
         channels: 3, or 1 for grey: colours by their luma.
         exif: whether an orientation is applied or ignored; None where no file has one.
 

@@ -34,7 +34,7 @@ class Purification:
         sigma: noise level that is purified, > 0, in [0, 1] pixel units.
         draws: independent draws an image, at least 1; training takes another one each time.
         folder: where the draws are kept, uint8, C * H * W * draws bytes an image.
-        seed: of the noise.
+        seed: the noise's seed.
 
     Raises:
         DataError: sigma <= 0, draws < 1 or no such checkpoint.
@@ -89,9 +89,6 @@ def purify_images(
     An interrupted computation goes on from the blocks that are there: a file is whole or missing.
 
     Args:
-        images: the dataset.
-        split: its name.
-        purification: what is wanted.
         trainer: whose ranks and devices do the work; None: the CPU.
 
     Raises:

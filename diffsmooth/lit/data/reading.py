@@ -13,7 +13,6 @@ from torch import Tensor
 from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional as F
 
-from diffsmooth.lit.data.box_bicubic import box_bicubic
 from diffsmooth.lit.data.images import DataError
 from diffsmooth.lit.data.picture import (
     ExifChoice,
@@ -87,6 +86,30 @@ def crop_own(path: Path, reading: Reading, crop: v2.RandomResizedCrop) -> Tensor
 
 def _eight_bits(image: Tensor) -> Tensor:
     return (255 * image).round().clamp(0, 255) / 255  # ImageNet's pixels, too, have 8 bits
+
+
+def box_bicubic(picture: Image.Image, side: int) -> Image.Image:
+    """The middle side x side of a picture whose shorter side is made `side`.
+
+    It is halved by Pillow's box filter (each pixel the mean of 2 x 2, where the sides are even) for
+    as long as its shorter side is at least twice what is wanted, and then resized by the bicubic
+    one. Of an odd rest beside the middle the larger half is cut off behind it.
+
+    Args:
+        picture: the picture, of 8 bits a channel.
+        side: in pixels, at least 1.
+
+    Source: openai/guided-diffusion, guided_diffusion/image_datasets.py (center_crop_arr).
+    """
+    width, height = picture.size
+    while min(width, height) >= 2 * side:
+        width, height = width // 2, height // 2
+        picture = picture.resize((width, height), Image.Resampling.BOX)
+    scale = side / min(width, height)
+    width, height = round(width * scale), round(height * scale)
+    picture = picture.resize((width, height), Image.Resampling.BICUBIC)
+    left, top = (width - side) // 2, (height - side) // 2
+    return picture.crop((left, top, left + side, top + side))
 
 
 def one_size(paths: list[Path], reading: Reading, folder: Path) -> tuple[int, int]:

@@ -43,8 +43,7 @@ def check_same_batches(stored: list[int] | None, now: list[int], path: Path | st
 
     Args:
         stored: images a batch and number of devices of the checkpoint, None where it does not say.
-        now: of this training.
-        path: the checkpoint.
+        now: those of this training.
     """
     if stored is not None and stored != now:
         raise DataError(

@@ -16,10 +16,7 @@ from diffsmooth.stats.registry import is_code, resolved
 
 
 def load_images(
-    dataset: str,
-    root: Path | str = "data",
-    split: str = "test",
-    reading: Reading = Reading(),
+    dataset: str, root: Path | str = "data", split: str = "test", reading: Reading = Reading()
 ) -> ImageSet:
     """The images of a dataset.
 
@@ -39,7 +36,17 @@ def load_images(
     path = Path(dataset).expanduser()
     if is_folder(dataset):
         return load_folder(path, split, reading)
-    images = _load(dataset, Path(root).expanduser(), split, reading)
+    if is_named(dataset):
+        images = _load_named(dataset, Path(root).expanduser(), split, reading)
+    elif path.is_dir():
+        packed = path / f"{split}.npz"
+        if not packed.is_file():
+            other = {"train": "test", "test": "train"}[split]
+            raise DataError(f"{printable(path)}: holds {other}.npz, but no {split}.npz")
+        images = load_npz(packed, name=printable(path.name or path.resolve().name))
+    else:
+        check_dataset(dataset)
+        images = load_npz(path, name=printable(path.stem))
     if reading.resize != "bilinear" and not isinstance(images, FolderImages):
         raise DataError(f"resize {reading.resize} is for images in files, {dataset} is arrays")
     if reading.exif is not None:
@@ -65,20 +72,6 @@ def is_named(dataset: str) -> bool:
     return dataset in DATASETS or is_code(dataset)
 
 
-def _load(dataset: str, root: Path, split: str, reading: Reading) -> ImageSet:
-    path = Path(dataset).expanduser()
-    if is_named(dataset):
-        return _load_named(dataset, root, split, reading)
-    if path.is_dir():
-        packed = path / f"{split}.npz"
-        if not packed.is_file():
-            other = {"train": "test", "test": "train"}[split]
-            raise DataError(f"{printable(path)}: holds {other}.npz, but no {split}.npz")
-        return load_npz(packed, name=printable(path.name or path.resolve().name))
-    check_dataset(dataset)
-    return load_npz(path, name=printable(path.stem))
-
-
 def _load_named(dataset: str, root: Path, split: str, reading: Reading) -> ImageSet:
     known, packed = DATASETS[dataset], root / f"{split}.npz"
     if isinstance(known, KnownDataset):
@@ -95,21 +88,12 @@ def _load_named(dataset: str, root: Path, split: str, reading: Reading) -> Image
     return made
 
 
-def has_test_split(dataset: str) -> bool:
-    """Whether a dataset's test images are others than its training images."""
-    return is_named(dataset) or _has(dataset, "test")
-
-
-def has_train_split(dataset: str) -> bool:
-    """Whether a dataset's training images are others than its test images."""
+def has_split(dataset: str, split: str) -> bool:
+    """Whether a dataset's images of a split, train or test, are others than the other split's."""
     if dataset in DATASETS:
-        return not DATASETS[dataset].shipped
-    return is_named(dataset) or _has(dataset, "train")
-
-
-def _has(dataset: str, split: str) -> bool:
+        return split == "test" or not DATASETS[dataset].shipped
     path = Path(dataset).expanduser()
-    return (path / f"{split}.npz").is_file() or split in split_folders(path)
+    return is_code(dataset) or (path / f"{split}.npz").is_file() or split in split_folders(path)
 
 
 def describe_dataset(
@@ -117,15 +101,7 @@ def describe_dataset(
     reading: Reading = Reading(),
     root: Path | str = "data",
 ) -> DatasetInfo:
-    """The facts of a dataset; those of a known one without reading it.
-
-    Args:
-        dataset: as in `load_images`; or its facts.
-        reading, root: as in `load_images`.
-
-    Raises:
-        DataError: see `load_images`.
-    """
+    """The facts of a dataset (see `load_images`), or those given; a known one is not read."""
     if not isinstance(dataset, str):
         return DatasetInfo(**dataset) if isinstance(dataset, Mapping) else dataset
     known = DATASETS[dataset] if is_named(dataset) else None

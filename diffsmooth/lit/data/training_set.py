@@ -1,7 +1,8 @@
-"""What is trained on: which image in which epoch, and in which order a rank takes them."""
+"""What is trained on: which image in which epoch, in which order, and what a checkpoint says."""
 
 import math
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 from itertools import chain, islice, repeat
 from typing import NamedTuple
 
@@ -11,7 +12,10 @@ from torch.utils.data.distributed import DistributedSampler
 
 from diffsmooth.lit.data.folder import FolderImages
 from diffsmooth.lit.data.images import DataError, ImageSet, Sample
+from diffsmooth.lit.data.reading import Reading, by
+from diffsmooth.lit.data.sources import DATASETS, load_images
 from diffsmooth.models.checkpoints.training_images import Split, TrainingImages, split_images
+from diffsmooth.models.classifiers.dataset_info import DatasetInfo
 from diffsmooth.shown_text import LONGEST_WORD
 
 
@@ -25,14 +29,15 @@ class Address(NamedTuple):
     image: int
 
 
+@dataclass(eq=False)
 class TrainingSet(Dataset[Sample]):
     """Labelled images, and perhaps pseudo-labelled ones behind them.
 
-    Args:
+    Attributes:
         images: the labelled data set.
-        indices: of those of its images that are trained on.
+        indices: which of its images are trained on.
         extra: the pseudo-labelled ones.
-        extra_weight: of their losses.
+        extra_weight: what their losses count.
         crop_seed: images are cropped at random scales, each differently in each epoch; None: they
             are not.
 
@@ -40,43 +45,36 @@ class TrainingSet(Dataset[Sample]):
         DataError: images that do not lie in files are to be cropped so.
     """
 
-    def __init__(
-        self,
-        images: ImageSet,
-        indices: list[int],
-        extra: ImageSet | None = None,
-        extra_weight: float = 1.0,
-        crop_seed: int | None = None,
-    ) -> None:
-        for given in () if crop_seed is None else (images, extra):
+    images: ImageSet
+    indices: list[int]
+    extra: ImageSet | None = None
+    extra_weight: float = 1.0
+    crop_seed: int | None = None
+
+    def __post_init__(self) -> None:
+        for given in () if self.crop_seed is None else (self.images, self.extra):
             if given is not None and not isinstance(given, FolderImages):
                 name = given.info.name
                 raise DataError(f"random_resized_crop is for images in files, {name} is arrays")
-        self.labelled = Subset(images, indices)
-        self.extra = extra
-        self._images = images
-        self._indices = indices
-        self._extra_weight = extra_weight
-        self._crop_seed = crop_seed
 
     def __len__(self) -> int:
-        return len(self._indices) + (0 if self.extra is None else len(self.extra))
+        return len(self.indices) + (0 if self.extra is None else len(self.extra))
 
     def __getitem__(self, address: Address | int) -> Sample:
         """The sample; at a bare index, for which Lightning's overfit_batches asks, epoch 0's."""
         epoch, index = address if isinstance(address, tuple) else (0, address)
-        beyond = index - len(self._indices)
+        beyond = index - len(self.indices)
         if beyond < 0:
-            return self._read(self._images, self._indices[index], epoch, 0)
+            return self._read(self.images, self.indices[index], epoch, 0)
         assert self.extra is not None
         sample = self._read(self.extra, beyond, epoch, 1)
-        return sample._replace(weight=self._extra_weight)
+        return sample._replace(weight=self.extra_weight)
 
     def _read(self, images: ImageSet, index: int, epoch: int, part: int) -> Sample:
-        if self._crop_seed is None:
+        if self.crop_seed is None:
             return images[index]
         assert isinstance(images, FolderImages)
-        seeds = np.random.SeedSequence((self._crop_seed, epoch, index, part))
+        seeds = np.random.SeedSequence((self.crop_seed, epoch, index, part))
         (word,) = seeds.generate_state(1, np.uint64)
         return images.randomly_cropped(index, int(word >> np.uint64(1)))
 
@@ -97,10 +95,9 @@ class TrainingOrder(DistributedSampler[Sample]):
     normalise it by, and raises where feature maps are of one pixel.
 
     Args:
-        images: what is trained on.
         rows: images a batch, the loader's batch size.
         drop_last: whether a smaller last batch is left out.
-        seed: of the order.
+        seed: the order's seed.
         num_replicas, rank: how many ranks there are, and which is this.
         taken: batches of the epoch that the training has had before, when it goes on from the
             middle of it: they are not shown again.
@@ -116,7 +113,7 @@ class TrainingOrder(DistributedSampler[Sample]):
         rank: int,
         taken: Callable[[], int] = lambda: 0,
     ) -> None:
-        super().__init__(images.labelled, num_replicas, rank, seed=seed)
+        super().__init__(Subset(images.images, images.indices), num_replicas, rank, seed=seed)
         self._extra: DistributedSampler[Sample] | None = None
         if images.extra is not None:
             self._extra = DistributedSampler(images.extra, num_replicas, rank, seed=seed)
@@ -171,17 +168,62 @@ def checked_split(total: int, validation: int, left_out: int, seed: int) -> Spli
     return split_images(total, validation, left_out, seed)
 
 
-def record_images(
-    images: ImageSet, split: Split, validation: int, left_out: int, seed: int
-) -> TrainingImages:
+def record_images(images: ImageSet, split: Split, seed: int) -> TrainingImages:
     """What a checkpoint says of the images that were split so."""
     return TrainingImages(
         dataset=images.info.name[:LONGEST_WORD],
         digest=images.fingerprint(),
         total=len(images),
-        validation=validation,
-        left_out=left_out,
+        validation=len(split.validation),
+        left_out=len(split.left_out),
         seed=seed,
         choice=split.choice,
         chosen_by="nothing",  # the training's module knows what is watched
     )
+
+
+def load_extra(
+    extra: str, info: DatasetInfo, reading: Reading, record: TrainingImages
+) -> tuple[ImageSet, TrainingImages]:
+    """The extra images, of the training images' size and classes; and the record with them.
+
+    Args:
+        extra: an .npz file or a folder.
+        info, reading, record: the training images' facts, how they were read, what was held out.
+
+    Raises:
+        DataError: see `load_images`; a name; another size or other classes; the training images.
+    """
+    if extra in DATASETS:
+        raise DataError(f"extra must be an .npz file or a folder, got {extra!r}")
+    reading = replace(reading, channels=info.image_shape[0], class_names=info.class_names)
+    images = load_images(extra, split="train", reading=reading)
+    check_size(images, info, extra)
+    names = images.info.class_names
+    if not set(names) <= set(map(str, range(len(names)))) and names != info.class_names:
+        raise DataError(f"{extra}: its classes are not those of {info.name}")
+    if images.labels.max() >= info.num_classes:
+        raise DataError(
+            f"{extra}: label {images.labels.max()} is beyond the {info.num_classes} "
+            f"classes of {info.name}"
+        )
+    if images.fingerprint() == record.digest and (record.validation or record.left_out):
+        raise DataError(
+            f"{extra}: these are the training images, with those that validation_images "
+            "and left_out_images keep from the training"
+        )
+    return images, record._replace(
+        extra=images.info.name[:LONGEST_WORD],
+        extra_digest=images.fingerprint(),
+        extra_total=len(images),
+    )
+
+
+def check_size(images: ImageSet, info: DatasetInfo, what: str) -> None:
+    """Raises DataError for images of another size than the training images."""
+    given, wanted = images.info.image_shape, info.image_shape
+    if given != wanted:
+        raise DataError(
+            f"{what}: {by(given)}, the training images are {by(wanted)}"
+            + (": give data.image_size for folders" if given[0] == wanted[0] else "")
+        )

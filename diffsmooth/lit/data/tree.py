@@ -73,7 +73,6 @@ def image_files(folder: Place, notes: Notes, seen: dict[str, str]) -> list[Path]
     """The image files in a class folder and the folders in it, sorted by folder, then name.
 
     Args:
-        folder: the class folder.
         notes: what is skipped: hidden names, other endings, what is no regular file, and links to
             a folder that holds them.
         seen: the real paths of the folders of all classes so far, and the paths that led there.
@@ -96,8 +95,7 @@ def image_files(folder: Place, notes: Notes, seen: dict[str, str]) -> list[Path]
                 place = _below(here, entry, notes)
                 waiting += [] if place is None else [place]
             elif not _is_image(entry):
-                notes.add("no images by their ending",
-                          entry.path)  # fmt: skip
+                notes.add("no images by their ending", entry.path)
             elif not stat.S_ISREG(mode):
                 notes.add("no regular files", entry.path)
             else:

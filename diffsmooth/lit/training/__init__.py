@@ -13,15 +13,4 @@ if TYPE_CHECKING:
     from diffsmooth.lit.training.smoothmix import SmoothMixTraining
     from diffsmooth.lit.training.stability import StabilityTraining
 else:
-    __getattr__, __dir__, __all__ = lazy_names(
-        __name__,
-        {
-            "diffsmooth.lit.training.consistency": "ConsistencyTraining",
-            "diffsmooth.lit.training.diffusion": "DiffusionTraining",
-            "diffsmooth.lit.training.gaussian": "GaussianTraining",
-            "diffsmooth.lit.training.macer": "MacerTraining",
-            "diffsmooth.lit.training.smoothadv": "SmoothAdvTraining",
-            "diffsmooth.lit.training.smoothmix": "SmoothMixTraining",
-            "diffsmooth.lit.training.stability": "StabilityTraining",
-        },
-    )
+    __getattr__, __dir__, __all__ = lazy_names(__name__, __file__)

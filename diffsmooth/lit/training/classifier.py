@@ -14,10 +14,10 @@ from torchmetrics.classification import MulticlassAccuracy
 
 from diffsmooth.lit.data.images import Batch
 from diffsmooth.lit.data.sources import describe_dataset
-from diffsmooth.lit.training.augment import random_crop, random_flip, shuffle_views
 from diffsmooth.lit.training.learning_rate import LearningRate
 from diffsmooth.lit.training.module import TrainingModule
 from diffsmooth.lit.training.pictures import noisy_grid
+from diffsmooth.lit.training.randomness import random_crop, random_flip, shuffle_views
 from diffsmooth.models.checkpoints.formats import read_checkpoint
 from diffsmooth.models.checkpoints.image_cards import training_images_of
 from diffsmooth.models.checkpoints.loading import load_pretrained
@@ -62,7 +62,7 @@ class ClassifierTraining(TrainingModule):
         flip: random horizontal flips.
         optimizer: any torch optimiser.
         learning_rate: its schedule.
-        seed: of the training noise and the augmentation.
+        seed: the seed of the training noise and the augmentation.
 
     Raises:
         ValueError: sigma or crop_padding out of range, or an unknown architecture, dataset or
@@ -70,9 +70,6 @@ class ClassifierTraining(TrainingModule):
     """
 
     NEEDED = ("arch", "dataset", "input_layer", "sigma")
-
-    # Of the purification that the data module trains on, None without; train.py sets it.
-    purified_sigma: float | None = None
 
     def __init__(
         self,

@@ -30,11 +30,11 @@ class ConsistencyTraining(ClassifierTraining):
 
     Args:
         m: noisy copies an image, at least 2.
-        weight: of the KL divergence (lambda), >= 0.
-        entropy_weight: of the mean's entropy (eta), >= 0.
+        weight: what the KL divergence counts (lambda), >= 0.
+        entropy_weight: what the mean's entropy counts (eta), >= 0.
         epsilon: l2 budget of the attack, > 0, in [0, 1] pixel units; None: no attack. One
             perturbation belongs to one image: not with several purified draws.
-        steps: of the attack, at least 1, of length 2 epsilon / steps.
+        steps: the attack's steps, at least 1, of length 2 epsilon / steps.
         warmup_epochs: over which epsilon grows linearly, >= 0.
         kwargs: see `ClassifierTraining`.
 

@@ -9,15 +9,15 @@ from torch import Tensor, nn
 
 from diffsmooth.lit.data.images import Batch
 from diffsmooth.lit.data.sources import describe_dataset
-from diffsmooth.lit.training.augment import random_flip
 from diffsmooth.lit.training.learning_rate import LearningRate
 from diffsmooth.lit.training.module import TrainingModule
 from diffsmooth.lit.training.pictures import denoised_grid, samples_grid
-from diffsmooth.lit.training.randomness import PICTURES, step_generator
+from diffsmooth.lit.training.randomness import PICTURES, random_flip, step_generator
 from diffsmooth.models.checkpoints.weights import CheckpointMetadata
 from diffsmooth.models.classifiers.dataset_info import DatasetInfo
 from diffsmooth.models.diffusion.loss import DiffusionLoss, LossKind, LossTerms
-from diffsmooth.models.diffusion.presets import build_denoiser, get_preset
+from diffsmooth.models.diffusion.openai import build_denoiser
+from diffsmooth.models.diffusion.presets import get_preset
 from diffsmooth.models.smoothing.purifiers import MultiStepPurifier, OneShotPurifier
 
 
@@ -48,9 +48,9 @@ class DiffusionTraining(TrainingModule):
         flip: random horizontal flips.
         optimizer: any torch optimiser.
         learning_rate: its schedule.
-        seed: of the noise, the timesteps and the flips.
+        seed: the seed of the noise, the timesteps and the flips.
         psnr_sigmas: noise levels, <= max_sigma, at which validation measures one-shot denoising.
-        sample_steps: of the reverse process for the generated images, at least 1.
+        sample_steps: steps of the reverse process for the generated images, at least 1.
 
     Raises:
         ValueError: unknown preset or field; max_sigma <= 0 or beyond the schedule; a psnr_sigma

@@ -13,7 +13,7 @@ class TrainingDiverged(Exception):
 
 
 class StopDiverged(pl.Callback):
-    """Looks when the trainer logs, before each validation and before each checkpoint.
+    """Looks when the trainer logs, before each validation and, of our modules, each checkpoint.
 
     Raises:
         TrainingDiverged: on all ranks, if the loss or a weight of one is not finite.
@@ -38,14 +38,10 @@ class StopDiverged(pl.Callback):
     ) -> None:  # fmt: skip
         every: int = trainer.log_every_n_steps  # type: ignore[attr-defined]  # 0: never
         if every and (batch_idx + 1) % every == 0:
-            self._look(trainer, pl_module)
+            self.look(trainer, pl_module)
 
-    def on_save_checkpoint(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
-    ) -> None:
-        self._look(trainer, pl_module)
-
-    def _look(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+    def look(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Ends the training if it has diverged; all ranks must call it."""
         trained = [p.detach() for p in pl_module.parameters() if p.requires_grad]
         finite = math.isfinite(self._sum_of_losses) and math.isfinite(get_total_norm(trained))
         if not trainer.strategy.reduce_boolean_decision(finite):
@@ -55,5 +51,5 @@ class StopDiverged(pl.Callback):
                 "rate or --trainer.gradient_clip_val 1"
             )
 
-    on_validation_start = _look
-    on_train_epoch_end = _look
+    on_validation_start = look
+    on_train_epoch_end = look

@@ -19,11 +19,11 @@ class LearningRate:
         schedule: "constant"; "step": times `gamma` every `step_epochs` epochs; "milestones": times
             `gamma` from each of those epochs on; or "cosine": from the start value to 0 at the end
             (Loshchilov & Hutter 2017).
-        step_epochs: of "step", > 0: torch's StepLR, stepped before an epoch.
-        milestones: of "milestones": epochs, counted from 0, rising. A StepLR that a published loop
-            steps after its epochs, by their numbers, falls one epoch later: 51, 101 for a step of
-            50 (see configs/published.py).
-        gamma: of "step" and "milestones", in (0, 1].
+        step_epochs: how long a rate of "step" lasts, > 0: torch's StepLR, stepped before an epoch.
+        milestones: the epochs of "milestones", counted from 0, rising. A StepLR that a published
+            loop steps after its epochs, by their numbers, falls one epoch later: 51, 101 for a
+            step of 50 (see configs/published.py).
+        gamma: the factor of "step" and "milestones", in (0, 1].
         warmup_epochs: epochs of linear increase from 0 at the beginning, >= 0.
 
     Raises:
@@ -74,6 +74,7 @@ class LearningRate:
         total = trainer.estimated_stepping_batches  # infinite without max_epochs and max_steps
         if math.isinf(total) and self.schedule == "cosine":
             raise UserError("the cosine schedule needs max_epochs or max_steps: to know its end")
+        trainer.fit_loop.setup_data()  # that has looked at no loader where max_epochs is -1
         # The last batch of an epoch makes a step, too, however many were accumulated.
         steps = math.ceil(trainer.num_training_batches / trainer.accumulate_grad_batches)
 

@@ -26,7 +26,7 @@ class MacerTraining(ClassifierTraining):
 
     Args:
         k: noisy copies an image, at least 1.
-        weight: of the radius (lambda), >= 0.
+        weight: what the radius counts (lambda), >= 0.
         gamma: margin from which on the radius is large enough, > 0.
         beta: inverse temperature of the softmax in the radius, > 0.
         deferred_epochs: lambda is 0 in so many first epochs, >= 0. In the re-implementation by
@@ -63,10 +63,6 @@ class MacerTraining(ClassifierTraining):
             )
         super().setup(stage)
 
-    def weight_at(self, epoch: int) -> float:
-        """lambda in an epoch (from 0)."""
-        return self.hparams.weight if epoch >= self.hparams.deferred_epochs else 0.0
-
     def losses(self, views: Tensor, labels: Tensor, generator: torch.Generator) -> Losses:
         copies = self.noisy_copies(views, self.hparams.k, generator)
         with torch.autocast(copies.device.type, enabled=False):
@@ -74,7 +70,8 @@ class MacerTraining(ClassifierTraining):
         logits = logits.unflatten(0, (-1, self.hparams.k))  # (B, k, K)
         smoothed = logits.softmax(dim=2).mean(dim=1)
         fit = -(smoothed.gather(1, labels[:, None]).squeeze(1) + 1e-10).log()
-        weight = self.weight_at(self.current_epoch)
+        is_deferred = self.current_epoch < self.hparams.deferred_epochs
+        weight = 0.0 if is_deferred else self.hparams.weight
         self.log("train/radius_weight", weight)
         if not weight:
             return Losses(fit, logits[:, 0])

@@ -10,10 +10,10 @@ import lightning.pytorch as pl
 import torch
 from lightning.pytorch.cli import OptimizerCallable
 from torch import Tensor, nn
-from torch.nn import Parameter
 
 from diffsmooth.lit.data.images import Batch, Sample
 from diffsmooth.lit.training.checkpoint_files import read_trained, write_whole_checkpoints
+from diffsmooth.lit.training.divergence import StopDiverged
 from diffsmooth.lit.training.learning_rate import LearningRate
 from diffsmooth.lit.training.mean_over_images import MeanOverImages
 from diffsmooth.lit.training.options import (
@@ -21,24 +21,16 @@ from diffsmooth.lit.training.options import (
     SharedOptimizer,
     constructor_options,
     describe_optimizer,
-    options_before,
+    options_of,
 )
 from diffsmooth.lit.training.randomness import DROPOUT, step_generator, step_seed
-from diffsmooth.lit.training.resumption import (
-    METHOD_KEY,
-    SETTINGS_KEY,
-    begun_before,
-    check_same_training,
-    images_of,
-)
+from diffsmooth.lit.training.resumption import begun_before, check_same_training, images_of
 from diffsmooth.models.checkpoints.image_cards import Told
-from diffsmooth.models.checkpoints.reading import read_file
+from diffsmooth.models.checkpoints.metadata import METHOD_KEY, SETTINGS_KEY
 from diffsmooth.models.checkpoints.training_images import IMAGES_KEY
 from diffsmooth.models.checkpoints.weights import METADATA_KEY, CheckpointMetadata, load_weights
-from diffsmooth.models.smoothing.noise import NoiseKey, NumpyNoise, Votes
-from diffsmooth.shown_text import quoted
+from diffsmooth.models.smoothing.noise import NoiseKey, draw_noise
 from diffsmooth.stats.errors import UserError
-from diffsmooth.stats.registry import names_code
 
 
 class TrainingModule(pl.LightningModule, ABC):
@@ -52,21 +44,27 @@ class TrainingModule(pl.LightningModule, ABC):
     Args:
         optimizer: makes the optimiser from the parameters.
         learning_rate: the schedule of its learning rate.
-        seed: of the training noise and the augmentation, and of the noise of validation and test.
+        seed: the seed of the training noise and the augmentation, and of the noise of validation
+            and test, >= 0.
         measures: names of what validation and test measure of each image.
 
     Attributes:
+        hparams: all options, as plain values, by their names; see `constructor_options`.
         lr: instead of the optimiser's own learning rate, to begin with; None: that one. Lightning's
             learning-rate finder sets it.
         begun_with: what the weights that the training began with, or goes on from, were trained on;
             None where they are random.
+        purified_sigma: the noise level of the purification that a classifier's images had, in
+            [0, 1] pixel units, None without; train.py sets it.
     """
 
     NEEDED: tuple[str, ...] = ()  # options that a checkpoint must say
     SHOWN: tuple[str, ...] = ()  # options that change pictures alone
 
+    hparams: Any  # Lightning's property
     lr: float | None = None
     begun_with: Told | None = None
+    purified_sigma: float | None = None
 
     def __init__(
         self,
@@ -86,11 +84,6 @@ class TrainingModule(pl.LightningModule, ABC):
         self._position = 0
         self.measured = measures
         self._means = nn.ModuleList(MeanOverImages() for _ in measures)
-
-    @property
-    def hparams(self) -> Any:
-        """All options, as plain values, by their names; see `constructor_options`."""
-        return super().hparams
 
     @property
     @abstractmethod
@@ -132,9 +125,8 @@ class TrainingModule(pl.LightningModule, ABC):
 
     def draws(self, keys: list[NoiseKey], count: int, shape: torch.Size) -> Tensor:
         """Standard normal draws (B, count, C, H, W) of B images of shape (C, H, W)."""
-        votes = [Votes(key, stage=0, first=0, count=count) for key in keys]
-        noise = NumpyNoise().draw(votes, lane=0, rows=len(keys) * count, shape=tuple(shape))
-        return noise.to(self.device).unflatten(0, (-1, count))
+        draws = [draw_noise(key, count, tuple(shape)) for key in keys]
+        return torch.stack(draws).to(self.device)
 
     def measure(self, split: str, batch: Batch, name: str, values: Tensor) -> None:
         """Logs the mean of values (B,) over all images, the same on any number of devices."""
@@ -143,9 +135,6 @@ class TrainingModule(pl.LightningModule, ABC):
         mean.update(batch.original_index, values)
         self.log(f"{split}/{name}", mean, prog_bar=True)
 
-    def trained_parameters(self) -> list[Parameter]:
-        return [p for p in self.parameters() if p.requires_grad]
-
     def new_optimizer(self) -> torch.optim.Optimizer:
         """The optimiser.
 
@@ -153,7 +142,7 @@ class TrainingModule(pl.LightningModule, ABC):
             UserError: torch refuses its options.
         """
         try:
-            optimizer = self._optimizer.make(self.trained_parameters())
+            optimizer = self._optimizer.make([p for p in self.parameters() if p.requires_grad])
         except (ValueError, TypeError, RuntimeError) as error:
             raise UserError(f"optimizer: {error}") from error
         if self.lr is not None:
@@ -197,13 +186,15 @@ class TrainingModule(pl.LightningModule, ABC):
                 torch.distributed.broadcast(buffer, src=0)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        # Callbacks are not asked where weights alone are saved.
+        for callback in self.trainer.callbacks:  # type: ignore[attr-defined]
+            if isinstance(callback, StopDiverged):
+                callback.look(self.trainer, self)
         checkpoint[METADATA_KEY] = self.metadata()._asdict()
         checkpoint[METHOD_KEY] = type(self).__name__
         checkpoint[SETTINGS_KEY] = self.settings()
-        said = describe_optimizer(self.new_optimizer())
-        checkpoint[self.CHECKPOINT_HYPER_PARAMS_KEY] |= {
-            "optimizer": {name: said[name] for name in said if isinstance(said[name], PLAIN)}
-        }
+        optimizer = describe_optimizer(self.new_optimizer())
+        checkpoint[self.CHECKPOINT_HYPER_PARAMS_KEY] |= {"optimizer": optimizer}
         record = images_of(self.trainer, self.begun_with)
         if record is not None:
             checkpoint[IMAGES_KEY] = record._asdict()
@@ -235,7 +226,7 @@ class TrainingModule(pl.LightningModule, ABC):
         of them; the others, but for those below, are the defaults.
 
         Args:
-            checkpoint_path: of this method's training; or with weights alone.
+            checkpoint_path: a file of this method's training, or one with weights alone.
             map_location, strict: as in Lightning; of a file of weights alone only the first counts.
             hparams_file: refused: options are given by their names.
             weights_only: not used: no file may run code.
@@ -247,26 +238,18 @@ class TrainingModule(pl.LightningModule, ABC):
         """
         if hparams_file is not None:
             raise UserError("hparams_file: give the options by their names")
-        checkpoint, content = read_trained(checkpoint_path), read_file(checkpoint_path)
-        method = content.get(METHOD_KEY, cls.__name__)
-        if method != cls.__name__:
+        checkpoint = read_trained(checkpoint_path)
+        method = checkpoint.training.get(METHOD_KEY, "")
+        if method not in ("", cls.__name__):
             raise UserError(f"{checkpoint_path}: was trained by {method}, not by {cls.__name__}")
-        said = content.get(cls.CHECKPOINT_HYPER_PARAMS_KEY)
-        for name in ("arch", "dataset"):
-            value = (said or {}).get(name)
-            if isinstance(value, str) and names_code(value) and name not in kwargs:
-                raise UserError(
-                    f"{checkpoint_path}: its {name} is code, {quoted(value)}, and a file does not "
-                    f"choose what is run: give {name}=..."
-                )
-        options = (said or options_before(checkpoint, content.get(SETTINGS_KEY, {}))) | kwargs
-        for name in cls.NEEDED:
-            if options.get(name) in ("", None):
-                raise UserError(f"{checkpoint_path}: does not say its {name}: give {name}=...")
-        if METHOD_KEY in content:
-            return super().load_from_checkpoint(
+        options = options_of(checkpoint, cls.NEEDED, kwargs)
+        if method:
+            module = super().load_from_checkpoint(
                 checkpoint_path, map_location, hparams_file, strict, weights_only=True, **options
             )
-        module = cls(**options)
-        load_weights(module.network, checkpoint)
-        return module.to(map_location)
+        else:
+            module = cls(**options)
+            load_weights(module.network, checkpoint)
+            module = module.to(map_location)
+        module.purified_sigma = checkpoint.metadata.purified_sigma
+        return module

@@ -1,21 +1,25 @@
 """A training's options as plain values: kept in its checkpoints, and read from them again."""
 
 import dataclasses
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
 from types import FrameType, NoneType
 from typing import Any
 
 import torch
+from lightning.pytorch import LightningModule
 from lightning.pytorch.cli import OptimizerCallable
 from lightning.pytorch.core.mixins import HyperparametersMixin
 from lightning.pytorch.utilities.parsing import collect_init_args
 from torch.optim import Optimizer
 
+from diffsmooth.models.checkpoints.metadata import SETTINGS_KEY
 from diffsmooth.models.checkpoints.weights import Checkpoint
 from diffsmooth.models.classifiers.dataset_info import DatasetInfo
 from diffsmooth.models.diffusion.presets import unet_config
 from diffsmooth.shown_text import quoted
 from diffsmooth.stats.errors import UserError
+from diffsmooth.stats.registry import names_code
 
 PLAIN = (bool, int, float, str, tuple, NoneType)
 HARDWARE = ("fused", "foreach", "capturable", "differentiable")  # how an optimiser computes
@@ -46,26 +50,23 @@ def constructor_options(frame: FrameType) -> dict[str, Any]:
 
 
 def describe_optimizer(optimizer: Optimizer) -> dict[str, Any]:
-    """An optimiser's class and options, without those of how it computes."""
+    """An optimiser's class and those of its options that are plain, but for how it computes."""
     said = {"class": type(optimizer).__name__, **optimizer.defaults}
-    return {name: said[name] for name in said if name not in HARDWARE}
+    plain = (name for name, value in said.items() if isinstance(value, PLAIN))
+    return {name: said[name] for name in plain if name not in HARDWARE}
 
 
-def optimizer_of(said: Mapping[str, Any]) -> Callable[[Iterable[Any]], Optimizer]:
-    """What makes the optimiser that `describe_optimizer` described.
+def make_described(said: Mapping[str, Any], parameters: Iterable[Any]) -> Optimizer:
+    """The optimiser that `describe_optimizer` described.
 
     Raises:
-        UserError: when it is to be made, one that is not torch's.
+        UserError: it is not torch's.
     """
-
-    def make(parameters: Iterable[Any]) -> Optimizer:
-        kind = getattr(torch.optim, str(said["class"]), None)
-        if not (isinstance(kind, type) and issubclass(kind, Optimizer)):
-            raise UserError(f"optimizer {quoted(said['class'])} is not torch's: give it anew")
-        known = kind.__init__.__annotations__  # a default may be no argument
-        return kind(parameters, **{name: said[name] for name in said if name in known})
-
-    return make
+    kind = getattr(torch.optim, str(said["class"]), None)
+    if not (isinstance(kind, type) and issubclass(kind, Optimizer)):
+        raise UserError(f"optimizer {quoted(said['class'])} is not torch's: give it anew")
+    known = kind.__init__.__annotations__  # a default may be no argument
+    return kind(parameters, **{name: said[name] for name in said if name in known})
 
 
 class SharedOptimizer:
@@ -76,20 +77,39 @@ class SharedOptimizer:
     """
 
     def __init__(self, make: OptimizerCallable) -> None:
-        self.make = optimizer_of(make) if isinstance(make, Mapping) else make
+        self.make = partial(make_described, make) if isinstance(make, Mapping) else make
 
     def __deepcopy__(self, memo: Any) -> "SharedOptimizer":
         return self
 
 
-def options_before(checkpoint: Checkpoint, settings: Mapping[str, Any]) -> dict[str, Any]:
-    """The options of a training whose checkpoint does not keep them all, as far as it says them.
+def options_of(
+    checkpoint: Checkpoint, needed: Sequence[str], given: Mapping[str, Any]
+) -> dict[str, Any]:
+    """The options of a checkpoint's training, as far as it says them, and those given instead.
 
-    Args:
-        checkpoint: an older or an exported one, or one of the field.
-        settings: see `TrainingModule.settings`; exported checkpoints have none.
+    Raises:
+        UserError: a needed one is not said, or it is code.
     """
+    said = checkpoint.training.get(LightningModule.CHECKPOINT_HYPER_PARAMS_KEY)
+    for name in ("arch", "dataset"):
+        value = (said or {}).get(name)
+        if isinstance(value, str) and names_code(value) and name not in given:
+            raise UserError(
+                f"{checkpoint.path}: its {name} is code, {quoted(value)}, and a file does not "
+                f"choose what is run: give {name}=..."
+            )
+    options = {**(said or _options_before(checkpoint)), **given}
+    for name in needed:
+        if options.get(name) in ("", None):
+            raise UserError(f"{checkpoint.path}: does not say its {name}: give {name}=...")
+    return options
+
+
+def _options_before(checkpoint: Checkpoint) -> dict[str, Any]:
+    """Of a checkpoint that does not keep them all: an older or exported one, or the field's."""
     said, metadata = checkpoint.metadata, checkpoint.metadata._asdict()
+    settings: Mapping[str, Any] = checkpoint.training.get(SETTINGS_KEY, {})
     names = ("arch", "input_layer", "sigma") if said.kind == "classifier" else ()
     options = {name: metadata[name] for name in names if metadata[name] not in ("", None)}
     options |= {name: value for name, value in settings.items() if "." not in name}

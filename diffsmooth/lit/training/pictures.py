@@ -45,18 +45,14 @@ def noisy_grid(images: Tensor, noisy: Tensor) -> Tensor:
 
 
 def denoised_grid(
-    purifier: OneShotPurifier,
-    images: Tensor,
-    sigmas: tuple[float, ...],
-    generator: torch.Generator,
+    purifier: OneShotPurifier, images: Tensor, sigmas: tuple[float, ...], generator: torch.Generator
 ) -> Tensor:
     """A grid (3, height, width) in [0, 1]: the originals, then noisy and denoised at each sigma.
 
     Args:
-        purifier: whose work is shown.
         images: (B, C, H, W) in [0, 1]; one column each, at most 8.
         sigmas: noise levels, [0, 1] pixel units.
-        generator: of the noise, on the images' device.
+        generator: the noise's random stream, on the images' device.
     """
     images = images[:COLUMNS]
     rows = [images]
@@ -75,7 +71,7 @@ def samples_grid(
     Args:
         purifier: its network must have been trained on the whole schedule.
         image_shape: (C, H, W).
-        generator: of the noise, on the network's device.
+        generator: the noise's random stream, on the network's device.
     """
     shape = (SAMPLES, *image_shape)
 

@@ -8,12 +8,11 @@ import lightning.pytorch as pl
 
 from diffsmooth.lit.data.module import ImageDataModule
 from diffsmooth.models.checkpoints.image_cards import Told
+from diffsmooth.models.checkpoints.metadata import METHOD_KEY, SETTINGS_KEY
 from diffsmooth.models.checkpoints.training_images import IMAGES_KEY, TrainingImages
 from diffsmooth.models.checkpoints.weights import METADATA_KEY, CheckpointMetadata
 from diffsmooth.stats.errors import UserError
 
-METHOD_KEY = "diffsmooth_training"  # in a checkpoint: the class that trained it
-SETTINGS_KEY = "diffsmooth_settings"  # and its options
 # What trainings did before these were options; their checkpoints do not say it.
 BEFORE: dict[str, dict[str, Any]] = {
     "ConsistencyTraining": {"epsilon": None},
@@ -46,7 +45,6 @@ def images_of(trainer: pl.Trainer, before: Told | None) -> TrainingImages | None
     """Which images train the network and choose its checkpoint; None with others' loaders.
 
     Args:
-        trainer: of the training.
         before: what the weights that it began with were trained on.
     """
     data = getattr(trainer, "datamodule", None)

@@ -31,7 +31,7 @@ class SmoothAdvTraining(ClassifierTraining):
     Args:
         attack: "pgd", "ddn" or "gradient_free".
         epsilon: l2 budget of the attack, > 0, in [0, 1] pixel units.
-        steps: of the attack (T), at least 1.
+        steps: the attack's steps (T), at least 1.
         m_train: noise vectors an image, at least 1.
         train_multi_noise: the update has m_train rows an image; otherwise one, its first vector.
         warmup_epochs: over which epsilon grows linearly, >= 0; see `epsilon_at`.
@@ -97,7 +97,7 @@ class SmoothAdvTraining(ClassifierTraining):
             images: (B, C, H, W), in [0, 1].
             labels: int64 (B,).
             noise: (B * m_train, C, H, W), image-major, scaled to sigma.
-            generator: of random steps where a gradient is zero.
+            generator: the random stream of steps where a gradient is zero.
         """
         m = self.hparams.m_train
         attack = functools.partial(

@@ -26,14 +26,12 @@ class SmoothMixTraining(ClassifierTraining):
     "right" included, for where the attack is after its first mix_step steps, drawn back to within
     alpha * mix_step of the image, times the warm-up; x_adv is where it ends, without a warm-up.
 
-    The published code takes m optimiser steps for a loader's batch of B, each on B / m images with
-    m noise vectors each: B rows, and B more of the mixes. Here a step is a loader's batch: set its
-    batch size to B / m for the same updates.
+    Batches are the published ones as in `ConsistencyTraining`; a step has B rows more, the mixes.
 
     Args:
         m: noisy copies an image, at least 1.
         eta: weight of the mixes, >= 0.
-        steps: of the attack (T), at least 1.
+        steps: the attack's steps (T), at least 1.
         alpha: length of its steps, > 0, l2, in [0, 1] pixel units.
         warmup_epochs: over which eta, and the bound of the first steps, grow, >= 0.
         mix_step: steps of the attack after which the clean side of the mix is taken, in

@@ -17,7 +17,7 @@ class StabilityTraining(ClassifierTraining):
     through both arguments of H, as in the published code.
 
     Args:
-        weight: of the second term (lambda), >= 0.
+        weight: what the second term counts (lambda), >= 0.
         kwargs: see `ClassifierTraining`.
 
     Raises:

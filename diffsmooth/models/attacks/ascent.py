@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from diffsmooth.models.attacks.target import Target, damped_directions, project
+from diffsmooth.stats.bounds import count_of
 
 
 def ascent_l2(
@@ -45,8 +46,7 @@ def ascent_l2(
     for name, value in (("step_length", step_length), *bounds, ("damping", damping)):
         if not 0 < value < math.inf:
             raise ValueError(f"{name} must be > 0 and finite, got {value}")
-    if steps < 1:
-        raise ValueError(f"steps must be at least 1, got {steps}")
+    count_of("steps", steps)
     target = Target(model, images, labels, noise, samples)
     delta = torch.zeros_like(images)
     for _ in range(steps):

@@ -32,7 +32,7 @@ def pgd_l2(
         noise: (B * samples, C, H, W), image-major, already scaled to sigma, in [0, 1] pixel units;
             None attacks the model without noise.
         samples: noise vectors an image (m_test, m_train), at least 1.
-        generator: of random steps where a gradient is zero; None takes the global stream.
+        generator: draws steps where a gradient is zero; None takes the global stream.
 
     Returns:
         Adversarial images (B, C, H, W), in [0, 1], within l2 distance epsilon of `images`.

@@ -10,6 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from diffsmooth.stats.bounds import count_of
+
 
 @dataclass(frozen=True)
 class Target:
@@ -33,8 +35,7 @@ class Target:
     samples: int
 
     def __post_init__(self) -> None:
-        if self.samples < 1:
-            raise ValueError(f"samples must be at least 1, got {self.samples}")
+        count_of("samples", self.samples)
         shape = tuple(self.images.shape)
         if len(shape) != 4:
             raise ValueError(f"images must be (B, C, H, W), got {shape}")
@@ -79,8 +80,7 @@ def check_budget(epsilon: float, steps: int) -> None:
     """Raises ValueError unless epsilon > 0 (and finite) and steps >= 1."""
     if not 0 < epsilon < math.inf:
         raise ValueError(f"epsilon must be > 0 and finite, got {epsilon}")
-    if steps < 1:
-        raise ValueError(f"steps must be at least 1, got {steps}")
+    count_of("steps", steps)
 
 
 def l2_norms(x: Tensor) -> Tensor:

@@ -10,7 +10,6 @@ import torch
 
 from diffsmooth.models.checkpoints.folders import diffusers_denoiser
 from diffsmooth.models.checkpoints.formats import read_checkpoint
-from diffsmooth.models.checkpoints.sources import module_sha256
 from diffsmooth.models.checkpoints.weights import (
     Checkpoint,
     check_kind,
@@ -56,9 +55,8 @@ def load_unet(
     """The U-Net of a checkpoint, in eval mode.
 
     Args:
-        path: the file.
+        path, weights: see `read_checkpoint`.
         preset, **overrides: architecture, for a file that is none of the published ones.
-        weights: which of two sets; see `read_checkpoint`.
 
     Raises:
         UserError: see `read_checkpoint` and `openai_denoiser`.
@@ -96,11 +94,7 @@ def openai_denoiser(
 def openai_outline(
     checkpoint: Checkpoint, preset: str | None = None, **overrides: Any
 ) -> OpenAIDenoiser:
-    """The denoiser's shapes without their memory, which the weights in the file fit.
-
-    Raises:
-        UserError: see `openai_denoiser`.
-    """
+    """The denoiser's shapes, which the weights fit, without memory; see `openai_denoiser`."""
     metadata = checkpoint.metadata
     check_kind(checkpoint, "unet")
     if metadata.preset:
@@ -167,8 +161,3 @@ def _made(word: str) -> Denoiser:
     if not callable(factory):
         raise UserError(f"{word}: a denoiser's factory must be callable, got {factory!r}")
     return as_denoiser(factory()).eval()
-
-
-def foreign_sha256(word: str) -> str:
-    """Hex digest of a factory's name and of all weights that its denoiser holds as a module."""
-    return module_sha256(word, _made(word))

@@ -16,7 +16,7 @@ from torch import Tensor
 from diffsmooth.models.checkpoints.file_claims import check_file
 from diffsmooth.models.checkpoints.metadata import CheckpointMetadata
 from diffsmooth.models.checkpoints.reading import read_file
-from diffsmooth.models.checkpoints.tensor_checks import check_tensors
+from diffsmooth.models.checkpoints.stored_networks import check_tensors
 from diffsmooth.models.checkpoints.weights import (
     Checkpoint,
     check_kind,

@@ -9,17 +9,12 @@ from torch import Tensor, nn
 
 from diffsmooth.models.checkpoints.file_claims import check_source
 from diffsmooth.models.checkpoints.folders import read_folder
-from diffsmooth.models.checkpoints.key_names import without_wrappers
+from diffsmooth.models.checkpoints.key_names import by_first_level, without_wrappers
+from diffsmooth.models.checkpoints.metadata import TRAINING_KEYS
 from diffsmooth.models.checkpoints.reading import ExportedModule, read_file
-from diffsmooth.models.checkpoints.stored_networks import is_state_dict
-from diffsmooth.models.checkpoints.tensor_checks import check_tensors
+from diffsmooth.models.checkpoints.stored_networks import check_tensors, is_state_dict
 from diffsmooth.models.checkpoints.training_images import IMAGES_KEY, TrainingImages
-from diffsmooth.models.checkpoints.weight_sets import (
-    LIGHTNING_RAW,
-    SetName,
-    choose_set,
-    note_of_two,
-)
+from diffsmooth.models.checkpoints.weight_sets import LIGHTNING_RAW, choose_set, note_of_two
 from diffsmooth.models.checkpoints.weights import (
     METADATA_KEY,
     Checkpoint,
@@ -27,14 +22,14 @@ from diffsmooth.models.checkpoints.weights import (
     misfits,
 )
 from diffsmooth.models.classifiers.dataset_info import CIFAR10
-from diffsmooth.models.diffusion.presets import PRESETS, build_unet
+from diffsmooth.models.diffusion.openai import build_unet
+from diffsmooth.models.diffusion.presets import PRESETS
+from diffsmooth.models.words import SetName
 from diffsmooth.shown_text import is_word, quoted, word
 from diffsmooth.stats.errors import UserError
 from diffsmooth.stats.registry import names_code
 
-# Published names of `arch` that differ from ours.
-IMAGENET32 = "imagenet32_resnet110"  # SmoothAdv's, of 1,000 classes at 32 x 32
-ARCHITECTURES = {IMAGENET32: "cifar_resnet110"}
+IMAGENET32 = "imagenet32_resnet110"  # SmoothAdv's name of a cifar_resnet110, 1,000 classes
 UNET_KEY = "input_blocks.0.0.weight"
 
 
@@ -50,8 +45,7 @@ def read_checkpoint(
     put into them, and one prefix.
 
     Args:
-        path: the file.
-        unsafe: see `read_file`.
+        path, unsafe: see `read_file`.
         weights: which of two sets, of a file that has them: as trained (raw) or averaged (ema);
             None takes the averaged ones, and `Checkpoint.note` says so.
 
@@ -105,13 +99,7 @@ def _ours(path: Path, content: dict[str, Any], wanted: SetName | None) -> Checkp
     weights = without_wrappers(content[key])
     check_tensors(path, weights)
     # Lightning prefixes the keys with the attribute's name in the training module.
-    prefix = f"{metadata.kind}."
-    if any(key.startswith(prefix) for key in weights):
-        weights = {
-            key.removeprefix(prefix): value
-            for key, value in weights.items()
-            if key.startswith(prefix)
-        }
+    weights = by_first_level(weights).get(metadata.kind, weights)
     family = "train.py" if "optimizer_states" in content else "diffsmooth export"
     # Without one of them Lightning fails, or begins the optimizer anew without a word.
     loops = content.get("loops")
@@ -122,7 +110,10 @@ def _ours(path: Path, content: dict[str, Any], wanted: SetName | None) -> Checkp
         and "fit_loop" in loops
     )
     set_key = key if key == LIGHTNING_RAW else ""
-    return Checkpoint(path, family, metadata, weights, epoch, resumable, set_key, note, images)
+    training = {name: content[name] for name in TRAINING_KEYS if name in content}
+    return Checkpoint(
+        path, family, metadata, weights, epoch, resumable, set_key, note, images, training
+    )
 
 
 def _foreign(path: Path, content: Any, wanted: SetName | None) -> Checkpoint:
@@ -167,7 +158,7 @@ def _describe_classifier(content: dict[str, Any]) -> tuple[str, CheckpointMetada
         # code/datasets.py and code/architectures.py of Hadisalman/smoothing-adversarial: CIFAR-10's
         # constants, and no centering layer for such images.
         layer = ",".join(f"{number:g}" for number in (*CIFAR10.mean, *CIFAR10.std))
-    arch = ARCHITECTURES.get(arch, arch)
+        arch = "cifar_resnet110"
     family = "Cohen et al., SmoothAdv, DiffSmooth or the like"
     return family, CheckpointMetadata("classifier", arch=arch, input_layer=layer)
 

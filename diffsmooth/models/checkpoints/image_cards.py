@@ -49,7 +49,11 @@ def training_images_of(checkpoint: Checkpoint) -> Told:
     if not card.is_file():
         return Told(None, "the checkpoint does not say which images trained it")
     try:
-        said = json.loads(_read(card))
+        with open(card, "rb") as file:
+            content = file.read(MOST_BYTES + 1)
+        if len(content) > MOST_BYTES:
+            raise UserError(f"more than {MOST_BYTES:,} bytes")
+        said = json.loads(content.decode())
         sha256 = said.pop("sha256", "") if isinstance(said, dict) else ""
         record = TrainingImages.from_stored(said)
     except (OSError, ValueError, RecursionError) as error:  # UserError among them
@@ -57,11 +61,3 @@ def training_images_of(checkpoint: Checkpoint) -> Told:
     if file_sha256(checkpoint.path) != sha256:
         return Told(None, f"{card.name} beside it is the card of another file")
     return Told(record, "" if record else f"{card.name} is of a later version")
-
-
-def _read(card: Path) -> str:
-    with open(card, "rb") as file:
-        content = file.read(MOST_BYTES + 1)
-    if len(content) > MOST_BYTES:
-        raise UserError(f"more than {MOST_BYTES:,} bytes")
-    return content.decode()

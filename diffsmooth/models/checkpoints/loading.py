@@ -8,7 +8,6 @@ import torch
 from torch import nn
 
 from diffsmooth.models.checkpoints.formats import read_checkpoint
-from diffsmooth.models.checkpoints.weight_sets import SetName
 from diffsmooth.models.checkpoints.weights import (
     Checkpoint,
     check_kind,
@@ -18,6 +17,7 @@ from diffsmooth.models.checkpoints.weights import (
 from diffsmooth.models.classifiers.architectures import Classifier, build_classifier, cifar_depth
 from diffsmooth.models.classifiers.dataset_info import DatasetInfo, get_dataset_info
 from diffsmooth.models.classifiers.input_layers import Resized, build_input_layer
+from diffsmooth.models.words import SetName
 from diffsmooth.stats.errors import UserError
 
 
@@ -31,11 +31,10 @@ def load_classifier(
     """The classifier of a checkpoint, in eval mode.
 
     Args:
-        path: the file.
-        arch: instead of the file's, or where it does not name one.
-        input_layer: instead of the file's, or where it does not name one (few but ours do).
-        dataset: of a file that does not say what it was trained on.
-        weights: which of two sets; see `read_checkpoint`.
+        path, weights: see `read_checkpoint`.
+        arch, input_layer: instead of the file's, or where it does not name one (few but ours name
+            an input layer).
+        dataset: that of a file that does not say what it was trained on.
 
     Raises:
         UserError: see `read_checkpoint` and `classifier_of`.
@@ -54,7 +53,6 @@ def classifier_of(
     """The classifier that a checkpoint holds, in eval mode.
 
     Args:
-        checkpoint: of a classifier.
         info: facts of the dataset, for a file that does not say.
         arch, input_layer: instead of what the file says, or where it does not say.
         image_shape: (C, H, W) of the images: of another size than the file says, they are resized
@@ -87,12 +85,9 @@ def classifier_of(
 
 
 def classifier_outline(checkpoint: Checkpoint, arch: str, info: DatasetInfo) -> nn.Module:
-    """The classifier's shapes without its memory, which the weights in the file fit.
+    """The classifier's shapes without its memory; raises UserError unless the weights fit them.
 
     The weights say how large the network is: what a name claims beyond them is never built.
-
-    Raises:
-        UserError: the weights do not fit the architecture.
     """
     depth, tensors = cifar_depth(arch), len(checkpoint.state_dict)
     if depth is not None and depth > tensors:
@@ -106,11 +101,9 @@ def classifier_outline(checkpoint: Checkpoint, arch: str, info: DatasetInfo) -> 
 
 
 def load_pretrained(model: nn.Sequential, checkpoint: Checkpoint) -> None:
-    """Loads a classifier's weights to go on from; a head for other classes stays as it is.
+    """Loads the weights of a classifier of the same architecture, to go on from.
 
-    Args:
-        model: of `build_classifier`.
-        checkpoint: of a classifier of the same architecture.
+    A head for other classes stays as it is. The model is one of `build_classifier`.
 
     Raises:
         UserError: not a classifier, or weights that do not fit, but for the head.

@@ -10,6 +10,9 @@ from diffsmooth.shown_text import is_word, quoted
 from diffsmooth.stats.errors import UserError
 
 METADATA_KEY = "diffsmooth"
+METHOD_KEY = "diffsmooth_training"  # the class that trained it
+SETTINGS_KEY = "diffsmooth_settings"  # and its options
+TRAINING_KEYS = (METHOD_KEY, SETTINGS_KEY, "hyper_parameters")  # the last is Lightning's
 
 LARGEST_SIGMA = 1e6  # [0, 1] pixel units; float32 noise is still far from its end
 LARGEST_SIDE = 8192
@@ -22,12 +25,13 @@ class CheckpointMetadata(NamedTuple):
     Attributes:
         kind: "classifier" or "unet".
         dataset: name of what it was trained on.
-        arch, input_layer, image_shape, class_names, mean, std: of a classifier; see `DatasetInfo`.
-        sigma: of a classifier: its training noise (sigma'), [0, 1] pixel units; 0 for clean.
-        purified_sigma: of a classifier trained on purified images: the noise level that was
-            purified, before the training noise was added.
-        preset, overrides: of a U-Net: its architecture.
-        max_sigma: of a U-Net: the largest noise level it was trained for; None: its schedule's.
+        arch, input_layer, image_shape, class_names, mean, std: a classifier's; see `DatasetInfo`.
+        sigma: a classifier's training noise (sigma'), [0, 1] pixel units; 0 for clean.
+        purified_sigma: the noise level, same units, that was purified before a classifier's
+            training noise was added.
+        preset, overrides: a U-Net's architecture.
+        max_sigma: the largest noise level, same units, that a U-Net was trained for; None: its
+            schedule's.
     """
 
     kind: str
@@ -88,18 +92,17 @@ class CheckpointMetadata(NamedTuple):
         if problem := beyond_images(self.mean, self.std):
             raise UserError(problem)
         wanted = {0, shape[0]} if shape else {0, len(self.mean)}
-        for name in ("mean", "std"):
-            if len(getattr(self, name)) not in wanted or len(self.mean) != len(self.std):
-                raise UserError(
-                    f"mean and std are not one number a channel each, but {quoted(self.mean)} and "
-                    f"{quoted(self.std)}"
-                )
+        if len(self.mean) not in wanted or len(self.mean) != len(self.std):
+            raise UserError(
+                f"mean and std are not one number a channel each, but {quoted(self.mean)} and "
+                f"{quoted(self.std)}"
+            )
         if self.input_layer and self.input_layer not in WORDS:
             layer_numbers(self.input_layer, shape[0] if shape else None)
 
     @property
     def dataset_info(self) -> DatasetInfo | None:
-        """Of a classifier: the facts of what it was trained on, None where it does not say."""
+        """The facts of what a classifier was trained on, None where it does not say."""
         if not self.image_shape:
             return None
         channels, height, width = self.image_shape

@@ -50,9 +50,8 @@ def scan_file(path: Path, limit: int, a_tensor: int) -> None:
     """Looks through the pickles at the beginning of a file, without making what they hold.
 
     Args:
-        path: of the form that torch.save wrote before 1.6, or any file.
-        limit: bytes that they may have, and `a_tensor` for each tensor in them.
-        a_tensor: see `limit`.
+        path: a file of the form that torch.save wrote before 1.6, or any.
+        limit, a_tensor: bytes that they may have, and so many more for each tensor in them.
 
     Raises:
         LargePickle: they have more, or would make what no weights need.

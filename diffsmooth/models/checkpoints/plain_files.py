@@ -14,7 +14,8 @@ from diffsmooth.models.checkpoints.published_networks import (
 )
 from diffsmooth.models.checkpoints.saving import alone, save_whole
 from diffsmooth.models.checkpoints.weights import Checkpoint, misfits, named_as
-from diffsmooth.models.diffusion.presets import PRESETS, build_unet
+from diffsmooth.models.diffusion.openai import build_unet
+from diffsmooth.models.diffusion.presets import PRESETS
 from diffsmooth.models.diffusion.unet import AttentionBlock, UNet
 from diffsmooth.models.words import Code
 from diffsmooth.shown_text import quoted, word
@@ -27,24 +28,19 @@ class PlainFile(NamedTuple):
     """What a file for other people's code holds.
 
     Attributes:
-        content: of torch.save.
-        readers: repositories on GitHub whose code reads it.
-        said: for whom it is, in words.
+        content: what torch.save writes.
+        said: whose code reads it, in words.
     """
 
     content: dict[str, Any]
-    readers: tuple[str, ...]
     said: str
 
 
 def write_plain(
     path: Path | str, checkpoint: Checkpoint, code: Code | None = None, input_layer: str = ""
 ) -> PlainFile:
-    """Writes `plain_content`, whole or not at all, and gives it back.
-
-    A classifier's file has the form that torch had before 1.6: all versions read it, and much of
-    the code that it is for is of 2019.
-    """
+    """Writes `plain_content`, whole or not at all, and gives it back."""
+    # All versions of torch read the form from before 1.6, and much of the code is of 2019.
     plain = plain_content(checkpoint, code, input_layer)
     save_whole(Path(path), plain.content, legacy=checkpoint.metadata.kind == "classifier")
     return plain
@@ -59,9 +55,8 @@ def plain_content(
     state_dict}`, or MACER's `{net, epoch}`.
 
     Args:
-        checkpoint: what is to be written.
         code: whose code a classifier's file is for; None: "cohen".
-        input_layer: of a classifier whose file does not say.
+        input_layer: a classifier's, where its file does not say.
 
     Raises:
         UserError: that code has no such network, or would take this one for another.
@@ -74,7 +69,7 @@ def plain_content(
                 f"{checkpoint.path}: a U-Net, whose plain file is the same for all code"
             )
         _check_unet(checkpoint)
-        return PlainFile(_whole(checkpoint.state_dict), (), "")
+        return PlainFile(_whole(checkpoint.state_dict), "")
     code = code or "cohen"
     network, outline = published_network(checkpoint, code)
     check_layer(checkpoint, network, code, input_layer)
@@ -98,7 +93,7 @@ def plain_content(
         said += f"; it was trained on {word(trained_on)}"
     if network.dataset == "imagenet32":
         said += "; there class k is ILSVRC2012_ID k + 1, which is not the order of the folders"
-    return PlainFile(content, network.readers, said)
+    return PlainFile(content, said)
 
 
 def position_tables(weights: dict[str, Tensor], patches: tuple[int, int]) -> dict[str, Tensor]:
@@ -151,13 +146,10 @@ def _check_unet(checkpoint: Checkpoint) -> None:
     name = next((n for n, unet in known.items() if not misfits(unet, own.state_dict())), None)
     if name is None:
         return
-    schedules = [
-        (p.schedule_kind, p.schedule_steps) for p in (PRESETS[metadata.preset], PRESETS[name])
-    ]
     differs = ""
     if _heads(own) != _heads(known[name]):
         differs = "another number of attention heads"
-    elif schedules[0] != schedules[1]:
+    elif PRESETS[metadata.preset][1:] != PRESETS[name][1:]:
         differs = "another noise schedule"
     if differs:
         raise UserError(

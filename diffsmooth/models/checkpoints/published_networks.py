@@ -40,7 +40,7 @@ class PublishedNetwork(NamedTuple):
         arch: what we call it.
         dataset: what that code calls the data set, which says images, classes and constants.
         layer: the input layer that it puts in front.
-        prefix: of its keys, before the network's own.
+        prefix: what its keys have before the network's own.
         readers: repositories on GitHub that have it.
     """
 
@@ -98,7 +98,7 @@ NETWORKS: dict[Code, tuple[PublishedNetwork, ...]] = {
 
 
 def published_network(checkpoint: Checkpoint, code: Code) -> tuple[PublishedNetwork, nn.Sequential]:
-    """The published network that is a checkpoint's, and its outline.
+    """The published network that is a checkpoint's, and its shapes under our names.
 
     Raises:
         UserError: there is none; the message says what is in its way.
@@ -113,7 +113,9 @@ def published_network(checkpoint: Checkpoint, code: Code) -> tuple[PublishedNetw
             f"{names} (a file without --plain has arch and state_dict, too)"
         )
     for network in known:
-        outline = outline_of(network)
+        with torch.device("meta"):  # no memory
+            classes = network.info.num_classes
+            outline = build_classifier(network.arch, classes, "none", network.info)
         problems = misfits(outline, weights)
         if not problems:
             break
@@ -203,12 +205,6 @@ def layer_there(network: PublishedNetwork) -> str:
     if network.layer == "center":
         return f"InputCenterLayer ({numbers}), as its first version does"
     return f"NormalizeLayer ({numbers}, std {', '.join(f'{s:.4g}' for s in std)})"
-
-
-def outline_of(network: PublishedNetwork) -> nn.Sequential:
-    """A published network's shapes under our names, without memory."""
-    with torch.device("meta"):
-        return build_classifier(network.arch, network.info.num_classes, "none", network.info)
 
 
 def _by(shape: list[int]) -> str:

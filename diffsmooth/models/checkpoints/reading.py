@@ -6,7 +6,7 @@ import re
 import warnings
 import zipfile
 from pathlib import Path
-from typing import IO, Any, NamedTuple, Self
+from typing import IO, Any, Self
 
 import numpy as np
 import safetensors.torch
@@ -31,10 +31,9 @@ READ_FOR_NAMES = 16 * 2**20  # bytes of an old file, for what it would call
 
 
 def read_file(path: Path | str, unsafe: bool = False) -> Any:
-    """The content of a checkpoint file, on the CPU.
+    """The content of a checkpoint file, on the CPU; of what kind it is, the content says.
 
     Args:
-        path: the file; what it is, its content says.
         unsafe: run the code that the file may hold; for files of your own only.
 
     Raises:
@@ -53,15 +52,14 @@ def read_file(path: Path | str, unsafe: bool = False) -> Any:
                 return safetensors.torch.load_file(path)
             if form == "export":
                 return ExportedModule(torch.export.load(path).module())
-            records = _records(path) if form == "zip" else None
-            content = torch.load(
-                path,
-                map_location="cpu",
-                weights_only=not unsafe,
-                mmap=records is not None and records.stored,
-            )
-            if records is not None:
-                _check_storages(content, records.sizes)
+            if form == "legacy":
+                return torch.load(path, map_location="cpu", weights_only=not unsafe)
+            with zipfile.ZipFile(path) as archive:
+                records = archive.infolist()
+            # Not compressed, the ranks of a host can share one copy of the file in memory.
+            stored = all(record.compress_type == zipfile.ZIP_STORED for record in records)
+            content = torch.load(path, map_location="cpu", weights_only=not unsafe, mmap=stored)
+            _check_storages(content, {record.file_size for record in records})
             return content
     except Exception as error:  # unpickling a broken file can raise anything
         if not unsafe:
@@ -96,21 +94,6 @@ class ExportedModule(nn.Module):
     def forward(self, x: torch.Tensor) -> Any:
         """As exported."""
         return self.program(x)
-
-
-class _Records(NamedTuple):
-    """Of a zip file: whether its members are not compressed, and their sizes in bytes."""
-
-    stored: bool
-    sizes: set[int]
-
-
-def _records(path: Path) -> _Records:
-    with zipfile.ZipFile(path) as archive:
-        members = archive.infolist()
-    # Not compressed, the ranks of a host can share one copy of the file in memory.
-    stored = all(member.compress_type == zipfile.ZIP_STORED for member in members)
-    return _Records(stored, {member.file_size for member in members})
 
 
 def _check_storages(content: Any, sizes: set[int]) -> None:

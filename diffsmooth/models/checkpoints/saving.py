@@ -1,12 +1,13 @@
-"""Files of torch.save that are whole, and on the disk, at every moment."""
+"""Files of weights: whole and on the disk at every moment, or in half precision."""
 
 import os
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
+from diffsmooth.shown_text import word
 from diffsmooth.stats.errors import UserError
 from diffsmooth.whole_file import whole_file
 
@@ -14,10 +15,7 @@ from diffsmooth.whole_file import whole_file
 def save_whole(path: Path, content: Any, legacy: bool = False) -> None:
     """Writes what torch.save makes of `content`, in a folder that is made if it is missing.
 
-    Args:
-        path: the file.
-        content: what torch.save takes.
-        legacy: in the form that torch before 1.6 reads.
+    In the `legacy` form, torch before 1.6 reads it.
 
     Raises:
         UserError: the file cannot be written; an older one of this name is as it was.
@@ -26,8 +24,6 @@ def save_whole(path: Path, content: Any, legacy: bool = False) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         with whole_file(path) as partial, open(partial, "wb") as file:
             _save(content, file, legacy)
-            file.flush()
-            os.fsync(file.fileno())
         folder = os.open(path.parent, os.O_RDONLY)  # its new entry, too
         try:
             os.fsync(folder)
@@ -52,3 +48,41 @@ def _save(content: Any, file: Any, legacy: bool) -> None:
         if isinstance(error.__context__, OSError):
             raise error.__context__ from error
         raise
+
+
+class Halved(NamedTuple):
+    """Weights in half precision.
+
+    Attributes:
+        weights: float16; whole numbers as they were.
+        change: the largest change of a weight, as a share of the largest in its tensor.
+        name: that tensor's.
+    """
+
+    weights: dict[str, Tensor]
+    change: float
+    name: str
+
+
+def halved(path: Path, weights: dict[str, Tensor]) -> Halved:
+    """Rounds finite weights to half precision.
+
+    Raises:
+        UserError: one is beyond half precision's range; it is named, and the file `path`.
+    """
+    rounded, change, of = {}, 0.0, ""
+    for name, value in weights.items():
+        rounded[name] = value
+        if not value.is_floating_point():
+            continue
+        rounded[name] = half = value.half()
+        if not half.isfinite().all():
+            raise UserError(
+                f"{path}: {word(name)} holds {value.abs().max().item():g}, beyond half precision, "
+                f"which ends at {torch.finfo(torch.float16).max:g}"
+            )
+        largest = float(value.double().abs().max()) if value.numel() else 0.0
+        moved = float((half.double() - value.double()).abs().max()) if value.numel() else 0.0
+        if moved and moved / largest > change:
+            change, of = moved / largest, name
+    return Halved(rounded, change, of)

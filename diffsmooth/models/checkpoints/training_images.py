@@ -47,7 +47,7 @@ def split_images(total: int, validation: int, left_out: int, seed: int) -> Split
     Args:
         total: more than `validation` and `left_out` together.
         validation, left_out: how many, >= 0.
-        seed: of the choice, >= 0.
+        seed: the choice's, >= 0.
     """
     assert min(validation, left_out) >= 0
     assert validation + left_out < total
@@ -66,7 +66,7 @@ class TrainingImages(NamedTuple):
         total: number of images in that split.
         validation: how many of them were held out for validation.
         left_out: how many others were held out of everything.
-        seed: of the choice of both, see `split_images`.
+        seed: what both were chosen by, see `split_images`.
         choice: see `Split.choice`.
         chosen_by: by what the checkpoint may have been chosen, where a callback watched a measure
             of the validation: "validation" (images held out), "test" (the test images, where none

@@ -10,6 +10,7 @@ from torch import Tensor
 from diffsmooth.models.checkpoints.key_names import by_first_level, without_prefix, without_wrappers
 from diffsmooth.models.checkpoints.stored_networks import (
     are_alike,
+    has_tensors,
     is_averaged,
     is_state_dict,
     networks_in,
@@ -25,6 +26,7 @@ HOLDERS = (
     "network_state_dict", "weights", "params", "module", "classifier", "model_weights", "unet",
 )  # fmt: skip
 BUFFERS = re.compile(r"(^|\.)(running_mean|running_var|num_batches_tracked)$")
+SAVE_ONE = "save the one that is meant by itself"
 LIGHTNING_RAW = "current_model_state"  # beside it, EMAWeightAveraging's state_dict is the average
 
 
@@ -32,9 +34,9 @@ class WeightSet(NamedTuple):
     """The weights that were taken.
 
     Attributes:
-        weights: of the network, names without wrappers and common prefix.
+        weights: the network's, names without wrappers and common prefix.
         key: where in the file they were, if that is not where a file of one set has them; "" else.
-        note: on what was taken, where there was a choice; "" else.
+        note: what was taken, in words, where there was a choice; "" else.
     """
 
     weights: dict[str, Tensor]
@@ -45,17 +47,16 @@ class WeightSet(NamedTuple):
 class _Sets(NamedTuple):
     """The two sets of a file, and their places in it; None for one that it has not."""
 
-    raw: dict[str, Tensor] | None
-    raw_key: str
-    averaged: dict[str, Tensor] | None
-    averaged_key: str
+    raw: dict[str, Tensor] | None = None
+    raw_key: str = ""
+    averaged: dict[str, Tensor] | None = None
+    averaged_key: str = ""
 
 
 def choose_set(path: Path, content: Any, wanted: SetName | None) -> WeightSet:
     """The weights in a file's content, averaged ones where there are two sets.
 
     Args:
-        path: of the file, for messages.
         content: as read: a state dict, or a mapping that has one or two.
         wanted: takes the other of two sets.
 
@@ -96,11 +97,11 @@ def note_of_two(path: Path, raw: str, averaged: str, wanted: SetName | None) -> 
 def _find(path: Path, content: Any, wanted: SetName | None) -> _Sets:
     """The sets of a file that holds them under keys."""
     if not isinstance(content, dict):
-        return _Sets(None, "", None, "")
+        return _Sets()
     found = {
         key: _state_dict_at(path, key, value)
         for key, value in content.items()
-        if isinstance(key, str) and _has_tensors(value)
+        if isinstance(key, str) and has_tensors(value)
     }
     known = [key for key in HOLDERS if found.get(key) is not None]
     averaged = [key for key in found if is_averaged(key)]
@@ -111,14 +112,11 @@ def _find(path: Path, content: Any, wanted: SetName | None) -> _Sets:
         )
         return _Sets(raw, LIGHTNING_RAW, mean, "state_dict")
     if len(known) > 1:
-        raise UserError(
-            f"{path}: holds several sets of weights, {', '.join(known)}: save the one that is "
-            "meant by itself"
-        )
+        raise UserError(f"{path}: holds several sets of weights, {', '.join(known)}: {SAVE_ONE}")
     if not known and not averaged:
         return _below(path, content, wanted)
     main = known[0] if known else ""
-    sets = _Sets(None, "", None, "")
+    sets = _Sets()
     deep: dict[str, dict[str, Tensor]] = {}
     if main:
         weights = found[main]
@@ -134,7 +132,7 @@ def _find(path: Path, content: Any, wanted: SetName | None) -> _Sets:
     if len(averaged) > 1 or sets.averaged is not None:
         raise UserError(
             f"{path}: holds several sets of averaged weights, {', '.join(map(word, averaged))}: "
-            "save the one that is meant by itself, or take the others by --weights raw"
+            f"{SAVE_ONE}, or take the others by --weights raw"
         )
     key = averaged[0]
     part = _averaged_part(path, key, deep[key] if key in deep else content[key])
@@ -154,7 +152,7 @@ def _below(path: Path, content: dict[str, Any], wanted: SetName | None) -> _Sets
         if isinstance(content.get(key), dict) and any(networks_in(content[key]))
     ]
     if len(within) != 1:
-        return _Sets(None, "", None, "")
+        return _Sets()
     key = within[0]
     sets = _find(path, content[key], wanted)
     for weights in (sets.raw, sets.averaged):
@@ -182,10 +180,8 @@ def _refuse_twins(
 
 
 def _several(path: Path, main: str, other: str) -> UserError:
-    return UserError(
-        f"{path}: holds several sets of weights, {main} and {word(other)}: save the one that is "
-        "meant by itself"
-    )
+    places = f"{main} and {word(other)}"
+    return UserError(f"{path}: holds several sets of weights, {places}: {SAVE_ONE}")
 
 
 def _keys(content: Any) -> str:
@@ -193,18 +189,6 @@ def _keys(content: Any) -> str:
         return ""
     quoted = ", ".join(word(str(key)) for key in list(content)[:10])
     return f": its keys are {quoted}{', ...' if len(content) > 10 else ''}"
-
-
-def _has_tensors(value: Any) -> bool:
-    """Whether a value holds tensors, at its first level or the next."""
-    for _ in range(2):
-        values = value.values() if isinstance(value, dict) else value
-        if not isinstance(values, list | tuple | type({}.values())):
-            return False
-        if any(isinstance(v, Tensor) for v in values):
-            return True
-        value = next((v for v in values if isinstance(v, dict | list | tuple)), ())
-    return False
 
 
 def _state_dict_at(path: Path, key: str, value: Any) -> dict[str, Tensor] | None:
@@ -259,10 +243,9 @@ def _split(path: Path, weights: Mapping[str, Tensor], key: str) -> _Sets:
         (one, first), (other, second) = groups.items()
         if len(first) > 2 and shapes(first) == shapes(second):  # more than a layer each
             raise UserError(
-                f"{path}: holds two networks, {word(one)} and {word(other)}: save the one that is "
-                "meant by itself"
+                f"{path}: holds two networks, {word(one)} and {word(other)}: {SAVE_ONE}"
             )
-    return _Sets(plain, key, None, "")
+    return _Sets(plain, key)
 
 
 def _with_dots(mean: dict[str, Tensor], raw: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -1,8 +1,8 @@
 """A checkpoint's content: how its weights fit a network, and the writer of our own format."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -23,13 +23,13 @@ class Checkpoint(NamedTuple):
     Attributes:
         path: where it lies.
         family: who writes such files, in words.
-        metadata: what it says of itself.
+        metadata: what it says of its network.
         state_dict: the network's weights, keys as in `build_classifier` or `build_unet`.
         epoch: number of the last epoch of training; -1 where it does not say.
         resumable: whether training can go on from it.
-        set_key: see `WeightSet.key`.
-        note: see `WeightSet.note`.
+        set_key, note: see `WeightSet`.
         images: which images trained it, None where the file does not say; see `training_images_of`.
+        training: the entries `TRAINING_KEYS` of the file, those that it has.
         build: from the number of classes to the network, where it comes as a whole rather than as
             the name of an architecture; `state_dict` is loaded into it, if there is one.
     """
@@ -43,6 +43,7 @@ class Checkpoint(NamedTuple):
     set_key: str = ""
     note: str = ""
     images: TrainingImages | None = None
+    training: Mapping[str, Any] = {}
     build: Callable[[int], nn.Module] | None = None
 
 
@@ -76,21 +77,13 @@ def check_kind(checkpoint: Checkpoint, kind: str) -> None:
 
 
 def load_weights(model: nn.Module, checkpoint: Checkpoint) -> None:
-    """Loads a checkpoint's weights into a network.
-
-    Raises:
-        UserError: see `check_weights`.
-    """
+    """Loads a checkpoint's weights into a network; raises UserError as `check_weights`."""
     check_weights(model, checkpoint)
     model.load_state_dict(named_as(model, checkpoint.state_dict))
 
 
 def check_weights(model: nn.Module, checkpoint: Checkpoint) -> None:
-    """Checks that a checkpoint's weights fit a network exactly.
-
-    Raises:
-        UserError: they do not; the first keys that do not fit are named.
-    """
+    """Raises UserError, with the first keys that do not fit, unless all weights fit a network."""
     problems = misfits(model, checkpoint.state_dict)
     if problems:
         more = f", and {len(problems) - 3} more" if len(problems) > 3 else ""

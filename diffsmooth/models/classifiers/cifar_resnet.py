@@ -12,8 +12,7 @@ class CifarResNet(nn.Module):
 
     Args:
         depth: 6n + 2 with n >= 1, such as 20 or 110.
-        num_classes: number of logits.
-        in_channels: of the images.
+        num_classes, in_channels: numbers of logits and of the images' channels.
 
     Raises:
         ValueError: a depth that is not 6n + 2, or beyond `DEEPEST`.

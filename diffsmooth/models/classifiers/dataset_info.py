@@ -13,7 +13,7 @@ class DatasetInfo(NamedTuple):
         name: as on the command line.
         image_shape: (C, H, W) of the images that the noise is added to.
         class_names: one a class, in the order of the labels.
-        mean, std: per channel, in [0, 1] pixel units, of the "standard" input layer; empty where
+        mean, std: the "standard" input layer's, per channel, in [0, 1] pixel units; empty where
             there is no convention.
     """
 
@@ -32,37 +32,18 @@ FASHION_MNIST = DatasetInfo(
     "fashion_mnist",
     (1, 32, 32),
     (
-        "T-shirt/top",
-        "Trouser",
-        "Pullover",
-        "Dress",
-        "Coat",
-        "Sandal",
-        "Shirt",
-        "Sneaker",
-        "Bag",
+        "T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag",
         "Ankle boot",
     ),
     mean=(0.2860,),
     std=(0.3530,),
-)
+)  # fmt: skip
 
 # Mean and standard deviation as in the published code of Cohen et al. 2019.
 CIFAR10 = DatasetInfo(
     "cifar10",
     (3, 32, 32),
-    (
-        "airplane",
-        "automobile",
-        "bird",
-        "cat",
-        "deer",
-        "dog",
-        "frog",
-        "horse",
-        "ship",
-        "truck",
-    ),
+    ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"),
     mean=(0.4914, 0.4822, 0.4465),
     std=(0.2023, 0.1994, 0.2010),
 )

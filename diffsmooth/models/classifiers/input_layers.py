@@ -98,17 +98,15 @@ def build_input_layer(name: str, info: DatasetInfo) -> nn.Module:
                 f"dataset {info.name!r} has no conventional mean: use input layer 'none'"
             )
         return Normalize(info.mean, info.std) if name == "standard" else InputCenter(info.mean)
-    numbers = layer_numbers(name, info.image_shape[0])
-    half = len(numbers) // 2
-    return Normalize(numbers[:half], numbers[half:])
+    return Normalize(*layer_numbers(name, info.image_shape[0]))
 
 
-def layer_numbers(name: str, channels: int | None) -> tuple[float, ...]:
+def layer_numbers(name: str, channels: int | None) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """The means, then the standard deviations, of an input layer that is given by numbers.
 
     Args:
         name: such as "0.5,0.5".
-        channels: of the images; None where that is not known.
+        channels: the images'; None where that is not known.
 
     Raises:
         UserError: not such a text; numbers that are not finite, or standard deviations <= 0.
@@ -122,12 +120,12 @@ def layer_numbers(name: str, channels: int | None) -> tuple[float, ...]:
         raise UserError(
             f"unknown input layer {quoted(name)}: known are {', '.join(WORDS)}, and MEAN,STD"
         )
-    if not all(map(math.isfinite, numbers)) or min(numbers[len(numbers) // 2 :]) <= 0:
+    means, stds = numbers[: len(numbers) // 2], numbers[len(numbers) // 2 :]
+    if not all(map(math.isfinite, numbers)) or min(stds) <= 0:
         raise UserError(f"input layer {quoted(name)}: all numbers must be finite, and the stds > 0")
-    half = len(numbers) // 2
-    if problem := beyond_images(numbers[:half], numbers[half:]):
+    if problem := beyond_images(means, stds):
         raise UserError(f"input layer {quoted(name)}: {problem}")
-    return numbers
+    return means, stds
 
 
 def beyond_images(means: Sequence[float], stds: Sequence[float]) -> str:

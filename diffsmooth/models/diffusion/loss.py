@@ -6,8 +6,7 @@ from typing import Literal, NamedTuple, get_args
 import torch
 from torch import Tensor, nn
 
-from diffsmooth.models.diffusion.ancestral_step import AncestralStep, ancestral_step
-from diffsmooth.models.diffusion.schedule import DiffusionSchedule
+from diffsmooth.models.diffusion.schedule import AncestralStep, DiffusionSchedule, ancestral_step
 from diffsmooth.models.diffusion.unet import UNet
 
 LossKind = Literal["simple", "hybrid"]
@@ -38,10 +37,6 @@ class DiffusionLoss(nn.Module):
     simple: |epsilon - epsilon_theta(x_t, t)|^2; further output channels are not used.
     hybrid: simple + 0.001 L_vlb. L_vlb is the sum over all T timesteps, so that one drawn uniformly
     counts T times. It trains the variance alone: the mean in it passes no gradient on.
-
-    Args:
-        schedule: the noise schedule.
-        kind: simple or hybrid.
 
     Raises:
         ValueError: an unknown kind.
@@ -112,9 +107,7 @@ def discretized_log_likelihood(images: Tensor, mean: Tensor, log_deviation: Tens
     A level is the interval half-way to its neighbours; the outermost two reach to infinity. A level
     beyond 50 standard deviations counts as if it were there, and has no gradient.
 
-    Args:
-        images: of 256 levels in [-1, 1].
-        mean, log_deviation: the normal's, shaped like `images`.
+    All are (B, C, H, W); the images have 256 levels in [-1, 1].
 
     Source: Ho et al. 2020, equation 13.
     """

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Callable
 from functools import lru_cache
-from typing import Literal, Self, get_args
+from typing import Any, Self, get_args
 
 import torch
 from torch import Tensor, nn
@@ -14,11 +14,10 @@ from diffsmooth.models.diffusion.denoiser import (
     NoiseMatch,
     nan_where_infinite,
 )
+from diffsmooth.models.diffusion.presets import get_preset, unet_config
 from diffsmooth.models.diffusion.schedule import DiffusionSchedule
 from diffsmooth.models.diffusion.unet import UNet
-
-Convention = Literal["diffsmooth", "carlini", "densepure"]
-"""How a noise level is matched to a timestep; see `match_noise`."""
+from diffsmooth.models.words import Convention
 
 
 @lru_cache(maxsize=64)
@@ -142,3 +141,13 @@ class OpenAIDenoiser(DiscreteTimeDenoiser):
     def _time(self, t: int, device: torch.device) -> Tensor:
         # Of length 1: the time is embedded once, not for each vote.
         return torch.full((1,), self.schedule.network_time(t), device=device)
+
+
+def build_unet(preset: str, **overrides: Any) -> UNet:
+    """A U-Net with fresh weights; arguments and errors as of `unet_config`."""
+    return UNet(unet_config(preset, **overrides))
+
+
+def build_denoiser(preset: str, **overrides: Any) -> OpenAIDenoiser:
+    """A U-Net with fresh weights, and its schedule; arguments and errors as of `build_unet`."""
+    return OpenAIDenoiser(build_unet(preset, **overrides), get_preset(preset).schedule)

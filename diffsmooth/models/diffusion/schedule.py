@@ -1,11 +1,13 @@
-"""The noise schedule of a diffusion model, and the timestep whose noise matches a given sigma."""
+"""The noise schedule of a diffusion model: the timestep of a sigma, and the steps back."""
 
 import math
 from itertools import pairwise
-from typing import Literal, Self
+from typing import Literal, NamedTuple, Self
 
 import numpy as np
+from torch import Tensor
 
+from diffsmooth.stats.bounds import count_of
 from diffsmooth.stats.printed import digits_down
 
 ScheduleKind = Literal["cosine", "linear"]
@@ -28,10 +30,8 @@ class DiffusionSchedule:
     """
 
     def __init__(self, kind: ScheduleKind, steps: int) -> None:
-        if steps < 1:
-            raise ValueError(f"steps must be at least 1, got {steps}")
         self.kind: str = kind
-        self.steps = steps
+        self.steps = count_of("steps", steps)
         self.betas = _betas(kind, steps)
         self.alphas_cumprod: np.ndarray = np.cumprod(1.0 - self.betas)
 
@@ -82,9 +82,7 @@ class DiffusionSchedule:
         """
         if not sigma > 0:
             raise ValueError(f"sigma must be > 0, got {sigma}")
-        with np.errstate(divide="ignore"):
-            ratio = np.sqrt(1.0 - self.alphas_cumprod) / np.sqrt(self.alphas_cumprod)
-        reached = np.flatnonzero(ratio >= 2.0 * sigma)
+        reached = np.flatnonzero(self.sigma(np.arange(self.steps)) >= sigma)
         if reached.size == 0 or sigma > self.max_sigma:
             raise ValueError(
                 f"sigma {sigma} is beyond the {self.kind} schedule of {self.steps} steps: "
@@ -113,3 +111,52 @@ def _betas(kind: str, steps: int) -> np.ndarray:
         ratios = [min(1 - after / before, 0.999) for before, after in pairwise(edges)]
         return np.array(ratios, dtype=np.float64)
     raise ValueError(f"unknown schedule kind {kind!r}: known are 'cosine' and 'linear'")
+
+
+class AncestralStep(NamedTuple):
+    """A reverse step from x_t to x_s, s < t: a normal of mean of_x_0 * x_0 + of_x_t * x_t.
+
+    Its log variance lies between `log_small` (the posterior's) and `log_large` (the step's beta).
+    Each field is a number, or (B, 1, 1, 1) with one for each timestep of a batch.
+    """
+
+    of_x_0: float | Tensor
+    of_x_t: float | Tensor
+    log_small: float | Tensor
+    log_large: float | Tensor
+
+    def mean(self, x_0: Tensor, x_t: Tensor) -> Tensor:
+        """The mean of x_s, shaped like x_0 and x_t, (B, C, H, W)."""
+        return self.of_x_0 * x_0 + self.of_x_t * x_t
+
+    def log_variance(self, learned: Tensor | None) -> Tensor | float:
+        """log_small and log_large, interpolated by the network; log_small where it says nothing.
+
+        Args:
+            learned: (B, C, H, W), -1 for log_small to 1 for log_large; not clamped.
+
+        Without a learned variance OpenAI's code takes log_large by default (sigma_small=False,
+        FIXED_LARGE in script_util.py of improved-diffusion and guided-diffusion). Over all of the
+        schedule's steps they are nearly the same; over a few, log_large leaves in x_s noise that
+        the network at s is not told of. No published purifier samples so: their networks have
+        learned variances.
+
+        Source: Nichol & Dhariwal 2021, equation 15.
+        """
+        if learned is None:
+            return self.log_small
+        share = (learned + 1) / 2
+        return share * self.log_large + (1 - share) * self.log_small
+
+
+def ancestral_step(schedule: DiffusionSchedule, t: int, s: int) -> AncestralStep:
+    """The posterior q(x_s | x_t, x_0) of a schedule. Source: Ho et al. 2020, equations 6 and 7."""
+    abar_t, abar_s = schedule.alphas_cumprod[t], schedule.alphas_cumprod[s]
+    beta = 1 - abar_t / abar_s
+    small = beta * (1 - abar_s) / (1 - abar_t)
+    return AncestralStep(
+        of_x_0=float(beta * np.sqrt(abar_s) / (1 - abar_t)),
+        of_x_t=float((1 - abar_s) * np.sqrt(1 - beta) / (1 - abar_t)),
+        log_small=float(np.log(small)),
+        log_large=float(np.log(beta)),
+    )

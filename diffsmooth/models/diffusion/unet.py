@@ -13,14 +13,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from diffsmooth.models.diffusion.unet_config import GROUPS, UNetConfig
+from diffsmooth.models.diffusion.presets import GROUPS, UNetConfig
 
 
 class UNet(nn.Module):
     """Predicts the noise in a noisy image.
-
-    Args:
-        config: the architecture.
 
     Raises:
         ValueError: see `UNetConfig.check`.
@@ -38,54 +35,46 @@ class UNet(nn.Module):
             return ResBlock(into, out, embed, config.dropout, resample)
 
         def attention(channels: int) -> AttentionBlock:
-            heads = config.num_heads
-            if config.head_channels is not None:
-                heads = channels // config.head_channels
-            return AttentionBlock(channels, heads)
+            by_width = config.head_channels
+            return AttentionBlock(channels, channels // by_width if by_width else config.num_heads)
 
-        channels = width
-        self.input_blocks = nn.ModuleList([BlockSequence(_conv3(config.in_channels, channels))])
-        skips = [channels]
-        scale = 1  # by which the side has shrunk
-        shrink = [config.image_size // side for side in config.attention_resolutions]
-        for level, mult in enumerate(config.channel_mult):
+        def block(level: int, into: int) -> list[nn.Module]:
+            """A residual block, and attention where the level has some."""
+            layers: list[nn.Module] = [res_block(into, config.widths[level])]
+            return [*layers, attention(config.widths[level])] if config.attends(level) else layers
+
+        self.input_blocks = nn.ModuleList([BlockSequence(_conv3(config.in_channels, width))])
+        skips = [width]
+        for level, out in enumerate(config.widths):
             for _ in range(config.num_res_blocks):
-                block: list[nn.Module] = [res_block(channels, mult * width)]
-                channels = mult * width
-                if scale in shrink:
-                    block.append(attention(channels))
-                self.input_blocks.append(BlockSequence(*block))
-                skips.append(channels)
-            if level < len(config.channel_mult) - 1:
-                self.input_blocks.append(
-                    BlockSequence(
-                        res_block(channels, channels, "down")
-                        if config.resblock_updown
-                        else _named(op=nn.Conv2d(channels, channels, 3, stride=2, padding=1))
-                    )
+                self.input_blocks.append(BlockSequence(*block(level, skips[-1])))
+                skips.append(out)
+            if level < len(config.widths) - 1:
+                shrinking = (
+                    res_block(out, out, "down")
+                    if config.resblock_updown
+                    else nn.Sequential(OrderedDict(op=nn.Conv2d(out, out, 3, stride=2, padding=1)))
                 )
-                skips.append(channels)
-                scale *= 2
+                self.input_blocks.append(BlockSequence(shrinking))
+                skips.append(out)
 
+        channels = skips[-1]
         self.middle_block = BlockSequence(
             res_block(channels, channels), attention(channels), res_block(channels, channels)
         )
 
         self.output_blocks = nn.ModuleList()
-        for level, mult in reversed(list(enumerate(config.channel_mult))):
+        for level, out in reversed(list(enumerate(config.widths))):
             for i in range(config.num_res_blocks + 1):
-                block = [res_block(channels + skips.pop(), mult * width)]
-                channels = mult * width
-                if scale in shrink:
-                    block.append(attention(channels))
+                layers = block(level, channels + skips.pop())
+                channels = out
                 if level > 0 and i == config.num_res_blocks:
-                    block.append(
-                        res_block(channels, channels, "up")
+                    layers.append(
+                        res_block(out, out, "up")
                         if config.resblock_updown
-                        else _named(up=_resampling("up"), conv=_conv3(channels, channels))
+                        else nn.Sequential(OrderedDict(up=_resampling("up"), conv=_conv3(out, out)))
                     )
-                    scale //= 2
-                self.output_blocks.append(BlockSequence(*block))
+                self.output_blocks.append(BlockSequence(*layers))
 
         self.out = nn.Sequential(
             FilmNorm(GROUPS, channels), SiLU(), _zeroed(_conv3(channels, config.out_channels))
@@ -93,8 +82,14 @@ class UNet(nn.Module):
         self.to(memory_format=torch.channels_last)
 
     def embed_time(self, times: Tensor) -> Tensor:
-        """Time embedding (B, 4 * model_channels) of network times (B,), each in [0, 1000)."""
-        embedding = timestep_embedding(times, self.config.model_channels)
+        """Embedding (B, 4 * model_channels) of network times (B,), each in [0, 1000).
+
+        It begins with sinusoids, cosines first. Source: Ho et al. 2020.
+        """
+        half = self.config.model_channels // 2
+        steps = torch.arange(half, dtype=torch.float32, device=times.device)
+        angles = times[:, None].float() * torch.exp(-math.log(10_000.0) / half * steps)
+        embedding = torch.cat([angles.cos(), angles.sin()], dim=1)
         return self.time_embed(embedding.to(next(self.time_embed.parameters()).dtype))
 
     def conditions(self, times: Tensor) -> list[Tensor]:
@@ -112,7 +107,7 @@ class UNet(nn.Module):
             x: (B, in_channels, H, W), noisy images sqrt(abar) * image + sqrt(1 - abar) * eps with
                 the image in [-1, 1]. H and W are multiples of 2 ** (levels - 1).
             times: (B,) or (1,), `DiffusionSchedule.network_time` of the timesteps.
-            conditions: of the times, where they have been computed before.
+            conditions: those of the times, where they have been computed before.
 
         Returns:
             (B, out_channels, H, W).
@@ -190,11 +185,9 @@ class Conditioned(nn.Sequential):
 class BlockSequence(nn.Sequential):
     """A sequence that hands each residual block its condition, the next of them."""
 
-    def forward(  # type: ignore[override]
-        self, x: Tensor, conditions: Iterator[Tensor]
-    ) -> Tensor:
+    def forward(self, x: Tensor, told: Iterator[Tensor]) -> Tensor:  # type: ignore[override]
         for block in self:
-            x = block(x, next(conditions)) if isinstance(block, ResBlock) else block(x)
+            x = block(x, next(told)) if isinstance(block, ResBlock) else block(x)
         return x
 
 
@@ -227,16 +220,6 @@ class Pointwise(nn.Conv1d):
         return F.linear(tokens, self.weight.squeeze(2), self.bias)
 
 
-def timestep_embedding(times: Tensor, width: int) -> Tensor:
-    """Sinusoidal embedding (B, width), cosines first, of times (B,). Source: Ho et al. 2020."""
-    half = width // 2
-    frequencies = torch.exp(
-        -math.log(10_000.0) / half * torch.arange(half, dtype=torch.float32, device=times.device)
-    )
-    angles = times[:, None].float() * frequencies
-    return torch.cat([angles.cos(), angles.sin()], dim=1)
-
-
 def _wants_contiguous(x: Tensor) -> bool:
     """Whether torch's CPU kernel for channels-last memory is not the one for x (B, C, H, W)."""
     b, c, height, width = x.shape
@@ -265,10 +248,6 @@ def _resampling(direction: str) -> nn.Module:
 
 def _conv3(into: int, out: int) -> nn.Conv2d:
     return nn.Conv2d(into, out, 3, padding=1)
-
-
-def _named(**layers: nn.Module) -> nn.Sequential:
-    return nn.Sequential(OrderedDict(layers))
 
 
 def _zeroed(layer: nn.Conv1d | nn.Conv2d) -> nn.Module:

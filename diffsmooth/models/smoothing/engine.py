@@ -14,24 +14,24 @@ import torch
 from torch import Tensor
 
 from diffsmooth.models.smoothing.counting import Counts
-from diffsmooth.models.smoothing.draws import draws_ahead
-from diffsmooth.models.smoothing.fixed_function import ensure_fixed
+from diffsmooth.models.smoothing.fixed_function import SPOT_CHECK, check_again, ensure_fixed
 from diffsmooth.models.smoothing.local_smoothing import NetworkError
 from diffsmooth.models.smoothing.memory import memory_for
 from diffsmooth.models.smoothing.noise import NoiseSource, noise_source
 from diffsmooth.models.smoothing.packing import (
-    Batch,
     Finished,
     Flight,
+    PackedBatch,
     Task,
     check_image,
+    draws_ahead,
     take_votes,
 )
 from diffsmooth.models.smoothing.probe_batch import Rows
-from diffsmooth.models.smoothing.spot_check import SPOT_CHECK, check_again
 from diffsmooth.models.smoothing.vote_function import DrawsOfRun, Voter
 from diffsmooth.models.words import IN_FLIGHT
 from diffsmooth.stats import Certificate, FixedSampleSize, Plan
+from diffsmooth.stats.bounds import count_of
 from diffsmooth.stats.errors import UserError
 
 AHEAD = 2  # batches packed before they run: one's noise is made while another computes
@@ -62,14 +62,9 @@ class VoteEngine:
     """
 
     def __init__(
-        self,
-        voter: Voter,
-        plan: Plan,
-        noise: NoiseSource | None = None,
-        in_flight: int = IN_FLIGHT,
+        self, voter: Voter, plan: Plan, noise: NoiseSource | None = None, in_flight: int = IN_FLIGHT
     ) -> None:
-        if in_flight < 1:
-            raise ValueError(f"in_flight must be at least 1, got {in_flight}")
+        in_flight = count_of("in_flight", in_flight)
         if voter.settings and not isinstance(plan, FixedSampleSize):
             raise ValueError(f"several f's share their votes: not possible with plan {plan.name}")
         self._voter = voter
@@ -81,7 +76,7 @@ class VoteEngine:
         self._flights: list[Flight] = []
         self._free = list(range(in_flight))
         self._counts = Counts(voter, in_flight)
-        self._packed: deque[Batch] = deque()
+        self._packed: deque[PackedBatch] = deque()
         self._running: deque[torch.cuda.Event] = deque()
         self._finished: list[Finished] = []
         self._clock = time.perf_counter()
@@ -157,14 +152,14 @@ class VoteEngine:
         while len(self._packed) < AHEAD and self._left >= self._f.batch:
             self._packed.append(self._pack())
 
-    def _pack(self) -> Batch:
+    def _pack(self) -> PackedBatch:
         """The next votes of the oldest images; their noise is begun in the background."""
         flights, votes = take_votes(self._flights, self._f.batch)
         images = [flight.task.image for flight in flights]
         arguments = (votes, images, self._f.noise_level, self._f.batch)
-        return Batch(flights, votes, self._background.submit(self._noise.noisy, *arguments))
+        return PackedBatch(flights, votes, self._background.submit(self._noise.noisy, *arguments))
 
-    def _launch(self, batch: Batch) -> None:
+    def _launch(self, batch: PackedBatch) -> None:
         # A GPU takes orders faster than it carries them out.
         while len(self._running) > AHEAD:
             self._running.popleft().synchronize()
@@ -196,7 +191,7 @@ class VoteEngine:
         if through:
             self._counts.send(through)
 
-    def _count(self, answers: Tensor, batch: Batch, only: Flight | None = None) -> None:
+    def _count(self, answers: Tensor, batch: PackedBatch, only: Flight | None = None) -> None:
         """Counts the answers of a batch, or of one flight's rows in it."""
         slots = np.full(self._f.batch, self._counts.trash)
         for flight, own in batch.shares():
@@ -204,7 +199,9 @@ class VoteEngine:
                 slots[own] = flight.slot
         self._counts.add(answers, slots)
 
-    def _isolate(self, noisy: Tensor, draws_of: DrawsOfRun, batch: Batch, error: Exception) -> None:
+    def _isolate(
+        self, noisy: Tensor, draws_of: DrawsOfRun, batch: PackedBatch, error: Exception
+    ) -> None:
         """Finds the images that make a forward pass raise; the others' votes count."""
         for flight, own in batch.shares():
             if flight.over:

@@ -13,9 +13,8 @@ from torch.utils._pytree import tree_leaves
 
 from diffsmooth.models.smoothing.fused import FusedConv
 from diffsmooth.models.smoothing.local_smoothing import LocalSmoothing
-from diffsmooth.models.smoothing.outputs import difference_of_rows
 from diffsmooth.models.smoothing.precision import autocast, current_numerics, numerics_of
-from diffsmooth.models.smoothing.probe_batch import Rows, arrangements
+from diffsmooth.models.smoothing.probe_batch import Rows, arrangements, difference_of_rows
 from diffsmooth.stats.errors import UserError
 
 # What rounding may leave of a difference, relative to the largest number: thousands of times what
@@ -61,7 +60,7 @@ def try_again(
     float32 where the part is large or does not take float64. Its weights keep their values.
 
     Args:
-        name: of the part, in words.
+        name: the part's, in words.
         part: is copied.
         call: the copy, and rows in the number format of its weights, to its outputs (B, ...).
         rows, strangers: as many as in the batch that showed a difference.

@@ -8,7 +8,7 @@ largest that there are.
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -34,10 +34,11 @@ def check_finite_weights(network: nn.Module, what: str) -> None:
     """
     for module_name, module in network.named_modules():
         is_norm = isinstance(module, _NormBase)
+        place = f"{what}: {module_name}." if module_name else f"{what}: "
         for key, weights in module.named_parameters(recurse=False):
-            check_finite(weights, f"{what}: {_path(module_name, key)}")
+            check_finite(weights, place + key)
         for key, buffer in module.named_buffers(recurse=False):
-            name = f"{what}: {_path(module_name, key)}"
+            name = place + key
             check_finite(buffer if is_norm else buffer.clamp(min=0), name)
             if is_norm and key == "running_var" and (buffer < 0).any():
                 raise UserError(f"{name} has a negative variance, {float(buffer.min()):g}")
@@ -62,27 +63,20 @@ def watched_layers(network: nn.Module, what: str) -> Iterator[None]:
         what: stands before the layer's name.
     """
 
-    def watch(name: str, layer: nn.Module) -> Any:
-        def look(_: nn.Module, __: object, output: object) -> None:
-            if not isinstance(output, Tensor) or not output.numel():
-                return
-            largest = float(output.abs().max())
-            if not largest <= LARGEST_OUTPUT:  # NaN, too
-                raise UserError(
-                    f"{what}: {name} gives {largest:g}, where it was tried out: numbers must "
-                    f"be finite, and at most {LARGEST_OUTPUT:g}"
-                )
-
-        return layer.register_forward_hook(look)
+    def look(name: str, _: nn.Module, __: object, output: object) -> None:
+        if not isinstance(output, Tensor) or not output.numel():
+            return
+        largest = float(output.abs().max())
+        if not largest <= LARGEST_OUTPUT:  # NaN, too
+            raise UserError(
+                f"{what}: {name} gives {largest:g}, where it was tried out: numbers must "
+                f"be finite, and at most {LARGEST_OUTPUT:g}"
+            )
 
     layers = [(name, m) for name, m in network.named_modules() if isinstance(m, WATCHED)]
-    handles = [watch(name, layer) for name, layer in layers]
+    handles = [layer.register_forward_hook(partial(look, name)) for name, layer in layers]
     try:
         yield
     finally:
         for handle in handles:
             handle.remove()
-
-
-def _path(*names: str) -> str:
-    return ".".join(name for name in names if name)

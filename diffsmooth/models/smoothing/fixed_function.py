@@ -1,7 +1,7 @@
 """Is f one fixed function of each image? A certificate is about nothing else.
 
-Checked before the first vote, and by `spot_check.py` as the votes go on: what comes of a row
-is the same each time, and depends neither on its place nor on the other rows, but for rounding.
+Checked before the first vote, and now and then as the votes go on: what comes of a row is the same
+each time, and depends neither on its place nor on the other rows, but for rounding.
 """
 
 import time
@@ -18,18 +18,22 @@ from diffsmooth.models.smoothing.finer_arithmetic import try_again
 from diffsmooth.models.smoothing.finite import check_finite_weights
 from diffsmooth.models.smoothing.local_smoothing import NetworkError
 from diffsmooth.models.smoothing.memory import is_out_of_memory, memory_for
-from diffsmooth.models.smoothing.outputs import (
+from diffsmooth.models.smoothing.probe_batch import (
     PARTS,
     Outputs,
+    Rows,
+    arrangements,
     difference_of_rows,
+    moved_among_strangers,
     outputs_of,
+    probe_rows,
     sha256_of,
     tipping,
 )
-from diffsmooth.models.smoothing.probe_batch import Rows, arrangements, probe_rows
 from diffsmooth.models.smoothing.vote_function import VoteFunction
 from diffsmooth.stats.errors import UserError
 
+SPOT_CHECK = 1000  # batches between two spot checks: they cost 0.2 % of the time
 LONG = 5.0  # seconds of a pass, from which on it is said what takes so long
 
 # What rounding may make of outputs, relative to the largest: of logits and purified images where
@@ -72,9 +76,7 @@ _known: "WeakKeyDictionary[VoteFunction, _Known]" = WeakKeyDictionary()
 
 
 def ensure_fixed(
-    f: VoteFunction,
-    images: Sequence[Tensor] = (),
-    say: Callable[[str], object] = lambda line: None,
+    f: VoteFunction, images: Sequence[Tensor] = (), say: Callable[[str], object] = lambda line: None
 ) -> FixedFunction:
     """Checks f, unless it was found fixed as it is: same weights, modes, batch and threads.
 
@@ -140,15 +142,15 @@ def _check(
         rounding = max(rounding, tipping(*pairs[-1]))
     exact = not any(gap.any() for gap in gaps.values())
     if f.batch == 1 or not exact:  # what is random differs there, too
-        refuse_random(base, outputs_of(f, rows))
+        _refuse_random(base, outputs_of(f, rows))
     for part, gap in gaps.items():
         if gap.any():
             _refuse_unless_rounding(f, part, base, rows, strangers, gap)
     return FixedFunction(exact, rounding, sha256_of(rows), sha256_of(base))
 
 
-def refuse_random(one: Outputs, other: Outputs) -> None:
-    """Raises UserError where two runs of f on the same batch differ."""
+def _refuse_random(one: Outputs, other: Outputs) -> None:
+    """Raises UserError where two passes of f over the same batch differ."""
     for part, *pair in zip(PARTS, one, other, strict=False):
         gap = float(difference_of_rows(*pair).max())
         if gap:
@@ -160,12 +162,7 @@ def refuse_random(one: Outputs, other: Outputs) -> None:
 
 
 def _refuse_unless_rounding(
-    f: VoteFunction,
-    part: str,
-    base: Outputs,
-    rows: Rows,
-    strangers: Rows,
-    gap: Tensor,
+    f: VoteFunction, part: str, base: Outputs, rows: Rows, strangers: Rows, gap: Tensor
 ) -> None:
     """A part alone, on inputs that are the same: raises UserError unless it only rounds."""
     sigma = f.sigma
@@ -196,12 +193,31 @@ def _refuse_unless_rounding(
 
 
 @torch.inference_mode()
-def check_unchanged(f: VoteFunction) -> None:
-    """One pass: does f still give the numbers that it gave when it was found fixed?
+def check_again(f: VoteFunction, found: FixedFunction, rows: Rows) -> None:
+    """A spot check: raises UserError where f is not what was found before the first vote.
 
-    Raises:
-        UserError: it does not.
+    Its rows are a full batch of those that vote, on f's device.
     """
+    call, arrangement = partial(outputs_of, f), moved_among_strangers(f.batch)
+    base = call(rows)
+    pairs = arrangement.pairs(call, base, rows.beside(probe_rows(f)[1])) if f.batch > 1 else []
+    if not pairs or not all(torch.equal(*pair) for pair in pairs):
+        _refuse_random(base, call(rows))
+    rounds = pairs and not found.exact and tipping(*pairs[-1]) <= ROUNDING[f.precision]
+    for part, pair in zip(PARTS, pairs, strict=False):
+        gap = 0.0 if rounds else float(difference_of_rows(*pair).max())
+        if gap:
+            raise UserError(
+                f"f is not one fixed function of each image: a spot check found that what the "
+                f"{part} makes of one depends on {arrangement.what} (by up to {gap:.1e}), as it "
+                "did not before the first vote; the images in flight count for nothing"
+            )
+    check_unchanged(f)
+
+
+@torch.inference_mode()
+def check_unchanged(f: VoteFunction) -> None:
+    """One pass: raises UserError unless f gives the numbers of when it was found fixed."""
     known = _known.get(f)
     if known is None:
         return

@@ -21,9 +21,8 @@ class FusedConv(nn.Module):
     What is not finite in x, the sum or the result stays so.
 
     Args:
-        conv: the convolution.
+        conv, name: the convolution, and what errors call it.
         norm: folded into it, exactly: its statistics are fixed in eval mode.
-        name: of the convolution, for errors.
         relu: whether there is one.
 
     Raises:

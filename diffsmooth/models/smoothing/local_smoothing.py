@@ -25,7 +25,7 @@ class LocalSmoothing(nn.Module):
         m: number of copies, at least 1.
         sigma_local: standard deviation of their noise, >= 0, in [0, 1] pixel units.
         image_shape: (C, H, W).
-        seed: of the noise; drawn by torch.randn on the CPU, as the published code draws it.
+        seed: the noise's, which torch.randn draws on the CPU, as in the published code.
         noise: standard normal (m, C, H, W) to use instead.
 
     Raises:

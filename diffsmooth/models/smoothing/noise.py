@@ -157,9 +157,6 @@ class DeviceNoise:
     Eight draws come from three counters: four words of each give four lengths, of two words, and
     four angles.
 
-    Args:
-        device: where the noise is made.
-
     Source: Philox4x32-10, Salmon et al. 2011; Box & Muller 1958.
     """
 
@@ -213,3 +210,24 @@ def draw_noise(
 ) -> Tensor:
     """NumPy's draws of the first `count` votes of a stage, float32 (count, C, H, W) on the CPU."""
     return NumpyNoise().draw([Votes(key, stage, 0, count)], lane, count, shape)
+
+
+def draw_run(
+    noise: NoiseSource,
+    votes: Sequence[Votes],
+    draws: int,
+    run: int,
+    rows: int,
+    shape: tuple[int, ...],
+) -> Tensor | None:
+    """The draws (draws, B, C, H, W) of one reverse run, on the source's device; None of none.
+
+    Each reverse run has lanes of its own, behind lane 0, the votes' own noise.
+
+    Args:
+        votes, rows, shape: the batch, see `NoiseSource.draw`.
+        draws: how many of them a reverse run needs.
+        run: its number, from 0.
+    """
+    lanes = range(1 + run * draws, 1 + (run + 1) * draws)
+    return torch.stack([noise.draw(votes, lane, rows, shape) for lane in lanes]) if lanes else None

@@ -1,13 +1,14 @@
 """The images at work, and which of their votes go into a batch: the oldest images' first."""
 
-from collections.abc import Iterable, Iterator
-from concurrent.futures import Future
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Executor, Future
 from dataclasses import dataclass
 from typing import NamedTuple
 
 from torch import Tensor
 
-from diffsmooth.models.smoothing.noise import NoiseKey, Votes, rows_of
+from diffsmooth.models.smoothing.noise import NoiseKey, NoiseSource, Votes, draw_run, rows_of
+from diffsmooth.models.smoothing.vote_function import DrawsOfRun, VoteFunction
 from diffsmooth.stats import Certificate, PlanRun
 
 
@@ -75,12 +76,10 @@ class Flight:
         return self.runs[0].wanted - self.packed
 
 
-class Batch(NamedTuple):
+class PackedBatch(NamedTuple):
     """Rows of a forward pass: `votes[i]` are those of `flights[i]`, in order.
 
-    Attributes:
-        flights, votes: whose rows, and which ones.
-        noisy: (B, C, H, W), being made in the background.
+    Their images `noisy` (B, C, H, W) are being made in the background.
     """
 
     flights: list[Flight]
@@ -103,6 +102,32 @@ def take_votes(flights: Iterable[Flight], rows: int) -> tuple[list[Flight], list
             flight.packed += count
             rows -= count
     return taken, votes
+
+
+def draws_ahead(
+    f: VoteFunction, noise: NoiseSource, votes: Sequence[Votes], background: Executor
+) -> DrawsOfRun:
+    """Gives each reverse run's draws for a batch of f's, on f's device, in any order.
+
+    While the draws of one are used, `background` makes those of the next: all would not fit.
+    """
+    if not f.purifier.draws:
+        return lambda run: None
+
+    def begin(run: int) -> "Future[Tensor | None]":
+        arguments = (f.purifier.draws, run, f.batch, f.image_shape)
+        return background.submit(draw_run, noise, votes, *arguments)
+
+    begun = {0: begin(0)}
+
+    def draws_of(run: int) -> Tensor | None:
+        drawn = (begun.pop(run, None) or begin(run)).result()
+        begun.clear()
+        if run + 1 < f.reverse_runs:
+            begun[run + 1] = begin(run + 1)
+        return None if drawn is None else drawn.to(f.device, non_blocking=True)
+
+    return draws_of
 
 
 def check_image(image: Tensor, index: int, shape: tuple[int, ...]) -> None:

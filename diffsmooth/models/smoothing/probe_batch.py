@@ -1,19 +1,20 @@
-"""A batch that shows whether what f makes of a row depends on its place or on the other rows."""
+"""Does what f makes of a row depend on its place or on the other rows? Batches that show it."""
 
+import hashlib
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from diffsmooth.models.smoothing.draws import draw_run
-from diffsmooth.models.smoothing.noise import NoiseKey, NumpyNoise, Votes
+from diffsmooth.models.smoothing.noise import NoiseKey, NumpyNoise, Votes, draw_run
 from diffsmooth.models.smoothing.vote_function import VoteFunction
 
 GREYS = (0.5, 0.25, 0.75)  # stand in for images where there are none
 STRETCH = 4.0  # of every fourth row: what depends on the batch only for rare rows shows, too
 # Flat strangers, noise levels beyond 0 and 1: so that they move the batch's mean and maximum.
 DARK, BRIGHT = 10.0, 100.0
+PARTS = ("purifier", "classifier")  # of f, whose the first `Outputs` are
 
 
 class Rows(NamedTuple):
@@ -21,7 +22,7 @@ class Rows(NamedTuple):
 
     Attributes:
         noisy: (B, C, H, W), what the networks see.
-        draws: (draws, B, C, H, W) of one run of a random purifier, or None.
+        draws: (draws, B, C, H, W) of one reverse run of a random purifier, or None.
     """
 
     noisy: Tensor
@@ -142,3 +143,58 @@ def probe_rows(f: VoteFunction, images: Sequence[Tensor] = ()) -> tuple[Rows, Ro
     strangers.noisy[2::4] = -DARK * f.noise_level
     strangers.noisy[3::4] = 0.0
     return rows.to(f.device), strangers.to(f.device)
+
+
+class Outputs(NamedTuple):
+    """What f's parts make of a batch.
+
+    Attributes:
+        purified: (B, C, H, W).
+        scores: (B, m, K), the classifier's output; mean softmax (B, K) where it is compiled, whose
+            code gives nothing else.
+        confidence: mean softmax (B, K).
+    """
+
+    purified: Tensor
+    scores: Tensor
+    confidence: Tensor
+
+
+def outputs_of(f: VoteFunction, rows: Rows) -> Outputs:
+    """As f computes them, kernel for kernel; of a random purifier, in one reverse run."""
+    smoothing = f.local_smoothing
+    purified = f.purify(rows.noisy, rows.draws)
+    with f.autocast():
+        if smoothing._compiled_call_impl is not None:
+            scores = confidence = smoothing(purified).clone()  # its memory is used again
+        else:
+            scores = smoothing.logits(purified).float()
+            confidence = scores.softmax(dim=-1).mean(dim=1)
+    return Outputs(purified, scores, confidence)
+
+
+def difference_of_rows(one: Tensor, other: Tensor) -> Tensor:
+    """(B,): the largest difference in each row of (B, ...), relative to the largest number.
+
+    Equal infinities, and NaN in both, do not differ.
+    """
+    one, other = one.flatten(1).double(), other.flatten(1).double()
+    same = (one == other) | (one.isnan() & other.isnan())
+    gap = torch.where(same, 0.0, (one - other).abs()).nan_to_num(nan=torch.inf, posinf=torch.inf)
+    largest = torch.where(one.isfinite(), one.abs(), 0.0).max().clamp(min=1e-300)
+    return gap.amax(dim=1) / largest
+
+
+def tipping(one: Tensor, other: Tensor) -> float:
+    """How far mean softmax (B, K) differs at most, infinity if only one is finite."""
+    gap = torch.where(one == other, 0.0, one - other)
+    both_nan = one.isnan() & other.isnan()
+    return float(torch.where(both_nan, 0.0, gap.abs()).nan_to_num(nan=torch.inf).max())
+
+
+def sha256_of(tensors: Sequence[Tensor | None]) -> str:
+    digest = hashlib.sha256()
+    for tensor in tensors:
+        if tensor is not None:
+            digest.update(tensor.float().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()

@@ -31,10 +31,7 @@ class PurifierKind(NamedTuple):
     convention: Convention = "diffsmooth"
 
     def build(
-        self,
-        denoiser: "Denoiser | None",
-        steps: int | None = None,
-        reverse_runs: int | None = None,
+        self, denoiser: "Denoiser | None", steps: int | None = None, reverse_runs: int | None = None
     ) -> "Purifier":
         """The purifier.
 

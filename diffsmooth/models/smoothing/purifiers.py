@@ -7,7 +7,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from diffsmooth.models.diffusion.ancestral_step import ancestral_step
 from diffsmooth.models.diffusion.denoiser import (
     Denoiser,
     DiscreteTimeDenoiser,
@@ -15,9 +14,10 @@ from diffsmooth.models.diffusion.denoiser import (
     nan_where_infinite,
 )
 from diffsmooth.models.diffusion.openai import OpenAIDenoiser
-from diffsmooth.models.diffusion.schedule import DiffusionSchedule
+from diffsmooth.models.diffusion.schedule import DiffusionSchedule, ancestral_step
 from diffsmooth.models.diffusion.unet import UNet
 from diffsmooth.models.words import Convention
+from diffsmooth.stats.bounds import count_of
 from diffsmooth.stats.errors import UserError
 
 
@@ -33,11 +33,7 @@ class Purifier(nn.Module):
     draws = 0
 
     def noise_level(self, sigma: float) -> float:
-        """Standard deviation of the noise that it wants, >= sigma, [0, 1] pixel units.
-
-        Raises:
-            ValueError: sigma <= 0, or beyond what its denoiser can be asked for.
-        """
+        """Standard deviation of the noise that it wants; see `Denoiser.noise_level`."""
         return sigma
 
     def prepare(self, sigma: float) -> list[nn.Module]:
@@ -48,9 +44,7 @@ class Purifier(nn.Module):
         """Purified images in [0, 1].
 
         Args:
-            noisy: (B, C, H, W), image in [0, 1] plus `noise_level(sigma)` times standard normal
-                noise.
-            sigma: in [0, 1] pixel units.
+            noisy, sigma: see `Denoiser.forward`.
             draws: standard normal (draws, B, C, H, W): fresh for each vote and reverse run. None
                 where no draws are needed.
         """
@@ -119,7 +113,7 @@ class MultiStepPurifier(OneShotPurifier):
         ValueError: steps < 1 or runs < 1.
         UserError: a denoiser without timesteps, or see `OneShotPurifier`.
 
-    Source: DensePure (Xiao et al. 2023), the published code, with the steps of `ancestral_step.py`
+    Source: DensePure (Xiao et al. 2023), the published code, with the steps of `ancestral_step`
     on the sub-sampled timesteps. Theirs is less exact in what the schedule is at these: for
     ImageNet they divide abar_t by abar_0, which is 0.9999; for CIFAR-10 their t + 1 has our abar_t,
     and only the time that the network is told is one later (of 4,000).
@@ -143,11 +137,8 @@ class MultiStepPurifier(OneShotPurifier):
                 "several steps need a denoiser with timesteps (DiscreteTimeDenoiser), got a "
                 f"{type(denoiser).__name__}: one shot takes any"
             )
-        for name, value in (("steps", steps), ("runs", runs)):
-            if value < 1:
-                raise ValueError(f"{name} must be at least 1, got {value}")
-        self.steps = steps
-        self.reverse_runs = runs
+        self.steps = count_of("steps", steps)
+        self.reverse_runs = count_of("runs", runs)
         self.draws = steps - 1  # the last step adds no noise
 
     def prepare(self, sigma: float) -> list[nn.Module]:

@@ -16,18 +16,12 @@ from diffsmooth.stats import Certificate, MajorityVote, Plan
 class SmoothedClassifier(nn.Module):
     """g(x): the class that f returns most often on x + sigma * eps, eps ~ N(0, I).
 
-    It is in eval mode, whatever becomes of the modules that hold it.
-
-    Args:
-        purifier, local_smoothing, sigma, num_classes, batch, precision, copy: what f is made of,
-            see `VoteFunction`.
+    It is in eval mode, whatever becomes of the modules that hold it. Arguments and errors are those
+    of `VoteFunction`.
 
     Attributes:
         f: the `VoteFunction`. As a module it takes images that are noisy already to mean softmax
             (B, K), draws nothing, and is differentiable: what attacks and metrics use.
-
-    Raises:
-        ValueError: see `VoteFunction`.
     """
 
     def __init__(
@@ -49,16 +43,12 @@ class SmoothedClassifier(nn.Module):
         return super().train(False)
 
     def certify(self, image: Tensor, index: int, plan: Plan, seed: int = 0) -> Certificate:
-        """Certificate of one image.
+        """Certificate of one image; errors as of `run_plan`.
 
         Args:
             image: (C, H, W) in [0, 1], on the CPU.
-            index: number of the image; with `seed`, it names the noise.
+            index, seed: number of the image, and a seed: both name the votes' noise.
             plan: such as `FixedSampleSize(n0=100, n=10_000, alpha=0.001)`.
-            seed: of the votes' noise.
-
-        Raises:
-            ValueError: an image of another shape, not finite, or not in [0, 1].
         """
         return self.run_plan(image, NoiseKey(seed, "certify", "", "", index), plan)
 
@@ -76,15 +66,11 @@ class SmoothedClassifier(nn.Module):
     def run_plan(
         self, image: Tensor, key: NoiseKey, plan: Plan, label: int | None = None
     ) -> Certificate:
-        """Drives a plan to its certificate; see `VoteEngine` for many images.
-
-        Args:
-            image, key, label: see `Task`.
-            plan: how many votes to ask for.
+        """Drives a plan to its certificate, for one `Task`; see `VoteEngine` for many.
 
         Raises:
-            ValueError: an image that is not finite or leaves [0, 1], or outputs that are not
-                finite.
+            ValueError: an image of another shape, not finite, or not in [0, 1].
+            NetworkError: outputs that are not finite, or of another number of classes.
         """
         with VoteEngine(self.f, plan) as engine:
             engine.submit(Task(image, key, label))

@@ -58,7 +58,7 @@ class Sweep:
         f: its purifier, classifier, sigma, batch and precision are used, on its device; not its own
             local smoothing.
         settings: at least one, all different.
-        seed: of the local noise.
+        seed: the local noise's.
     """
 
     def __init__(self, f: VoteFunction, settings: Sequence[Setting], seed: int) -> None:
@@ -78,9 +78,9 @@ class Sweep:
     def answer(self, noisy: Tensor, draws_of: DrawsOfRun) -> Tensor:
         """The answers of each setting (S, B) to noisy images (B, C, H, W), see `VoteFunction`."""
 
-        def confidence(run: int) -> Tensor:
+        def confidence(reverse_run: int) -> Tensor:
             with self.f.autocast():
-                purified = self.f.purifier(noisy, self.f.sigma, draws_of(run))
+                purified = self.f.purifier(noisy, self.f.sigma, draws_of(reverse_run))
                 by_level = {
                     level: smoothing.softmax(purified)
                     for level, smoothing in self._smoothings.items()
@@ -105,10 +105,7 @@ def certify_settings(
     """Each image's certificates, one a setting in their order, as soon as it is done.
 
     Args:
-        sweep: what votes.
         plan: how many votes; every setting gets the same.
-        tasks: the images.
-        noise: of the votes.
         progress: is told the number of votes of each batch that has run.
 
     Raises:

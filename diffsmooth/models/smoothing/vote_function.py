@@ -116,7 +116,7 @@ class VoteFunction(nn.Module):
 
     @property
     def reverse_runs(self) -> int:
-        """Runs of the reverse process a vote, whose answer is that of most of them."""
+        """Reverse runs a vote, whose answer is that of most of them."""
         return self.purifier.reverse_runs
 
     def forward(self, noisy: Tensor, draws: Tensor | None = None) -> Tensor:
@@ -124,7 +124,7 @@ class VoteFunction(nn.Module):
 
         Args:
             noisy: image in [0, 1] + noise level * normal.
-            draws: what a random purifier needs for one run, see `Purifier.forward`.
+            draws: what a random purifier needs for one reverse run, see `Purifier.forward`.
         """
         with self.autocast():
             return self.local_smoothing(self.purifier(noisy, self.sigma, draws))
@@ -145,30 +145,24 @@ class VoteFunction(nn.Module):
 
         Args:
             noisy: (B, C, H, W).
-            draws_of: gives a run's draws (draws, B, C, H, W), None where none are needed.
+            draws_of: gives a reverse run's draws (draws, B, C, H, W), None where none are needed.
 
         Raises:
             NetworkError: outputs for another number of classes.
             OutOfMemory: the batch does not fit.
         """
-        return self.vote(lambda run: self(noisy, draws_of(run)))
+        return self.vote(lambda reverse_run: self(noisy, draws_of(reverse_run)))
 
     def vote(self, confidence_of: Callable[[int], Tensor]) -> Tensor:
-        """From the confidence of each run to answers, as `answer` gives them: (..., B), int64.
-
-        Of several runs it is the answer that most of them give; see `_of_most`.
+        """The answers (..., B) to what each reverse run makes of a batch; errors as of `answer`.
 
         Args:
-            confidence_of: from the number of a run to its mean softmax (..., B, K).
-
-        Raises:
-            NetworkError: outputs for another number of classes.
-            OutOfMemory: the batch does not fit.
+            confidence_of: from the number of a reverse run to its mean softmax (..., B, K).
         """
         answers = []
         with memory_for(self.batch):
-            for run in range(self.reverse_runs):
-                confidence = confidence_of(run)
+            for reverse_run in range(self.reverse_runs):
+                confidence = confidence_of(reverse_run)
                 if confidence.shape[-1] != self.num_classes:
                     raise NetworkError(
                         f"the classifier has {confidence.shape[-1]} classes, not {self.num_classes}"
@@ -177,17 +171,17 @@ class VoteFunction(nn.Module):
                 answers.append(torch.where(finite, confidence.argmax(dim=-1), self.num_classes))
             return answers[0] if len(answers) == 1 else self._of_most(torch.stack(answers, dim=-1))
 
-    def _of_most(self, runs: Tensor) -> Tensor:
-        """The answer (...) of most runs (..., runs); K where one of them has none.
+    def _of_most(self, answers: Tensor) -> Tensor:
+        """The answer (...) of most reverse runs (..., reverse runs); K where one of them has none.
 
-        Of classes that equally many runs gave it is the one that a run gave first. So the numbers
-        of the classes do not matter, and two runs count like the first alone: the lowest class
+        Of classes that equally many gave it is the one that came first. So the numbers of the
+        classes do not matter, and two reverse runs count like the first alone: the lowest class
         would win all disagreements, and be right or wrong by its number.
 
         Source: DensePure (Xiao et al. 2023), the published code: `max(runs, key=runs.count)` in
         core.py and results/merge_results.py of Jayfeather1024/DensePure.
         """
-        agreeing = (runs[..., :, None] == runs[..., None, :]).sum(dim=-1)
+        agreeing = (answers[..., :, None] == answers[..., None, :]).sum(dim=-1)
         first = agreeing.argmax(dim=-1, keepdim=True)  # of equals torch gives the first
-        no_answer = (runs == self.num_classes).any(dim=-1)
-        return torch.where(no_answer, self.num_classes, runs.gather(-1, first).squeeze(-1))
+        no_answer = (answers == self.num_classes).any(dim=-1)
+        return torch.where(no_answer, self.num_classes, answers.gather(-1, first).squeeze(-1))

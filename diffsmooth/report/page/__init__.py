@@ -14,7 +14,7 @@ from diffsmooth.report.page.confusion import confusion
 from diffsmooth.report.page.curve import accuracy_curve
 from diffsmooth.report.page.distributions import distributions
 from diffsmooth.report.page.manifests import manifest_tables
-from diffsmooth.report.page.overview import accuracy_table, run_facts
+from diffsmooth.report.page.overview import page_table, run_facts
 from diffsmooth.report.page.pictures import gallery
 from diffsmooth.report.tables import DEFAULT
 from diffsmooth.report.writers import Section
@@ -35,7 +35,7 @@ def html_page(
         runs: at least one, with at least one image each.
         radii: float64 (R,), R >= 1, of the table, ascending; l2, in [0, 1] pixel units.
         sections: more tables, shown below that one.
-        columns: of that one, after the radii's.
+        columns: those of that table, after the radii's.
 
     Returns:
         A whole HTML document in ASCII or UTF-8 text. Its size does not grow with the number of
@@ -59,7 +59,7 @@ def html_page(
         names=[run.name for run in runs],
         runs=[run_facts(run) for run in runs],
         curve=accuracy_curve(runs, radii),
-        table=accuracy_table(runs, radii, columns),
+        table=page_table(runs, radii, columns),
         sections=sections,
         distributions=distributions(runs),
         confusions=[confusion(run) for run in runs],

@@ -4,8 +4,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from diffsmooth.report.page.classes import class_names
-from diffsmooth.report.page.text import listed
+from diffsmooth.report.page.text import class_names, listed
 from diffsmooth.runs.reading import Run
 from diffsmooth.stats import ABSTAIN
 from diffsmooth.stats.printed import rounded_up
@@ -45,7 +44,6 @@ class Confusion(NamedTuple):
     """A run's confusion.
 
     Attributes:
-        name: the run's name.
         refused: why there is none, or "".
         classes: the columns' classes.
         without: names of the columns of images without a prediction.
@@ -54,7 +52,6 @@ class Confusion(NamedTuple):
         finding: in words.
     """
 
-    name: str
     refused: str
     classes: list[str]
     without: list[str]
@@ -72,7 +69,7 @@ def confusion(run: Run) -> Confusion:
             "skipped because their selected class was not the label. What they would have been "
             "certified as, or whether they abstain, is not known."
         )
-        return Confusion(run.name, reason, [], [], [], [], "")
+        return Confusion(reason, [], [], [], [], "")
     names = class_names(run)
     failed = np.zeros(len(results), bool) if results.status is None else results.status == "failed"
     columns = [results.prediction == number for number in names]
@@ -82,12 +79,12 @@ def confusion(run: Run) -> Confusion:
     pairs, classes = _pairs(run, names), list(names.values())
     finding = _finding(pairs, run)
     if len(names) > MOST_CLASSES:
-        return Confusion(run.name, "", classes, [], [], pairs, finding)
+        return Confusion("", classes, [], [], pairs, finding)
     rows = [
         _row(name, results.label == number, columns, list(without.values()), i)
         for i, (number, name) in enumerate(names.items())
     ]
-    return Confusion(run.name, "", classes, list(without), rows, [], finding)
+    return Confusion("", classes, list(without), rows, [], finding)
 
 
 def _row(

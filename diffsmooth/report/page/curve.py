@@ -30,7 +30,6 @@ class Line(NamedTuple):
     """One run's part of the figure; what is drawn lies in a square of 100 by 100.
 
     Attributes:
-        name: the run's name.
         path: steps through the accuracies, SVG.
         area: the intervals, SVG; "" where each dot has its own.
         dots: what a run has that measured single radii only.
@@ -38,7 +37,6 @@ class Line(NamedTuple):
         texts: accuracy and interval, one a radius.
     """
 
-    name: str
     path: str
     area: str
     dots: list[Dot]
@@ -73,7 +71,7 @@ def accuracy_curve(runs: Sequence[Run], radii: np.ndarray) -> Curve:
     Args:
         radii: the table's radii, float64 (R,), ascending; they are among the curve's.
     """
-    right = max(_top(run.results) for run in runs) or 1.0
+    right = max(top_radius(run.results) for run in runs) or 1.0
     points = _points([run.results for run in runs], radii, right)
     x, y = Axis(0.0, right * 1.02), Axis(0.0, 1.0)
     return Curve(
@@ -82,27 +80,20 @@ def accuracy_curve(runs: Sequence[Run], radii: np.ndarray) -> Curve:
         x.places(points).tolist(),
         radius_labels(points),
         int(np.abs(points - radii[len(radii) // 2]).argmin()),
-        [_line(run, points, x, y) for run in runs],
+        [_line(run.results, points, x, y) for run in runs],
         _finding(runs, radii),
     )
-
-
-def _top(results: Results) -> float:
-    if results.grid:
-        return results.grid[-1]
-    return top_radius(results)
 
 
 def _points(results: list[Results], radii: np.ndarray, right: float) -> np.ndarray:
     """Where the curves are computed: even steps, and each radius that a plan or table names."""
     even = MaxNLocator(STEPS, steps=[1, 2, 5, 10]).tick_values(0.0, right)
-    named = [np.array([*one.grid, _top(one)]) for one in results]
+    named = [np.array([*one.grid, top_radius(one)]) for one in results]
     points = np.concatenate([even, radii, *named])
     return distinct(points[(points >= 0.0) & (points <= right)])
 
 
-def _line(run: Run, points: np.ndarray, x: Axis, y: Axis) -> Line:
-    results = run.results
+def _line(results: Results, points: np.ndarray, x: Axis, y: Axis) -> Line:
     accuracy = certified_accuracy(results, points)
     _, first, same = np.unique(accuracy, return_index=True, return_inverse=True)
     interval = certified_accuracy_interval(results, points[first])[same]  # each takes a millisecond
@@ -117,7 +108,6 @@ def _line(run: Run, points: np.ndarray, x: Axis, y: Axis) -> Line:
         heights[i] = round(float(value), 3)
     back = "".join(f"H{a:.3f}V{b:.3f}" for a, b in zip(places[-2::-1], low[-2::-1], strict=True))
     return Line(
-        run.name,
         _steps(places, height),
         "" if single else f"{_steps(places, high)}V{low[-1]:.3f}{back}Z",
         [Dot(*map(float, dot)) for dot in zip(places, height, low, high, strict=True)]

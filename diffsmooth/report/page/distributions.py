@@ -8,7 +8,7 @@ import numpy as np
 from diffsmooth.report.page.axis import Axis, fitting_axis
 from diffsmooth.report.page.text import short_number, short_radius
 from diffsmooth.runs.reading import Run
-from diffsmooth.stats import ABSTAIN
+from diffsmooth.stats import ABSTAIN, Results
 
 BINS = 36
 
@@ -34,13 +34,11 @@ class Panel(NamedTuple):
     """One run's histogram.
 
     Attributes:
-        name: the run's name.
         images: how many are counted, "" without bars.
         bars: none where nothing is known.
         summary: the values in short, or why nothing is known.
     """
 
-    name: str
     images: str
     bars: list[Bar]
     summary: str
@@ -73,63 +71,43 @@ class _Values(NamedTuple):
 
 def distributions(runs: Sequence[Run]) -> list[Distribution]:
     """Certified radii, votes an image and seconds an image."""
-    radii = [_radii(run) for run in runs]
-    votes = [_votes(run) for run in runs]
-    seconds = [_seconds(run) for run in runs]
-    names = [run.name for run in runs]
-    images = [len(run.results) for run in runs]
-
-    def panels(sets: list[_Values], axis: Axis, text: Callable[[float], str]) -> list[Panel]:
-        return [
-            _panel(name, values, total, axis, text)
-            for name, values, total in zip(names, sets, images, strict=True)
+    found = []
+    for title, unit, values_of, text, splits in (
+        ("Certified radius", "l2 radius (in [0, 1] pixel units)", _radii, short_radius, True),
+        ("Votes an image", "votes", _votes, short_number, False),
+        ("Seconds an image", "seconds", _seconds, short_number, False),
+    ):
+        sets = [values_of(run.results) for run in runs]
+        axis = fitting_axis(np.concatenate([one.values for one in sets]), may_be_log=not splits)
+        panels = [
+            _panel(data, len(run.results), axis, text) for run, data in zip(runs, sets, strict=True)
         ]
-
-    radius_axis, votes_axis, seconds_axis = (
-        fitting_axis(np.concatenate([one.values for one in sets]), logarithmic)
-        for sets, logarithmic in ((radii, False), (votes, True), (seconds, True))
-    )
-    unit = "l2 radius (in [0, 1] pixel units)"
-    return [
-        Distribution(
-            "Certified radius", unit, radius_axis, panels(radii, radius_axis, short_radius), True
-        ),
-        Distribution(
-            "Votes an image", "votes", votes_axis, panels(votes, votes_axis, short_number), False
-        ),
-        Distribution(
-            "Seconds an image",
-            "seconds",
-            seconds_axis,
-            panels(seconds, seconds_axis, short_number),
-            False,
-        ),
-    ]
+        found.append(Distribution(title, unit, axis, panels, splits))
+    return found
 
 
-def _radii(run: Run) -> _Values:
-    results = run.results
+def _radii(results: Results) -> _Values:
     if not results.certifies:
         return _Values(np.zeros(0), np.zeros(0, bool), "n/a: predictions have no radii")
     certified = results.prediction != ABSTAIN
     return _Values(results.radius[certified], ~results.correct[certified], "none certified")
 
 
-def _votes(run: Run) -> _Values:
-    votes = np.zeros(0) if run.results.votes is None else run.results.votes.astype(np.float64)
-    return _Values(votes, np.zeros(len(votes), bool), "n/a: the file does not tell")
+def _votes(results: Results) -> _Values:
+    return _costs(np.zeros(0) if results.votes is None else results.votes.astype(np.float64))
 
 
-def _seconds(run: Run) -> _Values:
-    seconds = run.results.seconds[~np.isnan(run.results.seconds)]
-    return _Values(seconds, np.zeros(len(seconds), bool), "n/a: the file does not tell")
+def _seconds(results: Results) -> _Values:
+    return _costs(results.seconds[~np.isnan(results.seconds)])
 
 
-def _panel(
-    name: str, data: _Values, images: int, axis: Axis, text: Callable[[float], str]
-) -> Panel:
+def _costs(values: np.ndarray) -> _Values:
+    return _Values(values, np.zeros(len(values), bool), "n/a: the file does not tell")
+
+
+def _panel(data: _Values, images: int, axis: Axis, text: Callable[[float], str]) -> Panel:
     if not len(data.values):
-        return Panel(name, "", [], data.nothing)
+        return Panel("", [], data.nothing)
     spaced = np.geomspace if axis.log else np.linspace
     edges = spaced(axis.low, axis.high, BINS + 1)
     edges[[0, -1]] = axis.low, axis.high  # geomspace may miss them by a rounding
@@ -151,7 +129,7 @@ def _panel(
         )
         for i in np.flatnonzero(counts)
     ]
-    return Panel(name, f"{counted} images", bars, _summary(data.values, text))
+    return Panel(f"{counted} images", bars, _summary(data.values, text))
 
 
 def _summary(values: np.ndarray, text: Callable[[float], str]) -> str:

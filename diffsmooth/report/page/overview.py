@@ -1,19 +1,17 @@
 """What each run is, and the table of certified accuracy."""
 
-import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
 
 from diffsmooth.report.columns import Column
 from diffsmooth.report.page.text import short_number, short_radius
-from diffsmooth.report.tables import best_cells, other_images
-from diffsmooth.report.text import MISSING, accuracy_text, interval_text, remarks_on
+from diffsmooth.report.tables import accuracy_table
+from diffsmooth.report.text import MISSING, interval_text, other_images, remarks_on
 from diffsmooth.runs.reading import Run
 from diffsmooth.shown_text import shown
-from diffsmooth.stats import Results, certified_accuracy, certified_accuracy_interval
+from diffsmooth.stats import certified_accuracy, certified_accuracy_interval
 from diffsmooth.stats.printed import exact, radius_label, rounded_up
 
 DECIMALS = 3  # of the table
@@ -23,13 +21,11 @@ class RunFacts(NamedTuple):
     """A run's article.
 
     Attributes:
-        name: of the run.
-        file: that was read.
+        file: the file that was read.
         facts: pairs of a name and a value.
         remarks: what a reader must know, one line each.
     """
 
-    name: str
     file: str
     facts: list[tuple[str, str]]
     remarks: list[str]
@@ -56,17 +52,16 @@ def run_facts(run: Run) -> RunFacts:
             short_radius(results.max_radius) if results.max_radius else MISSING,
         ),
     ]
-    return RunFacts(run.name, shown(run.path), facts, [*run.remarks, *remarks_on(results)])
+    return RunFacts(shown(run.path), facts, [*run.remarks, *remarks_on(results)])
 
 
-@dataclass
-class Cell:
+class Cell(NamedTuple):
     """A cell of the table.
 
     Attributes:
         text: "n/a" where not measured.
         interval: below it, or "".
-        value: to sort by; None where not measured.
+        value: what the table is sorted by; None where not measured.
         best: whether it is the best of its column, see `best_cells`.
     """
 
@@ -80,10 +75,10 @@ class Table(NamedTuple):
     """Certified accuracy at `radii`, and other columns.
 
     Attributes:
-        radii: of the first columns, as text.
+        radii: those of the first columns, as text.
         columns: the others.
         rows: cells, one row a run.
-        remarks: of the comparison, one line each.
+        remarks: what is said of the comparison, one line each.
     """
 
     radii: list[str]
@@ -92,33 +87,18 @@ class Table(NamedTuple):
     remarks: list[str]
 
 
-def accuracy_table(runs: Sequence[Run], radii: np.ndarray, columns: Sequence[Column]) -> Table:
+def page_table(runs: Sequence[Run], radii: np.ndarray, columns: Sequence[Column]) -> Table:
     """The table of runs with at least one image each."""
+    table = accuracy_table(runs, radii, columns, DECIMALS)
+    assert table.best is not None
     rows = []
-    for run in runs:
-        results = run.results
-        accuracy = certified_accuracy(results, radii)
-        interval = certified_accuracy_interval(results, radii)
-        row = [
-            _accuracy(results, value, low, high)
-            for value, (low, high) in zip(accuracy, interval, strict=True)
-        ]
-        rows.append([*row, *(_cell(column, run, runs) for column in columns)])
-    for row, best in zip(rows, best_cells(runs, radii, columns), strict=True):
-        for cell, is_best in zip(row, best, strict=True):
-            cell.best = bool(is_best)
+    for run, texts, best in zip(runs, table.text.to_numpy(), table.best.to_numpy(), strict=True):
+        ends = certified_accuracy_interval(run.results, radii)
+        intervals = [f"[{interval_text(low, high, between=', ')}]" for low, high in ends]
+        intervals += [column.interval(run) for column in columns]
+        values: list[float | None] = [*certified_accuracy(run.results, radii)]
+        values += [column.value(run) for column in columns]
+        cells = [Cell(*cell) for cell in zip(texts, intervals, values, best, strict=True)]
+        # Why a number is missing is said elsewhere on the page.
+        rows.append([Cell(MISSING) if c.text.startswith(MISSING) else c for c in cells])
     return Table([radius_label(radius) for radius in radii], columns, rows, other_images(runs))
-
-
-def _cell(column: Column, run: Run, runs: Sequence[Run]) -> Cell:
-    text = column.text(run, runs, DECIMALS)
-    if text.startswith(MISSING):
-        return Cell(MISSING)  # why is said elsewhere on the page
-    return Cell(text, column.interval(run), column.value(run))
-
-
-def _accuracy(results: Results, accuracy: float, low: float, high: float) -> Cell:
-    if math.isnan(accuracy):
-        return Cell(MISSING)
-    interval = f"[{interval_text(low, high, between=', ')}]"
-    return Cell(accuracy_text(results, accuracy), interval, accuracy)

@@ -8,11 +8,10 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
-from diffsmooth.report.page.classes import class_names
-from diffsmooth.report.page.text import short_radius
+from diffsmooth.report.page.text import class_names, short_radius
 from diffsmooth.runs.gallery import GalleryImage
 from diffsmooth.runs.reading import Run
-from diffsmooth.stats import ABSTAIN
+from diffsmooth.stats import ABSTAIN, Results
 from diffsmooth.stats.errors import UserError
 from diffsmooth.stats.printed import rounded_down
 
@@ -49,15 +48,8 @@ class Card:
     copies: list[Picture]
 
 
-class Gallery(NamedTuple):
-    """A run's cards, by ascending index."""
-
-    name: str
-    cards: list[Card]
-
-
-def gallery(run: Run) -> Gallery:
-    """The gallery of a run.
+def gallery(run: Run) -> list[Card]:
+    """The cards of a run, by ascending index.
 
     Raises:
         UserError: an image that is not among the results.
@@ -67,12 +59,10 @@ def gallery(run: Run) -> Gallery:
         if image.index not in rows:
             raise UserError(f"{run.name}: image {image.index} of the gallery has no result")
     names = class_names(run)
-    cards = [_card(run, image, rows[image.index], names) for image in run.gallery]
-    return Gallery(run.name, cards)
+    return [_card(run.results, image, rows[image.index], names) for image in run.gallery]
 
 
-def _card(run: Run, image: GalleryImage, row: int, names: dict[int, str]) -> Card:
-    results = run.results
+def _card(results: Results, image: GalleryImage, row: int, names: dict[int, str]) -> Card:
     label, prediction = int(results.label[row]), int(results.prediction[row])
     status = "" if results.status is None else str(results.status[row])
     radius = float(results.radius[row]) if results.certifies else None

@@ -8,8 +8,8 @@ from torch import Tensor, nn
 from torch.distributions import Normal, kl_divergence
 
 from diffsmooth.models import DiffusionSchedule
-from diffsmooth.models.diffusion.ancestral_step import ancestral_step
 from diffsmooth.models.diffusion.loss import DiffusionLoss, discretized_log_likelihood, normal_kl
+from diffsmooth.models.diffusion.schedule import ancestral_step
 
 LEVELS = torch.linspace(-1, 1, 256, dtype=torch.float64)
 

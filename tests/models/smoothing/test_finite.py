@@ -23,7 +23,7 @@ from diffsmooth.models.smoothing.fused import FusedConv, FusedResNet
 from diffsmooth.models.smoothing.inference import prepare
 from diffsmooth.models.smoothing.local_smoothing import NetworkError
 from diffsmooth.models.smoothing.vote_function import VoteFunction
-from diffsmooth.pipeline.compiling import can_compile
+from diffsmooth.pipeline.device import can_compile
 from diffsmooth.stats import FixedSampleSize
 from diffsmooth.stats.errors import UserError
 

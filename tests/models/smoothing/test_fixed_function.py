@@ -20,14 +20,17 @@ from diffsmooth.models import (
 )
 from diffsmooth.models.diffusion.presets import get_preset
 from diffsmooth.models.smoothing.engine import VoteEngine
-from diffsmooth.models.smoothing.fixed_function import ensure_fixed
+from diffsmooth.models.smoothing.fixed_function import check_again, ensure_fixed
 from diffsmooth.models.smoothing.inference import prepare
 from diffsmooth.models.smoothing.noise import NoiseKey
-from diffsmooth.models.smoothing.outputs import difference_of_rows
 from diffsmooth.models.smoothing.packing import Finished, Task
-from diffsmooth.models.smoothing.probe_batch import arrangements, moved_among_strangers, probe_rows
+from diffsmooth.models.smoothing.probe_batch import (
+    arrangements,
+    difference_of_rows,
+    moved_among_strangers,
+    probe_rows,
+)
 from diffsmooth.models.smoothing.purifiers import Purifier
-from diffsmooth.models.smoothing.spot_check import check_again
 from diffsmooth.models.smoothing.sweep import Setting, Sweep, certify_settings
 from diffsmooth.stats import FixedSampleSize
 from diffsmooth.stats.errors import UserError

@@ -16,9 +16,10 @@ from diffsmooth.models import (
     OneShotPurifier,
     build_unet,
 )
-from diffsmooth.models.diffusion.ancestral_step import ancestral_step
-from diffsmooth.models.diffusion.openai import Convention, match_noise
+from diffsmooth.models.diffusion.openai import match_noise
 from diffsmooth.models.diffusion.presets import get_preset
+from diffsmooth.models.diffusion.schedule import ancestral_step
+from diffsmooth.models.words import Convention
 from diffsmooth.pipeline.self_test import SMALL_UNETS
 from diffsmooth.stats.bounds import least_sigma
 

@@ -16,12 +16,11 @@ from diffsmooth.models import (
     build_unet,
 )
 from diffsmooth.models.diffusion.presets import get_preset
-from diffsmooth.models.smoothing.draws import draws_ahead
 from diffsmooth.models.smoothing.engine import VoteEngine
 from diffsmooth.models.smoothing.fixed_function import ensure_fixed
 from diffsmooth.models.smoothing.local_smoothing import NetworkError, draw_local_noise
 from diffsmooth.models.smoothing.noise import NoiseKey, NumpyNoise, Votes, draw_noise
-from diffsmooth.models.smoothing.packing import Task
+from diffsmooth.models.smoothing.packing import Task, draws_ahead
 from diffsmooth.models.smoothing.purifiers import Purifier
 from diffsmooth.models.smoothing.sweep import Setting, Sweep, certify_settings, share_copies
 from diffsmooth.models.smoothing.vote_function import VoteFunction

@@ -36,6 +36,8 @@ def make_plan(word: str, **options: Any) -> Plan:
     for name in given:
         owners = [one for one in (*PLANS, word) if name in inspect.signature(PLANS[one]).parameters]
         if word not in owners:
+            if name in inspect.signature(Plan).parameters:  # nobody's option: all plans have it
+                raise UserError(f"plan {word} must take n0, n and alpha when it is made")
             raise UserError(f"{name} is of plan {' or '.join(owners)}, not of {word}")
     with option_values():
         plan = kind(**given)

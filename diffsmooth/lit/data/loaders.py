@@ -1,15 +1,57 @@
-"""Which images a device validates and tests on: whole batches, the same ones on any number."""
+"""Loaders that Lightning may start early, and which images a device validates and tests on."""
 
 import math
+import signal
 from collections.abc import Iterator
+from typing import Any
 
-from torch.utils.data import Dataset
+from torch.utils.data import DataLoader, Dataset, Sampler
 from torch.utils.data.distributed import DistributedSampler
 
 from diffsmooth.lit.data.images import DataError, Sample
 
 MOST_ROWS = 128
 NUMBERS = 2**22  # of a batch of images: 21 of 3 x 256 x 256
+
+
+class LazyLoader(DataLoader[Sample]):
+    """A loader whose processes are asked for nothing before the first batch is wanted.
+
+    Lightning makes the iterator before it tells the sampler the epoch of a training that goes on;
+    torch's would at once ask for what belongs to epoch 0.
+
+    It has a state, if an empty one, which tells Lightning that a training can go on from the middle
+    of an epoch: `TrainingOrder` leaves out what the trainer says it has had.
+    """
+
+    def __iter__(self) -> Iterator[Any]:  # type: ignore[override]  # not torch's own class
+        yield from super().__iter__()
+
+    def state_dict(self) -> dict[str, Any]:
+        return {}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Nothing is in it."""
+
+
+def _leave_interrupts_to_the_parent(worker: int) -> None:
+    # What a loader's process begins with: Ctrl-C, which all processes get, is not for it.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+def make_loader(
+    images: Dataset[Sample], rows: int, sampler: Sampler[Any], workers: int, pinned: bool
+) -> LazyLoader:
+    """The loader of a sampler's images, `rows` a batch, by so many processes (0: by this one)."""
+    return LazyLoader(
+        images,
+        batch_size=rows,
+        sampler=sampler,
+        num_workers=workers,
+        worker_init_fn=_leave_interrupts_to_the_parent,
+        persistent_workers=workers > 0,
+        pin_memory=pinned,
+    )
 
 
 def evaluation_rows(images: Dataset[Sample]) -> int:
@@ -45,7 +87,6 @@ class WholeBatches(DistributedSampler[Sample]):
     batch depends on the number of ranks.)
 
     Args:
-        images: the data set.
         rows: images a batch, the loader's batch size; the last batch may have fewer.
         most: batches in all.
         num_replicas, rank: how many ranks there are, and which is this.

@@ -12,17 +12,19 @@ confidence over local copies, vote, and bound the top class's probability (Cohen
 All radii are l2, in [0, 1] pixel units. Running the same command again goes on where it stopped."""
 
 
-def make_parser(prog: str) -> OneLineParser:
+def make_parser(prog: str, description: str = DESCRIPTION) -> OneLineParser:
     """The command's parser, with the defaults of the published code."""
-    parser = OneLineParser(prog=prog, description=DESCRIPTION)
+    parser = OneLineParser(prog=prog, description=description)
     add_options(parser, SmoothingOptions, with_config=True)
     add_plan_options(parser)
     return parser
 
 
-def main(args: list[str] | None = None, prog: str = "certify.py") -> None:
+def main(
+    args: list[str] | None = None, prog: str = "certify.py", description: str = DESCRIPTION
+) -> None:
     """Runs the command on `args`, by default the process's."""
-    namespace = make_parser(prog).parse_args(args)
+    namespace = make_parser(prog, description).parse_args(args)
     with user_errors(prog):
         options, plan = SmoothingOptions.from_namespace(namespace), build_plan(namespace)
         options.check_inputs()

@@ -2,7 +2,7 @@
 
 import sys
 
-from diffsmooth.cli.errors import user_errors
+from diffsmooth.cli.errors import located_values, user_errors
 from diffsmooth.cli.train_words import asked_help, check_words
 
 
@@ -16,7 +16,8 @@ def main(args: list[str] | None = None, prog: str = "train.py") -> None:
         print(help_text(asked, prog), end="")
         return
     with user_errors(prog):
+        words = located_values(words, "-c", "--config", "--ckpt_path")
         check_words(words)
     from diffsmooth.cli.lightning_cli import run_training  # torch and Lightning: it takes seconds
 
-    run_training(args, prog)
+    run_training(words, prog)

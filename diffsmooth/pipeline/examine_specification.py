@@ -13,7 +13,7 @@ from diffsmooth.stats.errors import UserError
 class ExamineOptions(ImageOptions):
     """Checkpoints, on what a classifier is tried, and the run to come."""
 
-    checkpoints: list[str] = required("files to look at", nargs="*")
+    checkpoints: list[str] = required("files to look at", nargs="*", shipped=True)
     self_test: bool = option(False, "compare golden vectors and two images' votes with stored "
         "results")  # fmt: skip
     accelerator: str = option("auto", "auto, cpu or gpu")
@@ -24,7 +24,7 @@ class ExamineOptions(ImageOptions):
         "trained on")  # fmt: skip
     arch: str | None = option(None, "of a classifier that does not say")
     normalize: str = option("auto", "input layer, where you know it")
-    diffusion: str | None = option(None, "diffusion model, for the costs")
+    diffusion: str | None = option(None, "diffusion model, for the costs", shipped=True)
     sigma: float = option(0.5, "of the planned run, for the costs", check=check_noise)
     m: int = option(5, "local copies a vote of the planned run", least=1)
     n: int = option(100_000, "votes an image of it", "--n", "--N", least=1)

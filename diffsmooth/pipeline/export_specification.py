@@ -23,7 +23,7 @@ smoothing-consistency, which put standard in front (DiffSmooth 0.5,0.5 for its B
 class ExportOptions(OptionRecord):
     """Which checkpoint, and in which form."""
 
-    checkpoint: str = required("a .ckpt that train.py wrote")
+    checkpoint: str = required("a .ckpt that train.py wrote", shipped=True)
     outfile: str = required("file to write; not the checkpoint itself")
     plain: bool = option(False, PLAIN)
     code: str = option("", CODE)

@@ -25,6 +25,7 @@ from diffsmooth.pipeline.option_records import OptionRecord, option, required
 from diffsmooth.pipeline.output_checks import check_no_input, data_files
 from diffsmooth.runs.names import OutputFiles
 from diffsmooth.runs.shard import Shard
+from diffsmooth.shipped import located
 from diffsmooth.stats.errors import UserError, option_values
 from diffsmooth.stats.registry import is_code
 
@@ -33,9 +34,13 @@ DATASETS = (
     "N,H,W[,C]; labels), or a folder with one folder a class"
 )
 # Where a dataset's diffusion model lies unless --diffusion says otherwise.
+FASHION_MNIST_DIFFUSION = (
+    "checkpoints/fashion_mnist_diffusion.pt",
+    located("pkg:fashion_mnist_diffusion.pt"),
+)
 DIFFUSION_FILES = {
-    "fashion_mnist": ("checkpoints/fashion_mnist_diffusion.pt",),
-    "fashion_mnist_sample": ("checkpoints/fashion_mnist_diffusion.pt",),
+    "fashion_mnist": FASHION_MNIST_DIFFUSION,
+    "fashion_mnist_sample": FASHION_MNIST_DIFFUSION,
     "cifar10": (
         "pretrained_models/cifar10_uncond_50M_500K.pt",
         "checkpoints/cifar10_uncond_50M_500K.pt",
@@ -99,7 +104,7 @@ class PurifierOptions(ImageOptions):
     diffusion: str | None = option(None, "checkpoint of the diffusion model; by default the "
         "published file's name in pretrained_models/, then ours in checkpoints/; or "
         "package.module:factory of a denoiser of your own, (noisy, sigma) -> clean "
-        "images")  # fmt: skip
+        "images", shipped=True)  # fmt: skip
     unsafe_load: bool = option(False, "run code that a checkpoint may hold; only for files that "
         "you trust")  # fmt: skip
 
@@ -155,7 +160,7 @@ class PurifierOptions(ImageOptions):
 class VotingOptions(PurifierOptions):
     """And the classifier, and how it votes."""
 
-    classifier: str = required("checkpoint of the base classifier")
+    classifier: str = required("checkpoint of the base classifier", shipped=True)
     sigma: float = required(SIGMA, check=check_noise)
     n: int = option(10_000, "votes an image (after N0)", "--n", "--N", least=1)
     alpha: float = option(0.001, "failure probability an image, in (0, 1)", check=check_alpha)

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import NamedTuple
 
 import torch
@@ -22,12 +21,13 @@ from diffsmooth.models.diffusion.denoiser import Denoiser
 from diffsmooth.models.smoothing.inference import prepare
 from diffsmooth.models.smoothing.vote_function import VoteFunction
 from diffsmooth.pipeline.bench_specification import WORKLOADS as TITLES
+from diffsmooth.shipped import located
 
 SIGMA = 0.5  # [0, 1] pixel units
 SIGMA_LOCAL = 0.25
-CLASSIFIER = Path("checkpoints/fashion_mnist_gaussian_0.25.pt")
-COHEN_CLASSIFIER = Path("checkpoints/fashion_mnist_gaussian_0.50.pt")
-DIFFUSION = Path("checkpoints/fashion_mnist_diffusion.pt")
+CLASSIFIER = located("pkg:fashion_mnist_gaussian_0.25.pt")
+COHEN_CLASSIFIER = located("pkg:fashion_mnist_gaussian_0.50.pt")
+DIFFUSION = located("pkg:fashion_mnist_diffusion.pt")
 
 
 class Mode(NamedTuple):

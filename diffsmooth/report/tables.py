@@ -229,8 +229,8 @@ def long_table(runs: Sequence[Run], radii: np.ndarray, alpha: float | None) -> p
             "average_high_95": np.nan,
             "abstention_rate": abstention_rate(results),
             "images": len(results),
-            "sigma": results.sigma,
-            "alpha": level,
+            "sigma": np.nan if results.sigma is None else results.sigma,
+            "alpha": np.nan if level is None else level,
         }
         if results.certifies:
             columns["average_certified_radius"] = average_certified_radius(results)

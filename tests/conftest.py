@@ -17,7 +17,6 @@ from diffsmooth.stats import Results
 settings.register_profile("here", deadline=None)  # a busy machine is no failure
 settings.load_profile("here")
 
-GOLDEN = Path(__file__).parent / "golden"
 TINY_UNET = {"channel_mult": (1, 1), "attention_resolutions": ()}
 
 

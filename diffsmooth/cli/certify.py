@@ -11,9 +11,11 @@ confidence over local copies, vote, and bound the top class's probability (Cohen
 All radii are l2, in [0, 1] pixel units. Running the same command again goes on where it stopped."""
 
 
-def main(args: list[str] | None = None, prog: str = "certify.py") -> None:
+def main(
+    args: list[str] | None = None, prog: str = "certify.py", description: str = DESCRIPTION
+) -> None:
     """Runs the command on `args`, by default the process's."""
-    options = read_options(CertifyOptions, args, prog, DESCRIPTION, with_config=True)
+    options = read_options(CertifyOptions, args, prog, description, with_config=True)
     with user_errors(prog):
         plan = options.build_plan(options.n, options.alpha)
     # What follows imports torch, which takes seconds.

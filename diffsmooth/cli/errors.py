@@ -13,6 +13,7 @@ import yaml
 from jsonargparse import ArgumentParser, get_loader, set_loader
 
 from diffsmooth.lit.stopping import wait_to_speak
+from diffsmooth.shipped import located
 from diffsmooth.shown_text import shown
 from diffsmooth.stats.errors import UserError
 
@@ -135,6 +136,10 @@ class OneLineParser(OneLineErrors):
     def parse_args(self, *args: Any, **kwargs: Any) -> Any:
         words = args[0] if args else kwargs.pop("args", None)
         words = [underscored(word) for word in (sys.argv[1:] if words is None else words)]
+        try:
+            words = located_values(words, "--config")
+        except UserError as error:
+            self.error(str(error))
         self._configs = [
             after if word == "--config" else word.partition("=")[2]
             for word, after in pairwise([*words, ""])
@@ -146,6 +151,23 @@ class OneLineParser(OneLineErrors):
             self.error(str(error))
         except RecursionError:
             self.error("a value that is nested too deeply")
+
+
+def located_values(words: Sequence[str], *options: str) -> list[str]:
+    """The words, but where an option's value is pkg:NAME the path of that shipped file.
+
+    Raises:
+        UserError: no such file is shipped.
+    """
+    located_words = []
+    for before, word in pairwise(["", *words]):
+        option, equals, value = word.partition("=")
+        if before in options:
+            word = located(word)
+        elif equals and option in options:
+            word = f"{option}={located(value)}"
+        located_words.append(word)
+    return located_words
 
 
 def underscored(word: str) -> str:

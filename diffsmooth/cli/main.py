@@ -13,6 +13,7 @@ from diffsmooth.lit.stopping import stoppable
 from diffsmooth.shown_text import escape_output
 
 COMMANDS = {
+    "demo": "certified radii of 20 shipped images, by shipped networks: begin here",
     "train": "train base classifiers and diffusion models (also: python train.py)",
     "certify": "certified radii of a dataset's images (also: python certify.py)",
     "predict": "predictions of the smoothed classifier, without radii",
@@ -34,7 +35,7 @@ USAGE = "\n".join(
         "\ndiffsmooth COMMAND --help explains a command's options.",
     ]
 )
-GOES_ON = ("certify", "predict")  # the others begin anew; train says itself how it goes on
+GOES_ON = ("demo", "certify", "predict")  # the others begin anew; train says itself how it goes on
 
 
 def main() -> None:

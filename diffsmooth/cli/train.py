@@ -9,7 +9,7 @@ from itertools import pairwise
 
 import yaml
 
-from diffsmooth.cli.errors import user_errors
+from diffsmooth.cli.errors import located_values, user_errors
 from diffsmooth.pipeline.output_checks import check_trained, exists
 from diffsmooth.shown_text import quoted
 from diffsmooth.stats.errors import UserError
@@ -28,10 +28,11 @@ def main(args: list[str] | None = None, prog: str = "train.py") -> None:
         print(help_text(asked, prog), end="")
         return
     with user_errors(prog):
+        words = located_values(words, "-c", "--config", "--ckpt_path")
         check_words(words)
     from diffsmooth.cli.lightning_cli import run_training
 
-    run_training(args, prog)
+    run_training(words, prog)
 
 
 def asked_help(words: Sequence[str]) -> str | None:

@@ -54,7 +54,7 @@ class ExamineOptions(ImageOptions):
     """Checkpoints, on what a classifier is tried, and the run to come."""
 
     checkpoints: list[str] = required("files, folders, or package.module:factory, to look at",
-        nargs="*")  # fmt: skip
+        nargs="*", shipped=True)  # fmt: skip
     self_test: bool = option(False, "compare golden vectors and two images' votes with stored "
         "results")  # fmt: skip
     accelerator: str = option("auto", "auto, cpu or gpu")
@@ -65,7 +65,7 @@ class ExamineOptions(ImageOptions):
         "trained on")  # fmt: skip
     arch: str | None = option(None, "of a classifier that does not say")
     normalize: str = option("auto", "input layer, where you know it")
-    diffusion: str | None = option(None, "diffusion model, for the costs")
+    diffusion: str | None = option(None, "diffusion model, for the costs", shipped=True)
     sigma: float = option(0.5, "of the planned run, for the costs", check=check_noise)
     m: int = option(5, "local copies a vote of the planned run", least=1)
     n: int = option(100_000, "votes an image of it", "--n", "--N", least=1)
@@ -95,7 +95,7 @@ smoothing-consistency, which put standard in front (DiffSmooth 0.5,0.5 for its B
 class ExportOptions(OptionRecord):
     """Which checkpoint, and in which form."""
 
-    checkpoint: str = required("a .ckpt that train.py wrote")
+    checkpoint: str = required("a .ckpt that train.py wrote", shipped=True)
     outfile: str = required("file to write; not the checkpoint itself")
     plain: bool = option(False, PLAIN)
     code: str = option("", CODE)

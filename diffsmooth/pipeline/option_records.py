@@ -10,6 +10,7 @@ from types import NoneType, UnionType
 from typing import Any, Literal, NamedTuple, Self, Union, get_args, get_origin, get_type_hints
 
 from diffsmooth.pipeline.option_checks import MOST, SPELLED
+from diffsmooth.shipped import located
 from diffsmooth.stats.errors import UserError
 
 
@@ -22,6 +23,7 @@ class Option(NamedTuple):
         least: smallest value, or None.
         check: raises UserError for an option, by its name, that has an impossible value.
         nargs: the number of values, where there are several.
+        shipped: whether pkg:NAME means a file that we ship.
         name: the field's.
         kind: type of a value, of each where there are several; without None.
         nullable: whether it may be None.
@@ -34,6 +36,7 @@ class Option(NamedTuple):
     least: int | None = None
     check: Callable[[str, Any], None] | None = None
     nargs: str = "+"
+    shipped: bool = False
     name: str = ""
     kind: Any = None
     nullable: bool = False
@@ -73,8 +76,12 @@ class OptionRecord:
     @classmethod
     def from_namespace(cls, namespace: Any, **others: Any) -> Self:
         """The options among the parser's values, and those that the command sets itself."""
-        names = [one.name for one in fields(cls) if one.name not in others]
-        return cls(**{name: getattr(namespace, name) for name in names}, **others)
+        given = {f.name: getattr(namespace, f.name) for f in fields(cls) if f.name not in others}
+        for one in options_of(cls):
+            value = given.get(one.name)
+            if one.shipped and value is not None:
+                given[one.name] = list(map(located, value)) if one.several else located(value)
+        return cls(**given, **others)
 
     def check_inputs(self) -> Self:
         """These options, whose files are there or can be written.

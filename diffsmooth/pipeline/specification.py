@@ -24,6 +24,7 @@ from diffsmooth.pipeline.option_records import OptionRecord, option, required
 from diffsmooth.pipeline.output_checks import check_no_input, data_files
 from diffsmooth.pipeline.plan_specification import PlanOptions
 from diffsmooth.runs.names import OutputFiles, Shard
+from diffsmooth.shipped import located
 from diffsmooth.stats.errors import UserError, option_values
 from diffsmooth.stats.registry import is_code
 
@@ -32,9 +33,13 @@ DATASETS = (
     "N,H,W[,C]; labels), or a folder with one folder a class"
 )
 # Where a dataset's diffusion model lies unless --diffusion says otherwise.
+FASHION_MNIST_DIFFUSION = (
+    "checkpoints/fashion_mnist_diffusion.pt",
+    located("pkg:fashion_mnist_diffusion.pt"),
+)
 DIFFUSION_FILES = {
-    "fashion_mnist": ("checkpoints/fashion_mnist_diffusion.pt",),
-    "fashion_mnist_sample": ("checkpoints/fashion_mnist_diffusion.pt",),
+    "fashion_mnist": FASHION_MNIST_DIFFUSION,
+    "fashion_mnist_sample": FASHION_MNIST_DIFFUSION,
     "cifar10": (
         "pretrained_models/cifar10_uncond_50M_500K.pt",
         "checkpoints/cifar10_uncond_50M_500K.pt",
@@ -97,7 +102,7 @@ class PurifierOptions(ImageOptions):
     diffusion: str | None = option(None, "checkpoint of the diffusion model; by default the "
         "published file's name in pretrained_models/, then ours in checkpoints/; or a folder of "
         "diffusers (a UNet2DModel with its scheduler), or package.module:factory of a denoiser of "
-        "your own, (noisy, sigma) -> clean images")  # fmt: skip
+        "your own, (noisy, sigma) -> clean images", shipped=True)  # fmt: skip
     unsafe_load: bool = option(False, "run code that a checkpoint may hold; only for files that "
         "you trust")  # fmt: skip
 
@@ -156,7 +161,7 @@ class VotingOptions(PurifierOptions):
 
     classifier: str = required("the base classifier: a checkpoint, a folder of transformers or "
         "timm, or package.module:factory of a network of your own for images in [0, 1], which "
-        "is your code and runs as such")  # fmt: skip
+        "is your code and runs as such", shipped=True)  # fmt: skip
     sigma: float = required("noise level, standard deviation in [0, 1] pixel units",
         check=check_noise)  # fmt: skip
     n: int = option(10_000, "votes an image (after N0)", "--n", "--N", least=1)

@@ -1,7 +1,6 @@
 """What `bench` measures: pairs of networks, with the images and the noise that they run on."""
 
 from collections.abc import Callable
-from pathlib import Path
 from typing import NamedTuple
 
 import torch
@@ -20,12 +19,13 @@ from diffsmooth.models.classifiers.dataset_info import CIFAR10, FASHION_MNIST, D
 from diffsmooth.models.diffusion.denoiser import Denoiser
 from diffsmooth.models.smoothing.inference import prepare
 from diffsmooth.models.smoothing.vote_function import VoteFunction
+from diffsmooth.shipped import located
 
 SIGMA = 0.5  # [0, 1] pixel units
 SIGMA_LOCAL = 0.25
-CLASSIFIER = Path("checkpoints/fashion_mnist_gaussian_0.25.pt")
-COHEN_CLASSIFIER = Path("checkpoints/fashion_mnist_gaussian_0.50.pt")
-DIFFUSION = Path("checkpoints/fashion_mnist_diffusion.pt")
+CLASSIFIER = located("pkg:fashion_mnist_gaussian_0.25.pt")
+COHEN_CLASSIFIER = located("pkg:fashion_mnist_gaussian_0.50.pt")
+DIFFUSION = located("pkg:fashion_mnist_diffusion.pt")
 
 
 class Mode(NamedTuple):

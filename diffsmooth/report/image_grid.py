@@ -15,6 +15,7 @@ from diffsmooth.stats.printed import exact, rounded_down
 
 PANEL = 1.3  # inches, about: a pixel of the image is a whole number of the figure's dots
 LETTERS = 22  # of a class name: as many as fit under a panel
+LESS = 1 - 1e-9  # of a panel: matplotlib before 3.11 takes 192.00000000000003 dots for 193
 GAP, LINE, MARGIN = 0.08, 0.22, 0.08  # inches: between panels, of a line of text, around all
 
 
@@ -78,8 +79,8 @@ def image_grid(rows: Sequence[GridRow], sigmas: Sequence[float]) -> Figure:
         return (
             left / total_width,
             bottom / total_height,
-            panel_width / total_width,
-            panel_height / total_height,
+            LESS * panel_width / total_width,
+            LESS * panel_height / total_height,
         )
 
     for number, row in enumerate(rows):

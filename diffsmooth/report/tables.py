@@ -218,8 +218,8 @@ def long_table(runs: Sequence[Run], radii: np.ndarray, alpha: float | None) -> p
             "average_high_95": average_high,
             "abstention_rate": abstention_rate(results),
             "images": len(results),
-            "sigma": results.sigma,
-            "alpha": level,
+            "sigma": np.nan if results.sigma is None else results.sigma,
+            "alpha": np.nan if level is None else level,
         }
         tables.append(pd.DataFrame(columns))
     return pd.concat(tables, ignore_index=True)

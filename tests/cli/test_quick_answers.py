@@ -20,8 +20,8 @@ for command, words in calls:
     print(json.dumps([command, code, heavy, out.getvalue()]))
 """
 COMMANDS = (
-    "certify", "predict", "tune", "visualize", "doctor", "export", "merge", "forecast", "bench",
-    "report",
+    "demo", "certify", "predict", "tune", "visualize", "doctor", "export", "merge", "forecast",
+    "bench", "report",
 )  # fmt: skip
 RUN = ["fashion_mnist", "nofile.pt", "0.5", "OUT"]
 MISTAKES = [
@@ -30,6 +30,10 @@ MISTAKES = [
     (["certify", [*RUN, "--sigma_local", "-1"]], "local_noise_sd must be >= 0"),
     (["certify", [*RUN, "--shard", "4/3"]], "shard must be I/K"),
     (["predict", [*RUN, "--weights", "both"]], "weights must be raw or ema, got 'both'"),
+    (["certify", ["--config", "pkg:x"]], "'pkg:x': not among what is shipped, which is pkg:"),
+    (["train", ["fit", "-c", "pkg:x"]], "'pkg:x': not among what is shipped, which is pkg:"),
+    (["demo", ["--classifier", "pkg:x"]], "'pkg:x': not among what is shipped, which is pkg:"),
+    (["demo", ["--sigma", "-1"]], "sigma must be > 0"),
     (["tune", [*RUN[:3], "o.yaml"]], "nofile.pt: no such checkpoint"),
     (["visualize", ["no.npz", "o.png"]], "unknown dataset 'no.npz': known are fashion_mnist"),
     (["export", ["no.ckpt", "o.pt"]], "no.ckpt: no such checkpoint"),

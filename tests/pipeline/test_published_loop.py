@@ -6,9 +6,9 @@ import sys
 import numpy as np
 import pytest
 import torch
-from golden.fill import fill
 from torch import Tensor, nn
 
+from diffsmooth.golden.fill import fill
 from diffsmooth.models import (
     IdentityPurifier,
     LocalSmoothing,

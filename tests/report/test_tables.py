@@ -154,6 +154,7 @@ def test_the_long_table_is_of_numbers(results: Results, on_grid: Results) -> Non
     assert table["high_probability_bound"].isna().tolist() == [False, False, True, True]
     assert table["sigma"].tolist()[:2] == [0.25, 0.25]
     assert pd.isna(table["alpha"].iloc[2])
+    assert (table["sigma"].dtype, table["alpha"].dtype) == (float, float)
 
 
 def test_remarks(results: Results, on_grid: Results) -> None:

@@ -131,7 +131,7 @@ def _timm(arch: str, num_classes: int, channels: int) -> Network:
     # timm's ResNets begin with zeros in the last batch norm of each block, torchvision's with ones,
     # as the published base classifiers did; else the two draw the same weights.
     options: dict[str, Any] = {"num_classes": num_classes, "in_chans": channels}
-    if timm.models.is_model_in_modules(arch, "resnet"):
+    if timm.models.is_model_in_modules(arch, ("resnet",)):
         options["zero_init_last"] = False
     network = timm.create_model(arch, **options)
     config = timm.get_pretrained_cfg(arch)

@@ -6,12 +6,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from conftest import GOLDEN
-from golden.fill import fill
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
+from diffsmooth.golden import FOLDER
+from diffsmooth.golden.fill import fill
 from diffsmooth.models import build_classifier, ddn_l2, gradient_free_l2, pgd_l2
 from diffsmooth.models.attacks import ascent_l2
 
@@ -67,7 +67,7 @@ def tiny_network() -> nn.Module:
 def test_attacks_equal_the_golden_ones(name: str, attack: Any) -> None:
     model = build_classifier("cifar_resnet20", 10).eval()
     model.load_state_dict(fill(model.state_dict()))
-    golden = {k: torch.from_numpy(v) for k, v in np.load(GOLDEN / "attacks_resnet20.npz").items()}
+    golden = {k: torch.from_numpy(v) for k, v in np.load(FOLDER / "attacks_resnet20.npz").items()}
     shares = []
     for key, expected in golden.items():
         match = re.fullmatch(rf"{name}_(multi4_)?eps([\d.]+)_steps(\d+)", key)

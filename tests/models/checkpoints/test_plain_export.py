@@ -10,6 +10,7 @@ from published_modules import PublishedResNet, published_architecture, with_pers
 from torch import Tensor, nn
 
 from diffsmooth.cli import doctor, export
+from diffsmooth.golden import FOLDER
 from diffsmooth.models import build_classifier, build_unet, load_classifier
 from diffsmooth.models.checkpoints.formats import read_checkpoint
 from diffsmooth.models.checkpoints.plain_files import plain_content, position_tables
@@ -17,7 +18,6 @@ from diffsmooth.models.checkpoints.weights import Checkpoint, CheckpointMetadata
 from diffsmooth.models.classifiers.dataset_info import CIFAR10, DatasetInfo, get_dataset_info
 from diffsmooth.stats.errors import UserError
 
-GOLDEN = Path(__file__).parents[2] / "golden"
 CIFAR_NUMBERS = "0.4914,0.4822,0.4465,0.2023,0.1994,0.2010"
 
 
@@ -361,7 +361,7 @@ def test_a_unet_has_openais_keys_and_shapes(preset: str, golden: str, tmp_path: 
         state = build_unet(preset).state_dict()
     metadata = CheckpointMetadata("unet", "cifar10", preset=preset, max_sigma=1.0)
     content = plain_content(Checkpoint(tmp_path / "u.pt", "", metadata, state)).content
-    wanted = [line.split("\t") for line in (GOLDEN / golden).read_text().splitlines()]
+    wanted = [line.split("\t") for line in (FOLDER / golden).read_text().splitlines()]
     assert [[key, "x".join(map(str, value.shape))] for key, value in content.items()] == wanted
 
 

@@ -5,9 +5,9 @@ import numpy as np
 import pytest
 import torch
 import torchvision
-from conftest import GOLDEN
-from golden.fill import fill
 
+from diffsmooth.golden import FOLDER
+from diffsmooth.golden.fill import fill
 from diffsmooth.models import InputCenter, Normalize, build_classifier
 from diffsmooth.models.checkpoints.formats import read_checkpoint
 from diffsmooth.models.checkpoints.loading import classifier_of
@@ -19,7 +19,7 @@ from diffsmooth.models.classifiers.input_layers import Resized
 def test_logits_equal_the_golden_ones(depth: int) -> None:
     model = build_classifier(f"cifar_resnet{depth}", 10).eval()
     model.load_state_dict(fill(model.state_dict()))
-    golden = np.load(GOLDEN / "resnet.npz")
+    golden = np.load(FOLDER / "resnet.npz")
     with torch.inference_mode():
         logits = model(torch.from_numpy(golden["x"])).numpy()
     expected = golden[f"logits_resnet{depth}"]
@@ -29,7 +29,7 @@ def test_logits_equal_the_golden_ones(depth: int) -> None:
 def test_keys_and_shapes_are_the_published_checkpoints() -> None:
     state = build_classifier("cifar_resnet110", 10).state_dict()
     mine = {key: "x".join(map(str, value.shape)) for key, value in state.items()}
-    with open(GOLDEN / "resnet110_cohen_keys.tsv") as lines:
+    with open(FOLDER / "resnet110_cohen_keys.tsv") as lines:
         published = dict(csv.reader(lines, delimiter="\t"))
     assert mine == published
 

@@ -2,10 +2,10 @@ import csv
 
 import numpy as np
 import pytest
-from conftest import GOLDEN
 from hypothesis import given
 from hypothesis import strategies as st
 
+from diffsmooth.golden import FOLDER
 from diffsmooth.models import DiffusionSchedule
 
 SCHEDULES = {
@@ -16,13 +16,13 @@ SCHEDULES = {
 
 @pytest.mark.parametrize("name", SCHEDULES)
 def test_schedules_equal_the_published_ones(name: str) -> None:
-    golden = np.load(GOLDEN / f"schedule_{name}.npz")
+    golden = np.load(FOLDER / f"schedule_{name}.npz")
     np.testing.assert_allclose(SCHEDULES[name].betas, golden["betas"], rtol=1e-9)
     np.testing.assert_allclose(SCHEDULES[name].alphas_cumprod, golden["alphas_cumprod"], rtol=1e-12)
 
 
 def test_timesteps_equal_the_published_ones() -> None:
-    with open(GOLDEN / "timesteps.tsv") as file:
+    with open(FOLDER / "timesteps.tsv") as file:
         rows = list(csv.DictReader(file, delimiter="\t"))
     assert len(rows) == 16
     for row in rows:

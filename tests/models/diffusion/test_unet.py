@@ -3,10 +3,10 @@ import csv
 import numpy as np
 import pytest
 import torch
-from conftest import GOLDEN
-from golden.fill import fill
 from torch import nn
 
+from diffsmooth.golden import FOLDER
+from diffsmooth.golden.fill import fill
 from diffsmooth.models import build_unet
 from diffsmooth.models.diffusion.presets import get_preset
 from diffsmooth.models.diffusion.unet import ResBlock
@@ -26,7 +26,7 @@ def test_keys_and_shapes_are_the_published_checkpoints(
     with torch.device("meta"):
         unet = build_unet(preset)
     mine = {key: "x".join(map(str, value.shape)) for key, value in unet.state_dict().items()}
-    with open(GOLDEN / file) as lines:
+    with open(FOLDER / file) as lines:
         published = dict(csv.reader(lines, delimiter="\t"))
     assert mine == published
     assert sum(p.numel() for p in unet.parameters()) == parameters
@@ -37,7 +37,7 @@ def test_outputs_equal_the_golden_ones(family: str) -> None:
     preset, overrides = SMALL_UNETS[family]
     unet = build_unet(preset, **overrides).eval()
     unet.load_state_dict(fill(unet.state_dict()))
-    golden = np.load(GOLDEN / f"unet_small_{family}.npz")
+    golden = np.load(FOLDER / f"unet_small_{family}.npz")
     times = get_preset(preset).schedule.network_time(torch.from_numpy(golden["t"]).float())
     with torch.inference_mode():
         output = unet(torch.from_numpy(golden["x"]), times)

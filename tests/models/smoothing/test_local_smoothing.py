@@ -1,10 +1,10 @@
 import numpy as np
 import pytest
 import torch
-from conftest import GOLDEN
-from golden.fill import fill
 from torch import nn
 
+from diffsmooth.golden import FOLDER
+from diffsmooth.golden.fill import fill
 from diffsmooth.models import LocalSmoothing, OneShotPurifier, build_classifier, build_unet
 from diffsmooth.models.diffusion.presets import get_preset
 
@@ -13,7 +13,7 @@ from diffsmooth.models.diffusion.presets import get_preset
     ("sigma", "local", "m"), [(0.25, 0.12, 5), (0.5, 0.25, 5), (0.5, 0.26, 3), (1.0, 0.25, 1)]
 )
 def test_the_pipeline_equals_the_golden_one(sigma: float, local: float, m: int) -> None:
-    golden = np.load(GOLDEN / "pipeline_small.npz")
+    golden = np.load(FOLDER / "pipeline_small.npz")
     unet = build_unet("improved-cifar10", model_channels=32, num_res_blocks=1).eval()
     unet.load_state_dict(fill(unet.state_dict()))
     classifier = build_classifier("cifar_resnet20", 10).eval()

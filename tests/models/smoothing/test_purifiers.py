@@ -3,12 +3,12 @@ from typing import get_args
 import numpy as np
 import pytest
 import torch
-from conftest import GOLDEN
-from golden.fill import fill
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
+from diffsmooth.golden import FOLDER
+from diffsmooth.golden.fill import fill
 from diffsmooth.models import (
     DiffusionSchedule,
     IdentityPurifier,
@@ -30,7 +30,7 @@ def test_purified_images_equal_the_golden_ones(family: str, sigma: float) -> Non
     preset, overrides = SMALL_UNETS[family]
     unet = build_unet(preset, **overrides).eval()
     unet.load_state_dict(fill(unet.state_dict()))
-    golden = np.load(GOLDEN / f"unet_small_{family}.npz")
+    golden = np.load(FOLDER / f"unet_small_{family}.npz")
     if f"purified_{sigma}" not in golden:
         pytest.fail(f"no purified_{sigma} among {golden.files}")
     noisy = torch.from_numpy(golden["image"] + np.float32(sigma) * golden[f"noise_{sigma}"])

@@ -66,7 +66,7 @@ def build_job(options: SmoothingOptions, command: Literal["certify", "predict"],
     fix_numerics(precision)
     options = replace(options, normalize=identity.input_layer or "auto")
     networks = load_networks(options, options.local_noise_sd, inputs, device)
-    smoothed = networks.smoothed(
+    f = networks.vote_function(
         options, options.m, options.local_noise_sd, identity.batch, precision
     )
     votes = plan.max_votes * len(selection)
@@ -76,7 +76,7 @@ def build_job(options: SmoothingOptions, command: Literal["certify", "predict"],
         input_layer=networks.classifier.input_layer,
         threads=identity.threads or threads_a_process(options.devices),
         precision=precision,
-        compile=choose_compile(identity.compile, smoothed.f, device, votes // options.processes),
+        compile=choose_compile(identity.compile, f, device, votes // options.processes),
     )
 
     def check() -> None:
@@ -85,7 +85,7 @@ def build_job(options: SmoothingOptions, command: Literal["certify", "predict"],
             if line:
                 print(line)
         if options.sanity_check and started.is_first:
-            print(check_sanity(smoothed.f, inputs.images, votes, options.seed, device), end="")
+            print(check_sanity(f, inputs.images, votes, options.seed, device), end="")
 
     shard = options.own_shard
     share = shard.share_of(selection) if shard else selection
@@ -100,7 +100,7 @@ def build_job(options: SmoothingOptions, command: Literal["certify", "predict"],
     )
     outputs = Outputs(options.files, identity, shard)
     module = CertificationModule(
-        smoothed,
+        f,
         plan,
         inputs.images,
         share,

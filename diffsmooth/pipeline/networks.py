@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from diffsmooth.lit.data import ImageSet, Reading, load_images
-from diffsmooth.models import LocalSmoothing, SmoothedClassifier
+from diffsmooth.models import LocalSmoothing
 from diffsmooth.models.checkpoints.denoisers import (
     check_denoiser,
     denoiser_of,
@@ -22,6 +22,7 @@ from diffsmooth.models.classifiers.input_layers import Resized
 from diffsmooth.models.diffusion.denoiser import Denoiser
 from diffsmooth.models.smoothing.finite import watched_layers
 from diffsmooth.models.smoothing.purifiers import Purifier
+from diffsmooth.models.smoothing.vote_function import VoteFunction
 from diffsmooth.models.words import Convention
 from diffsmooth.pipeline.input_layer_choice import measure_input_layers, with_input_layer
 from diffsmooth.pipeline.specification import (
@@ -70,18 +71,16 @@ class Networks(NamedTuple):
         lines = (*self.classifier.said, self.purifier.note)
         return [self.images.describe(), *(shown(line) for line in lines if line)]
 
-    def smoothed(
+    def vote_function(
         self, options: VotingOptions, m: int, sigma_local: float, batch: int, precision: str
-    ) -> SmoothedClassifier:
-        """The smoothed classifier by a setting of the local smoothing; the networks are its own."""
+    ) -> VoteFunction:
+        """What votes, by a setting of the local smoothing; the networks are its own."""
         shape = self.images.info.image_shape
         model, num_classes, *_ = self.classifier
         purifier, sigma = self.purifier.purifier, options.sigma
         with option_values():
             local = LocalSmoothing(model, m, sigma_local, shape, options.local_seed)
-            return SmoothedClassifier(
-                purifier, local, sigma, num_classes, batch, precision, copy=False
-            )
+            return VoteFunction(purifier, local, sigma, num_classes, batch, precision, copy=False)
 
 
 def load_networks(

@@ -12,7 +12,6 @@ from diffsmooth.lit.data.images import ImageSet, image_digest
 from diffsmooth.models.smoothing.engine import IN_FLIGHT, Task, VoteEngine
 from diffsmooth.models.smoothing.fixed_function import FixedFunction, check_unchanged
 from diffsmooth.models.smoothing.noise import NoiseKey, SourceName, noise_source
-from diffsmooth.models.smoothing.smoothed_classifier import SmoothedClassifier
 from diffsmooth.models.smoothing.vote_function import VoteFunction
 from diffsmooth.stats import Certificate, ImageRecord, Plan
 from diffsmooth.stats.errors import UserError
@@ -33,7 +32,7 @@ class CertificationModule(pl.LightningModule):
     a record, too.
 
     Args:
-        smoothed: the smoothed classifier.
+        f: what votes, such as a smoothed classifier's.
         plan: how many votes to ask for, and what to conclude.
         images: the dataset.
         selection: indices of the images to do; None for all.
@@ -51,7 +50,7 @@ class CertificationModule(pl.LightningModule):
 
     def __init__(
         self,
-        smoothed: SmoothedClassifier,
+        f: VoteFunction,
         plan: Plan,
         images: ImageSet,
         selection: Sequence[int] | None = None,
@@ -62,7 +61,7 @@ class CertificationModule(pl.LightningModule):
         in_flight: int = IN_FLIGHT,
     ) -> None:
         super().__init__()
-        self.smoothed = smoothed
+        self.f = f
         self.plan = plan
         self.images = images
         self.selection = list(range(len(images)) if selection is None else selection)
@@ -73,11 +72,6 @@ class CertificationModule(pl.LightningModule):
         self.shared: SharedWork
         self._in_flight = in_flight
         self._failures = 0
-
-    @property
-    def f(self) -> VoteFunction:
-        """What votes."""
-        return self.smoothed.f
 
     def noise_key(self, index: int) -> NoiseKey:
         """Whose noise the votes of image `index` use."""

@@ -26,12 +26,12 @@ from diffsmooth.models.checkpoints.weights import (
 from diffsmooth.models.classifiers.hugging_face import (
     CONFIG,
     PROCESSORS,
-    Logits,
     expected_size,
     processor_of,
     read_config,
     transformers_config,
 )
+from diffsmooth.models.classifiers.logits import Logits
 from diffsmooth.models.diffusion.diffusers_unet import DiffusersDenoiser, Training
 from diffsmooth.models.words import Convention
 from diffsmooth.shown_text import quoted, word
@@ -86,9 +86,7 @@ def _weights_file(folder: Path, *names: str) -> Path:
 
 def _diffusers(folder: Path) -> Checkpoint:
     unet, _ = _diffusers_configs(folder)
-    file = _weights_file(
-        unet, "diffusion_pytorch_model.safetensors", "diffusion_pytorch_model.bin"
-    )
+    file = _weights_file(unet, "diffusion_pytorch_model.safetensors", "diffusion_pytorch_model.bin")
     weights = {_new_name(key): value for key, value in read_file(file).items()}
     check_tensors(file, weights)
     return Checkpoint(folder, "Hugging Face diffusers", CheckpointMetadata("diffusers"), weights)

@@ -6,31 +6,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
-from torch import Tensor, nn
-
+from diffsmooth.models.classifiers.logits import Logits
 from diffsmooth.shown_text import quoted
 from diffsmooth.stats.errors import UserError
 
 CONFIG = "config.json"
 PROCESSORS = ("preprocessor_config.json", "processor_config.json")
 CONFIG_BYTES = 4 * 2**20
-
-
-class Logits(nn.Module):
-    """A network whose outputs are logits, or hold them as `.logits`.
-
-    Args:
-        network: images (B, C, H, W) to either.
-    """
-
-    def __init__(self, network: nn.Module) -> None:
-        super().__init__()
-        self.network = network
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Logits (B, K)."""
-        output = self.network(x)
-        return getattr(output, "logits", output)
 
 
 class ImageProcessor(NamedTuple):

@@ -9,6 +9,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import norm
+from single_image import certify_image, predict_image
 from torch import Tensor, nn
 
 from diffsmooth.models import (
@@ -16,12 +17,13 @@ from diffsmooth.models import (
     LocalSmoothing,
     MultiStepPurifier,
     OneShotPurifier,
-    SmoothedClassifier,
     build_unet,
 )
 from diffsmooth.models.diffusion.presets import get_preset
 from diffsmooth.models.smoothing.inference import prepare
 from diffsmooth.models.smoothing.noise import NoiseKey, draw_noise
+from diffsmooth.models.smoothing.one_image import run_plan
+from diffsmooth.models.smoothing.vote_function import VoteFunction
 from diffsmooth.stats import ABSTAIN, FixedSampleSize, largest_radius
 
 SHAPE = (1, 4, 4)
@@ -39,9 +41,9 @@ class Linear(nn.Module):
         return torch.stack([-score, score], dim=1)
 
 
-def smooth(classifier: nn.Module, sigma: float, batch: int = 50) -> SmoothedClassifier:
+def smooth(classifier: nn.Module, sigma: float, batch: int = 50) -> VoteFunction:
     local = LocalSmoothing(classifier, m=1, sigma_local=0.0, image_shape=SHAPE)
-    return SmoothedClassifier(IdentityPurifier(), local, sigma, 2, batch)
+    return VoteFunction(IdentityPurifier(), local, sigma, 2, batch)
 
 
 @settings(max_examples=25, deadline=None)
@@ -60,7 +62,7 @@ def test_the_radius_of_a_linear_classifier_never_exceeds_the_distance_and_is_clo
     bias = shift * sigma * float(weight.norm()) - float(image.flatten() @ weight)
     model = smooth(Linear(weight, bias), sigma)
     plan = FixedSampleSize(n0=50, n=5000, alpha=1e-9)
-    certificate = model.certify(image, index, plan)
+    certificate = certify_image(model, image, index, plan)
     distance = abs(shift) * sigma
     assert certificate.radius <= distance
     if certificate.prediction != ABSTAIN:
@@ -77,10 +79,10 @@ def test_the_radius_of_a_linear_classifier_never_exceeds_the_distance_and_is_clo
 def test_the_votes_do_not_depend_on_the_batch(batch: int) -> None:
     image = torch.full(SHAPE, 0.5)
     model = smooth(Linear(torch.ones(16), -8.1), 0.25, batch)
-    certificate = model.certify(image, 3, FixedSampleSize(n0=33, n=207, alpha=0.01))
+    certificate = certify_image(model, image, 3, FixedSampleSize(n0=33, n=207, alpha=0.01))
     assert all(0 < count < 33 for _, count in certificate.selection_counts)
     reference = smooth(Linear(torch.ones(16), -8.1), 0.25, 10)
-    assert certificate == reference.certify(image, 3, FixedSampleSize(33, 207, 0.01))
+    assert certificate == certify_image(reference, image, 3, FixedSampleSize(33, 207, 0.01))
 
 
 @pytest.mark.parametrize("kind", ["oneshot", "multistep"])
@@ -96,10 +98,10 @@ def test_the_counts_are_those_of_a_loop_over_votes(kind: str) -> None:
     )
     classifier = nn.Sequential(nn.Flatten(), nn.Linear(64, 5))
     local = LocalSmoothing(classifier, m=3, sigma_local=0.5, image_shape=(1, 8, 8))
-    model = SmoothedClassifier(purifier, local, 0.5, 5, batch=16)
+    model = VoteFunction(purifier, local, 0.5, 5, batch=16)
     image = torch.rand(1, 8, 8)
     key = NoiseKey(0, "certify", "d", "test", 1)
-    certificate = model.run_plan(image, key, FixedSampleSize(n0=40, n=1))
+    certificate = run_plan(model, image, key, FixedSampleSize(n0=40, n=1))
     counts = np.zeros(5, dtype=int)
     for k, votes in certificate.selection_counts:
         counts[k] = votes
@@ -125,33 +127,34 @@ def test_seeds_and_indices_give_other_votes_and_the_same_ones_the_same() -> None
     image = torch.full(SHAPE, 0.5)
     model = smooth(Linear(torch.ones(16), -8.0), 0.25)
     plan = FixedSampleSize(n0=500, n=500)
-    reference = model.certify(image, 0, plan, seed=0)
-    assert model.certify(image, 0, plan, seed=0) == reference
-    assert model.certify(image, 1, plan, seed=0) != reference
-    assert model.certify(image, 0, plan, seed=1) != reference
+    reference = certify_image(model, image, 0, plan, seed=0)
+    assert certify_image(model, image, 0, plan, seed=0) == reference
+    assert certify_image(model, image, 1, plan, seed=0) != reference
+    assert certify_image(model, image, 0, plan, seed=1) != reference
 
 
 def test_predict_abstains_on_the_boundary_only() -> None:
     image = torch.full(SHAPE, 0.5)
-    assert smooth(Linear(torch.ones(16), -7.0), 0.25).predict(image, 0, 200, 0.001) == 1
-    assert smooth(Linear(torch.ones(16), -8.0), 0.25).predict(image, 0, 200, 0.001) == ABSTAIN
+    for bias, answer in ((-7.0, 1), (-8.0, ABSTAIN)):
+        f = smooth(Linear(torch.ones(16), bias), 0.25)
+        assert predict_image(f, image, 0, 200, 0.001) == answer
 
 
 def test_images_must_lie_in_the_unit_range() -> None:
     model = smooth(Linear(torch.ones(16), 0.0), 0.25)
     for value in (-0.1, 1.1, math.nan):
         with pytest.raises(ValueError, match=r"image 4 must lie in \[0, 1\]"):
-            model.certify(torch.full(SHAPE, value), 4, FixedSampleSize())
+            certify_image(model, torch.full(SHAPE, value), 4, FixedSampleSize())
 
 
 def test_outputs_that_are_no_numbers_certify_nothing() -> None:
     broken = smooth(Linear(torch.full((16,), math.nan), 0.0), 0.25)
     with pytest.raises(ValueError, match="output is not finite"):
-        broken.certify(torch.full(SHAPE, 0.5), 0, FixedSampleSize(n0=2, n=2))
+        certify_image(broken, torch.full(SHAPE, 0.5), 0, FixedSampleSize(n0=2, n=2))
     local = LocalSmoothing(Linear(torch.ones(16), 0.0), m=1, image_shape=SHAPE)
-    wrong = SmoothedClassifier(IdentityPurifier(), local, 0.5, num_classes=3)
+    wrong = VoteFunction(IdentityPurifier(), local, 0.5, num_classes=3)
     with pytest.raises(ValueError, match="has 2 classes, not 3"):
-        wrong.certify(torch.full(SHAPE, 0.5), 0, FixedSampleSize(n0=2, n=2))
+        certify_image(wrong, torch.full(SHAPE, 0.5), 0, FixedSampleSize(n0=2, n=2))
 
 
 def test_arguments_out_of_range() -> None:
@@ -159,20 +162,20 @@ def test_arguments_out_of_range() -> None:
     unet = build_unet("small-gray32", channel_mult=(1,), attention_resolutions=())
     purifier = OneShotPurifier(unet, get_preset("small-gray32").schedule)
     with pytest.raises(ValueError, match="sigma must be > 0"):
-        SmoothedClassifier(purifier, local, 0.0, 2)
+        VoteFunction(purifier, local, 0.0, 2)
     with pytest.raises(ValueError, match="sigma must be > 0 and finite in float32, got inf"):
-        SmoothedClassifier(purifier, local, math.inf, 2)
+        VoteFunction(purifier, local, math.inf, 2)
     for sigma in (1e300, 1e-40, math.nan):  # float32 has none of them
         with pytest.raises(ValueError, match="sigma must be > 0 and finite in float32"):
-            SmoothedClassifier(purifier, local, sigma, 2)
+            VoteFunction(purifier, local, sigma, 2)
     with pytest.raises(ValueError, match="the largest possible is"):
-        SmoothedClassifier(purifier, local, 1e9, 2)
+        VoteFunction(purifier, local, 1e9, 2)
     with pytest.raises(ValueError, match="num_classes must be at least 2"):
-        SmoothedClassifier(purifier, local, 0.5, 1)
+        VoteFunction(purifier, local, 0.5, 1)
     with pytest.raises(ValueError, match="batch must be at least 1"):
-        SmoothedClassifier(purifier, local, 0.5, 2, batch=0)
+        VoteFunction(purifier, local, 0.5, 2, batch=0)
     with pytest.raises(ValueError, match="precision must be"):
-        SmoothedClassifier(purifier, local, 0.5, 2, precision="16-true")
+        VoteFunction(purifier, local, 0.5, 2, precision="16-true")
 
 
 def unsettled() -> nn.Sequential:
@@ -186,29 +189,27 @@ def unsettled() -> nn.Sequential:
     return network
 
 
-def through_a_parent(g: SmoothedClassifier) -> None:
+def through_a_parent(g: VoteFunction) -> None:
     nn.ModuleDict({"g": nn.Sequential(g)}).train()
 
 
-def through_its_networks(g: SmoothedClassifier) -> None:
+def through_its_networks(g: VoteFunction) -> None:
     g.f.local_smoothing.classifier.train()
 
 
-@pytest.mark.parametrize(
-    "train", [SmoothedClassifier.train, through_a_parent, through_its_networks]
-)
+@pytest.mark.parametrize("train", [VoteFunction.train, through_a_parent, through_its_networks])
 @pytest.mark.parametrize("copy", [True, False])
 def test_it_votes_in_eval_mode_whatever_is_trained(
-    train: Callable[[SmoothedClassifier], object], copy: bool
+    train: Callable[[VoteFunction], object], copy: bool
 ) -> None:
     local = LocalSmoothing(unsettled(), m=2, sigma_local=0.1, image_shape=SHAPE)
-    g = SmoothedClassifier(IdentityPurifier(), local, 0.5, 2, batch=16, copy=copy)
+    g = VoteFunction(IdentityPurifier(), local, 0.5, 2, batch=16, copy=copy)
     image, plan = torch.rand(SHAPE), FixedSampleSize(16, 100, 0.01)
     before = {key: value.clone() for key, value in g.state_dict().items()}
-    expected = g.certify(image, 0, plan)
+    expected = certify_image(g, image, 0, plan)
     train(g)
-    assert g.certify(image, 0, plan) == expected
-    assert g.certify(image, 0, plan) == expected
+    assert certify_image(g, image, 0, plan) == expected
+    assert certify_image(g, image, 0, plan) == expected
     assert not any(module.training for module in g.modules())
     assert all(torch.equal(value, before[key]) for key, value in g.state_dict().items())
 
@@ -220,9 +221,9 @@ def test_the_owners_networks_stay_as_they_are() -> None:
     network[0].weight.requires_grad_(False)  # type: ignore[union-attr]
     before = [(key, value.clone(), value.stride()) for key, value in network.state_dict().items()]
     local = LocalSmoothing(network, m=2, sigma_local=0.1, image_shape=SHAPE)
-    g = SmoothedClassifier(purifier, local, 0.5, 2, batch=16, precision="bf16")
+    g = VoteFunction(purifier, local, 0.5, 2, batch=16, precision="bf16")
     prepare(g.f)
-    g.certify(torch.rand(SHAPE), 0, FixedSampleSize(16, 100, 0.01))
+    certify_image(g, torch.rand(SHAPE), 0, FixedSampleSize(16, 100, 0.01))
     assert all(module.training for module in (*network.modules(), *unet.modules()))
     assert [parameter.requires_grad for parameter in network.parameters()] == [False] + 5 * [True]
     assert all(p.dtype == torch.float32 for p in (*network.parameters(), *unet.parameters()))
@@ -239,10 +240,11 @@ def test_numpys_integers_are_as_good_as_pythons(kind: type) -> None:
     local = LocalSmoothing(network, kind(2), 0.1, SHAPE, seed=kind(7))
     same = LocalSmoothing(network, 2, 0.1, SHAPE, seed=7)
     assert torch.equal(local.noise, same.noise)
-    g = SmoothedClassifier(IdentityPurifier(), local, np.float32(0.25), kind(2), kind(50))
-    h = SmoothedClassifier(IdentityPurifier(), same, 0.25, 2, 50)
-    numpys = g.certify(image, kind(3), FixedSampleSize(kind(10), kind(100)), seed=kind(1))
-    pythons = h.certify(image, 3, FixedSampleSize(10, 100), seed=1)
+    g = VoteFunction(IdentityPurifier(), local, np.float32(0.25), kind(2), kind(50))
+    h = VoteFunction(IdentityPurifier(), same, 0.25, 2, 50)
+    numpys = certify_image(g, image, kind(3), FixedSampleSize(kind(10), kind(100)), seed=kind(1))
+    pythons = certify_image(h, image, 3, FixedSampleSize(10, 100), seed=1)
     assert repr(numpys) == repr(pythons)
     assert json.dumps(asdict(numpys)) == json.dumps(asdict(pythons))
-    assert g.predict(image, kind(3), kind(50), 0.9, kind(1)) == h.predict(image, 3, 50, 0.9, 1)
+    answer = predict_image(h, image, 3, 50, 0.9, 1)
+    assert predict_image(g, image, kind(3), kind(50), 0.9, kind(1)) == answer

@@ -7,8 +7,11 @@ from diffsmooth.lazy_names import lazy_names
 __version__ = "0.3.0"
 
 if TYPE_CHECKING:
+    from diffsmooth.models.checkpoints.denoisers import load_denoiser
     from diffsmooth.models.checkpoints.loading import load_classifier
     from diffsmooth.models.smoothing.smoothed_classifier import SmoothedClassifier
+    from diffsmooth.pipeline.python_calls import certify, predict
+    from diffsmooth.report.figures import plot
     from diffsmooth.runs.reading import read_results
     from diffsmooth.stats.curves import average_certified_radius, certified_accuracy
     from diffsmooth.stats.group_sequential import GroupSequential
@@ -17,8 +20,11 @@ else:
     __getattr__, __dir__, __all__ = lazy_names(
         __name__,
         {
+            "diffsmooth.models.checkpoints.denoisers": "load_denoiser",
             "diffsmooth.models.checkpoints.loading": "load_classifier",
             "diffsmooth.models.smoothing.smoothed_classifier": "SmoothedClassifier",
+            "diffsmooth.pipeline.python_calls": "certify predict",
+            "diffsmooth.report.figures": "plot",
             "diffsmooth.runs.reading": "read_results",
             "diffsmooth.stats.curves": "average_certified_radius certified_accuracy",
             "diffsmooth.stats.group_sequential": "GroupSequential",

@@ -15,7 +15,7 @@ from diffsmooth.pipeline.networks import Inputs, diffusion_sha256
 from diffsmooth.pipeline.specification import SmoothingOptions
 from diffsmooth.runs.identity import RunIdentity, selection_of, ties_of
 from diffsmooth.runs.manifest import ManifestError, read_manifest
-from diffsmooth.runs.names import OutputError
+from diffsmooth.runs.names import OutputError, OutputFiles
 from diffsmooth.runs.outputs import ANEW
 from diffsmooth.stats import Plan
 from diffsmooth.stats.errors import option_values
@@ -90,14 +90,19 @@ class Start(NamedTuple):
     is_first: bool
 
 
-def start_of(options: SmoothingOptions, asked: RunIdentity) -> Start:
+def start_of(files: OutputFiles, overwrite: bool, asked: RunIdentity) -> Start:
     """The run's first start, or a later one, by the manifest beside its outfile.
+
+    Args:
+        files: of the run.
+        overwrite: whether those of another may be replaced.
+        asked: what its identity is to be, as far as that is told.
 
     Raises:
         OutputError: the files belong to another run, or are broken; not with --overwrite, which is
             about to replace them.
     """
-    files, first = options.files, Start(asked, True)
+    first = Start(asked, True)
     try:
         manifest = read_manifest(files.manifest)
         if manifest is None:
@@ -105,13 +110,13 @@ def start_of(options: SmoothingOptions, asked: RunIdentity) -> Start:
         if not _can_be_chosen(manifest.identity):
             raise ManifestError(f"{files.manifest}: not a manifest (choices that no run can make)")
     except ManifestError as error:
-        if options.overwrite:
+        if overwrite:
             return first
         raise OutputError(f"{error}; {ANEW}") from error
     difference = asked.difference(manifest.identity)
     if not difference:
         return Start(asked.adopting(manifest.identity), False)
-    if options.overwrite:
+    if overwrite:
         return first
     raise OutputError(
         f"{files.table} belongs to a different run ({difference}): choose another outfile, or "

@@ -60,7 +60,7 @@ def build_job(options: SmoothingOptions, command: Literal["certify", "predict"],
     selection = list(asked.selection)
     if not selection:
         raise UserError(f"no image is left with skip {options.skip} and max {options.max}")
-    started = start_of(options, asked)
+    started = start_of(options.files, options.overwrite, asked)
     identity = started.identity
     precision = identity.precision or resolve_precision("auto", device.type)
     fix_numerics(precision)

@@ -1,7 +1,7 @@
 """What fixes the results of a run: two runs of the same identity give the same votes."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from types import NoneType, UnionType
 from typing import Any, Literal, Self, get_args, get_origin, get_type_hints
@@ -18,7 +18,9 @@ MOST_IMAGES = 2**53  # nobody has as many
 
 # What a field that a stored identity lacks has meant before there was the field. Fields that stand
 # neither here nor in the file were not recorded, and are not compared. See `_before`.
-BEFORE: Mapping[str, object] = {"numerics": 1, "classifier_set": "", "diffusion_set": ""}
+BEFORE: Mapping[str, object] = {
+    "numerics": 1, "classifier_set": "", "diffusion_set": "", "indices": [],
+}  # fmt: skip
 EARLIEST_RUN, LOWEST_CLASS = "earliest run", "lowest class"  # the `ties` of now, and of 0.2
 RETIRED = ("diffsmooth",)  # the package's version stood for the numerics once
 
@@ -36,6 +38,7 @@ class RunIdentity:
         image_shape: (C, H, W), at which the noise is added.
         class_names: of classes 0, 1, ... in the user's own data; empty for known datasets.
         skip, max: every skip-th image, up to but without index max (-1: all).
+        indices: of the images, ascending, where these do not say them; stored only then.
         classifier, diffusion: sha256 of the checkpoints; "" where there is none.
         classifier_set, diffusion_set: key of the weights in a checkpoint that holds two sets; ""
             for the set that a file of one set has.
@@ -66,6 +69,7 @@ class RunIdentity:
     class_names: tuple[str, ...]
     skip: int
     max: int
+    indices: tuple[int, ...] = ()
     classifier: str
     classifier_set: str
     diffusion: str
@@ -95,9 +99,9 @@ class RunIdentity:
     numerics: int = NUMERICS
 
     @property
-    def selection(self) -> range:
+    def selection(self) -> Sequence[int]:
         """Indices of the images, ascending."""
-        return selection_of(self.size, self.skip, self.max)
+        return self.indices or selection_of(self.size, self.skip, self.max)
 
     def stored(self) -> dict[str, Any]:
         """As it stands in a manifest.
@@ -112,7 +116,10 @@ class RunIdentity:
 
     def recorded(self) -> dict[str, Any]:
         """As `stored`, also of a manifest that lacks fields."""
-        return json.loads(json.dumps(asdict(self)))
+        fields_told = json.loads(json.dumps(asdict(self)))
+        if not self.indices:
+            del fields_told["indices"]
+        return fields_told
 
     @classmethod
     def open_fields(cls) -> list[str]:
@@ -186,6 +193,8 @@ def selected_images(identity: Mapping[str, Any], indices: np.ndarray) -> np.ndar
     bounds = _selection(identity)
     if bounds is None:
         return np.ones(len(indices), dtype=bool)
+    if not isinstance(bounds, range):
+        return np.isin(indices, bounds)
     return (indices < len(bounds) * bounds.step) & (indices % bounds.step == 0)
 
 
@@ -199,7 +208,12 @@ def size_of_selection(identity: Mapping[str, Any]) -> int | None:
     return None if bounds is None else len(bounds)
 
 
-def _selection(identity: Mapping[str, Any]) -> range | None:
+def _selection(identity: Mapping[str, Any]) -> range | list[int] | None:
+    listed = identity.get("indices")
+    if listed is not None:
+        if not _is_a(listed, tuple[int, ...]) or not listed or listed != sorted(set(listed)):
+            raise UserError(f"indices are {quoted(listed)}, which no run can have")
+        return listed
     told: list[Any] = [identity.get(name) for name in ("size", "skip", "max")]
     if None in told:
         return None

@@ -99,7 +99,7 @@ class CertificationModule(pl.LightningModule):
         except Exception as error:  # one must not end the run
             self.report(0, [self._record(batch, error)])
         else:
-            self._engine.submit(Task(sample.image, self.noise_key(batch), sample.label))
+            self._engine.submit(Task(sample.image, self.noise_key(batch), self.images.label(batch)))
         while not self._engine.needs_task:
             self._step()
         return batch
@@ -135,7 +135,7 @@ class CertificationModule(pl.LightningModule):
         certificate: Certificate | None = None,
         seconds: float = 0.0,
     ) -> ImageRecord:
-        images, label = self.images, int(self.images.labels[index])
+        images, label = self.images, self.images.label(index)
         certificate = certificate or self.plan.nothing(self.f.sigma)
         shape, file = images.info.image_shape, images.file_name(index)
         origin = Origin(self.digest, self._source.name, digest, shape, file)

@@ -65,6 +65,10 @@ class ImageSet(Dataset[Sample]):
     def __getitem__(self, index: int) -> Sample:
         raise NotImplementedError
 
+    def label(self, index: int) -> int | None:
+        """The class of an image, None where it is not known."""
+        return int(self.labels[index])
+
     def fingerprint(self) -> str:
         """Hex digest that tells whether two datasets hold the same images and labels."""
         raise NotImplementedError
@@ -77,7 +81,7 @@ class ImageSet(Dataset[Sample]):
         """Hex digest of some images as they are stored, not decoded, and of their labels."""
         digest = hashlib.sha256()
         for index in indices:
-            row = f"{index} {self.labels[index]} {self.content_digest(index)}\n"
+            row = f"{index} {self.label(index)} {self.content_digest(index)}\n"
             digest.update(row.encode())
         return digest.hexdigest()
 

@@ -1,6 +1,5 @@
 """Denoisers from checkpoints, and from other packages."""
 
-import hashlib
 from collections.abc import Callable
 from copy import deepcopy
 from functools import lru_cache
@@ -16,6 +15,7 @@ from diffsmooth.models.checkpoints.weights import (
     check_kind,
     check_weights,
     load_weights,
+    network_sha256,
 )
 from diffsmooth.models.classifiers.dataset_info import DatasetInfo
 from diffsmooth.models.diffusion.denoiser import Denoiser, as_denoiser
@@ -171,8 +171,4 @@ def _made(word: str) -> Denoiser:
 
 def foreign_sha256(word: str) -> str:
     """Hex digest of a factory's name and of all weights that its denoiser holds as a module."""
-    digest = hashlib.sha256(word.encode())
-    for key, value in sorted(_made(word).state_dict().items()):
-        digest.update(f"\n{key} {value.dtype} {tuple(value.shape)}\n".encode())
-        digest.update(value.detach().cpu().reshape(-1).view(torch.uint8).numpy().tobytes())
-    return digest.hexdigest()
+    return network_sha256(word, _made(word))

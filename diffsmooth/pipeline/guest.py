@@ -1,6 +1,7 @@
 """A run in somebody else's process: whatever it turns is turned back."""
 
 import logging
+import random
 import signal
 import threading
 import warnings
@@ -8,9 +9,9 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 
 import lightning.pytorch as pl
+import numpy as np
 import torch
 from lightning.pytorch.plugins.environments import LightningEnvironment
-from lightning.pytorch.utilities.seed import isolate_rng
 from lightning.pytorch.utilities.warnings import PossibleUserWarning
 
 from diffsmooth.lit.certification.ranks import is_distributed
@@ -41,7 +42,10 @@ def as_a_guest(device: torch.device) -> Iterator[None]:
     threads, dtype, level = torch.get_num_threads(), torch.get_default_dtype(), lightning.level
     interrupt = signal.getsignal(signal.SIGINT)
     with ExitStack() as stack:
-        stack.enter_context(isolate_rng(include_cuda=device.type == "cuda"))
+        devices = [device] if device.type == "cuda" else []
+        stack.enter_context(torch.random.fork_rng(devices))
+        stack.callback(random.setstate, random.getstate())
+        stack.callback(np.random.set_state, np.random.get_state())  # noqa: NPY002
         stack.enter_context(numerics_of(current_numerics()))
         stack.enter_context(torch.inference_mode(False))
         if torch.get_default_device().type != "cpu":  # slow, and seldom needed

@@ -24,9 +24,7 @@ def frame_of(results: Results) -> pd.DataFrame:
             "correct": pd.array(
                 results.correct if labelled else [None] * len(results), dtype="boolean"
             ),
-            "p_lower": unknown
-            if results.p_lower is None or not results.certifies
-            else results.p_lower,
+            "p_lower": results.p_lower if has_bound else unknown,
             "votes": pd.array(unknown if results.votes is None else results.votes, dtype="Int64"),
             "status": pd.array(
                 [None] * len(results) if results.status is None else results.status, dtype="string"

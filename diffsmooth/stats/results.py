@@ -210,9 +210,7 @@ class Results:
         told: dict[str, Any] = dict(zip(names, *plans, strict=True)) if plans else {}
         return cls(
             index=np.array([r.index for r in rows], dtype=np.int64),
-            label=np.array(
-                [NO_LABEL if r.label is None else r.label for r in rows], dtype=np.int64
-            ),
+            label=np.array([NO_LABEL if n is None else n for n in labels], dtype=np.int64),
             prediction=np.array([c.prediction for c in certificates], dtype=np.int64),
             radius=np.array([c.radius for c in certificates], dtype=np.float64),
             seconds=np.array([r.seconds for r in rows], dtype=np.float64),

@@ -110,7 +110,7 @@ CUBE = np.zeros((2, 3, 3, 3), dtype=np.uint8)
         (FLOATS, {"labels": [0, 1, 2, -1, 0, 1]}, "label -1 of image 3 is beyond"),
         (FLOATS, {"labels": LABELS.float()}, r"labels must be integers \(6,\), got float32"),
         (FLOATS, {"labels": LABELS[:5]}, r"labels must be integers \(6,\), got int64 \(5,\)"),
-        (TensorDataset(FLOATS, LABELS), {"labels": LABELS.flip(0)}, "labels: image 0 has 2, in the d"),
+        (TensorDataset(FLOATS, LABELS), {"labels": LABELS.flip(0)}, "labels: image 0 has 2, in"),
         (FLOATS, {"indices": [0, 1, 2, 3, 4, 1]}, "indices must differ, 1 stands twice"),
         (FLOATS, {"indices": [0, 1, 2, 3, 4, -1]}, "indices must be >= 0, got -1 to 4"),
         (FLOATS, {"indices": range(7)}, r"indices must be integers \(6,\)"),

@@ -28,7 +28,7 @@ class Progress(CertificationCallback):
         self._terminal = sys.stderr.isatty()
         self._interval = 0.2 if self._terminal else QUIET_INTERVAL
         self._plan, self._total = module.plan, len(module.selection)
-        self._labelled = module.images.label(module.selection[0]) is not None
+        self._labelled = module.images.is_labelled
         # Of earlier starts: they count as images, not as speed.
         self._before = Totals.of(module.records)
         self._samples: deque[tuple[float, int]] = deque([(time.monotonic(), 0)])

@@ -47,12 +47,14 @@ class ImageSet(Dataset[Sample]):
         labels: int64 (N,).
         notes: lines that its user should read: how classes got their labels, what was skipped.
         in_memory: whether an item costs next to nothing.
+        is_labelled: whether the labels are known.
     """
 
     info: DatasetInfo
     labels: np.ndarray
     notes: tuple[str, ...] = ()
     in_memory: bool = False
+    is_labelled: bool = True
 
     def describe(self) -> str:
         """The size at which the noise is added, then the notes, one a line."""

@@ -7,8 +7,11 @@ from diffsmooth.lazy_names import lazy_names
 __version__ = "0.3.0"
 
 if TYPE_CHECKING:
+    from diffsmooth.models.checkpoints.denoisers import load_denoiser
     from diffsmooth.models.checkpoints.loading import load_classifier
     from diffsmooth.models.smoothing.smoothed_classifier import SmoothedClassifier
+    from diffsmooth.pipeline.python_calls import certify, predict
+    from diffsmooth.report.figures import plot
     from diffsmooth.runs.reading import read_results
     from diffsmooth.stats.curves import average_certified_radius, certified_accuracy
     from diffsmooth.stats.group_sequential import GroupSequential

@@ -9,12 +9,7 @@ from torch import Tensor, nn
 
 from diffsmooth.lit.data import ImageSet, load_images
 from diffsmooth.lit.data.names import DATASETS
-from diffsmooth.models import (
-    IdentityPurifier,
-    LocalSmoothing,
-    OneShotPurifier,
-    SmoothedClassifier,
-)
+from diffsmooth.models import IdentityPurifier, LocalSmoothing, OneShotPurifier
 from diffsmooth.models.checkpoints.denoisers import denoiser_of, openai_outline
 from diffsmooth.models.checkpoints.image_cards import training_images_of
 from diffsmooth.models.checkpoints.loading import classifier_of, classifier_outline
@@ -25,8 +20,10 @@ from diffsmooth.models.classifiers.dataset_info import DatasetInfo
 from diffsmooth.models.diffusion.openai import build_unet
 from diffsmooth.models.diffusion.presets import PRESETS
 from diffsmooth.models.smoothing.noise import NoiseKey
+from diffsmooth.models.smoothing.one_image import run_plan
 from diffsmooth.models.smoothing.precision import autocast
 from diffsmooth.models.smoothing.purifiers import Purifier
+from diffsmooth.models.smoothing.vote_function import VoteFunction
 from diffsmooth.pipeline.command_specification import ExamineOptions
 from diffsmooth.pipeline.input_layer_choice import measure_input_layers, with_input_layer
 from diffsmooth.pipeline.networks import (
@@ -238,13 +235,13 @@ def _cost(
     image = images[0].image
 
     def seconds_a_vote(batch: int, batches: int) -> float:
-        smoothed = SmoothedClassifier(
+        f = VoteFunction(
             purifier, local, options.sigma, images.info.num_classes, batch, precision, copy=False
         ).to(device)
         key = NoiseKey(0, "doctor", "", "", 0)
-        smoothed.run_plan(image, key, MajorityVote(batch))  # warms up
+        run_plan(f, image, key, MajorityVote(batch))  # warms up
         start = time.perf_counter()
-        smoothed.run_plan(image, key, MajorityVote(batches * batch))
+        run_plan(f, image, key, MajorityVote(batches * batch))
         return (time.perf_counter() - start) / (batches * batch)
 
     seconds = seconds_a_vote(2, 1)

@@ -8,7 +8,8 @@ import torch
 
 from diffsmooth.lit.data.names import DATASETS
 from diffsmooth.lit.probes import hardware_name
-from diffsmooth.models.checkpoints.sources import classifier_sha256, module_sha256
+from diffsmooth.models.checkpoints.sources import classifier_sha256
+from diffsmooth.models.checkpoints.weights import network_sha256
 from diffsmooth.models.smoothing.noise import noise_source
 from diffsmooth.models.smoothing.precision import resolve_precision
 from diffsmooth.models.words import Precision
@@ -16,7 +17,7 @@ from diffsmooth.pipeline.networks import Inputs, diffusion_sha256, load_purifier
 from diffsmooth.pipeline.specification import SmoothingOptions
 from diffsmooth.runs.identity import RunIdentity, selection_of, ties_of
 from diffsmooth.runs.manifest import ManifestError, read_manifest
-from diffsmooth.runs.names import OutputError
+from diffsmooth.runs.names import OutputError, OutputFiles
 from diffsmooth.runs.outputs import ANEW
 from diffsmooth.stats import Plan
 from diffsmooth.stats.errors import option_values
@@ -39,7 +40,7 @@ def asked_identity(
         purifier = load_purifier(options, options.sigma, images).purifier
         runs = purifier.reverse_runs
         if purifier.state_dict():
-            diffusion = module_sha256(f"{options.purifier} {diffusion}", purifier)
+            diffusion = network_sha256(f"{options.purifier} {diffusion}", purifier)
     with option_values():
         precision = (
             None
@@ -85,16 +86,21 @@ def asked_identity(
     )
 
 
-def start_of(options: SmoothingOptions, asked: RunIdentity) -> tuple[RunIdentity, bool]:
+def start_of(files: OutputFiles, overwrite: bool, asked: RunIdentity) -> tuple[RunIdentity, bool]:
     """The run's identity, with what its first start chose, and whether this is that start.
 
     By the manifest beside the outfile.
+
+    Args:
+        files: the run's.
+        overwrite: whether those of another may be replaced.
+        asked: what its identity is to be, as far as that is told.
 
     Raises:
         OutputError: the files belong to another run, or are broken; not with --overwrite, which is
             about to replace them.
     """
-    files, first = options.files, (asked, True)
+    first = (asked, True)
     try:
         manifest = read_manifest(files.manifest)
         if manifest is None:
@@ -102,13 +108,13 @@ def start_of(options: SmoothingOptions, asked: RunIdentity) -> tuple[RunIdentity
         if not _can_be_chosen(manifest.identity):
             raise ManifestError(f"{files.manifest}: not a manifest (choices that no run can make)")
     except ManifestError as error:
-        if options.overwrite:
+        if overwrite:
             return first
         raise OutputError(f"{error}; {ANEW}") from error
     difference = asked.difference(manifest.identity)
     if not difference:
         return asked.adopting(manifest.identity), False
-    if options.overwrite:
+    if overwrite:
         return first
     raise OutputError(
         f"{files.table} belongs to a different run ({difference}): choose another outfile, or "

@@ -68,12 +68,12 @@ def build_job(options: SmoothingOptions, command: Literal["certify", "predict"],
     selection = list(asked.selection)
     if not selection:
         raise UserError(f"no image is left with skip {options.skip} and max {options.max}")
-    identity, is_first = start_of(options, asked)
+    identity, is_first = start_of(options.files, options.overwrite, asked)
     precision = identity.precision or resolve_precision("auto", device.type)
     fix_numerics(precision)
     options = replace(options, normalize=identity.input_layer or "auto")
     networks = load_networks(options, options.local_noise_sd, inputs, device)
-    smoothed = networks.smoothed(
+    f = networks.vote_function(
         options, options.m, options.local_noise_sd, identity.batch, precision
     )
     votes = plan.max_votes * len(selection)
@@ -83,7 +83,7 @@ def build_job(options: SmoothingOptions, command: Literal["certify", "predict"],
         input_layer=networks.classifier.input_layer,
         threads=identity.threads or threads_a_process(options.devices),
         precision=precision,
-        compile=choose_compile(identity.compile, smoothed.f, device, votes // options.processes),
+        compile=choose_compile(identity.compile, f, device, votes // options.processes),
     )
 
     def check() -> None:
@@ -92,7 +92,7 @@ def build_job(options: SmoothingOptions, command: Literal["certify", "predict"],
             if line:
                 print(line)
         if options.sanity_check and is_first:
-            print(check_sanity(smoothed.f, images, votes, options.seed, device), end="")
+            print(check_sanity(f, images, votes, options.seed, device), end="")
 
     shard = options.own_shard
     share = shard.share_of(selection) if shard else selection
@@ -107,7 +107,7 @@ def build_job(options: SmoothingOptions, command: Literal["certify", "predict"],
     )
     outputs = Outputs(options.files, identity, shard)
     module = CertificationModule(
-        smoothed,
+        f,
         plan,
         images,
         share,

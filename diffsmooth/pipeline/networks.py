@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from diffsmooth.lit.data import ImageSet, Reading
-from diffsmooth.models import LocalSmoothing, SmoothedClassifier
+from diffsmooth.models import LocalSmoothing
 from diffsmooth.models.checkpoints.denoisers import (
     check_denoiser,
     denoiser_of,
@@ -15,14 +15,15 @@ from diffsmooth.models.checkpoints.denoisers import (
 )
 from diffsmooth.models.checkpoints.formats import UNET_KEY, read_checkpoint
 from diffsmooth.models.checkpoints.loading import classifier_of
-from diffsmooth.models.checkpoints.sources import module_sha256, path_sha256
-from diffsmooth.models.checkpoints.weights import Checkpoint
+from diffsmooth.models.checkpoints.sources import path_sha256
+from diffsmooth.models.checkpoints.weights import Checkpoint, network_sha256
 from diffsmooth.models.classifiers.architectures import own_input_layer
 from diffsmooth.models.classifiers.dataset_info import DatasetInfo, misplaced
 from diffsmooth.models.classifiers.input_layers import Resized
 from diffsmooth.models.diffusion.denoiser import Denoiser
 from diffsmooth.models.smoothing.finite import watched_layers
 from diffsmooth.models.smoothing.purifiers import Purifier
+from diffsmooth.models.smoothing.vote_function import VoteFunction
 from diffsmooth.models.words import Convention
 from diffsmooth.pipeline.input_layer_choice import measure_input_layers, with_input_layer
 from diffsmooth.pipeline.specification import (
@@ -59,18 +60,16 @@ class Networks(NamedTuple):
         lines = (*self.classifier.said, self.purifier.note)
         return [self.images.describe(), *(shown(line) for line in lines if line)]
 
-    def smoothed(
+    def vote_function(
         self, options: VotingOptions, m: int, sigma_local: float, batch: int, precision: str
-    ) -> SmoothedClassifier:
-        """The smoothed classifier by a setting of the local smoothing; the networks are its own."""
+    ) -> VoteFunction:
+        """What votes, by a setting of the local smoothing; the networks are its own."""
         shape = self.images.info.image_shape
         model, num_classes, *_ = self.classifier
         purifier, sigma = self.purifier.purifier, options.sigma
         with option_values():
             local = LocalSmoothing(model, m, sigma_local, shape, options.local_seed)
-            return SmoothedClassifier(
-                purifier, local, sigma, num_classes, batch, precision, copy=False
-            )
+            return VoteFunction(purifier, local, sigma, num_classes, batch, precision, copy=False)
 
 
 def load_networks(
@@ -179,7 +178,7 @@ def diffusion_sha256(source: str | None) -> str:
     if source is None:
         return ""
     if is_code(source):
-        return module_sha256(source, foreign_denoiser(source))
+        return network_sha256(source, foreign_denoiser(source))
     return path_sha256(Path(source)) if Path(source).exists() else ""
 
 

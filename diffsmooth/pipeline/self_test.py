@@ -18,7 +18,6 @@ from diffsmooth.lit.data import load_images
 from diffsmooth.models import (
     LocalSmoothing,
     OneShotPurifier,
-    SmoothedClassifier,
     build_classifier,
     build_denoiser,
     load_classifier,
@@ -26,7 +25,9 @@ from diffsmooth.models import (
 )
 from diffsmooth.models.diffusion.openai import OpenAIDenoiser
 from diffsmooth.models.smoothing.noise import NoiseKey
+from diffsmooth.models.smoothing.one_image import run_plan
 from diffsmooth.models.smoothing.precision import autocast
+from diffsmooth.models.smoothing.vote_function import VoteFunction
 from diffsmooth.runs.line import from_line
 from diffsmooth.shipped import located
 from diffsmooth.stats import FixedSampleSize
@@ -179,7 +180,7 @@ def _check_certification(setup: Setup) -> Iterator[Agreement]:
     for line in (FOLDER / "certification.jsonl").read_text().splitlines():
         stored = from_line(line)
         expected = stored.certificate
-        smoothed = SmoothedClassifier(
+        f = VoteFunction(
             purifier,
             local,
             expected.sigma,
@@ -190,7 +191,7 @@ def _check_certification(setup: Setup) -> Iterator[Agreement]:
         ).to(setup.device)
         key = NoiseKey(0, "certify", images.info.name, "test", stored.index)
         plan = FixedSampleSize(expected.n0, expected.n, expected.alpha)
-        certificate = smoothed.run_plan(images[stored.index].image, key, plan)
+        certificate = run_plan(f, images[stored.index].image, key, plan)
         moved = 0
         for name in ("selection_counts", "estimation_counts"):
             mine, theirs = dict(getattr(certificate, name)), dict(getattr(expected, name))

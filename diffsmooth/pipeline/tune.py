@@ -80,7 +80,7 @@ def choose(options: TuneOptions) -> Chosen:
     networks = load_networks(options, usual.sigma_local, Inputs(checkpoint, images), device)
     print("\n".join(networks.said))
     batch = min(options.batch, total)
-    f = networks.smoothed(options, usual.m, usual.sigma_local, batch, precision).f.to(device)
+    f = networks.vote_function(options, usual.m, usual.sigma_local, batch, precision).to(device)
     if options.sanity_check:
         ahead = total * len(indices)
         print(check_sanity(f, images, ahead, options.seed, device, indices), end="")

@@ -2,7 +2,7 @@
 
 import io
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -31,6 +31,7 @@ STYLES = ("-", "--", "-.", ":")  # so that the lines differ in grey, too
 # Colours that the colour-blind tell apart. Source: Okabe & Ito 2008.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
 ENDINGS = (".png", ".pdf", ".svg")
+MARGIN = 1.02  # of the axis, beyond the largest radius
 LINE_LETTERS, NAME_LETTERS, KEY_LETTERS = 90, 72, 8  # of a legend's line, a name, and a line's key
 
 
@@ -51,10 +52,73 @@ def accuracy_figure(runs: Mapping[str, Results], envelope: bool = False) -> "Fig
     figure = Figure(figsize=(7.0, 4.2), layout="constrained")
     axes = figure.subplots()
     axes.set_prop_cycle(color=COLOURS)
-    right = 0.0
-    handles: list[Any] = []  # of lines and of error bars
+    handles, right = _draw_curves(axes, list(runs.values()))
     names = [shown(name, NAME_LETTERS) for name in runs]
-    for i, results in enumerate(runs.values()):
+    if envelope:
+        radii = np.linspace(0.0, right, 201)
+        radii = np.unique(np.concatenate([radii, *(r.grid for r in runs.values())]))
+        able = [r for r in runs.values() if is_comparable(r, list(runs.values()))]
+        best = upper_envelope(able, radii).accuracy
+        known = ~np.isnan(best)
+        handles += axes.plot(
+            radii[known], best[known], drawstyle="steps-pre", color="0.8", linewidth=5, zorder=0,
+        )  # fmt: skip
+        names.append("upper envelope")
+    _dress(axes, right, any(results.grid for results in runs.values()))
+    if len(runs) > 1 or envelope:
+        longest = max(map(len, names))
+        legend = figure.legend(
+            handles,
+            names,
+            loc="outside lower center",
+            ncols=max(1, min(len(runs), 3, LINE_LETTERS // (longest + KEY_LETTERS))),
+            frameon=False,
+        )
+        for text in legend.get_texts():
+            text.set_parse_math(False)  # a name's dollars are dollars
+    else:
+        axes.set_title(names[0], fontsize="medium", parse_math=False)
+    return figure
+
+
+def plot(*results: Results, labels: Sequence[str] = (), ax: "Axes | None" = None) -> "Axes":
+    """Draws certified accuracy against radius, one line a run, 95 % intervals shaded.
+
+    Args:
+        results: of runs, at least one.
+        labels: one each, for the legend.
+        ax: to draw into, beside what is there; None for new ones of pyplot's.
+
+    Raises:
+        UserError: no results, results without labels of their images, or other labels than runs.
+    """
+    if not results or len(labels) not in (0, len(results)):
+        raise UserError(f"plot wants results, and a label each, got {len(results)}, {len(labels)}")
+    right = 0.0
+    if ax is None:
+        import matplotlib.pyplot as plt  # slow
+
+        _, ax = plt.subplots(figsize=(7.0, 4.2), layout="constrained")
+        ax.set_prop_cycle(color=COLOURS)
+    elif ax.has_data():
+        right = ax.get_xlim()[1] / MARGIN
+    before = ax.get_legend_handles_labels() if labels else ([], [])
+    handles, reach = _draw_curves(ax, results)
+    _dress(ax, max(right, reach), any(one.grid for one in results))
+    for handle, label in zip(handles, labels, strict=bool(labels)):
+        handle.set_label(label)
+    if labels:
+        legend = ax.legend([*before[0], *handles], [*before[1], *labels])
+        for text in legend.get_texts():
+            text.set_parse_math(False)
+    return ax
+
+
+def _draw_curves(axes: "Axes", runs: Sequence[Results]) -> tuple[list[Any], float]:
+    """The lines and error bars, one a run, and the largest radius that they reach."""
+    handles: list[Any] = []
+    right = 0.0
+    for i, results in enumerate(runs):
         top = top_radius(results)
         right = max(right, top)
         if results.grid:
@@ -72,37 +136,16 @@ def accuracy_figure(runs: Mapping[str, Results], envelope: bool = False) -> "Fig
         axes.fill_between(
             radii, interval[:, 0], interval[:, 1], step="pre", color=line.get_color(), alpha=0.15
         )
-    if envelope:
-        radii = np.linspace(0.0, right, 201)
-        radii = np.unique(np.concatenate([radii, *(r.grid for r in runs.values())]))
-        able = [r for r in runs.values() if is_comparable(r, list(runs.values()))]
-        best = upper_envelope(able, radii).accuracy
-        known = ~np.isnan(best)
-        handles += axes.plot(
-            radii[known], best[known], drawstyle="steps-pre", color="0.8", linewidth=5, zorder=0,
-        )  # fmt: skip
-        names.append("upper envelope")
+    return handles, right
+
+
+def _dress(axes: "Axes", right: float, has_grid: bool) -> None:
     # The marker and the interval at radius 0 of a grid would lie on the axis.
-    left = -0.02 * right if any(results.grid for results in runs.values()) else 0.0
-    axes.set_xlim(left, right * 1.02 or 1.0)
+    axes.set_xlim(-0.02 * right if has_grid else 0.0, right * MARGIN or 1.0)
     axes.set_ylim(0.0, 1.0)
     axes.set_xlabel("l2 radius (in [0, 1] pixel units)")
     axes.set_ylabel("certified accuracy")
     axes.grid(alpha=0.3)
-    if len(runs) > 1 or envelope:
-        longest = max(map(len, names))
-        legend = figure.legend(
-            handles,
-            names,
-            loc="outside lower center",
-            ncols=max(1, min(len(runs), 3, LINE_LETTERS // (longest + KEY_LETTERS))),
-            frameon=False,
-        )
-        for text in legend.get_texts():
-            text.set_parse_math(False)  # a name's dollars are dollars
-    else:
-        axes.set_title(names[0], fontsize="medium", parse_math=False)
-    return figure
 
 
 def _draw_grid(axes: "Axes", results: Results) -> "ErrorbarContainer":

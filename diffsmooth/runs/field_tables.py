@@ -9,6 +9,7 @@ import pandas as pd
 from diffsmooth.shown_text import shown
 from diffsmooth.stats import ABSTAIN, Results
 from diffsmooth.stats.errors import UserError
+from diffsmooth.stats.results import NO_LABEL
 
 COLUMNS = ("idx", "label", "predict", "correct", "time")
 RADIUS = "radius"
@@ -41,7 +42,8 @@ def read_table(path: Path) -> FieldTable:
     that stands again where parts were joined. The time is in seconds or as h:mm:ss. What else is
     left out or read otherwise is said in remarks: a last line that was cut off; comments and lines
     that are no rows, see `_is_row`; `correct`, which is counted anew from label and predict (one
-    published tool writes a running count); a negative radius, which certifies nothing.
+    published tool writes a running count); a negative radius, which certifies nothing. Label and
+    correct may be nan throughout: the labels are not known.
 
     Raises:
         UserError: broken; the message names the file and the line.
@@ -163,7 +165,10 @@ def _numbers(cells: pd.DataFrame) -> pd.DataFrame:
     sound = (rows < LARGEST) & (rows >= lowest)
     counts = rows.columns.difference(["time", RADIUS])
     sound[counts] &= rows[counts] == rows[counts].round()
-    return rows.where(sound)
+    rows = rows.where(sound)
+    if len(cells) and (cells[["label", "correct"]] == "nan").all(axis=None):
+        rows[["label", "correct"]] = NO_LABEL, 0.0
+    return rows
 
 
 def _refuse_nan(path: Path, cells: pd.DataFrame, rows: pd.DataFrame) -> None:

@@ -1,7 +1,7 @@
 """What fixes the results of a run: two runs of the same identity give the same votes."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from types import NoneType, UnionType
 from typing import Any, Literal, Self, get_args, get_origin, get_type_hints
@@ -16,7 +16,9 @@ MOST_IMAGES = 2**53  # nobody has as many
 
 # What a field that a stored identity lacks has meant before there was the field. Fields that stand
 # neither here nor in the file were not recorded, and are not compared. See `_before`.
-BEFORE: Mapping[str, object] = {"numerics": 1, "classifier_set": "", "diffusion_set": ""}
+BEFORE: Mapping[str, object] = {
+    "numerics": 1, "classifier_set": "", "diffusion_set": "", "indices": [],
+}  # fmt: skip
 EARLIEST_RUN, LOWEST_CLASS = "earliest run", "lowest class"  # the `ties` of now, and of 0.2
 RETIRED = ("diffsmooth",)  # the package's version stood for the numerics once
 
@@ -34,6 +36,7 @@ class RunIdentity:
         image_shape: (C, H, W), at which the noise is added.
         class_names: names of classes 0, 1, ... in the user's own data; empty for known datasets.
         skip, max: every skip-th image, up to but without index max (-1: all).
+        indices: of the images, ascending, where these do not say them; stored only then.
         classifier, diffusion: sha256 of the checkpoints; "" where there is none.
         classifier_set, diffusion_set: key of the weights in a checkpoint that holds two sets; ""
             for the set that a file of one set has.
@@ -64,6 +67,7 @@ class RunIdentity:
     class_names: tuple[str, ...]
     skip: int
     max: int
+    indices: tuple[int, ...] = ()
     classifier: str
     classifier_set: str
     diffusion: str
@@ -93,9 +97,9 @@ class RunIdentity:
     numerics: int = NUMERICS
 
     @property
-    def selection(self) -> range:
+    def selection(self) -> Sequence[int]:
         """Indices of the images, ascending."""
-        return selection_of(self.size, self.skip, self.max)
+        return self.indices or selection_of(self.size, self.skip, self.max)
 
     def stored(self) -> dict[str, Any]:
         """As it stands in a manifest.
@@ -109,7 +113,10 @@ class RunIdentity:
 
     def recorded(self) -> dict[str, Any]:
         """As `stored`, also of a manifest that lacks fields."""
-        return json.loads(json.dumps(asdict(self)))
+        fields_told = json.loads(json.dumps(asdict(self)))
+        if not self.indices:
+            del fields_told["indices"]
+        return fields_told
 
     @property
     def still_open(self) -> list[str]:
@@ -150,7 +157,7 @@ class RunIdentity:
         What is open here, or is not told there, differs from nothing.
         """
         before = _before(stored)
-        for name, mine in self.recorded().items():
+        for name, mine in json.loads(json.dumps(asdict(self))).items():
             if mine is None or name not in {*stored, *before}:
                 continue
             value = stored.get(name, before.get(name))
@@ -168,12 +175,17 @@ def selection_of(size: int, skip: int, largest: int) -> range:
     return range(0, size if largest < 0 else min(largest, size), skip)
 
 
-def stored_selection(identity: Mapping[str, Any]) -> range | None:
+def stored_selection(identity: Mapping[str, Any]) -> Sequence[int] | None:
     """Indices of the images of a stored identity, ascending; None where it tells no selection.
 
     Raises:
         UserError: it tells what is no selection.
     """
+    listed = identity.get("indices")
+    if listed is not None:
+        if not _is_a(listed, tuple[int, ...]) or not listed or listed != sorted(set(listed)):
+            raise UserError(f"indices are {quoted(listed)}, which no run can have")
+        return listed
     told: list[Any] = [identity.get(name) for name in ("size", "skip", "max")]
     if None in told:
         return None

@@ -29,7 +29,7 @@ def to_line(record: ImageRecord) -> str:
     fields: dict[str, Any] = {
         "index": record.index,
         "label": record.label,
-        "correct": record.correct,
+        "correct": _correct(record),
         "seconds": round(record.seconds, 4),
         **asdict(record.certificate),
         "error": record.error,
@@ -64,13 +64,18 @@ def from_line(line: str) -> ImageRecord:
     except (KeyError, TypeError, AttributeError, OverflowError) as problem:
         raise ValueError(f"not a journal line: {problem}") from problem
     record = ImageRecord(index, label, seconds, certificate, error, origin)
-    if correct is not record.correct:
+    if correct is not _correct(record):
         raise ValueError(f"correct is {correct}, not what label and prediction say")
     if bool(error) != (certificate.status == "failed"):
         raise ValueError(f"status is {certificate.status}, but the error is {error!r}")
     if origin is not None and not origin.image and not error:
         raise ValueError("there are votes, but not the digest of the image that they are of")
     return record
+
+
+def _correct(record: ImageRecord) -> bool | None:
+    """As it stands in a line: None where the label is not known."""
+    return None if record.label is None else record.correct
 
 
 def _take_origin(fields: dict[str, Any]) -> Origin | None:
@@ -103,6 +108,8 @@ def _check_numbers(fields: dict[str, Any]) -> None:
     """Raises ValueError for numbers that no run can have written."""
     for name, least in LOWEST_COUNTS.items():
         value = fields[name]
+        if name == "label" and value is None:  # not known
+            continue
         if type(value) is not int or not least <= value < LARGEST_COUNT:
             raise ValueError(f"{name} is {value!r}, not a whole number from {least} on")
     for name in ("selection_counts", "estimation_counts", "looks"):

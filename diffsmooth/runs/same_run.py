@@ -1,7 +1,7 @@
 """Whether a journal is of the run that a manifest describes: each line of it, and all of them."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -85,7 +85,7 @@ def check_possible(manifest: Manifest, radii: np.ndarray, lines: np.ndarray, wha
         )
 
 
-def _selection(manifest: Manifest) -> range | None:
+def _selection(manifest: Manifest) -> Sequence[int] | None:
     try:
         return stored_selection(manifest.identity)
     except UserError as error:

@@ -2,16 +2,23 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from diffsmooth.stats.certificate import ABSTAIN, Certificate, Status
+from diffsmooth.stats.errors import UserError
 from diffsmooth.stats.plan_words import kind_of
 from diffsmooth.stats.printed import rounded_down
 
+if TYPE_CHECKING:
+    import pandas as pd
+
 CERTIFY_COLUMNS = ("idx", "label", "predict", "radius", "correct", "time")
 PREDICT_COLUMNS = ("idx", "label", "predict", "correct", "time")
+NO_LABEL = -2  # in arrays, of an image whose label is not known; it is no prediction either
+SHOWN_RADII = (0.0, 0.25, 0.5, 0.75, 1.0)  # of results in short
 
 
 @dataclass(frozen=True)
@@ -39,7 +46,7 @@ class ImageRecord:
 
     Attributes:
         index: the image's number in its dataset.
-        label: true class.
+        label: true class, None where it is not known.
         seconds: wall-clock time that the image took.
         certificate: the result; `plan.nothing(sigma)` where there was an error.
         error: what went wrong, or "".
@@ -47,7 +54,7 @@ class ImageRecord:
     """
 
     index: int
-    label: int
+    label: int | None
     seconds: float
     certificate: Certificate
     error: str = ""
@@ -59,28 +66,32 @@ class ImageRecord:
 
 
 def to_tsv(records: Iterable[ImageRecord], columns: tuple[str, ...]) -> str:
-    """The field's table as text: a header, then one line a record; radii are rounded down."""
+    """The field's table as text: a header, then one line a record; radii are rounded down.
+
+    What is not known is nan, which no reader takes for a label or a count.
+    """
     lines = ["\t".join(columns)]
     for record in records:
+        known = record.label is not None
         cells = {
             "idx": str(record.index),
-            "label": str(record.label),
+            "label": str(record.label) if known else "nan",
             "predict": str(record.certificate.prediction),
             "radius": rounded_down(record.certificate.radius, 6),
-            "correct": str(int(record.correct)),
+            "correct": str(int(record.correct)) if known else "nan",
             "time": f"{record.seconds:.4f}",
         }
         lines.append("\t".join(cells[column] for column in columns))
     return "\n".join(lines) + "\n"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Results:
     """Arrays over M images, by ascending index: what curves, tables and reports take.
 
     Attributes:
         index: int64 (M,).
-        label: int64 (M,).
+        label: int64 (M,), or NO_LABEL throughout where labels are not known.
         prediction: int64 (M,), ABSTAIN where there is none.
         radius: float64 (M,), l2, in [0, 1] pixel units.
         seconds: float64 (M,); NaN where not known.
@@ -117,8 +128,19 @@ class Results:
     p_lower: np.ndarray | None = None
 
     @property
+    def is_labelled(self) -> bool:
+        """Whether the labels are known."""
+        return bool((self.label != NO_LABEL).all())
+
+    @property
     def correct(self) -> np.ndarray:
-        """bool (M,)."""
+        """bool (M,).
+
+        Raises:
+            UserError: the labels are not known.
+        """
+        if not self.is_labelled:
+            raise UserError("there are no labels, so nobody knows what is correct, or how accurate")
         return (self.prediction == self.label) & (self.prediction != ABSTAIN)
 
     @property
@@ -147,6 +169,30 @@ class Results:
     def __len__(self) -> int:
         return len(self.index)
 
+    def __repr__(self) -> str:
+        from diffsmooth.stats.curves import average_certified_radius, certified_accuracy
+
+        parts = [f"{len(self)} images", f"{int((self.prediction == ABSTAIN).sum())} without answer"]
+        parts += [f"sigma {self.sigma:g}"] if self.sigma is not None else []
+        if not self.is_labelled:
+            parts.append("no labels")
+        elif len(self):
+            radii = np.array(self.grid or SHOWN_RADII if self.certifies else [0.0])
+            radii = radii[self.measures(radii)]
+            shares = zip(certified_accuracy(self, radii), radii, strict=True)
+            accuracy = ", ".join(f"{rounded_down(share)} at {radius:g}" for share, radius in shares)
+            parts.append(f"{'certified ' * self.certifies}accuracy {accuracy}")
+            if self.certifies:
+                average = rounded_down(average_certified_radius(self))
+                parts.append(f"average certified radius {'>= ' * self.understates}{average}")
+        return f"Results({'; '.join(parts)})"
+
+    def to_frame(self) -> "pd.DataFrame":
+        """A data frame of one row an image, see `runs/frame.py`."""
+        # By name: of a higher floor, and with pandas, which this one does without.
+        frame: pd.DataFrame = import_module("diffsmooth.runs.frame").frame_of(self)
+        return frame
+
     @classmethod
     def from_records(cls, records: Iterable[ImageRecord]) -> "Results":
         """The arrays of one run's records.
@@ -155,7 +201,7 @@ class Results:
             ValueError: records of different plans.
         """
         rows = sorted(records, key=lambda record: record.index)
-        certificates = [record.certificate for record in rows]
+        certificates, labels = [r.certificate for r in rows], [r.label for r in rows]
         names = ("max_radius", "plan", "grid", "tolerance", "sigma", "alpha")
         plans = {tuple(getattr(c, name) for name in names) for c in certificates}
         if len(plans) > 1:
@@ -163,7 +209,7 @@ class Results:
         told: dict[str, Any] = dict(zip(names, *plans, strict=True)) if plans else {}
         return cls(
             index=np.array([r.index for r in rows], dtype=np.int64),
-            label=np.array([r.label for r in rows], dtype=np.int64),
+            label=np.array([NO_LABEL if n is None else n for n in labels], dtype=np.int64),
             prediction=np.array([c.prediction for c in certificates], dtype=np.int64),
             radius=np.array([c.radius for c in certificates], dtype=np.float64),
             seconds=np.array([r.seconds for r in rows], dtype=np.float64),

@@ -18,14 +18,15 @@ from diffsmooth.models import (
     IdentityPurifier,
     LocalSmoothing,
     OneShotPurifier,
-    SmoothedClassifier,
     load_classifier,
     load_unet,
 )
 from diffsmooth.models.checkpoints.training_images import split_images
 from diffsmooth.models.diffusion.presets import get_preset
 from diffsmooth.models.smoothing.noise import NoiseKey
+from diffsmooth.models.smoothing.one_image import run_plan
 from diffsmooth.models.smoothing.purifiers import Purifier
+from diffsmooth.models.smoothing.vote_function import VoteFunction
 from diffsmooth.pipeline import tune as tuning
 from diffsmooth.pipeline import tune_images
 from diffsmooth.stats import FixedSampleSize
@@ -112,12 +113,12 @@ def test_the_numbers_are_those_of_a_certification_of_each_setting(
         local = LocalSmoothing(
             load_classifier(classifier_file), int(row["m"]), row["sigma_local"], (1, 32, 32), 42
         )
-        f = SmoothedClassifier(makers[purifier](), local, 0.5, 10, 16)
+        f = VoteFunction(makers[purifier](), local, 0.5, 10, 16)
         shares = []
         for index in chosen:
             sample = images[index]
             key = NoiseKey(0, "tune", "fashion_mnist", "train", index)
-            certificate = f.run_plan(sample.image, key, FixedSampleSize(4, 30, 0.001))
+            certificate = run_plan(f, sample.image, key, FixedSampleSize(4, 30, 0.001))
             both = (certificate.selection_counts, certificate.estimation_counts)
             shares.append(sum(dict(counts).get(sample.label, 0) for counts in both) / 34)
         reached = np.mean(np.array(shares) >= goal.share)

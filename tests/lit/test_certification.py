@@ -15,8 +15,9 @@ from torch import Tensor, nn
 from diffsmooth.lit.certification import CertificationCallback, CertificationModule, Preparation
 from diffsmooth.lit.data import load_images
 from diffsmooth.lit.data.images import ArrayImages, Sample
-from diffsmooth.models import IdentityPurifier, LocalSmoothing, SmoothedClassifier
+from diffsmooth.models import IdentityPurifier, LocalSmoothing
 from diffsmooth.models.smoothing.noise import draw_noise
+from diffsmooth.models.smoothing.vote_function import VoteFunction
 from diffsmooth.stats import FixedSampleSize, ImageRecord
 from diffsmooth.stats.errors import UserError
 
@@ -39,9 +40,9 @@ class Linear(nn.Module):
 
 def make_module(classifier: nn.Module | None = None, in_flight: int = 5) -> CertificationModule:
     local = LocalSmoothing(classifier or Linear(), 1, 0.0, (1, 32, 32))
-    smoothed = SmoothedClassifier(IdentityPurifier(), local, 0.5, 10, batch=16)
+    f = VoteFunction(IdentityPurifier(), local, 0.5, 10, batch=16)
     images = load_images("fashion_mnist_sample")
-    return CertificationModule(smoothed, PLAN, images, SELECTION, in_flight=in_flight)
+    return CertificationModule(f, PLAN, images, SELECTION, in_flight=in_flight)
 
 
 class Listener(CertificationCallback):

@@ -25,8 +25,9 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     return clock
 
 
-def started(plan: Plan, before: list[ImageRecord], total: int) -> Progress:
-    module: Any = SimpleNamespace(plan=plan, records=before, selection=range(total))
+def started(plan: Plan, before: list[ImageRecord], total: int, labelled: bool = True) -> Progress:
+    images = SimpleNamespace(is_labelled=labelled)
+    module: Any = SimpleNamespace(plan=plan, records=before, selection=range(total), images=images)
     trainer: Any = SimpleNamespace(is_global_zero=True)
     progress = Progress()
     progress.on_predict_start(trainer, module)
@@ -52,6 +53,15 @@ def test_the_line_does_not_overstate(clock: Clock, capsys: pytest.CaptureFixture
     clock.now += 10
     bar.show(Totals(images=2500, correct=2499, radius=1999.0, votes=250, finished_votes=250))
     assert "certified 0.999, mean radius 0.799" in capsys.readouterr().err
+
+
+def test_images_without_labels_have_no_accuracy(
+    clock: Clock, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bar = started(FixedSampleSize(n0=10, n=90), [], total=30, labelled=False)
+    clock.now += 10
+    bar.show(Totals(images=20, votes=2000, finished_votes=2000))
+    assert capsys.readouterr().err == "images 20/30: 200 votes/s; ETA 00:05\n"
 
 
 def test_a_sequential_plans_time_left_goes_by_the_images_that_are_done(

@@ -13,7 +13,6 @@ from diffsmooth.models import (
     IdentityPurifier,
     LocalSmoothing,
     OneShotPurifier,
-    SmoothedClassifier,
     build_classifier,
     build_denoiser,
 )
@@ -69,7 +68,7 @@ def test_purified_images_and_answers_equal_ours(name: str) -> None:
     shape, classifier = info.image_shape, _classifier(info)
     purifier = OneShotPurifier(denoiser)
     local = LocalSmoothing(classifier, 3, 0.25, shape)
-    ours = SmoothedClassifier(purifier, local, 0.5, 10, copy=False)
+    ours = VoteFunction(purifier, local, 0.5, 10, copy=False)
     noisy = torch.rand(shape) + ours.f.noise_level * torch.randn(8, *shape)
     with torch.no_grad():
         _spread_votes(classifier, ours.f.purify(noisy) + 0.25 * torch.randn(8, *shape))
@@ -128,7 +127,7 @@ def test_votes_on_the_same_noise_equal_ours(purify: bool) -> None:
     if purify:
         purifier = OneShotPurifier(_denoiser("variance not learned"))
     local = LocalSmoothing(classifier, 1, 0.0, shape)
-    ours = SmoothedClassifier(purifier, local, 0.5, 10, batch=20, copy=False)
+    ours = VoteFunction(purifier, local, 0.5, 10, batch=20, copy=False)
     torch.manual_seed(2)
     image = torch.rand(shape)
     with torch.no_grad():

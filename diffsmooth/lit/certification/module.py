@@ -11,7 +11,6 @@ from diffsmooth.lit.data.images import ImageSet, image_digest
 from diffsmooth.models.smoothing.engine import IN_FLIGHT, Task, VoteEngine
 from diffsmooth.models.smoothing.fixed_function import FixedFunction, check_unchanged
 from diffsmooth.models.smoothing.noise import NoiseKey, SourceName, noise_source
-from diffsmooth.models.smoothing.smoothed_classifier import SmoothedClassifier
 from diffsmooth.models.smoothing.vote_function import VoteFunction
 from diffsmooth.stats import Certificate, ImageRecord, Plan
 from diffsmooth.stats.errors import UserError
@@ -49,6 +48,7 @@ class CertificationModule(pl.LightningModule):
     a record, too.
 
     Args:
+        f: what votes, such as a smoothed classifier's.
         plan: how many votes to ask for, and what to conclude.
         selection: indices of the images to do; None for all.
         purpose, split, seed: name the noise, together with the dataset and the image's index.
@@ -65,7 +65,7 @@ class CertificationModule(pl.LightningModule):
 
     def __init__(
         self,
-        smoothed: SmoothedClassifier,
+        f: VoteFunction,
         plan: Plan,
         images: ImageSet,
         selection: Sequence[int] | None = None,
@@ -76,7 +76,7 @@ class CertificationModule(pl.LightningModule):
         in_flight: int = IN_FLIGHT,
     ) -> None:
         super().__init__()
-        self.smoothed = smoothed
+        self.f = f
         self.plan = plan
         self.images = images
         self.selection = list(range(len(images)) if selection is None else selection)
@@ -87,11 +87,6 @@ class CertificationModule(pl.LightningModule):
         self.shared: SharedWork
         self._in_flight = in_flight
         self._failures = 0
-
-    @property
-    def f(self) -> VoteFunction:
-        """What votes."""
-        return self.smoothed.f
 
     def noise_key(self, index: int) -> NoiseKey:
         """Whose noise the votes of image `index` use."""
@@ -119,7 +114,7 @@ class CertificationModule(pl.LightningModule):
         except Exception as error:  # one must not end the run
             self.report(0, [self._record(batch, error)])
         else:
-            self._engine.submit(Task(sample.image, self.noise_key(batch), sample.label))
+            self._engine.submit(Task(sample.image, self.noise_key(batch), self.images.label(batch)))
         while not self._engine.needs_task:
             self._step()
         return batch
@@ -155,7 +150,7 @@ class CertificationModule(pl.LightningModule):
         certificate: Certificate | None = None,
         seconds: float = 0.0,
     ) -> ImageRecord:
-        images, label = self.images, int(self.images.labels[index])
+        images, label = self.images, self.images.label(index)
         certificate = certificate or self.plan.nothing(self.f.sigma)
         shape, file = images.info.image_shape, images.file_name(index)
         origin = Origin(self.digest, self._source.name, digest, shape, file)

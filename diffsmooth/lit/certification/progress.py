@@ -27,6 +27,7 @@ class Progress(CertificationCallback):
         self._terminal = sys.stderr.isatty()
         self._interval = 0.2 if self._terminal else QUIET_INTERVAL
         self._plan, self._total = module.plan, len(module.selection)
+        self._labelled = module.images.is_labelled
         # Of earlier starts: they count as images, not as speed.
         self._before = Totals.of(module.records)
         self._samples: deque[tuple[float, int]] = deque([(time.monotonic(), 0)])
@@ -63,7 +64,7 @@ class Progress(CertificationCallback):
         rate = (totals.votes - votes) / max(now - since, 1e-9)
         images = self._before.images + totals.images
         parts = [f"{rate:,.0f} votes/s"]
-        if images:
+        if images and self._labelled:
             accuracy = (self._before.correct + totals.correct) / images
             radius = (self._before.radius + totals.radius) / images
             parts.append(f"certified {rounded_down(accuracy)}, mean radius {rounded_down(radius)}")

@@ -97,7 +97,7 @@ def find_problem(images: ImageSet, records: Sequence[ImageRecord]) -> Problem | 
     """
     voted = []
     for record in records:
-        label = int(images.labels[record.index])
+        label = images.label(record.index)
         if record.label != label:
             return Problem(record, f"has label {record.label}, but the data give it {label}")
         if record.origin is None:

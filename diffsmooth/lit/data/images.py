@@ -47,12 +47,14 @@ class ImageSet(Dataset[Sample]):
         labels: int64 (N,).
         notes: lines that its user should read: how classes got their labels, what was skipped.
         in_memory: whether an item costs next to nothing.
+        is_labelled: whether the labels are known.
     """
 
     info: DatasetInfo
     labels: np.ndarray
     notes: tuple[str, ...] = ()
     in_memory: bool = False
+    is_labelled: bool = True
 
     def describe(self) -> str:
         """The size at which the noise is added, then the notes, one a line."""
@@ -64,6 +66,10 @@ class ImageSet(Dataset[Sample]):
 
     def __getitem__(self, index: int) -> Sample:
         raise NotImplementedError
+
+    def label(self, index: int) -> int | None:
+        """The class of an image, None where it is not known."""
+        return int(self.labels[index])
 
     def fingerprint(self) -> str:
         """Hex digest that tells whether two datasets hold the same images and labels."""
@@ -77,7 +83,7 @@ class ImageSet(Dataset[Sample]):
         """Hex digest of some images as they are stored, not decoded, and of their labels."""
         digest = hashlib.sha256()
         for index in indices:
-            row = f"{index} {self.labels[index]} {self.content_digest(index)}\n"
+            row = f"{index} {self.label(index)} {self.content_digest(index)}\n"
             digest.update(row.encode())
         return digest.hexdigest()
 

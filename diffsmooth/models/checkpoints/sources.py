@@ -1,19 +1,17 @@
 """What a user names a classifier by: a file, a folder, or code of their own."""
 
-import hashlib
 import inspect
 from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import nn
 
 from diffsmooth.models.checkpoints.folders import folder_sha256
 from diffsmooth.models.checkpoints.formats import read_checkpoint
 from diffsmooth.models.checkpoints.metadata import CheckpointMetadata
-from diffsmooth.models.checkpoints.weights import Checkpoint
+from diffsmooth.models.checkpoints.weights import Checkpoint, network_sha256
 from diffsmooth.stats.errors import UserError
 from diffsmooth.stats.registry import imported, is_code
 from diffsmooth.whole_file import file_sha256
@@ -85,18 +83,9 @@ def classifier_sha256(source: str, checkpoint: Checkpoint, num_classes: int) -> 
         return path_sha256(Path(source))
     assert checkpoint.build is not None
     files = [file_sha256(checkpoint.path)] if checkpoint.state_dict else []
-    return module_sha256(source, checkpoint.build(num_classes), *files)
+    return network_sha256("\n".join((source, *files)), checkpoint.build(num_classes))
 
 
 def path_sha256(path: Path) -> str:
     """Hex digest of a file, or of what a folder's network depends on."""
     return folder_sha256(path) if path.is_dir() else file_sha256(path)
-
-
-def module_sha256(name: str, module: nn.Module, *more: str) -> str:
-    """Hex digest of a module's name and of all weights that it holds, and of more words."""
-    digest = hashlib.sha256("\n".join((name, *more)).encode())
-    for key, value in sorted(module.state_dict().items()):
-        digest.update(f"\n{key} {value.dtype} {tuple(value.shape)}\n".encode())
-        digest.update(value.detach().cpu().reshape(-1).view(torch.uint8).numpy().tobytes())
-    return digest.hexdigest()

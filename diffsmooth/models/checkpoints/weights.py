@@ -1,5 +1,6 @@
 """A checkpoint's content: how its weights fit a network, and the writer of our own format."""
 
+import hashlib
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -130,3 +131,19 @@ def _counts(key: str) -> bool:
 
 def _type(value: Tensor) -> str:
     return str(value.dtype).removeprefix("torch.")
+
+
+def network_sha256(name: str, network: object) -> str:
+    """Hex digest of a network's name and, if it is a module, of all that its state dict holds.
+
+    Args:
+        name: says what the weights alone do not.
+        network: a module, or any other callable, which has no state.
+    """
+    digest = hashlib.sha256(name.encode())
+    state = network.state_dict() if isinstance(network, nn.Module) else {}
+    for key, value in sorted(state.items()):
+        if isinstance(value, Tensor):
+            digest.update(f"\n{key} {value.dtype} {tuple(value.shape)}\n".encode())
+            digest.update(value.detach().cpu().reshape(-1).view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()

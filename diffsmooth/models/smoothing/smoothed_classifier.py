@@ -1,81 +1,97 @@
 """The smoothed classifier."""
 
-from typing import Self
+from collections.abc import Callable
+from typing import Any, Self
 
+import torch
 from torch import Tensor, nn
 
-from diffsmooth.models.smoothing.engine import VoteEngine
+from diffsmooth.models.classifiers.logits import Logits
+from diffsmooth.models.diffusion.denoiser import Denoiser
 from diffsmooth.models.smoothing.local_smoothing import LocalSmoothing
-from diffsmooth.models.smoothing.noise import NoiseKey
-from diffsmooth.models.smoothing.packing import Task
-from diffsmooth.models.smoothing.purifiers import Purifier
+from diffsmooth.models.smoothing.precision import resolve_precision
+from diffsmooth.models.smoothing.purifiers import IdentityPurifier, OneShotPurifier, Purifier
 from diffsmooth.models.smoothing.vote_function import VoteFunction
-from diffsmooth.stats import Certificate, MajorityVote, Plan
 
 
 class SmoothedClassifier(nn.Module):
     """g(x): the class that f returns most often on x + sigma * eps, eps ~ N(0, I).
 
-    It is in eval mode, whatever becomes of the modules that hold it. Arguments and errors are those
-    of `VoteFunction`.
+    `diffsmooth.certify` and `diffsmooth.predict` let it vote. It is in eval mode, whatever becomes
+    of the modules that hold it, and begins on the classifier's device.
+
+    Args:
+        classifier: images (B, C, H, W) in [0, 1] to logits (B, K), or to what holds them as
+            `.logits`; a module, or any other callable.
+        denoiser: a `Denoiser`, a `Purifier`, any callable (noisy, sigma) -> x_0, or None.
+        sigma, num_classes, batch: see `VoteFunction`.
+        m, sigma_local, image_shape: see `LocalSmoothing`.
+        precision: "float32", "tf32", "bf16", or "auto": bf16 where the device computes in it.
+        copy: whether the networks are copied, so that their owner's stay as they are. Otherwise
+            they are put into eval mode, on one device, and in another memory format.
+        local_seed: of the local copies' fixed noise.
 
     Attributes:
         f: the `VoteFunction`. As a module it takes images that are noisy already to mean softmax
             (B, K), draws nothing, and is differentiable: what attacks and metrics use.
+        precision: as it was asked for; f has what it is on its device.
+        local_seed: as it was given.
+
+    Raises:
+        ValueError: out of range, see `VoteFunction` and `LocalSmoothing`; a denoiser that takes
+            other images.
+        UserError: what cannot be called, or a word that is no precision.
     """
 
     def __init__(
         self,
-        purifier: Purifier,
-        local_smoothing: LocalSmoothing,
-        sigma: float,
-        num_classes: int,
-        batch: int = 50,
-        precision: str = "float32",
+        classifier: Callable[[Tensor], Any],
+        denoiser: Denoiser | Purifier | Callable[[Tensor, float], Tensor] | None = None,
+        sigma: float = 0.5,
+        num_classes: int = 10,
+        m: int = 1,
+        sigma_local: float = 0.0,
+        image_shape: tuple[int, int, int] = (3, 32, 32),
+        batch: int = 200,
+        precision: str = "auto",
         copy: bool = True,
+        local_seed: int = 42,
     ) -> None:
         super().__init__()
-        self.f = VoteFunction(purifier, local_smoothing, sigma, num_classes, batch, precision, copy)
+        self.precision = "auto" if precision == "auto" else resolve_precision(precision, "cuda")
+        self.local_seed = local_seed
+        network = Logits(classifier)
+        purifier = _purifier_of(denoiser)
+        local = LocalSmoothing(network, m, sigma_local, image_shape, local_seed)
+        if isinstance(purifier, OneShotPurifier):
+            purifier.denoiser.check_images(local.image_shape)
+        self.f = VoteFunction(
+            purifier, local, sigma, num_classes, batch, self.precision_on("cpu"), copy
+        )
+        self.to(next((p.device for p in network.parameters()), torch.device("cpu")))
         self.eval()
 
     def train(self, mode: bool = True) -> Self:
         """Stays in eval mode: f is one fixed function of its input."""
         return super().train(False)
 
-    def certify(self, image: Tensor, index: int, plan: Plan, seed: int = 0) -> Certificate:
-        """Certificate of one image; errors as of `run_plan`.
-
-        Args:
-            image: (C, H, W) in [0, 1], on the CPU.
-            index, seed: number of the image, and a seed: both name the votes' noise.
-            plan: such as `FixedSampleSize(n0=100, n=10_000, alpha=0.001)`.
-        """
-        return self.run_plan(image, NoiseKey(seed, "certify", "", "", index), plan)
-
-    def predict(self, image: Tensor, index: int, n: int, alpha: float, seed: int = 0) -> int:
-        """Class of one image, or ABSTAIN; wrong about g(x) with probability at most `alpha`.
-
-        Args:
-            image, index, seed: see `certify`.
-            n: votes, at least 1.
-            alpha: in (0, 1).
-        """
-        key = NoiseKey(seed, "predict", "", "", index)
-        return self.run_plan(image, key, MajorityVote(n, alpha)).prediction
-
-    def run_plan(
-        self, image: Tensor, key: NoiseKey, plan: Plan, label: int | None = None
-    ) -> Certificate:
-        """Drives a plan to its certificate, for one `Task`; see `VoteEngine` for many.
+    def precision_on(self, device_type: str) -> str:
+        """The precision, where "auto" is resolved for a type of device.
 
         Raises:
-            ValueError: an image of another shape, not finite, or not in [0, 1].
-            NetworkError: outputs that are not finite, or of another number of classes.
+            UserError: see `resolve_precision`.
         """
-        with VoteEngine(self.f, plan) as engine:
-            engine.submit(Task(image, key, label))
-            (finished,) = engine.drain()
-        if finished.error is not None:
-            raise finished.error
-        assert finished.certificate is not None
-        return finished.certificate
+        return (
+            self.precision if self.precision != "auto" else resolve_precision("auto", device_type)
+        )
+
+    def _apply(self, *args: Any, **kwargs: Any) -> Self:  # of every way to another device
+        super()._apply(*args, **kwargs)
+        self.f.precision = self.precision_on(self.f.device.type)
+        return self
+
+
+def _purifier_of(denoiser: Any) -> Purifier:
+    if denoiser is None:
+        return IdentityPurifier()
+    return denoiser if isinstance(denoiser, Purifier) else OneShotPurifier(denoiser)

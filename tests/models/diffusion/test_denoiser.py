@@ -2,6 +2,7 @@ import math
 
 import pytest
 import torch
+from single_image import certify_image
 from torch import Tensor, nn
 
 from diffsmooth.models import (
@@ -9,7 +10,6 @@ from diffsmooth.models import (
     LocalSmoothing,
     MultiStepPurifier,
     OneShotPurifier,
-    SmoothedClassifier,
     build_denoiser,
     build_unet,
 )
@@ -17,6 +17,7 @@ from diffsmooth.models.diffusion.denoiser import CallableDenoiser, as_denoiser
 from diffsmooth.models.diffusion.openai import OpenAIDenoiser, match_noise
 from diffsmooth.models.smoothing.purifier_kinds import PURIFIERS, PurifierKind, purifier_kind
 from diffsmooth.models.smoothing.purifiers import IdentityPurifier, Purifier
+from diffsmooth.models.smoothing.vote_function import VoteFunction
 from diffsmooth.stats import FixedSampleSize
 from diffsmooth.stats.errors import UserError
 
@@ -196,12 +197,12 @@ def test_noise_below_the_radius_s_sigma_certifies_nothing(level: float) -> None:
     quiet.level = level
     local = LocalSmoothing(nn.Flatten(), 1, 0.0, (1, 2, 2))
     with pytest.raises(ValueError, match=r"noise level must be at least sigma 0\.5"):
-        SmoothedClassifier(OneShotPurifier(quiet), local, 0.5, 4)
+        VoteFunction(OneShotPurifier(quiet), local, 0.5, 4)
 
 
 def test_what_a_strangers_denoiser_overflows_to_is_no_vote() -> None:
     local = LocalSmoothing(nn.Sequential(nn.Flatten(), nn.Sigmoid()), 1, 0.0, (1, 2, 2))
     endless = OneShotPurifier(lambda noisy, sigma: torch.full_like(noisy, torch.inf))
-    g = SmoothedClassifier(endless, local, 0.5, 4)
+    g = VoteFunction(endless, local, 0.5, 4)
     with pytest.raises(UserError, match="not finite"):
-        g.certify(torch.rand(1, 2, 2), 0, FixedSampleSize(n0=5, n=20))
+        certify_image(g, torch.rand(1, 2, 2), 0, FixedSampleSize(n0=5, n=20))

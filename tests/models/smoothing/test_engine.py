@@ -6,14 +6,17 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from single_image import certify_image
 from torch import Tensor, nn
 
-from diffsmooth.models import IdentityPurifier, LocalSmoothing, SmoothedClassifier
+from diffsmooth.models import IdentityPurifier, LocalSmoothing
 from diffsmooth.models.smoothing.engine import VoteEngine
 from diffsmooth.models.smoothing.fixed_function import ensure_fixed
 from diffsmooth.models.smoothing.local_smoothing import NetworkError
 from diffsmooth.models.smoothing.noise import DeviceNoise, NoiseKey
+from diffsmooth.models.smoothing.one_image import run_plan
 from diffsmooth.models.smoothing.packing import Finished, Task
+from diffsmooth.models.smoothing.vote_function import VoteFunction
 from diffsmooth.stats import Certificate, FixedSampleSize, MajorityVote, Plan
 from diffsmooth.stats.group_sequential import GroupSequential
 
@@ -41,9 +44,9 @@ class Linear(nn.Module):
         return torch.stack([score, -score, torch.full_like(score, 0.3)], dim=1)
 
 
-def linear_model(batch: int, classifier: nn.Module | None = None) -> SmoothedClassifier:
+def linear_model(batch: int, classifier: nn.Module | None = None) -> VoteFunction:
     local = LocalSmoothing(classifier or Linear(), m=1, sigma_local=0.0, image_shape=SHAPE)
-    return SmoothedClassifier(IdentityPurifier(), local, 0.25, 3, batch, copy=False)
+    return VoteFunction(IdentityPurifier(), local, 0.25, 3, batch, copy=False)
 
 
 def tasks(count: int) -> list[Task]:
@@ -55,7 +58,7 @@ def tasks(count: int) -> list[Task]:
 
 
 def run(
-    model: SmoothedClassifier, plan: Plan, images: list[Task], in_flight: int = 256
+    model: VoteFunction, plan: Plan, images: list[Task], in_flight: int = 256
 ) -> list[Finished]:
     finished = []
     with VoteEngine(model.f, plan, in_flight=in_flight) as engine:
@@ -84,7 +87,7 @@ def test_certificates_depend_on_no_packing_order_or_batch(
     plan: Plan, in_flight: int, batch: int, order: list[int]
 ) -> None:
     images = tasks(9)
-    expected = [linear_model(10).run_plan(*task[:2], plan, task.label) for task in images]
+    expected = [run_plan(linear_model(10), *task[:2], plan, task.label) for task in images]
     shuffled = [images[i] for i in order]
     assert certificates(run(linear_model(batch), plan, shuffled, in_flight)) == expected
     assert len({c.estimation_counts for c in expected}) > 3
@@ -101,7 +104,7 @@ def test_networks_of_one_forward_shape_vote_the_same_at_any_place_in_a_batch(
     ).eval()  # fmt: skip
     plan = PLANS[1]
     images = tasks(12)
-    alone = [linear_model(32, network).run_plan(*task[:2], plan, task.label) for task in images]
+    alone = [run_plan(linear_model(32, network), *task[:2], plan, task.label) for task in images]
     together = run(linear_model(32, network), plan, images, in_flight)
     assert certificates(together) == alone
 
@@ -210,7 +213,7 @@ def test_images_of_another_shape_are_refused() -> None:
     with pytest.raises(
         ValueError, match=r"image 0 must be \(1, 4, 4\) on the CPU, got \(1, 1, 4\)"
     ):
-        linear_model(8).certify(torch.zeros(1, 1, 4), 0, PLANS[0])
+        certify_image(linear_model(8), torch.zeros(1, 1, 4), 0, PLANS[0])
 
 
 def test_broken_images_are_refused_and_networks_that_do_not_fit_end_the_run() -> None:
@@ -221,7 +224,7 @@ def test_broken_images_are_refused_and_networks_that_do_not_fit_end_the_run() ->
     assert finished[0].certificate is not None
     assert finished[2].certificate is not None
     local = LocalSmoothing(Linear(), m=1, sigma_local=0.0, image_shape=SHAPE)
-    wrong = SmoothedClassifier(IdentityPurifier(), local, 0.25, num_classes=4)
+    wrong = VoteFunction(IdentityPurifier(), local, 0.25, num_classes=4)
     with pytest.raises(NetworkError, match="has 3 classes, not 4"):
         run(wrong, PLANS[0], tasks(1))
 
@@ -232,7 +235,7 @@ def test_another_source_of_noise_gives_other_votes_and_near_radii() -> None:
     with VoteEngine(model.f, plan, DeviceNoise(torch.device("cpu"))) as engine:
         engine.submit(task)
         (finished,) = engine.drain()
-    mine, other = model.run_plan(task.image, task.key, plan), finished.certificate
+    mine, other = run_plan(model, task.image, task.key, plan), finished.certificate
     assert other is not None
     assert other.estimation_counts != mine.estimation_counts
     assert other.p_lower == pytest.approx(mine.p_lower, abs=0.04)

@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import pytest
 import torch
+from single_image import certify_image
 from test_inference import SHAPE, tiny
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
@@ -14,7 +15,6 @@ from diffsmooth.models import (
     IdentityPurifier,
     LocalSmoothing,
     OneShotPurifier,
-    SmoothedClassifier,
     build_classifier,
 )
 from diffsmooth.models.diffusion.presets import get_preset
@@ -141,10 +141,13 @@ def test_a_resnet_of_nan_certifies_nothing() -> None:
     """oneDNN's fused ReLU made zeros of it, and all votes for one class of them."""
     network = build_classifier("cifar_resnet8", 10, "none")
     nn.init.constant_(network[1].conv1.weight, math.nan)  # type: ignore[arg-type]
-    g = SmoothedClassifier(IdentityPurifier(), LocalSmoothing(network), 0.5, 10, batch=6)
+    g = VoteFunction(IdentityPurifier(), LocalSmoothing(network), 0.5, 10, batch=6)
     noisy = torch.full((6, 3, 32, 32), 0.5)
     assert (g.f.answer(noisy, lambda _: None) == g.f.num_classes).all()
-    for start in (lambda: g.certify(noisy[0], 0, FixedSampleSize(6, 30)), lambda: prepare(g.f)):
+    for start in (
+        lambda: certify_image(g, noisy[0], 0, FixedSampleSize(6, 30)),
+        lambda: prepare(g.f),
+    ):
         with pytest.raises(UserError, match=r"the classifier: 1\.conv1\.weight has 432 of 432 num"):
             start()
 

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 import torch
+from single_image import certify_image, predict_image
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -14,7 +15,6 @@ from diffsmooth.models import (
     LocalSmoothing,
     MultiStepPurifier,
     OneShotPurifier,
-    SmoothedClassifier,
     build_classifier,
     build_unet,
 )
@@ -32,6 +32,7 @@ from diffsmooth.models.smoothing.probe_batch import (
 )
 from diffsmooth.models.smoothing.purifiers import Purifier
 from diffsmooth.models.smoothing.sweep import Setting, Sweep, certify_settings
+from diffsmooth.models.smoothing.vote_function import VoteFunction
 from diffsmooth.stats import FixedSampleSize
 from diffsmooth.stats.errors import UserError
 
@@ -72,9 +73,9 @@ def smooth(
     shape: tuple[int, int, int] = SHAPE,
     precision: str = "float32",
     classes: int = 3,
-) -> SmoothedClassifier:
+) -> VoteFunction:
     local = LocalSmoothing(classifier, m, 0.25 if m > 1 else 0.0, shape)
-    return SmoothedClassifier(purifier or IdentityPurifier(), local, 0.5, classes, batch, precision)
+    return VoteFunction(purifier or IdentityPurifier(), local, 0.5, classes, batch, precision)
 
 
 def neighbour(x: Tensor) -> Tensor:
@@ -135,9 +136,9 @@ STRUCTURAL: dict[str, Attack] = {
 def test_what_looks_at_its_batch_or_its_place_is_refused(name: str, precision: str) -> None:
     g = smooth(copy.deepcopy(STRUCTURAL[name]), precision=precision)
     with pytest.raises(UserError, match="what the classifier makes of one depends on"):
-        g.certify(torch.full(SHAPE, 0.5), 0, PLAN)
+        certify_image(g, torch.full(SHAPE, 0.5), 0, PLAN)
     with pytest.raises(UserError, match="not one function of each image"):
-        g.predict(torch.full(SHAPE, 0.5), 0, 20, 0.01)
+        predict_image(g, torch.full(SHAPE, 0.5), 0, 20, 0.01)
 
 
 @pytest.mark.parametrize("batch", [2, 3, 5])
@@ -201,7 +202,7 @@ class Follower(nn.Module):
 def test_what_is_random_or_remembers_is_refused(classifier: nn.Module, batch: int) -> None:
     g = smooth(copy.deepcopy(classifier), batch)
     with pytest.raises(UserError, match="the classifier gave other numbers for the same batch"):
-        g.certify(torch.full(SHAPE, 0.5), 0, PLAN)
+        certify_image(g, torch.full(SHAPE, 0.5), 0, PLAN)
 
 
 class PlaceDependentSum(nn.Module):
@@ -230,7 +231,7 @@ def test_what_only_rounds_is_recorded_and_may_vote() -> None:
     assert not found.exact
     assert 0 < found.rounding < 1e-5
     assert "by rounding" in str(found)
-    assert g.certify(torch.full(SHAPE, 0.5), 0, PLAN).votes == 120
+    assert certify_image(g, torch.full(SHAPE, 0.5), 0, PLAN).votes == 120
 
 
 def test_a_batch_of_one_depends_on_nothing_else() -> None:
@@ -293,7 +294,7 @@ def test_honest_networks_are_exact(purifier: str, precision: str, prepared: bool
     assert ensure_fixed(g.f).exact
 
 
-def fused_with(attack: Attack) -> SmoothedClassifier:
+def fused_with(attack: Attack) -> VoteFunction:
     """A prepared U-Net and ResNet with something between the ResNet and its input."""
     torch.manual_seed(0)
     resnet = build_classifier("cifar_resnet8", 10, dataset="fashion_mnist").eval()
@@ -381,10 +382,10 @@ def test_the_check_is_made_once_for_the_same_weights() -> None:
     g, calls = smooth(Attack()), []
     classifier = g.f.local_smoothing.classifier  # a copy
     classifier.before = lambda x: (calls.append(len(x)), x)[1]
-    g.certify(torch.full(SHAPE, 0.5), 0, PLAN)
+    certify_image(g, torch.full(SHAPE, 0.5), 0, PLAN)
     first = len(calls)
     assert first == 4 + math.ceil(20 / 16) + math.ceil(100 / 16)
-    g.certify(torch.full(SHAPE, 0.5), 1, PLAN)
+    certify_image(g, torch.full(SHAPE, 0.5), 1, PLAN)
     assert len(calls) == first + first - 4
     with torch.no_grad():
         classifier.head.weight.mul_(1.5)
@@ -451,9 +452,9 @@ def test_spot_checks_let_honest_networks_pass(
     monkeypatch: pytest.MonkeyPatch, classifier: nn.Module
 ) -> None:
     g = smooth(classifier)
-    expected = g.certify(torch.full(SHAPE, 0.5), 0, PLAN)
+    expected = certify_image(g, torch.full(SHAPE, 0.5), 0, PLAN)
     monkeypatch.setattr("diffsmooth.models.smoothing.engine.SPOT_CHECK", 1)
-    assert g.certify(torch.full(SHAPE, 0.5), 0, PLAN) == expected
+    assert certify_image(g, torch.full(SHAPE, 0.5), 0, PLAN) == expected
 
 
 def test_a_spot_check_finds_what_turned_up_after_the_start() -> None:
@@ -474,7 +475,7 @@ def test_a_function_that_becomes_another_one_is_found_by_a_spot_check(
     monkeypatch.setattr("diffsmooth.models.smoothing.engine.SPOT_CHECK", 2)
     g = smooth(Turncoat(6, attack))
     with pytest.raises(UserError, match="it changes as it is called"):
-        g.certify(torch.full(SHAPE, 0.5), 0, PLAN)
+        certify_image(g, torch.full(SHAPE, 0.5), 0, PLAN)
 
 
 @pytest.mark.parametrize("value", [torch.nan, -torch.inf])
@@ -485,7 +486,7 @@ def test_weights_that_are_not_finite_are_refused_without_a_file(value: float) ->
     layers[0].bias.data[0] = value  # a ReLU makes 0 of -infinity
     g = smooth(classifier)
     with pytest.raises(UserError, match=r"the classifier: 0\.bias has 1 of 2 numbers"):
-        g.certify(torch.full(SHAPE, 0.5), 0, PLAN)
+        certify_image(g, torch.full(SHAPE, 0.5), 0, PLAN)
 
 
 def test_tune_refuses_it_too() -> None:

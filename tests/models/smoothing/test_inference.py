@@ -3,6 +3,7 @@ import math
 
 import pytest
 import torch
+from single_image import certify_image
 from torch import Tensor, nn
 
 from diffsmooth.models import (
@@ -227,11 +228,9 @@ def test_a_device_that_nobody_tried_cannot_compile() -> None:
 
 
 def test_prepared_networks_certify() -> None:
-    from diffsmooth.models import SmoothedClassifier
-
     f = tiny("oneshot")
-    g = SmoothedClassifier(f.purifier, f.local_smoothing, 0.5, 10, batch=6)
-    before = g.certify(torch.full(SHAPE, 0.5), 0, FixedSampleSize(6, 30))
+    g = VoteFunction(f.purifier, f.local_smoothing, 0.5, 10, batch=6)
+    before = certify_image(g, torch.full(SHAPE, 0.5), 0, FixedSampleSize(6, 30))
     prepare(g.f)
-    after = g.certify(torch.full(SHAPE, 0.5), 0, FixedSampleSize(6, 30))
+    after = certify_image(g, torch.full(SHAPE, 0.5), 0, FixedSampleSize(6, 30))
     assert after.prediction == before.prediction

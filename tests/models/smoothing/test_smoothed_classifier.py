@@ -1,14 +1,11 @@
-import json
-import math
-from collections.abc import Callable
-from dataclasses import asdict
+"""The smoothed classifier of networks and callables of any make."""
 
-import numpy as np
+import functools
+from types import SimpleNamespace
+from typing import Any
+
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from scipy.stats import norm
 from torch import Tensor, nn
 
 from diffsmooth.models import (
@@ -19,230 +16,128 @@ from diffsmooth.models import (
     SmoothedClassifier,
     build_unet,
 )
+from diffsmooth.models.diffusion.denoiser import Denoiser
 from diffsmooth.models.diffusion.presets import get_preset
-from diffsmooth.models.smoothing.inference import prepare
-from diffsmooth.models.smoothing.noise import NoiseKey, draw_noise
-from diffsmooth.stats import ABSTAIN, FixedSampleSize, largest_radius
+from diffsmooth.models.smoothing.precision import resolve_precision
+from diffsmooth.models.smoothing.vote_function import VoteFunction
+from diffsmooth.stats.errors import UserError
 
 SHAPE = (1, 4, 4)
+NOISY = torch.randn(5, *SHAPE, generator=torch.Generator().manual_seed(0))
 
 
 class Linear(nn.Module):
-    """Two classes: 1 where w . x + b > 0. Its decision boundary is a hyperplane."""
-
-    def __init__(self, weight: Tensor, bias: float) -> None:
+    def __init__(self) -> None:
         super().__init__()
-        self.weight, self.bias = weight, bias
+        self.linear = nn.Linear(16, 2)
+        self.drop = nn.Dropout(0.5)
 
     def forward(self, x: Tensor) -> Tensor:
-        score = x.flatten(1) @ self.weight + self.bias
-        return torch.stack([-score, score], dim=1)
+        return self.drop(self.linear(x.flatten(1)))
 
 
-def smooth(classifier: nn.Module, sigma: float, batch: int = 50) -> SmoothedClassifier:
-    local = LocalSmoothing(classifier, m=1, sigma_local=0.0, image_shape=SHAPE)
-    return SmoothedClassifier(IdentityPurifier(), local, sigma, 2, batch)
+class WithLogits(Linear):
+    def forward(self, x: Tensor) -> Any:
+        return SimpleNamespace(logits=super().forward(x))
 
 
-@settings(max_examples=25, deadline=None)
-@given(
-    st.integers(0, 10**6),
-    st.floats(-1.0, 1.0),
-    st.sampled_from([0.12, 0.25, 0.5, 1.0]),
-)
-def test_the_radius_of_a_linear_classifier_never_exceeds_the_distance_and_is_close(
-    index: int, shift: float, sigma: float
-) -> None:
-    generator = torch.Generator().manual_seed(index)
-    weight = torch.randn(16, generator=generator)
-    image = torch.rand(SHAPE, generator=generator)
-    # Puts the image at shift * sigma from the hyperplane.
-    bias = shift * sigma * float(weight.norm()) - float(image.flatten() @ weight)
-    model = smooth(Linear(weight, bias), sigma)
-    plan = FixedSampleSize(n0=50, n=5000, alpha=1e-9)
-    certificate = model.certify(image, index, plan)
-    distance = abs(shift) * sigma
-    assert certificate.radius <= distance
-    if certificate.prediction != ABSTAIN:
-        assert certificate.prediction == int(shift > 0)
-    assert certificate.radius <= largest_radius(sigma, 5000, 1e-9)
-    if certificate.selected == int(shift > 0):  # near the hyperplane 50 votes may select wrongly
-        # The bound at alpha = 1e-9 lies about 6 standard errors below the share of votes.
-        p = norm.cdf(abs(shift))
-        low = p - 10 * math.sqrt(p * (1 - p) / 5000) - 0.005
-        assert certificate.radius >= sigma * norm.ppf(low) - 1e-9
+def smooth(classifier: Any, denoiser: Any = None, **more: Any) -> SmoothedClassifier:
+    options = {"num_classes": 2, "image_shape": SHAPE, "precision": "float32"}
+    return SmoothedClassifier(classifier, denoiser, **(options | more))
 
 
-@pytest.mark.parametrize("batch", [1, 7, 64, 200])
-def test_the_votes_do_not_depend_on_the_batch(batch: int) -> None:
-    image = torch.full(SHAPE, 0.5)
-    model = smooth(Linear(torch.ones(16), -8.1), 0.25, batch)
-    certificate = model.certify(image, 3, FixedSampleSize(n0=33, n=207, alpha=0.01))
-    assert all(0 < count < 33 for _, count in certificate.selection_counts)
-    reference = smooth(Linear(torch.ones(16), -8.1), 0.25, 10)
-    assert certificate == reference.certify(image, 3, FixedSampleSize(33, 207, 0.01))
+def halve(noisy: Tensor, sigma: float) -> Tensor:
+    return noisy / (1 + sigma)
 
 
-@pytest.mark.parametrize("kind", ["oneshot", "multistep"])
-def test_the_counts_are_those_of_a_loop_over_votes(kind: str) -> None:
-    torch.manual_seed(0)
-    unet = build_unet("small-gray32", channel_mult=(1, 1), attention_resolutions=()).eval()
-    torch.nn.init.normal_(unet.out[2].weight, std=0.05)  # type: ignore[arg-type]
-    schedule = get_preset("small-gray32").schedule
-    purifier = (
-        OneShotPurifier(unet, schedule)
-        if kind == "oneshot"
-        else MultiStepPurifier(unet, schedule, steps=3, runs=4)
-    )
-    classifier = nn.Sequential(nn.Flatten(), nn.Linear(64, 5))
-    local = LocalSmoothing(classifier, m=3, sigma_local=0.5, image_shape=(1, 8, 8))
-    model = SmoothedClassifier(purifier, local, 0.5, 5, batch=16)
-    image = torch.rand(1, 8, 8)
-    key = NoiseKey(0, "certify", "d", "test", 1)
-    certificate = model.run_plan(image, key, FixedSampleSize(n0=40, n=1))
-    counts = np.zeros(5, dtype=int)
-    for k, votes in certificate.selection_counts:
-        counts[k] = votes
-    assert (counts > 0).sum() > 1
-    expected = np.zeros(5, dtype=int)
-    own = draw_noise(key, 40, (1, 8, 8))
-    lanes = [draw_noise(key, 40, (1, 8, 8), lane=lane) for lane in range(1, 9)]
-    with torch.inference_mode():
-        for vote in range(40):
-            answers = []
-            for run in range(purifier.reverse_runs):
-                draws = None
-                if purifier.draws:
-                    draws = torch.stack([lanes[2 * run + i][vote, None] for i in range(2)])
-                purified = purifier((image + 0.5 * own[vote])[None], 0.5, draws)
-                confidence = [classifier(purified + 0.5 * n).softmax(1) for n in local.noise]
-                answers.append(int(torch.stack(confidence).mean(0).argmax()))
-            expected[max(answers, key=answers.count)] += 1  # the first of equals
-    assert counts.tolist() == expected.tolist()
+class Halve(Denoiser):
+    image_shape = SHAPE
+
+    def forward(self, noisy: Tensor, sigma: float) -> Tensor:
+        return halve(noisy, sigma)
 
 
-def test_seeds_and_indices_give_other_votes_and_the_same_ones_the_same() -> None:
-    image = torch.full(SHAPE, 0.5)
-    model = smooth(Linear(torch.ones(16), -8.0), 0.25)
-    plan = FixedSampleSize(n0=500, n=500)
-    reference = model.certify(image, 0, plan, seed=0)
-    assert model.certify(image, 0, plan, seed=0) == reference
-    assert model.certify(image, 1, plan, seed=0) != reference
-    assert model.certify(image, 0, plan, seed=1) != reference
+@pytest.mark.parametrize("denoiser", [halve, Halve(), OneShotPurifier(halve)])
+def test_f_is_the_formula_whatever_it_is_made_of(denoiser: Any) -> None:
+    network = Linear().eval()
+    weight, bias = network.linear.weight.detach(), network.linear.bias.detach()
+    like = WithLogits()
+    like.load_state_dict(network.state_dict())
+    purified = (NOISY / 1.5)[:, None]
+    for classifier in (network, network.forward, like, functools.partial(network.forward)):
+        g = smooth(classifier, denoiser, m=3, sigma_local=0.25, local_seed=7)
+        local = torch.randn(3, *SHAPE, generator=torch.Generator().manual_seed(7))
+        copies = (purified + 0.25 * local).flatten(2)
+        expected = (copies @ weight.T + bias).softmax(2).mean(1)
+        torch.testing.assert_close(g.f(NOISY), expected)
 
 
-def test_predict_abstains_on_the_boundary_only() -> None:
-    image = torch.full(SHAPE, 0.5)
-    assert smooth(Linear(torch.ones(16), -7.0), 0.25).predict(image, 0, 200, 0.001) == 1
-    assert smooth(Linear(torch.ones(16), -8.0), 0.25).predict(image, 0, 200, 0.001) == ABSTAIN
-
-
-def test_images_must_lie_in_the_unit_range() -> None:
-    model = smooth(Linear(torch.ones(16), 0.0), 0.25)
-    for value in (-0.1, 1.1, math.nan):
-        with pytest.raises(ValueError, match=r"image 4 must lie in \[0, 1\]"):
-            model.certify(torch.full(SHAPE, value), 4, FixedSampleSize())
-
-
-def test_outputs_that_are_no_numbers_certify_nothing() -> None:
-    broken = smooth(Linear(torch.full((16,), math.nan), 0.0), 0.25)
-    with pytest.raises(ValueError, match="output is not finite"):
-        broken.certify(torch.full(SHAPE, 0.5), 0, FixedSampleSize(n0=2, n=2))
-    local = LocalSmoothing(Linear(torch.ones(16), 0.0), m=1, image_shape=SHAPE)
-    wrong = SmoothedClassifier(IdentityPurifier(), local, 0.5, num_classes=3)
-    with pytest.raises(ValueError, match="has 2 classes, not 3"):
-        wrong.certify(torch.full(SHAPE, 0.5), 0, FixedSampleSize(n0=2, n=2))
-
-
-def test_arguments_out_of_range() -> None:
-    local = LocalSmoothing(nn.Identity(), image_shape=SHAPE)
+def test_no_denoiser_is_cohens_method_and_purifiers_are_taken_as_they_are() -> None:
+    assert type(smooth(Linear()).f.purifier) is IdentityPurifier
     unet = build_unet("small-gray32", channel_mult=(1,), attention_resolutions=())
-    purifier = OneShotPurifier(unet, get_preset("small-gray32").schedule)
-    with pytest.raises(ValueError, match="sigma must be > 0"):
-        SmoothedClassifier(purifier, local, 0.0, 2)
-    with pytest.raises(ValueError, match="sigma must be > 0 and finite in float32, got inf"):
-        SmoothedClassifier(purifier, local, math.inf, 2)
-    for sigma in (1e300, 1e-40, math.nan):  # float32 has none of them
-        with pytest.raises(ValueError, match="sigma must be > 0 and finite in float32"):
-            SmoothedClassifier(purifier, local, sigma, 2)
-    with pytest.raises(ValueError, match="the largest possible is"):
-        SmoothedClassifier(purifier, local, 1e9, 2)
-    with pytest.raises(ValueError, match="num_classes must be at least 2"):
-        SmoothedClassifier(purifier, local, 0.5, 1)
-    with pytest.raises(ValueError, match="batch must be at least 1"):
-        SmoothedClassifier(purifier, local, 0.5, 2, batch=0)
-    with pytest.raises(ValueError, match="precision must be"):
-        SmoothedClassifier(purifier, local, 0.5, 2, precision="16-true")
+    steps = MultiStepPurifier(unet, get_preset("small-gray32").schedule, steps=2, runs=3)
+    assert smooth(Linear(), steps, copy=False).f.purifier is steps
 
 
-def unsettled() -> nn.Sequential:
-    """A network whose answers, and statistics, are others in train mode."""
-    torch.manual_seed(0)
-    network = nn.Sequential(
-        nn.Conv2d(1, 8, 3, padding=1), nn.BatchNorm2d(8), nn.ReLU(), nn.Dropout(0.5), nn.Flatten(),
-        nn.Linear(128, 2),
-    )  # fmt: skip
-    network.train()
-    return network
+def test_it_votes_as_the_vote_function_of_its_parts() -> None:
+    network = Linear()
+    g = smooth(network, halve, sigma=0.25, m=2, sigma_local=0.1, batch=7)
+    local = LocalSmoothing(network, 2, 0.1, SHAPE, 42)
+    f = VoteFunction(OneShotPurifier(halve), local, 0.25, 2, 7)
+    assert (g.f.sigma, g.f.batch, g.f.num_classes, g.f.image_shape) == (0.25, 7, 2, SHAPE)
+    assert torch.equal(g.f(NOISY), f(NOISY))
 
 
-def through_a_parent(g: SmoothedClassifier) -> None:
-    nn.ModuleDict({"g": nn.Sequential(g)}).train()
+def test_its_networks_are_copies_unless_told_otherwise() -> None:
+    network = Linear().train()
+    g = smooth(network)
+    assert network.training
+    assert next(g.parameters()) is not network.linear.weight
+    same = smooth(network, copy=False)
+    assert next(same.parameters()) is network.linear.weight
+    assert not network.training
 
 
-def through_its_networks(g: SmoothedClassifier) -> None:
-    g.f.local_smoothing.classifier.train()
+def test_it_stays_in_eval_mode_and_moves_like_any_module() -> None:
+    g = smooth(Linear(), precision="auto")
+    parent = nn.ModuleDict({"g": g})
+    parent.train()
+    assert not any(module.training for module in g.modules())
+    assert g.f.precision == resolve_precision("auto", "cpu")
+    parent.to("meta")
+    assert g.f.device == torch.device("meta")
+    assert g.f.precision == "float32"
+    assert g.precision == "auto"
+
+
+def test_it_begins_where_the_classifier_is() -> None:
+    assert smooth(Linear().to("meta")).f.device == torch.device("meta")
+
+
+def test_lightnings_words_for_precisions_are_known() -> None:
+    assert smooth(Linear(), precision="bf16-mixed").f.precision == "bf16"
 
 
 @pytest.mark.parametrize(
-    "train", [SmoothedClassifier.train, through_a_parent, through_its_networks]
+    ("call", "said"),
+    [
+        (lambda: smooth(5), "a classifier must be callable, got a int"),
+        (lambda: smooth(Linear(), 5), "a denoiser must be callable, got a int"),
+        (lambda: smooth(Linear(), Halve(), image_shape=(3, 4, 4)), "takes images of 1 x 4 x 4, no"),
+        (lambda: smooth(Linear(), precision="half"), "precision must be auto"),
+        (lambda: smooth(Linear(), sigma=0.0), "sigma must be > 0"),
+        (lambda: smooth(Linear(), num_classes=1), "num_classes must be at least 2"),
+        (lambda: smooth(Linear(), batch=0), "batch must be at least 1"),
+        (lambda: smooth(Linear(), m=0), "m must be at least 1"),
+        (lambda: smooth(Linear(), sigma_local=-1.0), "sigma_local must be >= 0"),
+        (lambda: smooth(Linear(), build_unet("small-gray32")), "a U-Net, which needs its schedule"),
+    ],
 )
-@pytest.mark.parametrize("copy", [True, False])
-def test_it_votes_in_eval_mode_whatever_is_trained(
-    train: Callable[[SmoothedClassifier], object], copy: bool
-) -> None:
-    local = LocalSmoothing(unsettled(), m=2, sigma_local=0.1, image_shape=SHAPE)
-    g = SmoothedClassifier(IdentityPurifier(), local, 0.5, 2, batch=16, copy=copy)
-    image, plan = torch.rand(SHAPE), FixedSampleSize(16, 100, 0.01)
-    before = {key: value.clone() for key, value in g.state_dict().items()}
-    expected = g.certify(image, 0, plan)
-    train(g)
-    assert g.certify(image, 0, plan) == expected
-    assert g.certify(image, 0, plan) == expected
-    assert not any(module.training for module in g.modules())
-    assert all(torch.equal(value, before[key]) for key, value in g.state_dict().items())
+def test_arguments_out_of_range(call: Any, said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        call()
 
 
-def test_the_owners_networks_stay_as_they_are() -> None:
-    unet = build_unet("small-gray32", channel_mult=(1,), attention_resolutions=()).train()
-    purifier = OneShotPurifier(unet, get_preset("small-gray32").schedule)
-    network = unsettled()
-    network[0].weight.requires_grad_(False)  # type: ignore[union-attr]
-    before = [(key, value.clone(), value.stride()) for key, value in network.state_dict().items()]
-    local = LocalSmoothing(network, m=2, sigma_local=0.1, image_shape=SHAPE)
-    g = SmoothedClassifier(purifier, local, 0.5, 2, batch=16, precision="bf16")
-    prepare(g.f)
-    g.certify(torch.rand(SHAPE), 0, FixedSampleSize(16, 100, 0.01))
-    assert all(module.training for module in (*network.modules(), *unet.modules()))
-    assert [parameter.requires_grad for parameter in network.parameters()] == [False] + 5 * [True]
-    assert all(p.dtype == torch.float32 for p in (*network.parameters(), *unet.parameters()))
-    for (key, value, stride), (name, now) in zip(before, network.state_dict().items(), strict=True):
-        assert (key, stride) == (name, now.stride())
-        assert torch.equal(value, now)
-    assert local.classifier is network
-    assert g.f.local_smoothing.classifier is not network
-
-
-@pytest.mark.parametrize("kind", [np.int64, np.int32, np.uint8])
-def test_numpys_integers_are_as_good_as_pythons(kind: type) -> None:
-    image, network = torch.full(SHAPE, 0.5), Linear(torch.ones(16), -8.0)
-    local = LocalSmoothing(network, kind(2), 0.1, SHAPE, seed=kind(7))
-    same = LocalSmoothing(network, 2, 0.1, SHAPE, seed=7)
-    assert torch.equal(local.noise, same.noise)
-    g = SmoothedClassifier(IdentityPurifier(), local, np.float32(0.25), kind(2), kind(50))
-    h = SmoothedClassifier(IdentityPurifier(), same, 0.25, 2, 50)
-    numpys = g.certify(image, kind(3), FixedSampleSize(kind(10), kind(100)), seed=kind(1))
-    pythons = h.certify(image, 3, FixedSampleSize(10, 100), seed=1)
-    assert repr(numpys) == repr(pythons)
-    assert json.dumps(asdict(numpys)) == json.dumps(asdict(pythons))
-    assert g.predict(image, kind(3), kind(50), 0.9, kind(1)) == h.predict(image, 3, 50, 0.9, 1)
+def test_a_wrong_precision_is_the_users_mistake() -> None:
+    with pytest.raises(UserError):
+        smooth(Linear(), precision="16-true")

@@ -12,7 +12,6 @@ from diffsmooth.models import (
     LocalSmoothing,
     MultiStepPurifier,
     OneShotPurifier,
-    SmoothedClassifier,
     build_unet,
 )
 from diffsmooth.models.diffusion.presets import get_preset
@@ -20,6 +19,7 @@ from diffsmooth.models.smoothing.engine import VoteEngine
 from diffsmooth.models.smoothing.fixed_function import ensure_fixed
 from diffsmooth.models.smoothing.local_smoothing import NetworkError, draw_local_noise
 from diffsmooth.models.smoothing.noise import NoiseKey, NumpyNoise, Votes, draw_noise
+from diffsmooth.models.smoothing.one_image import run_plan
 from diffsmooth.models.smoothing.packing import Task, draws_ahead
 from diffsmooth.models.smoothing.purifiers import Purifier
 from diffsmooth.models.smoothing.sweep import Setting, Sweep, certify_settings, share_copies
@@ -74,10 +74,10 @@ def smooth(
     shape: tuple[int, int, int],
     setting: Setting = SETTINGS[0],
     batch: int = 12,
-) -> SmoothedClassifier:
+) -> VoteFunction:
     classifier = Wavy(shape[0] * shape[1] * shape[2])
     local = LocalSmoothing(classifier, setting.m, setting.sigma_local, shape, SEED)
-    return SmoothedClassifier(purifier, local, SIGMA, 3, batch, copy=False)
+    return VoteFunction(purifier, local, SIGMA, 3, batch, copy=False)
 
 
 def tasks(shape: tuple[int, int, int], count: int = 3) -> list[Task]:
@@ -115,7 +115,7 @@ def test_each_settings_certificates_are_those_of_its_own_certification(
     for task, certificates in zip(tasks(shape), found, strict=True):
         for setting, certificate in zip(SETTINGS, certificates, strict=True):
             own = smooth(purifier, shape, setting)
-            assert certificate == own.run_plan(task.image, task.key, PLAN)
+            assert certificate == run_plan(own, task.image, task.key, PLAN)
 
 
 @pytest.mark.parametrize("steps", [None, 3])
@@ -125,7 +125,7 @@ def test_so_they_are_behind_a_diffusion_model(steps: int | None) -> None:
     for task, certificates in zip(tasks(shape), found, strict=True):
         for setting, certificate in zip(settings, certificates, strict=True):
             own = smooth(purifier, shape, setting)
-            assert certificate == own.run_plan(task.image, task.key, PLAN)
+            assert certificate == run_plan(own, task.image, task.key, PLAN)
 
 
 @pytest.mark.parametrize("purifier", [IdentityPurifier(), Restless()])

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from diffsmooth.models import MultiStepPurifier, SmoothedClassifier, build_unet
+from diffsmooth.models import MultiStepPurifier, build_unet
 from diffsmooth.models.diffusion.presets import get_preset
 from diffsmooth.models.smoothing.local_smoothing import LocalSmoothing
 from diffsmooth.models.smoothing.purifiers import IdentityPurifier, Purifier
@@ -95,7 +95,7 @@ def test_as_a_module_it_is_mean_softmax_and_its_gradient_is_that_of_the_formula(
     classifier = nn.Sequential(nn.Flatten(), nn.Linear(8, 3, bias=False))
     classifier[1].weight.data.copy_(weight)
     local = LocalSmoothing(classifier, m=4, sigma_local=0.5, image_shape=(2, 2, 2))
-    g = SmoothedClassifier(IdentityPurifier(), local, 0.5, 3)
+    g = VoteFunction(IdentityPurifier(), local, 0.5, 3)
     noisy = torch.rand(5, 2, 2, 2, generator=generator).requires_grad_()
     confidence = g.f(noisy)
     (gradient,) = torch.autograd.grad(confidence[:, 1].sum(), noisy)
@@ -113,7 +113,7 @@ def test_what_a_random_purifier_draws_is_given_to_it_or_missed() -> None:
     unet = build_unet("small-gray32", channel_mult=(1,), attention_resolutions=())
     purifier = MultiStepPurifier(unet, get_preset("small-gray32").schedule, steps=2)
     local = LocalSmoothing(nn.Flatten(), m=1, sigma_local=0.0, image_shape=(1, 8, 8))
-    f = SmoothedClassifier(purifier, local, 0.5, 64).f
+    f = VoteFunction(purifier, local, 0.5, 64).f
     noisy, draws = torch.rand(2, 1, 8, 8), torch.randn(1, 2, 1, 8, 8)
     assert torch.equal(f(noisy, draws), f(noisy, draws))
     with pytest.raises(ValueError, match="draws must be"):

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from diffsmooth.pipeline.examine_specification import ExamineOptions
+from diffsmooth.pipeline.command_specification import ExamineOptions
 
 from diffsmooth.cli.certify import make_parser
 from diffsmooth.cli.errors import located_values

@@ -3,11 +3,11 @@
 from pathlib import Path
 
 import pytest
-from diffsmooth.pipeline.command_specification import ExamineOptions
 
-from diffsmooth.cli.certify import make_parser
 from diffsmooth.cli.errors import located_values
-from diffsmooth.pipeline.specification import SmoothingOptions, find_diffusion
+from diffsmooth.cli.options import read_options
+from diffsmooth.pipeline.command_specification import ExamineOptions
+from diffsmooth.pipeline.specification import CertifyOptions, find_diffusion
 from diffsmooth.shipped import located
 from diffsmooth.stats.errors import UserError
 
@@ -16,8 +16,8 @@ CLASSIFIER = str(REPOSITORY / "checkpoints/fashion_mnist_gaussian_0.25.pt")
 DIFFUSION = str(REPOSITORY / "checkpoints/fashion_mnist_diffusion.pt")
 
 
-def options_of(*words: str) -> SmoothingOptions:
-    return SmoothingOptions.from_namespace(make_parser("certify").parse_args(list(words)))
+def options_of(*words: str) -> CertifyOptions:
+    return read_options(CertifyOptions, list(words), "certify", None, with_config=True)
 
 
 def test_in_a_clone_a_shipped_file_is_the_clones() -> None:

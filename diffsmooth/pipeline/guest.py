@@ -7,6 +7,7 @@ import threading
 import warnings
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from typing import Any
 
 import lightning.pytorch as pl
 import numpy as np
@@ -65,8 +66,7 @@ def as_a_guest(device: torch.device) -> Iterator[None]:
             torch.set_num_threads(threads)
             torch.set_default_dtype(dtype)
             lightning.setLevel(level)
-            if _in_main_thread():
-                signal.signal(signal.SIGINT, interrupt)
+            _set_handler(signal.SIGINT, interrupt)
 
 
 def guest_trainer(device: torch.device, callbacks: list[pl.Callback]) -> pl.Trainer:
@@ -90,9 +90,10 @@ class OwnSigterm(pl.Callback):
         self._before = signal.getsignal(signal.SIGTERM)
 
     def on_predict_start(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
-        if _in_main_thread():
-            signal.signal(signal.SIGTERM, self._before)
+        _set_handler(signal.SIGTERM, self._before)
 
 
-def _in_main_thread() -> bool:
-    return threading.current_thread() is threading.main_thread()
+def _set_handler(number: signal.Signals, handler: Any) -> None:
+    """Sets what a signal does, where Python knows it, and lets this thread set it."""
+    if handler is not None and threading.current_thread() is threading.main_thread():
+        signal.signal(number, handler)

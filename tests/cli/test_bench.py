@@ -27,6 +27,7 @@ REPOSITORY = Path(__file__).parents[2]
 CPU = torch.device("cpu")
 
 
+@pytest.mark.slow
 def test_the_benchmark_runs_and_its_float32_votes_are_the_same(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -156,6 +156,7 @@ def test_a_config_with_overrides_equals_the_seeds_line(
 CONSOLE_SCRIPT = (str(Path(sys.executable).parent / "diffsmooth"), "certify")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("subset", "script"),
     [
@@ -185,6 +186,7 @@ def journaled(parts: Path) -> dict[int, ImageRecord]:
     return {r.index: r for path in parts.glob("*.jsonl") for r in read_journal(path).records}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("end", [signal.SIGTERM, signal.SIGKILL])
 def test_a_stopped_run_goes_on_where_it_stopped(
     words: Command, run: Callable[[list[str]], None], tmp_path: Path, end: signal.Signals
@@ -210,6 +212,7 @@ def test_a_stopped_run_goes_on_where_it_stopped(
     assert all(after[index] == record for index, record in before.items())  # not done again
 
 
+@pytest.mark.slow
 def test_sigterm_reaches_all_processes_also_idle_ones(words: Command, tmp_path: Path) -> None:
     """One image and two processes: rank one waits for rank zero, which gives its image up."""
     process = start(words("o.txt", "--devices", "2", "--max", "1", "--N", "100000000"))
@@ -263,6 +266,7 @@ def certificates(path: Path) -> list[Certificate]:
     return [record.certificate for record in read_journal(path).records]
 
 
+@pytest.mark.slow
 def test_shards_give_the_table_of_the_whole(
     words: Command,
     run: Callable[[list[str]], None],

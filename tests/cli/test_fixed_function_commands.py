@@ -220,7 +220,7 @@ import os
 from torch import nn
 from diffsmooth.cli import certify
 from diffsmooth.pipeline import job
-from diffsmooth.lit import probes
+from diffsmooth.lit.certification import run_keeper
 from diffsmooth.models.smoothing.inference import prepare
 
 def other(f, compiled=False):
@@ -234,12 +234,13 @@ certify.main()
 FACTOR = "f.local_smoothing.classifier[1].fc.weight.data *= 1.001"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("change", "code", "message"),
     [
         (FACTOR, 2, "ranks 0 and 1 compute other numbers from the same batch, both on"),
         (
-            FACTOR + "; probes.device_name = lambda device: 'another machine'",
+            FACTOR + "; run_keeper.device_name = lambda device: 'another machine'",
             0,
             "(rank 0) and another machine (rank 1) round differently",
         ),

@@ -74,6 +74,7 @@ LONG_WORK = ("--N", "100000000")
 STOPPED = "certify.py: stopped; the same command goes on from here"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seconds", [0.3, 1.0, 3.0])
 def test_ctrl_c_while_loading_is_one_line(start: Start, seconds: float) -> None:
     process = start(*LONG_WORK)
@@ -82,6 +83,7 @@ def test_ctrl_c_while_loading_is_one_line(start: Start, seconds: float) -> None:
     assert ends(process, 130) == [STOPPED]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 75)], ids=["Ctrl-C", "SIGTERM"]
 )
@@ -115,6 +117,7 @@ def test_the_second_signal_kills(
             signal.signal(number, handler)
 
 
+@pytest.mark.slow
 def test_a_process_that_is_killed_before_it_joins_ends_the_run_with_75(start: Start) -> None:
     process = start("--devices", "2")
     while not children(process):
@@ -126,6 +129,7 @@ def test_a_process_that_is_killed_before_it_joins_ends_the_run_with_75(start: St
     )
 
 
+@pytest.mark.slow
 def test_a_process_that_is_killed_while_it_waits_for_the_others_ends_the_run_with_75(
     start: Start,
 ) -> None:
@@ -151,6 +155,7 @@ run("certify", sys.argv[1:], "certify.py")
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("error", "code"), [("UserError('no such thing')", 2), ("ValueError('shapes')", 1)]
 )
@@ -167,12 +172,14 @@ def test_what_ends_one_process_only_decides_how_the_run_ends(
     assert said.count("certify.py: error: no such thing") == (code == 2)
 
 
+@pytest.mark.slow
 def test_a_mistake_that_two_processes_see_is_said_once(start: Start, tmp_path: Path) -> None:
     (tmp_path / "o.txt").write_text("of another program")
     (line,) = ends(start("--devices", "2"), 2)
     assert "o.txt exists and is not of a run of ours" in line
 
 
+@pytest.mark.slow
 def test_slurms_variables_without_srun_are_refused(
     start: Start, monkeypatch: pytest.MonkeyPatch
 ) -> None:

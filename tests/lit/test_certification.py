@@ -155,6 +155,7 @@ if __name__ == "__main__":
 """
 
 
+@pytest.mark.slow
 def test_two_processes_of_a_readers_own_trainer_share_the_images(tmp_path: Path) -> None:
     (tmp_path / "own.py").write_text(OWN)
     paths = os.pathsep.join([str(Path(__file__).parents[2]), str(Path(__file__).parent)])

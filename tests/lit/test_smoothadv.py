@@ -114,6 +114,7 @@ def test_the_attack_leaves_batch_norm_and_mode_alone(tmp_path: Path, root: Path)
     assert all(counter == 4 for counter in counters)  # one update each step
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("attack", ["pgd", "ddn", "gradient_free"])
 def test_mixed_precision(attack: smoothadv.Attack, tmp_path: Path, root: Path) -> None:
     module = make_module(attack=attack, m_train=2, epsilon=1.0)

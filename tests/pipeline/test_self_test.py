@@ -13,6 +13,7 @@ from diffsmooth.runs.line import from_line
 from diffsmooth.stats import ImageRecord
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("accelerator", "precision"), [
     ("cpu", "float32"),
     pytest.param("cpu", "bf16", marks=pytest.mark.slow),  # emulated on many a CPU
@@ -29,6 +30,7 @@ def test_this_device_agrees(
     assert "all agree" in out
 
 
+@pytest.mark.slow
 def test_what_differs_is_said(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -88,6 +88,7 @@ def keys_of(f: VoteFunction) -> list[str]:
     return [key for key, value in f.state_dict().items() if value.is_floating_point()]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_weights_that_are_not_finite_are_refused_by_name(kind: str) -> None:
     f = KINDS[kind]("float32")

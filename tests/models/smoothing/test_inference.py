@@ -178,6 +178,7 @@ def test_a_rows_outcome_depends_on_neither_its_place_nor_its_neighbours(
     check_rows_alone(f, torch.rand(batch, *shape, generator=torch.Generator().manual_seed(0)))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("precision", ["float32", "bf16"])
 def test_nor_does_it_in_classifiers_with_group_norms(precision: str) -> None:
     torch.manual_seed(0)

@@ -185,7 +185,7 @@ class VotingOptions(PurifierOptions):
         "the hardware has it")  # fmt: skip
 
     def check_inputs(self) -> Self:
-        check_source(self.classifier)
+        check_source(self.classifier, self.weights)
         return super().check_inputs()
 
 

@@ -297,7 +297,7 @@ def test_the_console_script_lists_its_commands(
     with pytest.raises(SystemExit) as stopped:
         main.main()
     assert stopped.value.code == 2
-    assert "unknown command 'certfy': known are train, certify," in capsys.readouterr().err
+    assert "unknown command 'certfy': known are demo, train," in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("name", sorted(set(main.COMMANDS) - {"train"}))

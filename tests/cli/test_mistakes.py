@@ -238,7 +238,7 @@ def test_a_file_name_that_will_not_do_is_named_before_any_work(
     assert message in fail(command, words)
 
 
-@pytest.mark.parametrize("command", sorted(set(COMMANDS) - {"train", "bench"}))
+@pytest.mark.parametrize("command", sorted(set(COMMANDS) - {"demo", "train", "bench"}))
 def test_no_words_at_all_are_a_mistake(
     command: str, commands: dict[str, list[str]], fail: Callable[[str, list[str]], str]
 ) -> None:

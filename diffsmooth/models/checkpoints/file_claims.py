@@ -8,9 +8,10 @@ import struct
 import zipfile
 import zlib
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 from diffsmooth.models.checkpoints.pickles import LargePickle, scan_bytes, scan_file
+from diffsmooth.models.words import SetName
 from diffsmooth.shown_text import quoted, word
 from diffsmooth.stats.errors import UserError
 from diffsmooth.stats.registry import is_code
@@ -70,12 +71,23 @@ def first_bytes(path: Path) -> bytes:
         raise UserError(f"{word(str(path))}: cannot be read ({error.strerror})") from error
 
 
-def check_source(source: Path | str) -> None:
+def check_source(source: Path | str, weights: str | None = None) -> None:
     """Raises UserError unless a network is there: a file, a folder of one, or a name of code.
 
     What they hold is not looked at, and no code is imported.
+
+    Args:
+        source: of the network.
+        weights: raw or ema, of a file; a file, of code; None where the user says nothing.
     """
-    path = Path(source)
+    path, is_set = Path(source), weights in get_args(SetName)
+    if is_code(str(source)) and is_set:
+        raise UserError(f"{source}: weights must be a file, got {weights!r}")
+    if weights is not None and not is_code(str(source)) and not is_set:
+        raise UserError(
+            f"weights must be raw or ema, got {weights!r}: a file of weights goes with "
+            "package.module:factory"
+        )
     is_folder = any((path / name).is_file() for name in ("config.json", "model_index.json"))
     if not is_code(str(source)) and not is_folder:
         first_bytes(path)

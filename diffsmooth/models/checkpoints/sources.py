@@ -8,6 +8,7 @@ from typing import Any
 
 from torch import nn
 
+from diffsmooth.models.checkpoints.file_claims import check_source
 from diffsmooth.models.checkpoints.folders import folder_sha256
 from diffsmooth.models.checkpoints.formats import read_checkpoint
 from diffsmooth.models.checkpoints.metadata import CheckpointMetadata
@@ -15,8 +16,6 @@ from diffsmooth.models.checkpoints.weights import Checkpoint, network_sha256
 from diffsmooth.stats.errors import UserError
 from diffsmooth.stats.registry import imported, is_code
 from diffsmooth.whole_file import file_sha256
-
-SETS = ("raw", "ema")
 
 
 def read_classifier(source: str, weights: str | None = None, unsafe: bool = False) -> Checkpoint:
@@ -32,16 +31,10 @@ def read_classifier(source: str, weights: str | None = None, unsafe: bool = Fals
     Raises:
         UserError: see `read_checkpoint`; or `weights` that are not of this source.
     """
+    check_source(source, weights)
     if not is_code(source):
         chosen: Any = weights
-        if weights not in (None, *SETS):
-            raise UserError(
-                f"weights must be raw or ema where the classifier is a file, got {weights!r}: a "
-                "file of weights is of package.module:factory"
-            )
         return read_checkpoint(source, unsafe, chosen)
-    if weights in SETS:
-        raise UserError(f"{source}: weights must be a file, got {weights!r}")
     build = _builder(source)
     if weights is None:
         metadata = CheckpointMetadata("classifier", arch=source, input_layer="none")

@@ -281,6 +281,8 @@ def check_forward(model: nn.Module, info: DatasetInfo, path: Path) -> None:
     try:
         with torch.inference_mode(), watched_layers(model, str(path)):
             model.eval()(torch.zeros(1, *info.image_shape, device=device))
-    except (RuntimeError, AssertionError) as error:  # of the network's own code
+    except UserError:
+        raise
+    except (RuntimeError, AssertionError, ValueError, TypeError) as error:  # of the network's code
         shape = " x ".join(map(str, info.image_shape))
         raise UserError(f"{path}: cannot take images of {shape} ({error})") from error

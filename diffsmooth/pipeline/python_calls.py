@@ -5,7 +5,7 @@ import warnings
 from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, SupportsIndex
 
 import lightning.pytorch as pl
 import numpy as np
@@ -118,6 +118,8 @@ def predict(
     Raises:
         UserError: see `certify`.
     """
+    if not isinstance(alpha, int | float):
+        raise UserError(f"alpha must be a number in (0, 1), got {alpha!r}")
     with option_values():
         plan = MajorityVote(n, alpha)
     given = _given(g, images, None, indices, dataset)
@@ -149,9 +151,13 @@ def _run(
     """The records of all images, by ascending index."""
     device = g.f.device
     source: SourceName = SmoothingOptions.noise if noise == "auto" else noise
+    if not isinstance(seed, SupportsIndex):
+        raise UserError(f"seed must be an integer, got {seed!r}")
     with option_values():
         asked = _asked_identity(command, g, images, split, plan, seed, source, compile)
     files = None if journal is None else _files(journal)
+    if files is not None:
+        _check_known_again(g)
     started = asked if files is None else start_of(files, False, asked)[0]
     with as_a_guest(device):
         f = deepcopy(g.f)
@@ -187,6 +193,21 @@ def _run(
     return records
 
 
+def _check_known_again(g: SmoothedClassifier) -> None:
+    """Raises UserError for networks that a later start could not tell from others."""
+    denoiser = getattr(g.f.purifier, "denoiser", None)
+    parts = {
+        "classifier": g.f.local_smoothing.classifier.network,
+        "denoiser": getattr(denoiser, "function", denoiser),
+    }
+    for what, part in parts.items():
+        if part is not None and not isinstance(part, nn.Module):
+            raise UserError(
+                f"journal: the {what} is a {type(part).__name__}, without weights by which a later "
+                "start would know it: make it an nn.Module"
+            )
+
+
 def _files(journal: Path | str) -> OutputFiles:
     path = Path(journal)
     return OutputFiles(path if path.suffix in (*TABLES, ".jsonl") else f"{journal}{TABLES[0]}")
@@ -214,7 +235,8 @@ def _asked_identity(
         raise ValueError(f"dataset and split must be words, got {images.info.name!r} and {split!r}")
     in_order = images.indices == list(range(len(images)))
     purifier, classifier = f.purifier, f.local_smoothing.classifier.network
-    plain = type(purifier) is IdentityPurifier
+    plain, denoiser = type(purifier) is IdentityPurifier, getattr(purifier, "denoiser", None)
+    how = f"{_name_of_purifier(purifier)} at {f.noise_level!r}"
     return RunIdentity(
         command=command,
         dataset=images.info.name,
@@ -229,16 +251,16 @@ def _asked_identity(
         indices=() if in_order else tuple(sorted(images.indices)),
         classifier=network_sha256(_name(classifier), classifier),
         classifier_set="",
-        diffusion="" if plain else network_sha256(_name_of_purifier(f.purifier), f.purifier),
+        diffusion="" if plain else network_sha256(how, purifier),
         diffusion_set="",
         arch=_name(classifier),
         input_layer="",
         purifier="none" if plain else _name_of_purifier(purifier),
-        convention="",
+        convention=getattr(denoiser, "convention", ""),
         steps=getattr(purifier, "steps", 1),
         runs=f.reverse_runs,
         ties=ties_of(f.reverse_runs),
-        pad="none",
+        pad="reflect" if getattr(denoiser, "pad_to", None) else "none",
         sigma=f.sigma,
         m=f.local_smoothing.m,
         sigma_local=float(f.local_smoothing.sigma_local),

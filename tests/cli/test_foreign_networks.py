@@ -285,6 +285,32 @@ def test_a_classifier_of_ones_own_takes_images_and_may_have_a_file_of_weights(
     assert "belongs to a different run (classifier" in capsys.readouterr().err
 
 
+def test_a_file_of_weights_identifies_a_network_that_is_drawn_anew(
+    votes: Call, tmp_path: Path
+) -> None:
+    torch.save(nn.Sequential(nn.Flatten(), nn.Linear(1024, 10)).state_dict(), tmp_path / "w.pt")
+    words = ["--purifier", "none", "--classifier", "stranger_package:drawn"]
+    words += ["--weights", str(tmp_path / "w.pt")]
+    first = votes("o", *words)
+    _builder.cache_clear()  # as in another process
+    assert votes("o", *words) == first
+
+
+@pytest.mark.filterwarnings("ignore:.*loading runs whatever code")
+def test_a_whole_module_is_no_file_of_weights(
+    votes: Call, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    import stranger_package
+
+    torch.save(stranger_package.Whole(), tmp_path / "whole.pt")
+    with pytest.raises(SystemExit):
+        votes(
+            "o", "--purifier", "none", "--classifier", "stranger_package:drawn", "--weights",
+            str(tmp_path / "whole.pt"), "--unsafe_load",
+        )  # fmt: skip
+    assert "holds a whole module" in capsys.readouterr().err
+
+
 def test_weights_that_are_drawn_anew_are_another_network(
     votes: Call, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from torch.utils.data import IterableDataset, Subset, TensorDataset
+from torch.utils.data import DataLoader, IterableDataset, Subset, TensorDataset
 
 from diffsmooth.lit.data import load_images
 from diffsmooth.lit.data.given import GivenImages
@@ -100,6 +100,9 @@ CUBE = np.zeros((2, 3, 3, 3), dtype=np.uint8)
         ([], {}, "there are no images"),
         ([FLOATS[0], FLOATS[1, :2]], {}, "image 1 must be of shape"),
         ([Image.fromarray(LAST[0]).convert("RGBA")], {}, "a picture of mode RGBA"),
+        ([FLOATS], {}, "image 0 must be of shape"),
+        (DataLoader(TensorDataset(FLOATS)), {}, "whose items are numbered, got a DataLoader"),
+        (FLOATS, {"labels": [[0], 1, 2, 0, 1, 2]}, r"labels must be integers \(6,\)"),
         (Endless(), {}, "a dataset with a length, got a Endless"),
         (7, {}, "a dataset with a length, got a int"),
         ("cifar10", {}, "must be a tensor, an array or a dataset"),

@@ -22,6 +22,9 @@ import diffsmooth
 from diffsmooth.cli import certify as command
 from diffsmooth.cli import report
 from diffsmooth.lit.data import load_images
+from diffsmooth.models import build_unet
+from diffsmooth.models.diffusion.openai import OpenAIDenoiser
+from diffsmooth.models.diffusion.presets import get_preset
 from diffsmooth.models.smoothing.noise import NoiseKey
 from diffsmooth.models.smoothing.one_image import run_plan
 from diffsmooth.runs.journal import read_journal
@@ -46,6 +49,22 @@ class Own(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return self.linear(x.flatten(1) - 0.5)
+
+    def register(self, value: float) -> "Own":
+        """With a buffer that its state dict leaves out."""
+        self.register_buffer("hidden", torch.tensor(value), persistent=False)
+        return self
+
+
+class Shift(nn.Module):
+    """A denoiser, or a classifier's part, that says nothing of itself in its state."""
+
+    def __init__(self, by: float) -> None:
+        super().__init__()
+        self.by = by
+
+    def forward(self, noisy: Tensor, sigma: float = 0.0) -> Tensor:
+        return noisy + self.by
 
 
 class Other(Own):
@@ -230,8 +249,8 @@ def test_ctrl_c_is_a_keyboard_interrupt_and_the_same_call_goes_on(tmp_path: Path
     [
         (lambda: {"g": smooth(Own(seed=4))}, "classifier was"),
         (lambda: {"g": smooth(Other())}, "classifier was"),
-        (lambda: {"g": smooth(halve)}, "classifier was"),
-        (lambda: {"g": smooth(denoiser=lambda noisy, sigma: noisy)}, "diffusion was"),
+        (lambda: {"g": smooth(Own().register(2.0))}, "classifier was"),
+        (lambda: {"g": smooth(denoiser=Shift(0.0))}, "diffusion was"),
         (lambda: {"g": smooth(sigma=0.25)}, "sigma was 0.5, is 0.25"),
         (lambda: {"g": smooth(m=2)}, "m was 1, is 2"),
         (lambda: {"g": smooth(local_seed=1)}, "local_seed was 42, is 1"),
@@ -256,15 +275,42 @@ def test_another_run_is_refused_by_what_differs(
 
 
 def test_a_function_of_the_same_name_is_known_by_what_it_computes(tmp_path: Path) -> None:
-    for shift in (0.0, 0.1):
-
-        def classify(x: Tensor, shift: float = shift) -> Tensor:
-            return halve(x) + torch.tensor([shift, 0.0, 0.0])
-
-        if not shift:
-            certify(smooth(classify), journal=tmp_path / "o")
+    certify(smooth(nn.Sequential(Shift(0.0), Own())), journal=tmp_path / "o")
     with pytest.raises(UserError, match="computed other numbers from the same batch"):
-        certify(smooth(classify), journal=tmp_path / "o")
+        certify(smooth(nn.Sequential(Shift(0.1), Own())), journal=tmp_path / "o")
+
+
+@pytest.mark.parametrize(
+    ("g", "what"),
+    [
+        (lambda: smooth(halve), "the classifier is a function"),
+        (lambda: smooth(denoiser=lambda noisy, sigma: noisy), "the denoiser is a function"),
+    ],
+)
+def test_what_holds_no_weights_has_no_journal(
+    g: Callable[[], Any], what: str, tmp_path: Path
+) -> None:
+    with pytest.raises(UserError, match=f"journal: {what}, without weights"):
+        certify(g(), journal=tmp_path / "o")
+    assert not list(tmp_path.iterdir())
+    assert len(certify(g())) == len(IMAGES)
+
+
+def test_a_denoisers_convention_is_another_run(tmp_path: Path) -> None:
+    unet = build_unet("small-gray32", channel_mult=(1,), num_res_blocks=1)
+    schedule = get_preset("small-gray32").schedule
+    small = {"image_shape": (1, 8, 8), "num_classes": 2}
+    net = nn.Sequential(nn.Flatten(), nn.Linear(64, 2))
+    images = torch.rand(2, 1, 8, 8)
+
+    def run(convention: str) -> None:
+        g = smooth(net, denoiser=OpenAIDenoiser(unet, schedule, convention), **small)
+        certify(g, images, [0, 1], journal=tmp_path / "o")
+
+    run("diffsmooth")
+    run("diffsmooth")
+    with pytest.raises(UserError, match="belongs to a different run"):
+        run("carlini")
 
 
 def test_indices_in_no_order_are_in_the_identity_and_others_are_not(tmp_path: Path) -> None:

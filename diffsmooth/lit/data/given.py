@@ -110,8 +110,11 @@ def _items(images: Any) -> list[tuple[Any, int | None]]:
             f"{GIVEN} must be a tensor, an array, or a dataset with a length, got a "
             f"{type(images).__name__}"
         ) from None
-    if isinstance(images, str | dict):
-        raise DataError(f"{GIVEN} must be a tensor, an array or a dataset, got a {type(images)}")
+    if isinstance(images, str | dict) or not hasattr(images, "__getitem__"):
+        raise DataError(
+            f"{GIVEN} must be a tensor, an array or a dataset whose items are numbered, got a "
+            f"{type(images).__name__}"
+        )
     return [_item(images[n], n) for n in range(total)]
 
 
@@ -142,14 +145,16 @@ def _pixels(given: Any, shape: tuple[int, int, int], what: str) -> Tensor:
     if given.dtype != torch.uint8 and not given.is_floating_point():
         raise DataError(f"{what} must be float in [0, 1], or uint8, got {given.dtype}")
     channels, height, width = shape
-    found = tuple(given.shape[-3:])
+    found = tuple(given.shape[-3:]) if given.ndim == (4 if what == GIVEN else 3) else ()
     first = found == shape
     last = given.dtype == torch.uint8 and found == (height, width, channels)
     if first and last and channels > 1:
         raise DataError(f"{what}: {found} may have its channels first or last: give floats")
     if not first and not last:
         wanted = f"{shape}, or uint8 {(height, width, channels)}"
-        raise DataError(f"{what} must be of shape {wanted}, as the classifier is, got {found}")
+        raise DataError(
+            f"{what} must be of shape {wanted}, as the classifier is, got {found or given.shape}"
+        )
     given = given.detach().to("cpu", torch.uint8 if given.dtype == torch.uint8 else torch.float32)
     return (given if first else given.movedim(-1, -3)).contiguous()
 
@@ -169,7 +174,10 @@ def _check_range(image: Tensor, n: int) -> None:
 def _integers(name: str, given: Any, total: int) -> np.ndarray | None:
     if given is None:
         return None
-    array = np.asarray(given.cpu() if isinstance(given, Tensor) else given)
+    try:
+        array = np.asarray(given.detach().cpu() if isinstance(given, Tensor) else given)
+    except (ValueError, OverflowError) as error:
+        raise DataError(f"{name} must be integers ({total},): {error}") from error
     if not np.issubdtype(array.dtype, np.integer) or array.shape != (total,):
         raise DataError(f"{name} must be integers ({total},), got {array.dtype} {array.shape}")
     return array.astype(np.int64)

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from diffsmooth.models.checkpoints.file_claims import check_file
 from diffsmooth.models.checkpoints.metadata import CheckpointMetadata
@@ -186,18 +186,26 @@ def _transformers(folder: Path) -> Checkpoint:
     weights: dict[str, Tensor] = {f"1.{key}": value for key, value in network.state_dict().items()}
     check_tensors(folder, weights)
     processor, size = processor_of(folder), expected_size(folder)
-    channels = getattr(config, "num_channels", 3)
-    names = [str(config.id2label[label]) for label in range(config.num_labels)]
+    channels, told = getattr(config, "num_channels", 3), config.id2label
+    if sorted(told) != list(range(config.num_labels)):
+        raise UserError(f"{folder}: id2label does not name classes 0 to {config.num_labels - 1}")
+    names = [str(told[label]) for label in range(config.num_labels)]
+
+    def build(num_classes: int) -> nn.Module:
+        if num_classes != config.num_labels:
+            raise UserError(f"{folder}: has {config.num_labels} classes, not {num_classes}")
+        return network
+
     metadata = CheckpointMetadata(
         "classifier",
         dataset=folder.name,
-        arch=str(folder),
+        arch=f"transformers {config.model_type}",
         input_layer="" if processor is None else processor.layer,
         image_shape=[] if size is None else [channels, *size],
         class_names=names,
     )
     _check(folder, metadata)
-    return Checkpoint(folder, "Hugging Face transformers", metadata, weights)
+    return Checkpoint(folder, "Hugging Face transformers", metadata, weights, build=build)
 
 
 @contextmanager
@@ -221,18 +229,27 @@ def _timm(folder: Path, config: dict[str, Any]) -> Checkpoint:
     file = _weights_file(folder, "model.safetensors", "pytorch_model.bin")
     weights = {f"1.{key}": value for key, value in read_file(file).items()}
     check_tensors(file, weights)
-    trained = config.get("pretrained_cfg") or {}
-    numbers = [*trained.get("mean", ()), *trained.get("std", ())]
-    classes = config.get("num_classes", trained.get("num_classes", 0))
-    names = config.get("label_names") or [str(label) for label in range(classes)]
-    metadata = CheckpointMetadata(
-        "classifier",
-        dataset=folder.name,
-        arch=str(config["architecture"]),
-        input_layer=",".join(map(repr, numbers)),
-        image_shape=list(trained.get("input_size", ())),
-        class_names=list(map(str, names)),
-    )
+    more = {*(config.get("model_args") or ())} - {"num_classes", "in_chans"}
+    if more:
+        raise UserError(
+            f"{folder}: made with {', '.join(map(word, sorted(more)))} (model_args): build it "
+            "yourself, and name it as package.module:factory"
+        )
+    try:
+        trained = config.get("pretrained_cfg") or {}
+        numbers = [*(trained.get("mean") or ()), *(trained.get("std") or ())]
+        classes = config.get("num_classes", trained.get("num_classes", 0))
+        names = config.get("label_names") or [str(label) for label in range(classes)]
+        metadata = CheckpointMetadata(
+            "classifier",
+            dataset=folder.name,
+            arch=str(config["architecture"]),
+            input_layer=",".join(map(repr, numbers)),
+            image_shape=list(trained.get("input_size") or ()),
+            class_names=list(map(str, names)),
+        )
+    except (TypeError, ValueError, AttributeError) as error:
+        raise UserError(f"{folder}: a configuration that cannot be true ({error})") from error
     _check(folder, metadata)
     return Checkpoint(folder, "timm", metadata, weights)
 

@@ -111,7 +111,8 @@ def load_pretrained(model: nn.Sequential, checkpoint: Checkpoint) -> None:
     check_kind(checkpoint, "classifier")
     own, weights = model.state_dict(), dict(checkpoint.state_dict)
     network: Any = model[1]
-    heads = network.get_classifier() if hasattr(network, "get_classifier") else network.fc
+    named = getattr(network, "fc", None) or getattr(network, "classifier", None)
+    heads = network.get_classifier() if hasattr(network, "get_classifier") else named
     heads = heads if isinstance(heads, tuple) else (heads,)  # distilled networks have two
     for name, module in model.named_modules():
         for key in (f"{name}.weight", f"{name}.bias"):

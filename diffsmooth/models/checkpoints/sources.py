@@ -2,6 +2,7 @@
 
 import inspect
 from collections.abc import Callable
+from copy import deepcopy
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from diffsmooth.models.checkpoints.file_claims import check_source
 from diffsmooth.models.checkpoints.folders import folder_sha256
 from diffsmooth.models.checkpoints.formats import read_checkpoint
 from diffsmooth.models.checkpoints.metadata import CheckpointMetadata
-from diffsmooth.models.checkpoints.weights import Checkpoint, network_sha256
+from diffsmooth.models.checkpoints.weights import Checkpoint, load_weights, network_sha256
 from diffsmooth.stats.errors import UserError
 from diffsmooth.stats.registry import imported, is_code
 from diffsmooth.whole_file import file_sha256
@@ -40,6 +41,8 @@ def read_classifier(source: str, weights: str | None = None, unsafe: bool = Fals
         metadata = CheckpointMetadata("classifier", arch=source, input_layer="none")
         return Checkpoint(Path(source), "code", metadata, {}, build=build)
     file = read_checkpoint(weights, unsafe)
+    if file.build is not None and not file.state_dict:
+        raise UserError(f"{weights}: holds a whole module: save its state dict as the weights")
     metadata = file.metadata._replace(arch=source, input_layer=file.metadata.input_layer or "none")
     return file._replace(metadata=metadata, build=build)
 
@@ -69,14 +72,16 @@ def _builder(source: str) -> Callable[[int], nn.Module]:
 def classifier_sha256(source: str, checkpoint: Checkpoint, num_classes: int) -> str:
     """What a run's identity holds of a classifier.
 
-    Of a file or a folder the digest of its content; of code that of its name, of all that its
-    network holds, and of the file of its weights.
+    Of a file or a folder the digest of its content; of code that of its name, and of all that its
+    network holds with its weights loaded.
     """
     if not is_code(source):
         return path_sha256(Path(source))
     assert checkpoint.build is not None
-    files = [file_sha256(checkpoint.path)] if checkpoint.state_dict else []
-    return network_sha256("\n".join((source, *files)), checkpoint.build(num_classes))
+    model = nn.Sequential(nn.Identity(), deepcopy(checkpoint.build(num_classes)))
+    if checkpoint.state_dict:
+        load_weights(model, checkpoint)
+    return network_sha256(source, model)
 
 
 def path_sha256(path: Path) -> str:

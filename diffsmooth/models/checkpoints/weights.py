@@ -134,16 +134,18 @@ def _type(value: Tensor) -> str:
 
 
 def network_sha256(name: str, network: object) -> str:
-    """Hex digest of a network's name and, if it is a module, of all that its state dict holds.
+    """Hex digest of a network's name and, if it is a module, of all its parameters and buffers.
+
+    Those buffers, too, that its state dict leaves out, such as an input layer's constants.
 
     Args:
         name: says what the weights alone do not.
         network: a module, or any other callable, which has no state.
     """
     digest = hashlib.sha256(name.encode())
-    state = network.state_dict() if isinstance(network, nn.Module) else {}
-    for key, value in sorted(state.items()):
-        if isinstance(value, Tensor):
+    if isinstance(network, nn.Module):
+        state = {**dict(network.named_parameters()), **dict(network.named_buffers())}
+        for key, value in sorted(state.items()):
             digest.update(f"\n{key} {value.dtype} {tuple(value.shape)}\n".encode())
             digest.update(value.detach().cpu().reshape(-1).view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()

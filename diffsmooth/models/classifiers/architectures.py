@@ -186,8 +186,8 @@ FAMILIES = Registry[Family](
     foreign=Family(names_code, _foreign),
     dmae=Family(DMAE.__contains__, _dmae),
     cifar_resnet=Family(lambda arch: cifar_depth(arch) is not None, _cifar_resnet),
-    timm=Family(_is_timm, _timm),
     transformers=Family(is_transformers_folder, _transformers),
+    timm=Family(_is_timm, _timm),
 )
 
 

@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple, Self
@@ -53,11 +54,19 @@ def _size(config: Mapping[str, Any]) -> tuple[int, int] | None:
 
 
 def _layer(config: Mapping[str, Any]) -> str:
-    """(255 x * factor - offset - mean) / std as (x - mean') / std'."""
-    mean, std = ([0.0], [1.0])
-    if config.get("do_normalize", True) and config.get("image_mean"):
-        mean, std = config["image_mean"], config["image_std"]
+    """(255 x * factor - offset - mean) / std as (x - mean') / std'; "" where it does not say."""
+    if config.get("do_flip_channel_order"):
+        raise ValueError("its network takes blue first (do_flip_channel_order)")
+    mean, std = config.get("image_mean"), config.get("image_std")
+    if not config.get("do_normalize", True):
+        mean, std = 0.0, 1.0
+    elif mean is None or std is None:
+        if "do_normalize" in config:
+            raise ValueError("it normalises, and does not say by what")
+        return ""
     mean, std = ([each] if isinstance(each, int | float) else list(each) for each in (mean, std))
+    if config.get("include_top"):  # EfficientNet's divides twice
+        std = [each**2 for each in std]
     told = config.get("rescale_factor", 1 / 255) if config.get("do_rescale", True) else 1
     factor = 255 * float(told)
     if math.isclose(factor, 1):
@@ -90,11 +99,14 @@ def read_config(folder: Path, name: str = CONFIG) -> dict[str, Any]:
     return config
 
 
-def is_transformers_folder(folder: Path | str) -> bool:
-    """Whether a folder holds a configuration of `transformers`."""
-    path = Path(folder)
+def is_transformers_folder(name: str) -> bool:
+    """Whether a name is the path of a folder with a configuration of `transformers`.
+
+    With a separator: `resnet50` is an architecture, whatever lies there, and `./resnet50` a folder.
+    """
+    path = Path(name)
     try:
-        return (path / CONFIG).is_file() and "model_type" in read_config(path)
+        return os.sep in name and (path / CONFIG).is_file() and "model_type" in read_config(path)
     except (OSError, ValueError):
         return False
 
@@ -166,7 +178,8 @@ def build_transformers(folder: str, num_classes: int, channels: int) -> nn.Modul
     from transformers import AutoModelForImageClassification
 
     config.num_labels = num_classes
-    return AutoModelForImageClassification.from_config(config, trust_remote_code=False)
+    network = AutoModelForImageClassification.from_config(config, trust_remote_code=False)
+    return network.float()  # of whatever type the configuration says
 
 
 def expected_size(folder: Path | str) -> tuple[int, int] | None:

@@ -1,5 +1,6 @@
 """The family of Hugging Face `diffusers`: a UNet2DModel with the schedule of its folder."""
 
+import inspect
 import math
 from collections.abc import Mapping
 from typing import Any, Literal, NamedTuple, Self, get_args
@@ -61,7 +62,7 @@ class Training(NamedTuple):
         Raises:
             UserError: not a scheduler of betas, or with settings that are not known.
         """
-        from diffusers import DDPMScheduler  # takes seconds to import
+        import diffusers  # takes seconds
 
         name, prediction = config.get("_class_name"), config.get("prediction_type", "epsilon")
         if name not in SCHEDULERS:
@@ -72,6 +73,8 @@ class Training(NamedTuple):
         if prediction not in get_args(Prediction):
             known = ", ".join(get_args(Prediction))
             raise UserError(f"prediction_type {quoted(prediction)}: known are {known}")
+        if config.get("timestep_type", "discrete") != "discrete":
+            raise UserError(f"timestep_type {quoted(config['timestep_type'])}: known is discrete")
         variance = config.get("variance_type") or "fixed_small"
         if variance not in (*FIXED, "learned_range"):
             known = ", ".join((*FIXED, "learned_range"))
@@ -80,7 +83,10 @@ class Training(NamedTuple):
         if not isinstance(steps, int) or not 1 <= steps <= MOST_STEPS:
             raise UserError(f"num_train_timesteps {quoted(steps)}: not from 1 to {MOST_STEPS:,}")
         try:
-            scheduler: Any = DDPMScheduler(**{key: config[key] for key in BETAS if key in config})
+            # What the file leaves out is as its own class has it, which differs between classes.
+            usual = inspect.signature(getattr(diffusers, name).__init__).parameters
+            told = {key: config.get(key, usual[key].default) for key in BETAS if key in usual}
+            scheduler: Any = diffusers.DDPMScheduler(**told)
             schedule = DiffusionSchedule.given(scheduler.alphas_cumprod.double().numpy())
         except (TypeError, ValueError, RuntimeError, NotImplementedError) as error:
             raise UserError(f"a schedule that cannot be made: {error}") from error

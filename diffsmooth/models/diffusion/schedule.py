@@ -47,8 +47,10 @@ class DiffusionSchedule:
         """
         abar = np.asarray(alphas_cumprod, dtype=np.float64)
         before = np.concatenate([[1.0], abar[:-1]])
-        if abar.ndim != 1 or not abar.size or not (abar < before).all() or not abar[-1] >= 0:
+        if abar.ndim != 1 or not abar.size or not (abar < before).all() or not abar[0] > 0:
             raise ValueError("the signal's share must fall at each step, from below 1 to 0 at most")
+        if not abar[-1] >= 0:
+            raise ValueError("the signal's share must not be negative")
         schedule = cls("linear", len(abar))
         schedule.kind, schedule.betas, schedule.alphas_cumprod = "given", 1 - abar / before, abar
         return schedule

@@ -22,6 +22,7 @@ from transformers import (
     ViTImageProcessor,
 )
 
+from diffsmooth.models.checkpoints.folders import folder_sha256
 from diffsmooth.models.checkpoints.formats import read_checkpoint
 from diffsmooth.models.checkpoints.loading import classifier_of, load_classifier
 from diffsmooth.models.classifiers.architectures import build_classifier
@@ -143,6 +144,85 @@ def test_what_is_refused(tmp_path: Path, change: dict, words: str) -> None:
     (folder / "config.json").write_text(json.dumps({**config, **change}))
     with pytest.raises(UserError, match=words):
         read_checkpoint(folder)
+
+
+@pytest.mark.parametrize(
+    ("processor", "words"),
+    [
+        ({"do_flip_channel_order": True, "image_mean": 0.5, "image_std": 0.5}, "blue first"),
+        ({"do_normalize": True}, "does not say by what"),
+        ({"size": "large"}, "cannot be read"),
+    ],
+)
+def test_processors_that_are_refused(tmp_path: Path, processor: dict, words: str) -> None:
+    folder = saved(tmp_path / "net", vit())
+    (folder / "preprocessor_config.json").write_text(json.dumps(processor))
+    with pytest.raises(UserError, match=words):
+        read_checkpoint(folder)
+
+
+def test_efficientnets_divide_twice() -> None:
+    config = {"image_mean": [0.5], "image_std": [0.5], "include_top": True}
+    assert ImageProcessor.from_config(config).layer == "0.5,0.25"
+    assert ImageProcessor.from_config({"size": 32}).layer == ""  # it does not say
+
+
+@torch.inference_mode()
+def test_a_folder_in_half_precision_votes_in_float32(tmp_path: Path) -> None:
+    network = vit().half()
+    folder = saved(tmp_path / "net", network)
+    model = load_classifier(folder)
+    assert {p.dtype for p in model.parameters()} == {torch.float32}
+    x = torch.rand(2, 3, 32, 32)
+    wanted = network.float()(pixel_values=(x - 0.5) / 0.5).logits
+    torch.testing.assert_close(model(x), wanted, atol=1e-5, rtol=1e-5)
+    assert build_classifier(str(folder), 10, "none")[1].dtype == torch.float32
+
+
+def test_a_folder_is_known_by_its_content_alone(tmp_path: Path) -> None:
+    folder = saved(tmp_path / "net", vit())
+    one, digest = read_checkpoint(folder).metadata.arch, folder_sha256(folder)
+    moved = folder.rename(tmp_path / "resnet50")
+    assert (read_checkpoint(moved).metadata.arch, folder_sha256(moved)) == (one, digest)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"id2label": {str(n): "cat" for n in range(1, 11)}}, "id2label does not name classes 0"),
+        ({"dtype": "float16"}, ""),
+    ],
+)
+def test_labels_of_a_folder(tmp_path: Path, change: dict, words: str) -> None:
+    folder = saved(tmp_path / "net", vit())
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, **change}))
+    if words:
+        with pytest.raises(UserError, match=words):
+            read_checkpoint(folder)
+    else:
+        assert len(read_checkpoint(folder).metadata.class_names) == 10
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"model_args": {"global_pool": "max"}}, r"global_pool \(model_args\)"),
+        ({"pretrained_cfg": [1]}, "cannot be true"),
+        ({"num_classes": "10"}, "cannot be true"),
+        ({"pretrained_cfg": {"mean": None}}, ""),
+    ],
+)
+def test_configurations_of_timm(tmp_path: Path, change: dict, words: str) -> None:
+    network = timm.create_model("resnet10t", num_classes=10)
+    config = {"architecture": "resnet10t", "num_classes": 10}
+    (tmp_path / "config.json").write_text(json.dumps({**config, **change}))
+    save_file(network.state_dict(), tmp_path / "model.safetensors")
+    if words:
+        with pytest.raises(UserError, match=words):
+            read_checkpoint(tmp_path)
+    else:
+        assert read_checkpoint(tmp_path).metadata.input_layer == ""
 
 
 def test_pickles_are_not_read(tmp_path: Path) -> None:

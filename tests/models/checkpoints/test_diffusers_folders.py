@@ -7,7 +7,7 @@ import pytest
 import torch
 
 pytest.importorskip("diffusers")
-from diffusers import DDPMPipeline, DDPMScheduler, UNet2DModel
+from diffusers import DDPMPipeline, DDPMScheduler, HeunDiscreteScheduler, UNet2DModel
 from diffusers.schedulers import scheduling_ddpm
 from safetensors.torch import load_file, save_file
 
@@ -127,6 +127,9 @@ def test_a_pipelines_two_folders_and_old_names(tmp_path: Path) -> None:
         ("scheduler_config.json", {"variance_type": "learned_range"}, "3 channels"),
         ("scheduler_config.json", {"num_train_timesteps": 10**9}, "num_train_timesteps"),
         ("scheduler_config.json", {"beta_schedule": "new"}, "cannot be made"),
+        ("scheduler_config.json", {"trained_betas": [1.0]}, "cannot be made"),
+        ("scheduler_config.json", {"_class_name": "EulerDiscreteScheduler",
+                                   "timestep_type": "continuous"}, "timestep_type 'continuous'"),
         ("scheduler_config.json", {"beta_start": 2.0, "beta_end": 3.0}, "cannot be made"),
         ("model_index.json", {"vqvae": ["diffusers", "VQModel"]}, "on pixels"),
     ],
@@ -137,6 +140,15 @@ def test_what_is_refused(tmp_path: Path, file: str, change: dict, words: str) ->
     (folder / file).write_text(json.dumps({**config, **change}))
     with pytest.raises(UserError, match=words):
         load_denoiser(folder)
+
+
+@pytest.mark.filterwarnings("ignore:__array__")  # the library's
+def test_what_a_configuration_leaves_out_is_its_own_classs(tmp_path: Path) -> None:
+    folder = saved(tmp_path, network(), DDPMScheduler())
+    (folder / "scheduler_config.json").write_text('{"_class_name": "HeunDiscreteScheduler"}')
+    wanted = HeunDiscreteScheduler().alphas_cumprod.double().numpy()
+    schedule = load_denoiser(folder).schedule  # type: ignore[attr-defined]
+    assert schedule.alphas_cumprod == pytest.approx(wanted, rel=1e-6)
 
 
 def test_a_folder_without_its_schedule_is_refused(tmp_path: Path) -> None:

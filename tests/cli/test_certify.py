@@ -510,6 +510,7 @@ def test_a_run_near_chance_stops_before_the_votes(
     run([*careful, "--max", "1"])  # a few votes are not worth a check
 
 
+@pytest.mark.slow
 def test_the_methods_take_one_path(
     words: Command, run: Callable[[list[str]], None], tmp_path: Path
 ) -> None:

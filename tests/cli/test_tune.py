@@ -81,6 +81,7 @@ def without(words: list[str], option: str, values: int) -> list[str]:
     return words[:at] + words[at + 1 + values :]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("purifier", ["oneshot", "none"])
 def test_the_numbers_are_those_of_a_certification_of_each_setting(
     words: Command,
@@ -131,6 +132,7 @@ def test_the_numbers_are_those_of_a_certification_of_each_setting(
     assert merit[settings.index((config["local_noise_sd"], config["m"]))] == max(merit)
 
 
+@pytest.mark.slow
 def test_certify_reads_the_config(
     words: Command,
     tmp_path: Path,

@@ -238,6 +238,7 @@ def test_smoothmix_by_hand() -> None:
         assert losses[i] == pytest.approx(fit + 5.0 / 10 * right * kl, rel=1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", METHODS)
 def test_every_method_learns_and_resumes_exactly(method: str, tmp_path: Path, root: Path) -> None:
     def fit(folder: str, ckpt_path: Path | None = None, *more: pl.Callback) -> ClassifierTraining:

@@ -62,6 +62,7 @@ def test_draws_are_what_certification_purifies(
         assert not torch.equal(sample.image[0], sample.image[1])
 
 
+@pytest.mark.slow
 def test_what_is_kept_is_not_computed_again(
     tmp_path: Path, root: Path, wanted: Purification, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -69,6 +69,7 @@ def fit_one_epoch(module: SmoothAdvTraining, tmp_path: Path, root: Path, **kwarg
     return spy
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("attack", ["pgd", "ddn", "gradient_free"])
 def test_smoothadv_learns(attack: smoothadv.Attack, tmp_path: Path, root: Path) -> None:
     module = make_module(attack=attack, epsilon=0.5, m_train=2, warmup_epochs=2)
@@ -147,6 +148,7 @@ def test_epsilon_warms_up_by_epoch(
     assert seen == pytest.approx([0.2, 0.2, 0.4, 0.4])
 
 
+@pytest.mark.slow
 def test_a_resumed_run_equals_an_unbroken_one(tmp_path: Path, root: Path) -> None:
     def fit(folder: str, ckpt_path: Path | None = None, *more: pl.Callback) -> SmoothAdvTraining:
         module = make_module(m_train=2, epsilon=0.5, warmup_epochs=3)

@@ -92,6 +92,7 @@ def test_a_resumed_run_equals_an_unbroken_one(tmp_path: Path, root: Path) -> Non
     assert not torch.equal(whole.classifier[1].fc.weight, broken.classifier[1].fc.weight)
 
 
+@pytest.mark.slow
 def test_diffusion_training_lowers_the_loss_and_keeps_the_average(
     tmp_path: Path, root: Path
 ) -> None:

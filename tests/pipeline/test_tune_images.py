@@ -212,6 +212,7 @@ def test_options_that_the_record_contradicts(
     assert len(tuned(told, "--validation_images", "20", "--images", "4")) == 4
 
 
+@pytest.mark.slow
 def test_what_the_images_are_to_the_diffusion_model(
     tuned: Tuned, tmp_path: Path, data: Path, unet_file: Path
 ) -> None:

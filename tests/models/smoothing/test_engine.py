@@ -76,6 +76,7 @@ def certificates(finished: list[Finished]) -> list[Certificate]:
     return [f.certificate for f in finished if f.certificate is not None]
 
 
+@pytest.mark.slow
 @settings(max_examples=40)
 @given(
     plan=st.sampled_from(PLANS),

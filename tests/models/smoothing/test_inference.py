@@ -163,6 +163,7 @@ def test_networks_that_it_does_not_know_keep_their_batch_norms() -> None:
     torch.testing.assert_close(confidence(f), expected, rtol=0, atol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("batch", [7, 50])
 @pytest.mark.parametrize("precision", ["float32", "bf16"])
 def test_a_rows_outcome_depends_on_neither_its_place_nor_its_neighbours(

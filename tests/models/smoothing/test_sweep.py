@@ -118,6 +118,7 @@ def test_each_settings_certificates_are_those_of_its_own_certification(
             assert certificate == run_plan(own, task.image, task.key, PLAN)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("steps", [None, 3])
 def test_so_they_are_behind_a_diffusion_model(steps: int | None) -> None:
     purifier, shape, settings = diffusion(steps), (1, 8, 8), SETTINGS[1:6]

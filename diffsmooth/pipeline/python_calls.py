@@ -5,7 +5,7 @@ import warnings
 from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal, SupportsIndex
+from typing import Any, Literal, NamedTuple, SupportsIndex
 
 import lightning.pytorch as pl
 import numpy as np
@@ -87,9 +87,8 @@ def certify(
     given = _given(g, images, labels, indices, dataset)
     if plan.label_aware and not given.is_labelled:
         raise UserError(f"plan {plan}: it skips images by their labels, and there are none")
-    return Results.from_records(
-        _run("certify", g, given, split, plan, seed, noise, compile, journal, progress)
-    )
+    call = Call("certify", g, given, split, plan, seed, noise, compile)
+    return Results.from_records(_run(call, journal, progress))
 
 
 def predict(
@@ -123,7 +122,8 @@ def predict(
     with option_values():
         plan = MajorityVote(n, alpha)
     given = _given(g, images, None, indices, dataset)
-    records = _run("predict", g, given, split, plan, seed, noise, compile, None, progress)
+    call = Call("predict", g, given, split, plan, seed, noise, compile)
+    records = _run(call, None, progress)
     answers = {record.index: record.certificate.prediction for record in records}
     return np.array([answers[index] for index in given.indices], dtype=np.int64)
 
@@ -136,25 +136,31 @@ def _given(
     return GivenImages(images, g.f.image_shape, g.f.num_classes, labels, indices, dataset)
 
 
-def _run(
-    command: Literal["certify", "predict"],
-    g: SmoothedClassifier,
-    images: GivenImages,
-    split: str,
-    plan: Plan,
-    seed: int,
-    noise: Noise,
-    compile: Compile,
-    journal: Path | str | None,
-    progress: bool,
-) -> list[ImageRecord]:
+class Call(NamedTuple):
+    """What a run is of, but for its files; see `certify`."""
+
+    command: Literal["certify", "predict"]
+    g: SmoothedClassifier
+    images: GivenImages
+    split: str
+    plan: Plan
+    seed: int
+    noise: Noise
+    compile: Compile
+
+    @property
+    def source(self) -> SourceName:
+        """Where the noise comes from."""
+        return SmoothingOptions.noise if self.noise == "auto" else self.noise
+
+
+def _run(call: Call, journal: Path | str | None, progress: bool) -> list[ImageRecord]:
     """The records of all images, by ascending index."""
-    device = g.f.device
-    source: SourceName = SmoothingOptions.noise if noise == "auto" else noise
-    if not isinstance(seed, SupportsIndex):
-        raise UserError(f"seed must be an integer, got {seed!r}")
+    g, plan, device = call.g, call.plan, call.g.f.device
+    if not isinstance(call.seed, SupportsIndex):
+        raise UserError(f"seed must be an integer, got {call.seed!r}")
     with option_values():
-        asked = _asked_identity(command, g, images, split, plan, seed, source, compile)
+        asked = _asked_identity(call)
     files = None if journal is None else _files(journal)
     if files is not None:
         _check_known_again(g)
@@ -171,7 +177,9 @@ def _run(
             precision=f.precision,
             compile=choose_compile(started.compile, f, device, votes),
         )
-        module = CertificationModule(f, plan, images, selection, command, split, asked.seed, source)
+        module = CertificationModule(
+            f, plan, call.images, selection, call.command, call.split, asked.seed, call.source
+        )
         # Networks in memory are known by what they compute, too: they are tried at each start.
         callbacks: list[pl.Callback] = [
             Preparation(lambda f: prepare(f, bool(identity.compile)), identity.threads)
@@ -213,27 +221,20 @@ def _files(journal: Path | str) -> OutputFiles:
     return OutputFiles(path if path.suffix in (*TABLES, ".jsonl") else f"{journal}{TABLES[0]}")
 
 
-def _asked_identity(
-    command: Literal["certify", "predict"],
-    g: SmoothedClassifier,
-    images: GivenImages,
-    split: str,
-    plan: Plan,
-    seed: int,
-    noise: SourceName,
-    compile: Compile,
-) -> RunIdentity:
+def _asked_identity(call: Call) -> RunIdentity:
     """As the commands' `asked_identity`; networks are known by their classes and their state.
 
     Raises:
         ValueError: words or numbers that no run can have.
     """
+    command, g, images, split, plan, seed, _, compile = call
     f, device = g.f, g.f.device
     if compile not in (True, False, "auto"):
         raise ValueError(f"compile must be true, false or auto, got {compile!r}")
     if not isinstance(images.info.name, str) or not isinstance(split, str):
         raise ValueError(f"dataset and split must be words, got {images.info.name!r} and {split!r}")
     in_order = images.indices == list(range(len(images)))
+    ascending, data = sorted(images.indices), images.fingerprint()
     purifier, classifier = f.purifier, f.local_smoothing.classifier.network
     plain, denoiser = type(purifier) is IdentityPurifier, getattr(purifier, "denoiser", None)
     how = f"{_name_of_purifier(purifier)} at {f.noise_level!r}"
@@ -241,14 +242,14 @@ def _asked_identity(
         command=command,
         dataset=images.info.name,
         split=split,
-        data=images.fingerprint(),
+        data=data,
         size=len(images),
-        content=images.content(sorted(images.indices)),
+        content=data if ascending == images.indices else images.content(ascending),
         image_shape=f.image_shape,
         class_names=(),
         skip=1,
         max=-1,
-        indices=() if in_order else tuple(sorted(images.indices)),
+        indices=() if in_order else tuple(ascending),
         classifier=network_sha256(_name(classifier), classifier),
         classifier_set="",
         diffusion="" if plain else network_sha256(how, purifier),
@@ -270,7 +271,7 @@ def _asked_identity(
         batch=min(f.batch, plan.max_votes),
         precision=None if g.precision == "auto" else resolve_precision(g.precision, device.type),
         compile=None if compile == "auto" else compile,
-        noise_source=noise_source(noise, device).name,
+        noise_source=noise_source(call.source, device).name,
         hardware=hardware_name(device),
         torch=torch.__version__,
         numpy=np.__version__,

@@ -12,10 +12,13 @@ from diffsmooth.lit.data.names import DATASETS
 from diffsmooth.models import IdentityPurifier, LocalSmoothing, OneShotPurifier
 from diffsmooth.models.checkpoints.denoisers import denoiser_of, openai_outline
 from diffsmooth.models.checkpoints.image_cards import training_images_of
-from diffsmooth.models.checkpoints.loading import classifier_of, classifier_outline
+from diffsmooth.models.checkpoints.loading import (
+    classifier_of,
+    classifier_outline,
+    told_input_layer,
+)
 from diffsmooth.models.checkpoints.sources import path_sha256
 from diffsmooth.models.checkpoints.weights import Checkpoint, misfits
-from diffsmooth.models.classifiers.architectures import own_input_layer
 from diffsmooth.models.classifiers.dataset_info import DatasetInfo
 from diffsmooth.models.diffusion.openai import build_unet
 from diffsmooth.models.diffusion.presets import PRESETS
@@ -73,8 +76,8 @@ def examine(
     yield from (f"  {line}" for line in images.describe().splitlines())
     info = metadata.dataset_info or images.info
     check_classifier(checkpoint, info, images)
-    layer = metadata.input_layer or own_input_layer(arch)
-    layer = layer if options.normalize == "auto" else options.normalize
+    told = told_input_layer(checkpoint, arch)
+    layer = told if options.normalize == "auto" else options.normalize
     shape = images.info.image_shape
     model = classifier_of(checkpoint, info, arch, layer or "none", shape).to(device)
     check_forward(model, images.info, checkpoint.path)

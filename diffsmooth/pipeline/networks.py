@@ -12,12 +12,12 @@ from diffsmooth.models.checkpoints.denoisers import (
     check_denoiser,
     denoiser_of,
     foreign_denoiser,
+    foreign_sha256,
 )
 from diffsmooth.models.checkpoints.formats import UNET_KEY, read_checkpoint
-from diffsmooth.models.checkpoints.loading import classifier_of
+from diffsmooth.models.checkpoints.loading import classifier_of, told_input_layer
 from diffsmooth.models.checkpoints.sources import path_sha256
-from diffsmooth.models.checkpoints.weights import Checkpoint, network_sha256
-from diffsmooth.models.classifiers.architectures import own_input_layer
+from diffsmooth.models.checkpoints.weights import Checkpoint
 from diffsmooth.models.classifiers.dataset_info import DatasetInfo, misplaced
 from diffsmooth.models.classifiers.input_layers import Resized
 from diffsmooth.models.diffusion.denoiser import Denoiser
@@ -178,7 +178,7 @@ def diffusion_sha256(source: str | None) -> str:
     if source is None:
         return ""
     if is_code(source):
-        return network_sha256(source, foreign_denoiser(source))
+        return foreign_sha256(source)
     return path_sha256(Path(source)) if Path(source).exists() else ""
 
 
@@ -213,8 +213,8 @@ def choose_classifier(
     check_classifier(checkpoint, info, images)
     arch = options.arch or metadata.arch
     said = [checkpoint.note] if checkpoint.note else []
-    layer = metadata.input_layer or own_input_layer(arch)
-    layer = layer if options.normalize == "auto" else options.normalize
+    told = told_input_layer(checkpoint, arch)
+    layer = told if options.normalize == "auto" else options.normalize
     model = classifier_of(checkpoint, info, arch, layer or "none", images.info.image_shape)
     check_forward(model, images.info, checkpoint.path)
     if not layer:

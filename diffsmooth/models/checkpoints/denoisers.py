@@ -15,6 +15,7 @@ from diffsmooth.models.checkpoints.weights import (
     check_kind,
     check_weights,
     load_weights,
+    network_sha256,
 )
 from diffsmooth.models.classifiers.dataset_info import DatasetInfo
 from diffsmooth.models.diffusion.denoiser import Denoiser, as_denoiser
@@ -161,3 +162,8 @@ def _made(word: str) -> Denoiser:
     if not callable(factory):
         raise UserError(f"{word}: a denoiser's factory must be callable, got {factory!r}")
     return as_denoiser(factory()).eval()
+
+
+def foreign_sha256(word: str) -> str:
+    """Hex digest of a factory's name and of all that its denoiser holds as a module."""
+    return network_sha256(word, _made(word))

@@ -81,15 +81,16 @@ def check_source(source: Path | str, weights: str | None = None) -> None:
         weights: raw or ema, of a file; a file, of code; None where the user says nothing.
     """
     path, is_set = Path(source), weights in get_args(SetName)
-    if is_code(str(source)) and is_set:
-        raise UserError(f"{source}: weights must be a file, got {weights!r}")
-    if weights is not None and not is_code(str(source)) and not is_set:
+    if is_code(str(source)):
+        if is_set:
+            raise UserError(f"{source}: weights must be a file, got {weights!r}")
+        return
+    if weights is not None and not is_set:
         raise UserError(
             f"weights must be raw or ema, got {weights!r}: a file of weights goes with "
             "package.module:factory"
         )
-    is_folder = any((path / name).is_file() for name in ("config.json", "model_index.json"))
-    if not is_code(str(source)) and not is_folder:
+    if not any((path / name).is_file() for name in ("config.json", "model_index.json")):
         first_bytes(path)
 
 
@@ -105,10 +106,7 @@ def check_file(path: Path, unsafe: bool = False) -> Form:
     """
     start = first_bytes(path)
     if start.startswith((b"PK\3\4", b"PK\5\6")):
-        if unsafe and _is_export(path):
-            return "export"
-        _check_zip(path)
-        return "zip"
+        return _check_zip(path, unsafe)
     if start[8:9] == b"{" and 0 in start[:8]:  # a text has none
         _check_safetensors(path, int.from_bytes(start[:8], "little"))
         return "safetensors"
@@ -139,10 +137,12 @@ def _check_safetensors(path: Path, header: int) -> None:
         raise _unreadable(path, f"its header has {header:,} bytes, no weights need that")
 
 
-def _check_zip(path: Path) -> None:
+def _check_zip(path: Path, unsafe: bool) -> Form:
     try:
         with zipfile.ZipFile(path) as archive:
             members = archive.infolist()
+            if unsafe and _is_export(members):
+                return "export"
             _check_members(path, members)
             damaged = archive.testzip()  # torch's reader does not look at the CRCs
             if damaged is None:
@@ -158,14 +158,11 @@ def _check_zip(path: Path) -> None:
         raise _unreadable(path, f"cut short or damaged: {error}") from error
     if damaged is not None:
         raise _unreadable(path, f"damaged: the checksum of {quoted(damaged)} in it is wrong")
+    return "zip"
 
 
-def _is_export(path: Path) -> bool:
-    try:
-        with zipfile.ZipFile(path) as archive:
-            names = {name for name in archive.namelist()}
-    except zipfile.BadZipFile:
-        return False
+def _is_export(members: list[zipfile.ZipInfo]) -> bool:
+    names = {member.filename for member in members}
     return bool(EXPORTED & {part for name in names for part in (name, name.partition("/")[2])})
 
 
@@ -179,7 +176,7 @@ def _check_members(path: Path, members: list[zipfile.ZipInfo]) -> None:
     if any(name.startswith("code/") for name in inner) or "constants.pkl" in inner:
         how = "torch.save(torch.jit.load(FILE).state_dict(), NEW)"
         raise _unreadable(path, f"a TorchScript program: {how} writes its weights")
-    if EXPORTED & (inner | names):
+    if _is_export(members):
         raise _unreadable(
             path, f"a program of torch.export: --unsafe_load takes it as it is; or {EXPORT}"
         )

@@ -22,6 +22,7 @@ from diffsmooth.models.checkpoints.weights import (
     check_kind,
     check_weights,
     load_weights,
+    refuse_misfits,
 )
 from diffsmooth.models.classifiers.hugging_face import (
     CONFIG,
@@ -180,9 +181,7 @@ def _transformers(folder: Path) -> Checkpoint:
     problems = [f"{key} is missing" for key in sorted(loaded["missing_keys"])]
     problems += [f"{word(key)} is not expected" for key in sorted(loaded["unexpected_keys"])]
     problems += [f"{word(str(key))} does not fit" for key in sorted(loaded["mismatched_keys"])]
-    if problems:
-        more = f", and {len(problems) - 3} more" if len(problems) > 3 else ""
-        raise UserError(f"{folder}: weights do not fit: {'; '.join(problems[:3])}{more}")
+    refuse_misfits(folder, problems)
     weights: dict[str, Tensor] = {f"1.{key}": value for key, value in network.state_dict().items()}
     check_tensors(folder, weights)
     processor, size = processor_of(folder), expected_size(folder)

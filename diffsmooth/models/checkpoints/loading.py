@@ -14,7 +14,12 @@ from diffsmooth.models.checkpoints.weights import (
     check_weights,
     load_weights,
 )
-from diffsmooth.models.classifiers.architectures import Classifier, build_classifier, cifar_depth
+from diffsmooth.models.classifiers.architectures import (
+    Classifier,
+    build_classifier,
+    cifar_depth,
+    own_input_layer,
+)
 from diffsmooth.models.classifiers.dataset_info import DatasetInfo, get_dataset_info
 from diffsmooth.models.classifiers.input_layers import Resized, build_input_layer
 from diffsmooth.models.words import SetName
@@ -66,22 +71,35 @@ def classifier_of(
     arch = arch or metadata.arch
     if not arch and not checkpoint.build:
         raise UserError(f"{checkpoint.path}: does not name its architecture: give it by --arch")
-    layer = input_layer or metadata.input_layer
+    layer = input_layer or told_input_layer(checkpoint, arch)
     if not layer:
         raise UserError(f"{checkpoint.path}: does not name its input layer: give it by --normalize")
     info = metadata.dataset_info or info
     if checkpoint.build is not None:
         first = build_input_layer(layer, info) if isinstance(layer, str) else layer
-        model: nn.Sequential = Classifier(first, deepcopy(checkpoint.build(info.num_classes)))
+        model: nn.Sequential = whole_classifier(checkpoint, info.num_classes, first)
     else:
         classifier_outline(checkpoint, arch, info)
         model = build_classifier(arch, info.num_classes, layer, info)
-    if checkpoint.state_dict:
         load_weights(model, checkpoint)
     size = info.image_shape[1:]
     if metadata.dataset_info and image_shape and image_shape[1:] != size:
         model = Classifier(Resized(model[0], size), model[1])
     return model.eval()
+
+
+def told_input_layer(checkpoint: Checkpoint, arch: str) -> str:
+    """The input layer that a file, or else its architecture's name, tells; "" where none does."""
+    return checkpoint.metadata.input_layer or own_input_layer(arch)
+
+
+def whole_classifier(checkpoint: Checkpoint, num_classes: int, layer: nn.Module) -> Classifier:
+    """The network that comes as a whole with a checkpoint (`Checkpoint.build`), its own copy."""
+    assert checkpoint.build is not None
+    model = Classifier(layer, deepcopy(checkpoint.build(num_classes)))
+    if checkpoint.state_dict:
+        load_weights(model, checkpoint)
+    return model
 
 
 def classifier_outline(checkpoint: Checkpoint, arch: str, info: DatasetInfo) -> nn.Module:

@@ -2,7 +2,6 @@
 
 import inspect
 from collections.abc import Callable
-from copy import deepcopy
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -12,10 +11,12 @@ from torch import nn
 from diffsmooth.models.checkpoints.file_claims import check_source
 from diffsmooth.models.checkpoints.folders import folder_sha256
 from diffsmooth.models.checkpoints.formats import read_checkpoint
+from diffsmooth.models.checkpoints.loading import whole_classifier
 from diffsmooth.models.checkpoints.metadata import CheckpointMetadata
-from diffsmooth.models.checkpoints.weights import Checkpoint, load_weights, network_sha256
+from diffsmooth.models.checkpoints.weights import Checkpoint, network_sha256
+from diffsmooth.models.classifiers.architectures import network_factory
 from diffsmooth.stats.errors import UserError
-from diffsmooth.stats.registry import imported, is_code
+from diffsmooth.stats.registry import is_code
 from diffsmooth.whole_file import file_sha256
 
 
@@ -49,9 +50,7 @@ def read_classifier(source: str, weights: str | None = None, unsafe: bool = Fals
 
 @lru_cache(maxsize=1)
 def _builder(source: str) -> Callable[[int], nn.Module]:
-    factory = imported(source)
-    if not callable(factory):
-        raise UserError(f"{source}: a classifier's factory must be callable, got {factory!r}")
+    factory = network_factory(source)
     wants = any(
         parameter.default is parameter.empty
         and parameter.kind in (parameter.POSITIONAL_ONLY, parameter.POSITIONAL_OR_KEYWORD)
@@ -61,10 +60,7 @@ def _builder(source: str) -> Callable[[int], nn.Module]:
     # Once a process: the weights that identify a run are those that vote.
     @lru_cache(maxsize=1)
     def build(num_classes: int) -> nn.Module:
-        network = factory(num_classes) if wants else factory()
-        if not isinstance(network, nn.Module):
-            raise UserError(f"{source}: must give an nn.Module, got a {type(network).__name__}")
-        return network.eval()
+        return (factory(num_classes) if wants else factory()).eval()
 
     return build
 
@@ -77,11 +73,7 @@ def classifier_sha256(source: str, checkpoint: Checkpoint, num_classes: int) -> 
     """
     if not is_code(source):
         return path_sha256(Path(source))
-    assert checkpoint.build is not None
-    model = nn.Sequential(nn.Identity(), deepcopy(checkpoint.build(num_classes)))
-    if checkpoint.state_dict:
-        load_weights(model, checkpoint)
-    return network_sha256(source, model)
+    return network_sha256(source, whole_classifier(checkpoint, num_classes, nn.Identity()))
 
 
 def path_sha256(path: Path) -> str:

@@ -85,10 +85,14 @@ def load_weights(model: nn.Module, checkpoint: Checkpoint) -> None:
 
 def check_weights(model: nn.Module, checkpoint: Checkpoint) -> None:
     """Raises UserError, with the first keys that do not fit, unless all weights fit a network."""
-    problems = misfits(model, checkpoint.state_dict)
+    refuse_misfits(checkpoint.path, misfits(model, checkpoint.state_dict))
+
+
+def refuse_misfits(path: Path, problems: list[str]) -> None:
+    """Raises UserError, with the first of them, if there are problems with a file's weights."""
     if problems:
         more = f", and {len(problems) - 3} more" if len(problems) > 3 else ""
-        raise UserError(f"{checkpoint.path}: weights do not fit: {'; '.join(problems[:3])}{more}")
+        raise UserError(f"{path}: weights do not fit: {'; '.join(problems[:3])}{more}")
 
 
 def misfits(model: nn.Module, weights: dict[str, Tensor]) -> list[str]:

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Callable
 from difflib import get_close_matches
+from functools import wraps
 from typing import Any, NamedTuple
 
 from torch import Tensor, nn
@@ -102,14 +103,28 @@ def _build_network(arch: str, num_classes: int, channels: int) -> Network:
     )
 
 
-def _foreign(arch: str, num_classes: int, channels: int) -> Network:
-    factory = imported(arch)
+def network_factory(word: str) -> Callable[..., nn.Module]:
+    """Another package's factory, package.module:name; what it gives is looked at.
+
+    Raises:
+        UserError: there is none; or, when it is called, it gives no module.
+    """
+    factory = imported(word)
     if not callable(factory):
-        raise UserError(f"architecture {arch}: must be a factory, got {quoted(factory)}")
-    network = factory(num_classes)
-    if not isinstance(network, nn.Module):
-        raise UserError(f"architecture {arch}: must give an nn.Module, got {type(network)}")
-    return Network(network)
+        raise UserError(f"{word}: a network's factory must be callable, got {quoted(factory)}")
+
+    @wraps(factory, updated=())
+    def make(*arguments: int) -> nn.Module:
+        network = factory(*arguments)
+        if not isinstance(network, nn.Module):
+            raise UserError(f"{word}: must give an nn.Module, got a {type(network).__name__}")
+        return network
+
+    return make
+
+
+def _foreign(arch: str, num_classes: int, channels: int) -> Network:
+    return Network(network_factory(arch)(num_classes))
 
 
 def _cifar_resnet(arch: str, num_classes: int, channels: int) -> Network:

@@ -8,7 +8,6 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from copy import deepcopy
-from pathlib import Path
 from typing import Any
 
 import lightning.pytorch as pl
@@ -21,7 +20,8 @@ from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveCon
 from lightning.pytorch.strategies.launchers.subprocess_script import _SubprocessScriptLauncher
 from lightning.pytorch.utilities import rank_zero_info
 
-from diffsmooth.cli.errors import OneLineErrors, fail, load_tree, user_errors
+from diffsmooth.cli.errors import OneLineErrors, fail, user_errors
+from diffsmooth.cli.log_names import LOGS, OURS, name_logs
 from diffsmooth.cli.train import KEYWORDS, SUBCOMMANDS
 from diffsmooth.lit import training
 from diffsmooth.lit.data.module import ImageDataModule
@@ -34,7 +34,6 @@ from diffsmooth.lit.training.checkpoint_files import (
 )
 from diffsmooth.lit.training.classifier import ClassifierTraining
 from diffsmooth.lit.training.divergence import StopDiverged, TrainingDiverged
-from diffsmooth.lit.training.logs import UNSAID
 from diffsmooth.lit.training.module import TrainingModule
 from diffsmooth.lit.training.pictures import LogPictures
 from diffsmooth.lit.training.signals import KeepSignals
@@ -54,8 +53,6 @@ from diffsmooth.shown_text import quoted
 from diffsmooth.stats.errors import UserError
 
 LOST_SECONDS = 20.0  # by which a rank that is lost has ended
-OURS = "diffsmooth.lit.training.logs.TrainingLogs"
-LOGS = dict.fromkeys(("save_dir", "name", "version"), UNSAID)
 
 
 class TrainParser(OneLineErrors, LightningArgumentParser):
@@ -126,7 +123,7 @@ class TrainCLI(LightningCLI):
         if not isinstance(given, Namespace):
             raise UserError(f"trainer must be options by their names, got {quoted(given)}")
         said = deepcopy(given.logger)
-        self._name_logs()
+        name_logs(self.config[self.subcommand], self._words)
         super().instantiate_classes()
         if given.logger is not None:
             given.logger = said  # so that a saved config can be given another name
@@ -135,46 +132,6 @@ class TrainCLI(LightningCLI):
         if purified is not None and isinstance(self.model, ClassifierTraining):
             self.model.check_views(purified.draws)
             self.model.purified_sigma = purified.sigma
-
-    def _name_logs(self) -> None:
-        """Completes our logger; without a name, it is Lightning's own, of numbered runs.
-
-        The parser hands our logger's values on to a logger of the user's: what is unsaid goes.
-        """
-        config = self.config[self.subcommand]
-        stems = [Path(str(path)).stem for path in config.get("config") or [] if path]
-        loggers = config.trainer.logger
-        for logger in loggers if isinstance(loggers, list) else [loggers]:
-            said = getattr(logger, "init_args", None)
-            if said is None:
-                continue
-            unsaid = [key for key in LOGS if said.get(key) == UNSAID]
-            if logger.class_path == OURS:
-                name = config.name or next(iter(stems), None)
-                if name is None and len(unsaid) == len(LOGS):
-                    config.trainer.logger = None
-                    return
-                defaults = {"save_dir": "logs", "name": name, "version": ""}
-                said.update(Namespace({key: defaults[key] for key in unsaid}))
-            else:
-                for key in unsaid:
-                    del said[key]
-            if config.name and "name" in said and self._name_is_said_last(config):
-                said["name"] = config.name
-
-    def _name_is_said_last(self, config: Namespace) -> bool:
-        """Whether `name` is said later than a name of the logger's."""
-        for flag, answer in (("--name", True), ("--trainer.logger", False)):
-            if any(word.partition("=")[0].startswith(flag) for word in self._words):
-                return answer
-        for path in reversed(config.get("config") or []):
-            said = (load_tree(Path(str(path)).read_text()) if path else None) or {}
-            logger = (said.get("trainer") or {}).get("logger")
-            if isinstance(logger, dict) and "name" in (logger.get("init_args") or {}):
-                return False
-            if said.get("name"):
-                return True
-        return True
 
     def instantiate_trainer(self, **kwargs: Any) -> pl.Trainer:
         given = self.config_init[self.subcommand]["trainer"]

@@ -27,15 +27,11 @@ from diffsmooth.models.smoothing.one_image import run_plan
 from diffsmooth.models.smoothing.precision import autocast
 from diffsmooth.models.smoothing.purifiers import Purifier
 from diffsmooth.models.smoothing.vote_function import VoteFunction
+from diffsmooth.pipeline.classifier_choice import check_classifier, check_forward, resizing
 from diffsmooth.pipeline.command_specification import ExamineOptions
 from diffsmooth.pipeline.input_layer_choice import measure_input_layers, with_input_layer
-from diffsmooth.pipeline.networks import (
-    check_classifier,
-    check_forward,
-    load_diffusion,
-    reading_for,
-    resizing,
-)
+from diffsmooth.pipeline.inputs import reading_for
+from diffsmooth.pipeline.purifier_loading import load_diffusion
 from diffsmooth.pipeline.sanity import MOST_IMAGES, Accuracy, right_answers
 from diffsmooth.pipeline.specification import find_diffusion
 from diffsmooth.stats import MajorityVote

@@ -1,4 +1,4 @@
-"""The identity of a run, before its networks are loaded; its first start binds the later ones."""
+"""The identity of a run, before its classifier is made; its first start binds the later ones."""
 
 from collections.abc import Mapping
 from typing import Any, Literal, get_args
@@ -13,7 +13,8 @@ from diffsmooth.models.checkpoints.weights import network_sha256
 from diffsmooth.models.smoothing.noise import noise_source
 from diffsmooth.models.smoothing.precision import resolve_precision
 from diffsmooth.models.words import Precision
-from diffsmooth.pipeline.networks import Inputs, diffusion_sha256, load_purifier
+from diffsmooth.pipeline.inputs import Inputs
+from diffsmooth.pipeline.purifier_loading import LoadedPurifier, diffusion_sha256
 from diffsmooth.pipeline.specification import SmoothingOptions
 from diffsmooth.runs.identity import RunIdentity, selection_of, ties_of
 from diffsmooth.runs.manifest import ManifestError, read_manifest
@@ -29,18 +30,16 @@ def asked_identity(
     command: Literal["certify", "predict"],
     plan: Plan,
     inputs: Inputs,
+    purifier: LoadedPurifier,
     device: torch.device,
 ) -> RunIdentity:
-    """What the options ask for; what they leave to the run is open, and so is the diffusion set."""
+    """What the options ask for; what they leave to the run is open."""
     checkpoint, images = inputs
-    path, runs = options.diffusion_file, options.runs or 1
+    path, runs = options.diffusion_file, purifier.purifier.reverse_runs
     has_unet = path is not None and path.exists()
     diffusion = diffusion_sha256(options.diffusion_source)
-    if is_code(options.purifier):  # which may hold weights of its own, and make several runs
-        purifier = load_purifier(options, options.sigma, images).purifier
-        runs = purifier.reverse_runs
-        if purifier.state_dict():
-            diffusion = network_sha256(f"{options.purifier} {diffusion}", purifier)
+    if is_code(options.purifier) and purifier.purifier.state_dict():  # weights of its own
+        diffusion = network_sha256(f"{options.purifier} {diffusion}", purifier.purifier)
     with option_values():
         precision = (
             None
@@ -61,6 +60,7 @@ def asked_identity(
         classifier=classifier_sha256(options.classifier, checkpoint, images.info.num_classes),
         classifier_set=checkpoint.set_key,
         diffusion=diffusion,
+        diffusion_set=purifier.set_key,
         arch=options.arch or checkpoint.metadata.arch,
         input_layer=None if options.normalize == "auto" else options.normalize,
         purifier=options.purifier,

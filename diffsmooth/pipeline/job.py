@@ -21,10 +21,13 @@ from diffsmooth.models.smoothing.inference import prepare
 from diffsmooth.models.smoothing.memory import memory_for
 from diffsmooth.models.smoothing.noise import noise_source
 from diffsmooth.models.smoothing.precision import fix_numerics, resolve_precision
+from diffsmooth.pipeline.classifier_choice import choose_classifier
 from diffsmooth.pipeline.device import choose_compile
 from diffsmooth.pipeline.identity import asked_identity, start_of
-from diffsmooth.pipeline.networks import Inputs, Networks, load_networks, reading_for
+from diffsmooth.pipeline.inputs import Inputs, reading_for
+from diffsmooth.pipeline.networks import Networks
 from diffsmooth.pipeline.output_checks import check_folder
+from diffsmooth.pipeline.purifier_loading import load_purifier
 from diffsmooth.pipeline.sanity import check_sanity
 from diffsmooth.pipeline.specification import SmoothingOptions
 from diffsmooth.pipeline.trainer import build_trainer, threads_a_process
@@ -64,7 +67,8 @@ def build_job(options: SmoothingOptions, command: Literal["certify", "predict"],
     reading = reading_for(checkpoint, options)
     images = load_images(options.dataset, options.data_root, options.split, reading)
     inputs = Inputs(checkpoint, images)
-    asked = asked_identity(options, command, plan, inputs, device)
+    purifier = load_purifier(options, options.sigma, images)
+    asked = asked_identity(options, command, plan, inputs, purifier, device)
     selection = list(asked.selection)
     if not selection:
         raise UserError(f"no image is left with skip {options.skip} and max {options.max}")
@@ -72,14 +76,14 @@ def build_job(options: SmoothingOptions, command: Literal["certify", "predict"],
     precision = identity.precision or resolve_precision("auto", device.type)
     fix_numerics(precision)
     options = replace(options, normalize=identity.input_layer or "auto")
-    networks = load_networks(options, options.local_noise_sd, inputs, device)
+    classifier = choose_classifier(options, options.local_noise_sd, inputs, device)
+    networks = Networks(images, classifier, purifier)
     f = networks.vote_function(
         options, options.m, options.local_noise_sd, identity.batch, precision
     )
     votes = plan.max_votes * len(selection)
     identity = replace(
         identity,
-        diffusion_set=networks.purifier.set_key,
         input_layer=networks.classifier.input_layer,
         threads=identity.threads or threads_a_process(options.devices),
         precision=precision,

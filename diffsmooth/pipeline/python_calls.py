@@ -1,42 +1,37 @@
 """`diffsmooth.certify` and `diffsmooth.predict`: the commands' run, on what lies in memory."""
 
-import operator
 import warnings
 from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, SupportsIndex
+from typing import Any, SupportsIndex
 
 import lightning.pytorch as pl
 import numpy as np
 import torch
-from torch import nn
 
 from diffsmooth.lit.certification import CertificationModule, Preparation, Progress, RunKeeper
 from diffsmooth.lit.data.given import GivenImages
-from diffsmooth.lit.probes import hardware_name
-from diffsmooth.models.checkpoints.weights import network_sha256
 from diffsmooth.models.smoothing.inference import prepare
 from diffsmooth.models.smoothing.memory import memory_for
-from diffsmooth.models.smoothing.noise import noise_source
-from diffsmooth.models.smoothing.precision import fix_numerics, resolve_precision
-from diffsmooth.models.smoothing.purifiers import IdentityPurifier
+from diffsmooth.models.smoothing.precision import fix_numerics
 from diffsmooth.models.smoothing.smoothed_classifier import SmoothedClassifier
-from diffsmooth.models.words import SourceName
+from diffsmooth.pipeline.call_identity import (
+    Call,
+    Compile,
+    Noise,
+    called_context,
+    called_identity,
+    check_known_again,
+)
 from diffsmooth.pipeline.device import choose_compile
 from diffsmooth.pipeline.guest import as_a_guest, guest_trainer
 from diffsmooth.pipeline.identity import start_of
-from diffsmooth.pipeline.specification import SmoothingOptions
-from diffsmooth.runs.identity import RunIdentity, ties_of
 from diffsmooth.runs.journal import merge_records
-from diffsmooth.runs.manifest import RunContext
 from diffsmooth.runs.names import TABLES, OutputFiles
 from diffsmooth.runs.outputs import Outputs
 from diffsmooth.stats import FixedSampleSize, ImageRecord, MajorityVote, Plan, Results
 from diffsmooth.stats.errors import UserError, option_values
-
-Compile = bool | Literal["auto"]
-Noise = SourceName | Literal["auto"]
 
 
 def certify(
@@ -136,34 +131,16 @@ def _given(
     return GivenImages(images, g.f.image_shape, g.f.num_classes, labels, indices, dataset)
 
 
-class Call(NamedTuple):
-    """What a run is of, but for its files; see `certify`."""
-
-    command: Literal["certify", "predict"]
-    g: SmoothedClassifier
-    images: GivenImages
-    split: str
-    plan: Plan
-    seed: int
-    noise: Noise
-    compile: Compile
-
-    @property
-    def source(self) -> SourceName:
-        """Where the noise comes from."""
-        return SmoothingOptions.noise if self.noise == "auto" else self.noise
-
-
 def _run(call: Call, journal: Path | str | None, progress: bool) -> list[ImageRecord]:
     """The records of all images, by ascending index."""
     g, plan, device = call.g, call.plan, call.g.f.device
     if not isinstance(call.seed, SupportsIndex):
         raise UserError(f"seed must be an integer, got {call.seed!r}")
     with option_values():
-        asked = _asked_identity(call)
+        asked = called_identity(call)
     files = None if journal is None else _files(journal)
     if files is not None:
-        _check_known_again(g)
+        check_known_again(g)
     started = asked if files is None else start_of(files, False, asked)[0]
     with as_a_guest(device):
         f = deepcopy(g.f)
@@ -185,7 +162,7 @@ def _run(call: Call, journal: Path | str | None, progress: bool) -> list[ImageRe
             Preparation(lambda f: prepare(f, bool(identity.compile)), identity.threads)
         ]
         if files is not None:
-            callbacks.append(RunKeeper(Outputs(files, identity), _context(g, device)))
+            callbacks.append(RunKeeper(Outputs(files, identity), called_context(g, device)))
         if progress:
             callbacks.append(Progress())
         with memory_for(f.batch):
@@ -201,95 +178,6 @@ def _run(call: Call, journal: Path | str | None, progress: bool) -> list[ImageRe
     return records
 
 
-def _check_known_again(g: SmoothedClassifier) -> None:
-    """Raises UserError for networks that a later start could not tell from others."""
-    denoiser = getattr(g.f.purifier, "denoiser", None)
-    parts = {
-        "classifier": g.f.local_smoothing.classifier.network,
-        "denoiser": getattr(denoiser, "function", denoiser),
-    }
-    for what, part in parts.items():
-        if part is not None and not isinstance(part, nn.Module):
-            raise UserError(
-                f"journal: the {what} is a {type(part).__name__}, without weights by which a later "
-                "start would know it: make it an nn.Module"
-            )
-
-
 def _files(journal: Path | str) -> OutputFiles:
     path = Path(journal)
     return OutputFiles(path if path.suffix in (*TABLES, ".jsonl") else f"{journal}{TABLES[0]}")
-
-
-def _asked_identity(call: Call) -> RunIdentity:
-    """As the commands' `asked_identity`; networks are known by their classes and their state.
-
-    Raises:
-        ValueError: words or numbers that no run can have.
-    """
-    command, g, images, split, plan, seed, _, compile = call
-    f, device = g.f, g.f.device
-    if compile not in (True, False, "auto"):
-        raise ValueError(f"compile must be true, false or auto, got {compile!r}")
-    if not isinstance(images.info.name, str) or not isinstance(split, str):
-        raise ValueError(f"dataset and split must be words, got {images.info.name!r} and {split!r}")
-    in_order = images.indices == list(range(len(images)))
-    ascending, data = sorted(images.indices), images.fingerprint()
-    purifier, classifier = f.purifier, f.local_smoothing.classifier.network
-    plain, denoiser = type(purifier) is IdentityPurifier, getattr(purifier, "denoiser", None)
-    how = f"{_name_of_purifier(purifier)} at {f.noise_level!r}"
-    return RunIdentity(
-        command=command,
-        dataset=images.info.name,
-        split=split,
-        data=data,
-        size=len(images),
-        content=data if ascending == images.indices else images.content(ascending),
-        image_shape=f.image_shape,
-        class_names=(),
-        skip=1,
-        max=-1,
-        indices=() if in_order else tuple(ascending),
-        classifier=network_sha256(_name(classifier), classifier),
-        classifier_set="",
-        diffusion="" if plain else network_sha256(how, purifier),
-        diffusion_set="",
-        arch=_name(classifier),
-        input_layer="",
-        purifier="none" if plain else _name_of_purifier(purifier),
-        convention=getattr(denoiser, "convention", ""),
-        steps=getattr(purifier, "steps", 1),
-        runs=f.reverse_runs,
-        ties=ties_of(f.reverse_runs),
-        pad="reflect" if getattr(denoiser, "pad_to", None) else "none",
-        sigma=f.sigma,
-        m=f.local_smoothing.m,
-        sigma_local=float(f.local_smoothing.sigma_local),
-        seed=operator.index(seed),
-        local_seed=operator.index(g.local_seed),
-        plan=str(plan),
-        batch=min(f.batch, plan.max_votes),
-        precision=None if g.precision == "auto" else resolve_precision(g.precision, device.type),
-        compile=None if compile == "auto" else compile,
-        noise_source=noise_source(call.source, device).name,
-        hardware=hardware_name(device),
-        torch=torch.__version__,
-        numpy=np.__version__,
-    )
-
-
-def _context(g: SmoothedClassifier, device: torch.device) -> RunContext:
-    classifier, purifier = g.f.local_smoothing.classifier.network, g.f.purifier
-    return RunContext(1, 1, device.type, _name(classifier), _name_of_purifier(purifier), "")
-
-
-def _name(network: object) -> str:
-    """Where a network's class, or a function, is defined, and how it is called there."""
-    named: Any = network if hasattr(network, "__qualname__") else type(network)
-    return f"{named.__module__}.{named.__qualname__}"
-
-
-def _name_of_purifier(purifier: nn.Module) -> str:
-    denoiser = getattr(purifier, "denoiser", None)
-    parts = [purifier, denoiser, getattr(denoiser, "function", None)]
-    return " of ".join(_name(part) for part in parts if part is not None)

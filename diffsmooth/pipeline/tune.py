@@ -20,8 +20,11 @@ from diffsmooth.models.smoothing.inference import prepare
 from diffsmooth.models.smoothing.noise import NoiseKey, noise_source
 from diffsmooth.models.smoothing.precision import fix_numerics, resolve_precision
 from diffsmooth.models.smoothing.sweep import Sweep, certify_settings
+from diffsmooth.pipeline.classifier_choice import choose_classifier
 from diffsmooth.pipeline.device import pick_device
-from diffsmooth.pipeline.networks import Inputs, load_networks, reading_for
+from diffsmooth.pipeline.inputs import Inputs, reading_for
+from diffsmooth.pipeline.networks import Networks
+from diffsmooth.pipeline.purifier_loading import load_purifier
 from diffsmooth.pipeline.sanity import check_sanity
 from diffsmooth.pipeline.tune_images import choose_images, say_of_diffusion, training_images
 from diffsmooth.pipeline.tune_specification import TuneOptions
@@ -77,7 +80,11 @@ def choose(options: TuneOptions) -> Chosen:
     # For what is checked once. Unpurified, it sees the votes' own noise, and wants no more.
     trained = metadata.sigma or 0.0 if options.kind.denoiser else 0.0
     usual = min(settings, key=lambda s: (abs(s.sigma_local - trained), -s.m))
-    networks = load_networks(options, usual.sigma_local, Inputs(checkpoint, images), device)
+    networks = Networks(
+        images,
+        choose_classifier(options, usual.sigma_local, Inputs(checkpoint, images), device),
+        load_purifier(options, options.sigma, images),
+    )
     print("\n".join(networks.said))
     batch = min(options.batch, total)
     f = networks.vote_function(options, usual.m, usual.sigma_local, batch, precision).to(device)

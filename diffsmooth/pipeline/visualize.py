@@ -11,7 +11,8 @@ from diffsmooth.models.smoothing.precision import autocast, resolve_precision
 from diffsmooth.models.smoothing.purifiers import Purifier
 from diffsmooth.pipeline.command_specification import VisualizeOptions
 from diffsmooth.pipeline.device import pick_device
-from diffsmooth.pipeline.networks import load_purifier, reading_for
+from diffsmooth.pipeline.inputs import reading_for
+from diffsmooth.pipeline.purifier_loading import load_purifier
 from diffsmooth.report.image_grid import GridRow, NoisyPair
 from diffsmooth.stats.errors import UserError, option_values
 

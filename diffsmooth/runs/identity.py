@@ -71,7 +71,7 @@ class RunIdentity:
     classifier: str
     classifier_set: str
     diffusion: str
-    diffusion_set: str | None = None
+    diffusion_set: str
     arch: str
     input_layer: str | None = None
     purifier: str

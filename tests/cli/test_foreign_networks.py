@@ -81,11 +81,15 @@ def drawn(number_of_classes, seed=None):
     return nn.Sequential(nn.Flatten(), nn.Linear(1024, number_of_classes))
 
 
+made = []
+
+
 class Weighted(Purifier):
     reverse_runs = 1
 
     def __init__(self, denoiser, share=0.5):
         super().__init__()
+        made.append(share)
         self.share = nn.Parameter(torch.tensor(share))
 
     def forward(self, noisy, sigma, draws=None):
@@ -195,6 +199,11 @@ def test_a_purifiers_weights_and_runs_are_part_of_the_identity(
     with pytest.raises(SystemExit):
         votes("o", *words)
     assert f"belongs to a different run ({field} was" in capsys.readouterr().err
+
+
+def test_the_purifier_that_is_identified_is_the_one_that_votes(votes: Call) -> None:
+    votes("o", "--purifier", "stranger_package:Weighted", "--diffusion", "stranger_package:Shared")
+    assert sys.modules["stranger_package"].made == [0.5]
 
 
 def test_pictures_are_purified_by_it(tmp_path: Path) -> None:

@@ -247,7 +247,7 @@ def test_no_words_at_all_are_a_mistake(
 
 BUGS = [
     ("certify", "diffsmooth.pipeline.publish", "summary_text"),
-    ("certify", "diffsmooth.pipeline.networks", "choose_classifier"),
+    ("certify", "diffsmooth.pipeline.job", "choose_classifier"),
     ("predict", "diffsmooth.pipeline.publish", "prediction_text"),
     ("merge", "diffsmooth.pipeline.merge", "_stored_identity"),
     ("tune", "diffsmooth.pipeline.tune", "certify_settings"),

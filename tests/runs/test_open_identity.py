@@ -13,10 +13,10 @@ TOLD: dict[str, Any] = {
     "classifier_set": "", "diffusion": "4", "arch": "a", "purifier": "oneshot",
     "convention": "diffsmooth", "steps": 1, "runs": 1, "ties": "", "pad": "none", "sigma": 0.5,
     "m": 5, "sigma_local": 0.25, "seed": 0, "local_seed": 42, "plan": "p", "batch": 7,
-    "noise_source": "n", "hardware": "h", "torch": "t", "numpy": "u",
+    "diffusion_set": "", "noise_source": "n", "hardware": "h", "torch": "t", "numpy": "u",
 }  # fmt: skip
 CHOICES: dict[str, Any] = {
-    "diffusion_set": "", "input_layer": "standard", "threads": 2, "precision": "bf16",
+    "input_layer": "standard", "threads": 2, "precision": "bf16",
     "compile": False,
 }  # fmt: skip
 ASKED = RunIdentity(**TOLD)

@@ -116,10 +116,7 @@ def start_of(files: OutputFiles, overwrite: bool, asked: RunIdentity) -> tuple[R
         return asked.adopting(manifest.identity), False
     if overwrite:
         return first
-    raise OutputError(
-        f"{files.table} belongs to a different run ({difference}): choose another outfile, or "
-        "--overwrite"
-    )
+    raise OutputError(f"{files.table} belongs to a different run ({difference}): {ANEW}")
 
 
 def _can_be_chosen(stored: Mapping[str, Any]) -> bool:

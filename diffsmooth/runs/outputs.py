@@ -26,7 +26,7 @@ from diffsmooth.stats.errors import UserError
 from diffsmooth.stats.results import CERTIFY_COLUMNS, PREDICT_COLUMNS, to_tsv
 from diffsmooth.whole_file import write_whole
 
-ANEW = "--overwrite starts anew"
+ANEW = "choose another outfile, or remove its files (--overwrite)"
 
 
 class Problem(NamedTuple):
@@ -166,7 +166,7 @@ class Outputs:
             self._check_own(context.probes, problem_of)
         except (JournalError, ManifestError, OutputError) as error:
             if not overwrite:
-                raise OutputError(f"{error}: choose another outfile, or --overwrite") from error
+                raise OutputError(f"{error}: {ANEW}") from error
             return True
         return False
 

@@ -196,7 +196,7 @@ def test_overwrite_starts_anew_whatever_state_the_files_are_in(tmp_path: Path, b
     first.release()
     identity = dataclasses.replace(IDENTITY, threads=2) if broken == "digest" else IDENTITY
     again = make_outputs(tmp_path / "o.txt", identity)
-    with pytest.raises(OutputError, match="choose another outfile, or --overwrite"):
+    with pytest.raises(OutputError, match="choose another outfile, or remove"):
         again.claim(CONTEXT, overwrite=False)
     anew = make_outputs(tmp_path / "o.txt", identity)
     anew.claim(CONTEXT, overwrite=True)

@@ -42,5 +42,5 @@ def memory_for(batch: int) -> Iterator[None]:
         if not is_out_of_memory(error):
             raise
         raise OutOfMemory(
-            f"out of memory with --batch {batch}: give a smaller --batch ({in_short(error)})"
+            f"out of memory at batch {batch}: give a smaller one by --batch ({in_short(error)})"
         ) from error

@@ -94,7 +94,7 @@ def plot(*results: Results, labels: Sequence[str] = (), ax: "Axes | None" = None
     """
     if not results or len(labels) not in (0, len(results)):
         raise UserError(f"plot wants results, and a label each, got {len(results)}, {len(labels)}")
-    right = 0.0
+    right, has_grid = 0.0, any(one.grid for one in results)
     if ax is None:
         import matplotlib.pyplot as plt  # slow
 
@@ -102,9 +102,10 @@ def plot(*results: Results, labels: Sequence[str] = (), ax: "Axes | None" = None
         ax.set_prop_cycle(color=COLOURS)
     elif ax.has_data():
         right = ax.get_xlim()[1] / MARGIN
+        has_grid |= ax.get_xlim()[0] < 0  # of a run of a grid that is there already
     before = ax.get_legend_handles_labels() if labels else ([], [])
     handles, reach = _draw_curves(ax, results)
-    _dress(ax, max(right, reach), any(one.grid for one in results))
+    _dress(ax, max(right, reach), has_grid)
     for handle, label in zip(handles, labels, strict=bool(labels)):
         handle.set_label(label)
     if labels:

@@ -49,6 +49,13 @@ def test_several_have_labels_and_join_what_is_there(results: Results, on_grid: R
     own.figure.canvas.draw()
 
 
+def test_the_first_marker_of_a_grid_stays_whole(results: Results, on_grid: Results) -> None:
+    axes = diffsmooth.plot(on_grid)
+    left = axes.get_xlim()[0]
+    assert left < 0
+    assert diffsmooth.plot(results, ax=axes).get_xlim()[0] <= left
+
+
 def test_what_cannot_be_drawn_is_refused(results: Results) -> None:
     with pytest.raises(UserError, match="plot wants results, and a label each, got 0, 0"):
         diffsmooth.plot()

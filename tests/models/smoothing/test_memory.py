@@ -79,16 +79,16 @@ def test_so_it_does_in_a_sweep(allocate: Callable[[], Tensor]) -> None:
     sweep = Sweep(
         linear_model(16, Hungry(allocate, CHECKS + 1)).f, [Setting(0.1, 1), Setting(0.2, 2)], 0
     )
-    with pytest.raises(OutOfMemory, match="at batch 16.*--batch"):
+    with pytest.raises(OutOfMemory, match=r"at batch 16.*--batch"):
         list(certify_settings(sweep, PLAN, tasks(2), NumpyNoise(), lambda _: None))
 
 
 def test_so_it_does_where_the_noise_does_not_fit(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(NumpyNoise, "draw", lambda *_: absurd_in_numpy())
-    with pytest.raises(OutOfMemory, match="at batch 16.*--batch"):
+    with pytest.raises(OutOfMemory, match=r"at batch 16.*--batch"):
         run(linear_model(16), PLAN, tasks(2))
     sweep = Sweep(linear_model(16).f, [Setting(0.1, 1)], 0)
-    with pytest.raises(OutOfMemory, match="at batch 16.*--batch"):
+    with pytest.raises(OutOfMemory, match=r"at batch 16.*--batch"):
         list(certify_settings(sweep, PLAN, tasks(2), NumpyNoise(), lambda _: None))
 
 

@@ -19,14 +19,14 @@ from diffsmooth.lit.launching import Launcher
 from diffsmooth.models.checkpoints.sources import read_classifier
 from diffsmooth.models.smoothing.inference import prepare
 from diffsmooth.models.smoothing.memory import memory_for
-from diffsmooth.models.smoothing.noise_sources import stored_name
+from diffsmooth.models.smoothing.noise_sources import source_word, stored_name
 from diffsmooth.models.smoothing.precision import fix_numerics, resolve_precision
 from diffsmooth.pipeline.classifier_choice import choose_classifier
 from diffsmooth.pipeline.device import choose_compile
 from diffsmooth.pipeline.identity import asked_identity, start_of
 from diffsmooth.pipeline.inputs import Inputs, reading_for
 from diffsmooth.pipeline.networks import Networks
-from diffsmooth.pipeline.noise_choice import choose_noise, noise_text
+from diffsmooth.pipeline.noise_choice import choose_noise
 from diffsmooth.pipeline.output_checks import check_folder
 from diffsmooth.pipeline.purifier_loading import load_purifier
 from diffsmooth.pipeline.sanity import check_sanity
@@ -39,6 +39,7 @@ from diffsmooth.runs.outputs import Outputs
 from diffsmooth.shown_text import shown
 from diffsmooth.stats import ImageRecord, Plan
 from diffsmooth.stats.errors import UserError
+from diffsmooth.stats.results import kind_of_noise
 
 
 class Job(NamedTuple):
@@ -174,7 +175,8 @@ def _chosen_text(options: SmoothingOptions, identity: RunIdentity, networks: Net
     }
     taken = [f"{name} {getattr(identity, name)}" for name, own in auto.items() if own]
     if options.noise == "auto":
-        taken.append(f"noise {noise_text(identity.noise_source)}")
+        source = str(identity.noise_source)
+        taken.append(f"noise {source_word(source)} ({kind_of_noise(source)})")
     if networks.purifier.source and options.diffusion is None:
         taken.append(f"diffusion {shown(networks.purifier.source)}")
     return f"chosen automatically: {', '.join(taken)}" if taken else ""

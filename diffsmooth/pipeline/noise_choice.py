@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 
 from diffsmooth.lit.data import ImageSet
-from diffsmooth.models.smoothing.noise_sources import is_exact, source_word
+from diffsmooth.models.smoothing.noise_sources import source_word
 from diffsmooth.models.smoothing.normal_cells import HIGHEST_LEVEL
 from diffsmooth.models.words import SourceName
 from diffsmooth.stats.errors import UserError
@@ -34,8 +34,3 @@ def choose_noise(
     if word is None:
         return "float"
     raise UserError(f"{problem}: take noise float")
-
-
-def noise_text(stored: str | None) -> str:
-    """What a stored source is, for readers."""
-    return "integer (exact)" if stored and is_exact(stored) else "float (floating-point)"

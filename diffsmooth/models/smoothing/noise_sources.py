@@ -38,8 +38,3 @@ def source_word(stored: str) -> SourceName:
         if source.name == stored:
             return word
     raise UserError(f"noise source {stored!r} is not known to this version of diffsmooth")
-
-
-def is_exact(stored: str) -> bool:
-    """Whether the source that is called so in a manifest is one of whole numbers."""
-    return stored.startswith("integer")

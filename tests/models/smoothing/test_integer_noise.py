@@ -21,7 +21,6 @@ from diffsmooth.models.smoothing.integer_noise import (
 )
 from diffsmooth.models.smoothing.noise import NoiseKey, NoiseSource, Noisy, NumpyNoise, Votes
 from diffsmooth.models.smoothing.noise_sources import (
-    is_exact,
     noise_source,
     source_word,
     stored_name,
@@ -43,6 +42,7 @@ from diffsmooth.stats import (
 from diffsmooth.stats.certificate import NO_CLASS
 from diffsmooth.stats.errors import UserError
 from diffsmooth.stats.group_sequential import GroupSequential
+from diffsmooth.stats.results import kind_of_noise
 
 KEY = NoiseKey(0, "certify", "fashion_mnist", "test", 7)
 CPU = torch.device("cpu")
@@ -340,10 +340,12 @@ def test_sources_are_known_by_their_stored_names() -> None:
         name = stored_name(word)  # type: ignore[arg-type]
         assert source_word(name) == word
         assert noise_source(word, CPU).name == name  # type: ignore[arg-type]
-        assert is_exact(name) == (word == "integer")
+        assert (kind_of_noise(name) == "exact") == (word == "integer")
     with pytest.raises(UserError, match="'x' is not known to this version"):
         source_word("x")
-    with pytest.raises(ValueError, match="noise must be auto, integer, float or device, got 'white'"):
+    with pytest.raises(
+        ValueError, match="noise must be auto, integer, float or device, got 'white'"
+    ):
         stored_name("white")  # type: ignore[arg-type]
 
 

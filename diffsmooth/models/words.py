@@ -10,8 +10,9 @@ SetName = Literal["raw", "ema"]
 Code = Literal["cohen", "smoothadv-center", "macer"]
 """Whose code reads a classifier's file: that of Cohen et al. 2019 and what follows it; Salman et
 al. 2019's with its InputCenterLayer; Zhai et al. 2020's."""
-SourceName = Literal["numpy", "device"]
-"""Where the votes' noise is made, see `noise_source`."""
+SourceName = Literal["integer", "float", "device"]
+"""What makes the votes' noise, see `noise_source`."""
+Noise = Literal["auto", "integer", "float", "device"]
 Precision = Literal["float32", "tf32", "bf16"]
 
 IN_FLIGHT = 256  # images, at most; how many there really are follows from the votes they want

@@ -7,7 +7,8 @@ from torch import Tensor
 
 from diffsmooth.lit.data import load_images
 from diffsmooth.models.smoothing.engine import Task, VoteEngine
-from diffsmooth.models.smoothing.noise import NumpyNoise, Votes, noise_source
+from diffsmooth.models.smoothing.noise import NumpyNoise, Votes
+from diffsmooth.models.smoothing.noise_sources import noise_source
 from diffsmooth.models.smoothing.precision import current_numerics, resolve_precision
 from diffsmooth.models.smoothing.vote_function import VoteFunction
 from diffsmooth.pipeline.bench_process import (
@@ -22,7 +23,6 @@ from diffsmooth.pipeline.command_specification import BENCHMARKS, BenchOptions
 from diffsmooth.pipeline.device import can_compile, pick_device
 from diffsmooth.pipeline.workloads import MODES, SIGMA, WORKLOADS
 from diffsmooth.stats import GroupSequential
-from diffsmooth.stats.errors import option_values
 from diffsmooth.stats.printed import rounded_down
 
 MATRIX_SIDE = 2048
@@ -41,8 +41,6 @@ def measure(options: BenchOptions) -> None:
         settings = ["plain", "float32"]
         settings += ["bf16"] if fastest_mode(device) == "bf16" else []
         settings += ["compiled"] if device.type == "cuda" else []
-    with option_values():
-        noise_source(options.noise, device)
     print(f"{machine_text(device)}, torch {torch.__version__}, {torch.get_num_threads()} threads")
     _print_matrix_peaks(settings, device)
     if "speed" in options.sections:
@@ -94,7 +92,7 @@ def _print_speed(
     batch, workload = options.batch, WORKLOADS[name]
     models = [workload.f(batch, setting, device) for setting in settings]
     image = torch.full(workload.info.image_shape, 0.5)
-    noisy = NumpyNoise().noisy([Votes(KEY, 0, 0, batch)], [image], SIGMA, batch).to(device)
+    noisy = NumpyNoise().noisy([Votes(KEY, 0, 0, batch)], [image], SIGMA, batch).images.to(device)
     for model in models:  # compiles
         vote(model, batch, image)
     loop: list[float] = []
@@ -145,7 +143,7 @@ def _agreements(name: str, models: list[VoteFunction], device: torch.device) -> 
         for first in range(0, AGREEMENT_VOTES, batch):
             count = min(batch, AGREEMENT_VOTES - first)
             votes = [Votes(KEY._replace(image=index), 0, first, count)]
-            noisy = NumpyNoise().noisy(votes, [images[index].image], SIGMA, batch).to(device)
+            noisy = NumpyNoise().noisy(votes, [images[index].image], SIGMA, batch).images.to(device)
             expected = reference.answer(noisy, lambda run: None)[:count]
             total += count
             for i, model in enumerate(models):

@@ -18,9 +18,11 @@ import torch
 from torch import Tensor
 
 from diffsmooth.models.smoothing.engine import Task, VoteEngine
-from diffsmooth.models.smoothing.noise import NoiseKey, noise_source
+from diffsmooth.models.smoothing.noise import NoiseKey
+from diffsmooth.models.smoothing.noise_sources import noise_source
 from diffsmooth.models.smoothing.precision import Numerics, current_numerics, numerics_of
 from diffsmooth.models.smoothing.vote_function import VoteFunction
+from diffsmooth.models.words import SourceName
 from diffsmooth.pipeline.device import pick_device
 from diffsmooth.pipeline.published_loop import PublishedLoop, published_numerics
 from diffsmooth.pipeline.workloads import WORKLOADS
@@ -41,8 +43,8 @@ def seconds_of(work: Callable[[], object], device: torch.device) -> float:
     return time.perf_counter() - start
 
 
-def vote(model: VoteFunction, votes: int, image: Tensor, noise: str = "numpy") -> None:
-    source = noise_source(noise, model.device)  # type: ignore[arg-type]
+def vote(model: VoteFunction, votes: int, image: Tensor, noise: SourceName = "float") -> None:
+    source = noise_source(noise, model.device)
     with VoteEngine(model, MajorityVote(votes), source) as engine:
         engine.submit(Task(image, KEY))
         (finished,) = engine.drain()

@@ -10,19 +10,17 @@ from torch import nn
 from diffsmooth.lit.data.given import GivenImages
 from diffsmooth.lit.probes import hardware_name
 from diffsmooth.models.checkpoints.weights import network_sha256
-from diffsmooth.models.smoothing.noise import noise_source
+from diffsmooth.models.smoothing.noise_sources import stored_name
 from diffsmooth.models.smoothing.precision import resolve_precision
 from diffsmooth.models.smoothing.purifiers import IdentityPurifier
 from diffsmooth.models.smoothing.smoothed_classifier import SmoothedClassifier
-from diffsmooth.models.words import SourceName
-from diffsmooth.pipeline.specification import SmoothingOptions
+from diffsmooth.models.words import Noise
 from diffsmooth.runs.identity import RunIdentity, ties_of
 from diffsmooth.runs.manifest import RunContext
 from diffsmooth.stats import Plan
 from diffsmooth.stats.errors import UserError
 
 Compile = bool | Literal["auto"]
-Noise = SourceName | Literal["auto"]
 
 
 class Call(NamedTuple):
@@ -36,11 +34,6 @@ class Call(NamedTuple):
     seed: int
     noise: Noise
     compile: Compile
-
-    @property
-    def source(self) -> SourceName:
-        """Where the noise comes from."""
-        return SmoothingOptions.noise if self.noise == "auto" else self.noise
 
 
 def called_identity(call: Call) -> RunIdentity:
@@ -93,7 +86,7 @@ def called_identity(call: Call) -> RunIdentity:
         batch=min(f.batch, plan.max_votes),
         precision=None if g.precision == "auto" else resolve_precision(g.precision, device.type),
         compile=None if compile == "auto" else compile,
-        noise_source=noise_source(call.source, device).name,
+        noise_source=None if call.noise == "auto" else stored_name(call.noise),
         hardware=hardware_name(device),
         torch=torch.__version__,
         numpy=np.__version__,

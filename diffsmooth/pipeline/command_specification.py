@@ -205,7 +205,7 @@ class BenchOptions(OptionRecord):
         "float32 and bf16 (prepared for many votes), compiled (bf16); by default bf16 where the "
         "hardware computes in it, and compiled on GPUs only")  # fmt: skip
     accelerator: str = option("auto", "auto, cpu or gpu")
-    noise: SourceName = option("numpy", "source of the votes' noise: numpy or device")
+    noise: SourceName = option("integer", "source of the votes' noise: integer, float or device")
     batch: int = option(50, "votes a forward pass", least=1)
     seconds: float = option(5.0, "of a repetition of the published loop, about")
     repetitions: int = option(5, "the median is printed", least=1)

@@ -5,7 +5,8 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
-from diffsmooth.models.smoothing.noise import Votes, draw_run, noise_source
+from diffsmooth.models.smoothing.noise import Votes, draw_run
+from diffsmooth.models.smoothing.noise_sources import noise_source
 from diffsmooth.pipeline.job import Job
 from diffsmooth.pipeline.sanity import evenly_spaced
 from diffsmooth.runs.gallery import GalleryImage, to_bytes
@@ -55,7 +56,7 @@ def gallery_of(job: Job, records: Sequence[ImageRecord]) -> list[GalleryImage]:
         originals = [images[index].image for index in some]
         votes = [Votes(module.noise_key(index), 0, 0, 1) for index in some]
         # Of the forward shape that the networks are compiled for.
-        noisy = source.noisy(votes, originals, f.noise_level, batch).to(device)
+        noisy = source.noisy(votes, originals, f.noise_level, batch).images.to(device)
         draws = draw_run(source, votes, f.purifier.draws, 0, batch, f.image_shape)
         purified = f.purify(noisy, None if draws is None else draws.to(device))
         copies = purified[:, None] + local.sigma_local * local.noise  # (B, m, C, H, W)

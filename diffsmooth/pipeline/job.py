@@ -19,13 +19,14 @@ from diffsmooth.lit.launching import Launcher
 from diffsmooth.models.checkpoints.sources import read_classifier
 from diffsmooth.models.smoothing.inference import prepare
 from diffsmooth.models.smoothing.memory import memory_for
-from diffsmooth.models.smoothing.noise import noise_source
+from diffsmooth.models.smoothing.noise_sources import source_word, stored_name
 from diffsmooth.models.smoothing.precision import fix_numerics, resolve_precision
 from diffsmooth.pipeline.classifier_choice import choose_classifier
 from diffsmooth.pipeline.device import choose_compile
 from diffsmooth.pipeline.identity import asked_identity, start_of
 from diffsmooth.pipeline.inputs import Inputs, reading_for
 from diffsmooth.pipeline.networks import Networks
+from diffsmooth.pipeline.noise_choice import choose_noise
 from diffsmooth.pipeline.output_checks import check_folder
 from diffsmooth.pipeline.purifier_loading import load_purifier
 from diffsmooth.pipeline.sanity import check_sanity
@@ -37,7 +38,8 @@ from diffsmooth.runs.names import OutputFiles
 from diffsmooth.runs.outputs import Outputs
 from diffsmooth.shown_text import shown
 from diffsmooth.stats import ImageRecord, Plan
-from diffsmooth.stats.errors import UserError, option_values
+from diffsmooth.stats.errors import UserError
+from diffsmooth.stats.results import kind_of_noise
 
 
 class Job(NamedTuple):
@@ -61,8 +63,6 @@ def build_job(options: SmoothingOptions, command: Literal["certify", "predict"],
     """
     trainer = build_trainer(options.check_inputs())
     device = trainer.strategy.root_device
-    with option_values():
-        noise_source(options.noise, device)
     checkpoint = read_classifier(options.classifier, options.weights, options.unsafe_load)
     reading = reading_for(checkpoint, options)
     images = load_images(options.dataset, options.data_root, options.split, reading)
@@ -81,11 +81,13 @@ def build_job(options: SmoothingOptions, command: Literal["certify", "predict"],
     f = networks.vote_function(
         options, options.m, options.local_noise_sd, identity.batch, precision
     )
+    noise = choose_noise(identity.noise_source, images, selection, f.noise_level)
     votes = plan.max_votes * len(selection)
     identity = replace(
         identity,
         input_layer=networks.classifier.input_layer,
         threads=identity.threads or threads_a_process(options.devices),
+        noise_source=stored_name(noise),
         precision=precision,
         compile=choose_compile(identity.compile, f, device, votes // options.processes),
     )
@@ -118,7 +120,7 @@ def build_job(options: SmoothingOptions, command: Literal["certify", "predict"],
         command,
         options.split,
         options.seed,
-        options.noise,
+        noise,
         options.in_flight,
     )
     preparation = Preparation(
@@ -172,6 +174,9 @@ def _chosen_text(options: SmoothingOptions, identity: RunIdentity, networks: Net
         "threads": options.threads is None,
     }
     taken = [f"{name} {getattr(identity, name)}" for name, own in auto.items() if own]
+    if options.noise == "auto":
+        source = str(identity.noise_source)
+        taken.append(f"noise {source_word(source)} ({kind_of_noise(source)})")
     if networks.purifier.source and options.diffusion is None:
         taken.append(f"diffusion {shown(networks.purifier.source)}")
     return f"chosen automatically: {', '.join(taken)}" if taken else ""

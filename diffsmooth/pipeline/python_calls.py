@@ -14,12 +14,13 @@ from diffsmooth.lit.certification import CertificationModule, Preparation, Progr
 from diffsmooth.lit.data.given import GivenImages
 from diffsmooth.models.smoothing.inference import prepare
 from diffsmooth.models.smoothing.memory import memory_for
+from diffsmooth.models.smoothing.noise_sources import stored_name
 from diffsmooth.models.smoothing.precision import fix_numerics
 from diffsmooth.models.smoothing.smoothed_classifier import SmoothedClassifier
+from diffsmooth.models.words import Noise
 from diffsmooth.pipeline.call_identity import (
     Call,
     Compile,
-    Noise,
     called_context,
     called_identity,
     check_known_again,
@@ -27,6 +28,7 @@ from diffsmooth.pipeline.call_identity import (
 from diffsmooth.pipeline.device import choose_compile
 from diffsmooth.pipeline.guest import as_a_guest, guest_trainer
 from diffsmooth.pipeline.identity import start_of
+from diffsmooth.pipeline.noise_choice import choose_noise
 from diffsmooth.runs.journal import merge_records
 from diffsmooth.runs.names import TABLES, OutputFiles
 from diffsmooth.runs.outputs import Outputs
@@ -64,7 +66,8 @@ def certify(
         dataset, split: names, of which two runs on the same noise need the same ones.
         plan: how many votes an image gets, and what is concluded.
         seed: of the votes' noise.
-        noise: its source; "auto" is the command's.
+        noise: its source: integer (exact, for images of 8 bits), float or device; "auto" is integer
+            where the images allow it, else float.
         compile: whether torch.compile fuses the networks; "auto" decides by the votes ahead.
         journal: OUT, to keep OUT.txt, OUT.jsonl and OUT.manifest.json as the command does; the same
             call goes on where it stopped, and any other is refused.
@@ -148,14 +151,16 @@ def _run(call: Call, journal: Path | str | None, progress: bool) -> list[ImageRe
         fix_numerics(f.precision)
         selection = list(asked.selection)
         votes = plan.max_votes * len(selection)
+        source = choose_noise(started.noise_source, call.images, selection, f.noise_level)
         identity = replace(
             started,
             threads=started.threads or torch.get_num_threads(),
             precision=f.precision,
             compile=choose_compile(started.compile, f, device, votes),
+            noise_source=stored_name(source),
         )
         module = CertificationModule(
-            f, plan, call.images, selection, call.command, call.split, asked.seed, call.source
+            f, plan, call.images, selection, call.command, call.split, asked.seed, source
         )
         # Networks in memory are known by what they compute, too: they are tried at each start.
         callbacks: list[pl.Callback] = [

@@ -74,7 +74,7 @@ def right_answers(
             Votes(NoiseKey(seed, purpose, images.info.name, "", sample.original_index), 0, 0, 1)
             for sample in samples
         ]
-        noisy = source.noisy(votes, [sample.image for sample in samples], sigma, len(votes))
+        noisy = source.noisy(votes, [sample.image for sample in samples], sigma, len(votes)).images
 
         def draws_of(
             run: int, votes: list[Votes] = votes, shape: torch.Size = noisy.shape

@@ -11,8 +11,8 @@ from diffsmooth.models.smoothing.purifier_kinds import PURIFIERS, PurifierKind, 
 from diffsmooth.models.words import (
     IN_FLIGHT,
     Convention,
+    Noise,
     Pad,
-    SourceName,
 )
 from diffsmooth.pipeline.option_checks import (
     check_alpha,
@@ -178,9 +178,9 @@ class VotingOptions(PurifierOptions):
     weights: str | None = option(None, f"{WEIGHTS}; or, of package.module:factory, the file of "
         "its weights")  # fmt: skip
     sanity_check: bool = option(True, "stop before the votes if accuracy is near chance")
-    noise: SourceName = option("numpy", "source of the votes' noise: numpy (the same on every "
-        "device) or device (made where the networks run: for GPUs that one CPU core cannot keep up "
-        "with)")  # fmt: skip
+    noise: Noise = option("auto", "source of the votes' noise: integer (exact, for images of 8 "
+        "bits), float (the same on every device, too), device (floats that are made where the "
+        "networks run), or auto: integer where the images allow it, else float")  # fmt: skip
     precision: str = option("auto", "float32, tf32 (CUDA), bf16 (layers only), or auto: bf16 where "
         "the hardware has it")  # fmt: skip
 

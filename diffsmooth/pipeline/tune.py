@@ -17,13 +17,15 @@ from diffsmooth.models.checkpoints.sources import read_classifier
 from diffsmooth.models.smoothing.engine import Task
 from diffsmooth.models.smoothing.fixed_function import ensure_fixed
 from diffsmooth.models.smoothing.inference import prepare
-from diffsmooth.models.smoothing.noise import NoiseKey, noise_source
+from diffsmooth.models.smoothing.noise import NoiseKey
+from diffsmooth.models.smoothing.noise_sources import noise_source, stored_name
 from diffsmooth.models.smoothing.precision import fix_numerics, resolve_precision
 from diffsmooth.models.smoothing.sweep import Sweep, certify_settings
 from diffsmooth.pipeline.classifier_choice import choose_classifier
 from diffsmooth.pipeline.device import pick_device
 from diffsmooth.pipeline.inputs import Inputs, reading_for
 from diffsmooth.pipeline.networks import Networks
+from diffsmooth.pipeline.noise_choice import choose_noise
 from diffsmooth.pipeline.purifier_loading import load_purifier
 from diffsmooth.pipeline.sanity import check_sanity
 from diffsmooth.pipeline.tune_images import choose_images, say_of_diffusion, training_images
@@ -69,7 +71,6 @@ def choose(options: TuneOptions) -> Chosen:
     device = pick_device(options.accelerator)
     with option_values():
         precision = resolve_precision(options.precision, device.type)
-        noise_source(options.noise, device)
     fix_numerics(precision)
     checkpoint = read_classifier(options.classifier, options.weights, options.unsafe_load)
     metadata = checkpoint.metadata
@@ -132,7 +133,9 @@ def run(sweep: Sweep, options: TuneOptions, images: ImageSet, indices: Sequence[
             yield Task(sample.image, key)
 
     certificates: list[list[Certificate]] = []
-    source = noise_source(options.noise, sweep.f.device)
+    asked = None if options.noise == "auto" else stored_name(options.noise)
+    word = choose_noise(asked, images, indices, sweep.f.noise_level)
+    source = noise_source(word, sweep.f.device)
     interval = 0.2 if sys.stderr.isatty() else QUIET_INTERVAL
     total = plan.max_votes * len(indices)
     with tqdm(total=total, unit="votes", mininterval=interval, dynamic_ncols=True) as bar:

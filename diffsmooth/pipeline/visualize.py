@@ -64,7 +64,7 @@ def look_at(
     draws = draw_run(source, votes, purifier.draws, 0, 1, tuple(sample.image.shape))
     pairs = []
     for sigma in options.sigma:
-        noisy = source.noisy(votes, [sample.image], purifier.noise_level(sigma), 1)
+        noisy = source.noisy(votes, [sample.image], purifier.noise_level(sigma), 1).images
         purified = purifier(noisy.to(device), sigma, None if draws is None else draws.to(device))
         after = None if type(purifier) is IdentityPurifier else purified[0].float().cpu().numpy()
         pairs.append(NoisyPair(noisy[0].numpy(), after))

@@ -220,6 +220,7 @@ def long_table(runs: Sequence[Run], radii: np.ndarray, alpha: float | None) -> p
             "images": len(results),
             "sigma": np.nan if results.sigma is None else results.sigma,
             "alpha": np.nan if level is None else level,
+            "noise": results.noise or "",
         }
         tables.append(pd.DataFrame(columns))
     return pd.concat(tables, ignore_index=True)

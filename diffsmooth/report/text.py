@@ -164,5 +164,6 @@ def summary_text(results: Results) -> str:
     )
     if results.plan is not None and results.votes is not None:
         votes = rounded_up(results.votes.mean(), 0)
-        lines.append(f"plan {shown(results.plan)}, {votes} votes an image on average")
+        noise = f", {results.noise} noise" if results.noise else ""
+        lines.append(f"plan {shown(results.plan)}, {votes} votes an image on average{noise}")
     return "\n".join(lines + remarks_on(results))

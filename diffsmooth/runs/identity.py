@@ -90,7 +90,7 @@ class RunIdentity:
     threads: int | None = None
     precision: str | None = None
     compile: bool | None = None
-    noise_source: str
+    noise_source: str | None = None
     hardware: str
     torch: str
     numpy: str

@@ -12,7 +12,7 @@ from dataclasses import asdict
 from typing import Any, get_args
 
 from diffsmooth.stats import ImageRecord, Look
-from diffsmooth.stats.certificate import ABSTAIN, Certificate, Status
+from diffsmooth.stats.certificate import ABSTAIN, NO_CLASS, Certificate, Status
 from diffsmooth.stats.reanalysis import recompute
 from diffsmooth.stats.results import Origin
 
@@ -112,9 +112,13 @@ def _check_numbers(fields: dict[str, Any]) -> None:
             continue
         if type(value) is not int or not least <= value < LARGEST_COUNT:
             raise ValueError(f"{name} is {value!r}, not a whole number from {least} on")
-    for name in ("selection_counts", "estimation_counts", "looks"):
+    pairs = {"selection_counts": NO_CLASS, "estimation_counts": NO_CLASS, "looks": 0}
+    for name, first in pairs.items():
         for pair in fields[name]:
-            sound = (type(count) is int and 0 <= count < LARGEST_COUNT for count in pair)
+            sound = (
+                type(count) is int and least <= count < LARGEST_COUNT
+                for least, count in zip((first, 0), pair, strict=False)
+            )
             if len(pair) != 2 or not all(sound):
                 raise ValueError(f"{name} holds {pair!r}, not two whole numbers")
     ranges = [

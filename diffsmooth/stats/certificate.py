@@ -6,13 +6,14 @@ from typing import Literal, NamedTuple
 import numpy as np
 
 ABSTAIN = -1
+NO_CLASS = -1
 
 Status = Literal["certified", "answered", "abstained", "skipped", "failed"]
 """answered: by PREDICT, without a radius. skipped: not estimated, for the selected class is not the
 label. failed: an error came before the votes were complete."""
 
 SparseCounts = tuple[tuple[int, int], ...]
-"""(class, votes) of the classes that got votes, by ascending class."""
+"""(class, votes) of the classes that got votes, by ascending class; `NO_CLASS` for void votes."""
 
 
 class Look(NamedTuple):
@@ -84,12 +85,14 @@ class Certificate:
 
 
 def sparse_counts(counts: np.ndarray) -> SparseCounts:
-    """Sparse form of votes a class, integers (K,)."""
-    return tuple((int(k), int(counts[k])) for k in np.flatnonzero(counts))
+    """Sparse form of votes a class, integers (K + 1,), the void ones last."""
+    void = int(counts[-1])
+    cast = tuple((int(k), int(counts[k])) for k in np.flatnonzero(counts[:-1]))
+    return ((NO_CLASS, void), *cast) if void else cast
 
 
 def most_voted(counts: SparseCounts) -> int:
-    """The class of the most votes, the first of several.
+    """The class of the most votes, the first of several; class 0 where all are void.
 
     Raises:
         ValueError: no votes, or classes that do not ascend.
@@ -99,4 +102,5 @@ def most_voted(counts: SparseCounts) -> int:
     classes = [k for k, _ in counts]
     if classes != sorted(set(classes)) or min(votes for _, votes in counts) < 1:
         raise ValueError(f"counts must be of some votes, by ascending class, got {counts}")
-    return max(counts, key=lambda pair: (pair[1], -pair[0]))[0]
+    cast = [pair for pair in counts if pair[0] != NO_CLASS]
+    return max(cast, key=lambda pair: (pair[1], -pair[0]), default=(0, 0))[0]

@@ -146,8 +146,8 @@ class _SequentialRun(PlanRun):
     def wanted(self) -> int:
         return 0 if self._decided else super().wanted
 
-    def update(self, counts: np.ndarray) -> None:
-        super().update(counts)
+    def update(self, counts: np.ndarray, void: int = 0) -> None:
+        super().update(counts, void)
         if self._looks:
             successes = np.array([self._looks[-1].successes])
             (self._decided,) = self._stops.after(len(self._looks) - 1, successes, FIRST)

@@ -49,18 +49,23 @@ class PlanRun:
     @property
     def selected(self) -> int:
         """The class that the first votes chose, once they are there."""
-        return int(self._counts[0].argmax())
+        return int(self._counts[0][:-1].argmax())
 
-    def update(self, counts: np.ndarray) -> None:
-        """Takes votes a class, integers (num_classes,), exactly `wanted` in all."""
+    def update(self, counts: np.ndarray, void: int = 0) -> None:
+        """Takes votes a class, integers (num_classes,), exactly `wanted` in all with the void ones.
+
+        Void votes, of which exact noise may have some, are cast, and for no class.
+        """
         counts = np.asarray(counts)
         if counts.shape != (self._num_classes,) or not np.issubdtype(counts.dtype, np.integer):
             raise ValueError(
                 f"counts must be integers ({self._num_classes},), got {counts.dtype} {counts.shape}"
             )
-        if counts.min() < 0 or counts.sum() != self.wanted:
-            raise ValueError(f"counts must be {self.wanted} votes, got {counts.sum()}")
-        self._counts.append(counts.astype(np.int64))  # sums of narrow ones would wrap around
+        cast = counts.sum() + void
+        if min(counts.min(), void) < 0 or cast != self.wanted:
+            raise ValueError(f"counts must be {self.wanted} votes, got {cast}")
+        # Sums of narrow integers would wrap around.
+        self._counts.append(np.array([*counts, void], dtype=np.int64))
         estimation = self._counts[self._selections :]
         if estimation:
             n, successes = self._looks[-1] if self._looks else (0, 0)
@@ -72,7 +77,7 @@ class PlanRun:
         """The result, once `wanted` is 0."""
         if self.wanted:
             raise ValueError(f"{self.wanted} more votes are wanted before there is a certificate")
-        nothing = np.zeros(self._num_classes, dtype=np.int64)
+        nothing = np.zeros(self._num_classes + 1, dtype=np.int64)
         selection, estimation = (
             sparse_counts(sum(part, start=nothing))
             for part in (self._counts[: self._selections], self._counts[self._selections :])

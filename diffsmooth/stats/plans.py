@@ -24,7 +24,7 @@ from diffsmooth.stats.bounds import (
     lower_confidence_bound,
     predict_from_counts,
 )
-from diffsmooth.stats.certificate import ABSTAIN, Certificate, Look, Votes, most_voted
+from diffsmooth.stats.certificate import ABSTAIN, NO_CLASS, Certificate, Look, Votes, most_voted
 from diffsmooth.stats.errors import UserError
 from diffsmooth.stats.plan_run import PlanRun
 
@@ -214,9 +214,11 @@ class MajorityVote(Plan):
     def conclude(self, sigma: float, votes: Votes) -> Certificate:
         counts = dict(votes.estimation)
         selected, n = most_voted(votes.estimation), sum(counts.values())
-        self._check_looks(votes.looks, counts[selected], n)
+        self._check_looks(votes.looks, counts.get(selected, 0), n)
         # Those that got votes, ascending, whatever their numbers are, and one that got none.
         place = predict_from_counts(np.array([*counts.values(), 0], dtype=np.int64), self.alpha)
+        if NO_CLASS in counts:  # whose class a void vote would have been for is not known
+            place = ABSTAIN
         return replace(
             self.nothing(sigma),
             status="abstained" if place == ABSTAIN else "answered",

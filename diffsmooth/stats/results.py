@@ -40,6 +40,11 @@ class Origin:
     file: str = ""
 
 
+def kind_of_noise(source: str) -> str:
+    """What the noise of a source, by its name in manifests, is: exact, or floating-point."""
+    return "exact" if source.startswith("integer") else "floating-point"
+
+
 @dataclass(frozen=True)
 class ImageRecord:
     """What is known of one image: a line of the journal.
@@ -108,6 +113,7 @@ class Results:
         votes: int64 (M,), or None where not known.
         status: str (M,), see `Status`, or None where not known.
         p_lower: float64 (M,), or None where not known.
+        noise: "exact" or "floating-point", see `kind_of_noise`, or None where not known.
     """
 
     index: np.ndarray
@@ -126,6 +132,7 @@ class Results:
     votes: np.ndarray | None = None
     status: np.ndarray | None = None
     p_lower: np.ndarray | None = None
+    noise: str | None = None
 
     @property
     def is_labelled(self) -> bool:
@@ -207,6 +214,8 @@ class Results:
         if len(plans) > 1:
             raise ValueError("records of different plans, which are not one run")
         told: dict[str, Any] = dict(zip(names, *plans, strict=True)) if plans else {}
+        sources = {r.origin.noise_source if r.origin else None for r in rows}
+        source = sources.pop() if len(sources) == 1 else None
         return cls(
             index=np.array([r.index for r in rows], dtype=np.int64),
             label=np.array([NO_LABEL if n is None else n for n in labels], dtype=np.int64),
@@ -217,5 +226,6 @@ class Results:
             votes=np.array([c.votes for c in certificates], dtype=np.int64),
             status=np.array([c.status for c in certificates], dtype=str),
             p_lower=np.array([c.p_lower for c in certificates], dtype=np.float64),
+            noise=None if source is None else kind_of_noise(source),
             **told,
         )

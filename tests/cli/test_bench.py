@@ -57,7 +57,7 @@ def test_the_benchmark_runs_and_its_float32_votes_are_the_same(
     [
         (["--batch", "0"], "batch must be at least 1"),
         (["--workloads", "huge"], "workloads must be of full, small, cohen, got 'huge'"),
-        (["--noise", "white"], "noise must be numpy or device"),
+        (["--noise", "white"], "noise must be integer, float or device"),
     ],
 )
 def test_mistakes(words: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:

@@ -462,7 +462,7 @@ def test_the_device_source_of_noise_is_another_run(
     assert certificates(tmp_path / "d.jsonl") != certificates(tmp_path / "o.jsonl")
     with pytest.raises(SystemExit):
         run(words("o.txt", "--noise", "device"))
-    assert "belongs to a different run (noise_source was 'numpy-philox" in capsys.readouterr().err
+    assert "belongs to a different run (noise_source was 'integer-philox" in capsys.readouterr().err
 
 
 def test_a_launchers_processes_must_match_the_options(
@@ -590,7 +590,7 @@ MISTAKES = [
     (["--logdir", str(REPOSITORY / "setup.cfg" / "x")], "setup.cfg is not a folder that can be"),
     (["--precision", "16-true"], "precision must be auto, float32, tf32 or bf16"),
     (["--precision", "tf32"], "precision tf32 is of CUDA devices, not of cpu"),
-    (["--noise", "white"], "noise must be numpy or device, got 'white'"),
+    (["--noise", "white"], "noise must be auto, integer, float or device, got 'white'"),
     (["--compile", "maybe"], "compile cannot be 'maybe' (--help explains the options)"),
     (["--threads", "few"], "threads cannot be 'few'"),
     (["--shard", "0/2"], "shard must be I/K with 1 <= I <= K, such as 1/16, got '0/2'"),

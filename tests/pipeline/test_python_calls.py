@@ -429,7 +429,7 @@ def test_a_lightning_module_that_trains_is_certified(tmp_path: Path) -> None:
     ("more", "said"),
     [
         ({"plan": diffsmooth.stats.MajorityVote(10)}, "plan must be one that gives radii"),
-        ({"noise": "pink"}, "noise must be numpy or device, got 'pink'"),
+        ({"noise": "pink"}, "noise must be auto, integer, float or device, got 'pink'"),
         ({"compile": "never"}, "compile must be true, false or auto, got 'never'"),
         ({"g": Own()}, "g must be a SmoothedClassifier, got a Own"),
         ({"journal": "o.jsonl"}, ".jsonl is the ending of journals"),

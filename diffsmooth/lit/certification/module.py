@@ -10,8 +10,10 @@ from diffsmooth.lit.certification.shared_work import SharedWork
 from diffsmooth.lit.data.images import ImageSet, image_digest
 from diffsmooth.models.smoothing.engine import IN_FLIGHT, Task, VoteEngine
 from diffsmooth.models.smoothing.fixed_function import FixedFunction, check_unchanged
-from diffsmooth.models.smoothing.noise import NoiseKey, SourceName, noise_source
+from diffsmooth.models.smoothing.noise import NoiseKey
+from diffsmooth.models.smoothing.noise_sources import noise_source
 from diffsmooth.models.smoothing.vote_function import VoteFunction
+from diffsmooth.models.words import SourceName
 from diffsmooth.stats import Certificate, ImageRecord, Plan
 from diffsmooth.stats.errors import UserError
 from diffsmooth.stats.results import Origin
@@ -72,7 +74,7 @@ class CertificationModule(pl.LightningModule):
         purpose: Literal["certify", "predict"] = "certify",
         split: str = "test",
         seed: int = 0,
-        noise: SourceName = "numpy",
+        noise: SourceName = "float",
         in_flight: int = IN_FLIGHT,
     ) -> None:
         super().__init__()

@@ -2,7 +2,7 @@
 
 import hashlib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
 from itertools import chain
@@ -19,7 +19,15 @@ from torchvision.transforms.v2 import functional as F
 from diffsmooth.lit.data.classes import ALL_SPLITS, label_classes, split_folder, split_folders
 from diffsmooth.lit.data.images import DataError, ImageSet, Sample, short_digest
 from diffsmooth.lit.data.picture import BROKEN, UnreadableImage
-from diffsmooth.lit.data.reading import Reading, box_bicubic, by, crop_own, one_size, read_own
+from diffsmooth.lit.data.reading import (
+    Reading,
+    box_bicubic,
+    by,
+    crop_own,
+    has_eight_bits,
+    one_size,
+    read_own,
+)
 from diffsmooth.lit.data.tree import EXTENSIONS, Notes, image_files, printable, subfolders
 from diffsmooth.models.classifiers.dataset_info import DatasetInfo, get_dataset_info
 
@@ -33,6 +41,7 @@ class FolderImages(ImageSet):
         read: gives the image of a file, (C, H, W) in [0, 1].
         crop: gives another one each time, cropped at random from torch's global stream.
         salt: what the images depend on beside the files.
+        eight_bits: whether it is known that all images are of 8 bits a channel.
     """
 
     paths: list[Path]
@@ -41,6 +50,7 @@ class FolderImages(ImageSet):
     read: Callable[[Path], Tensor]
     crop: Callable[[Path], Tensor]
     salt: str
+    eight_bits: bool
     notes: tuple[str, ...]
 
     def __getitem__(self, index: int) -> Sample:
@@ -63,6 +73,9 @@ class FolderImages(ImageSet):
                 f"{by(self.info.image_shape[1:])}"
             )
         return Sample(image, int(self.labels[index]), index)
+
+    def has_eight_bits(self, indices: Iterable[int]) -> bool:
+        return self.eight_bits or super().has_eight_bits(indices)
 
     def fingerprint(self) -> str:
         """Of the files' names, sizes and labels: reading all of ImageNet would take too long."""
@@ -135,7 +148,7 @@ def load_imagenet(root: Path, split: str, reading: Reading = Reading()) -> Folde
         resize = partial(box_bicubic, side=reading.image_size or 256)
     change = v2.Compose([resize, v2.CenterCrop(size)])
     read, crop = partial(_published, change), partial(_published, v2.RandomResizedCrop(size))
-    return FolderImages(paths, labels, info, read, crop, _salt(reading), notes.lines())
+    return FolderImages(paths, labels, info, read, crop, _salt(reading), True, notes.lines())
 
 
 def load_folder(root: Path, split: str, reading: Reading = Reading()) -> FolderImages:
@@ -182,7 +195,8 @@ def load_folder(root: Path, split: str, reading: Reading = Reading()) -> FolderI
     said = (classes.describe(), *notes.lines())
     read = partial(read_own, reading=reading)
     crop = partial(crop_own, reading=reading, crop=v2.RandomResizedCrop(size))
-    return FolderImages(paths, labels, info, read, crop, _salt(reading), said)
+    eight_bits = reading.image_size is not None or all(map(has_eight_bits, paths))
+    return FolderImages(paths, labels, info, read, crop, _salt(reading), eight_bits, said)
 
 
 def _salt(reading: Reading) -> str:

@@ -12,6 +12,7 @@ from torch.utils.data import Dataset
 
 from diffsmooth.lit.data.names import DataError
 from diffsmooth.models.classifiers.dataset_info import DatasetInfo
+from diffsmooth.models.smoothing.integer_noise import on_grid
 
 
 class Sample(NamedTuple):
@@ -78,6 +79,17 @@ class ImageSet(Dataset[Sample]):
     def file_name(self, index: int) -> str:
         """Where an image lies below the dataset's folder; "" where images are not files."""
         return ""
+
+    def has_eight_bits(self, indices: Iterable[int]) -> bool:
+        """Whether some images are of 8 bits a channel; those that cannot be read do not matter."""
+        for index in indices:
+            try:
+                image = self[index].image
+            except DataError:
+                continue
+            if not on_grid(image):
+                return False
+        return True
 
     def content(self, indices: Iterable[int]) -> str:
         """Hex digest of some images as they are stored, not decoded, and of their labels."""
@@ -162,6 +174,9 @@ class ArrayImages(ImageSet):
     def __getitem__(self, index: int) -> Sample:
         image = torch.nn.functional.pad(self._images[index], self._padding).float() / 255
         return Sample(image, int(self.labels[index]), index)
+
+    def has_eight_bits(self, indices: Iterable[int]) -> bool:
+        return True
 
     def fingerprint(self) -> str:
         digest = hashlib.sha256(str((self._images.shape, self.info.image_shape)).encode())

@@ -40,12 +40,14 @@ class Header(NamedTuple):
         height, width: in pixels, as stored; of a TIFF as it is turned.
         orientation: as EXIF numbers it: 1 upright, 2 to 8 turned or mirrored.
         turned: whether it is turned already when it is decoded, as TIFF's orientation is.
+        depth: bits a channel.
     """
 
     height: int
     width: int
     orientation: int
     turned: bool
+    depth: int
 
     def size(self, exif: ExifChoice | None) -> tuple[int, int]:
         """(height, width) of the image that `read_picture` gives."""
@@ -61,8 +63,7 @@ def read_header(path: Path) -> Header:
         DataError: an image whose pixels have no one meaning: see `read_picture`.
     """
     with _opened(path) as picture:
-        _depth(picture, path)
-        return _header(picture)
+        return _header(picture, _depth(picture, path))
 
 
 def read_picture(path: Path, channels: int, exif: ExifChoice | None) -> Tensor:
@@ -79,7 +80,8 @@ def read_picture(path: Path, channels: int, exif: ExifChoice | None) -> Tensor:
             an orientation without `exif`.
     """
     with _opened(path) as picture:
-        depth, header = _depth(picture, path), _header(picture)
+        depth = _depth(picture, path)
+        header = _header(picture, depth)
         if header.orientation > 1 and (exif is None or (exif == "ignore" and header.turned)):
             raise DataError(
                 f"{printable(path)}: carries an orientation "
@@ -113,7 +115,7 @@ def _opened(path: Path) -> Iterator[ImageFile.ImageFile]:
         raise UnreadableImage(f"{printable(path)}: not a readable image ({said})") from error
 
 
-def _header(picture: ImageFile.ImageFile) -> Header:
+def _header(picture: ImageFile.ImageFile, depth: int) -> Header:
     if picture.format == "PNG" and _late_metadata(picture):
         picture.load()  # what stands behind the pixels is known when they are read
         exif = picture.getexif()
@@ -122,7 +124,7 @@ def _header(picture: ImageFile.ImageFile) -> Header:
     orientation = exif.get(ORIENTATION, 1)
     orientation = orientation if orientation in range(1, 9) else 1
     width, height = picture.size
-    return Header(height, width, orientation, picture.format == "TIFF")
+    return Header(height, width, orientation, picture.format == "TIFF", depth)
 
 
 def _late_metadata(picture: ImageFile.ImageFile) -> bool:

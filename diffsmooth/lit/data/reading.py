@@ -125,10 +125,9 @@ def one_size(paths: list[Path], reading: Reading, folder: Path) -> tuple[int, in
     first: dict[tuple[int, int], Path] = {}
     oriented = []
     for path in paths:
-        try:
-            header = _header_of(str(path), path.stat().st_mtime_ns, path.stat().st_size)
-        except (UnreadableImage, OSError):
-            continue  # it fails alone, when its turn comes
+        header = _header_of(path)
+        if header is None:
+            continue
         if header.orientation > 1 and (exif is None or (exif == "ignore" and header.turned)):
             oriented.append(path)
         sizes[header.size(exif)] += 1
@@ -163,8 +162,22 @@ def one_size(paths: list[Path], reading: Reading, folder: Path) -> tuple[int, in
     return next(iter(sizes))
 
 
+def has_eight_bits(path: Path) -> bool:
+    """Whether a file holds an image of 8 bits a channel, or none that can be read."""
+    header = _header_of(path)
+    return header is None or header.depth == 8
+
+
+def _header_of(path: Path) -> Header | None:
+    """The header of a file; None where it cannot be read: it fails alone, when its turn comes."""
+    try:
+        return _stored_header(str(path), path.stat().st_mtime_ns, path.stat().st_size)
+    except (UnreadableImage, OSError):
+        return None
+
+
 @lru_cache(maxsize=2**17)  # a training asks for the same images several times
-def _header_of(path: str, changed: int, size: int) -> Header:
+def _stored_header(path: str, changed: int, size: int) -> Header:
     return read_header(Path(path))
 
 

@@ -10,11 +10,14 @@ from torch import Tensor
 from diffsmooth.models.smoothing.packing import Flight
 from diffsmooth.models.smoothing.vote_function import Voter
 
+NOT_FINITE, VOID = -2, -1  # columns of the table
+
 
 class Counts:
-    """A table of votes on the device, int64 (slots + 1, settings, K + 1).
+    """A table of votes on the device, int64 (slots + 1, settings, K + 2).
 
-    The last class is "not finite", the last slot `trash`, for rows that count for nothing.
+    Behind the classes stand those that are not finite, and the void ones, which are for no class.
+    The last slot is `trash`, for rows that count for nothing.
 
     Args:
         voter: whose answers are counted; f alone is one setting.
@@ -22,7 +25,7 @@ class Counts:
     """
 
     def __init__(self, voter: Voter, slots: int) -> None:
-        f, settings, classes = voter.f, len(voter.settings), voter.f.num_classes + 1
+        f, settings, classes = voter.f, len(voter.settings), voter.f.num_classes + 2
         self.trash = slots
         self._device = f.device
         shape = (slots + 1, settings or 1, classes)
@@ -35,7 +38,7 @@ class Counts:
         self._sent: deque[tuple[list[Flight], Tensor, torch.cuda.Event | None]] = deque()
 
     def add(self, answers: Tensor, slots: np.ndarray) -> None:
-        """Counts answers (B,) or (S, B), 0 .. K each, in the slots (B,) of their rows."""
+        """Counts answers (B,) or (S, B), 0 .. K + 1 each, in the slots (B,) of their rows."""
         starts = self._to_device(torch.from_numpy(slots * self._slot_size + self._starts))
         self._votes.view(-1).index_add_(0, (starts + answers).view(-1), self._ones)
 
@@ -54,7 +57,7 @@ class Counts:
         self._sent.append((flights, counts, self.mark()))
 
     def arrived(self, wait: bool = False) -> Iterator[tuple[Flight, np.ndarray]]:
-        """Flights and their counts (settings, K + 1), as they were sent: those that are here.
+        """Flights and their counts (settings, K + 2), as they were sent: those that are here.
 
         Args:
             wait: for the first ones, where they are not.

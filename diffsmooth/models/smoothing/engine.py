@@ -13,11 +13,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from diffsmooth.models.smoothing.counting import Counts
+from diffsmooth.models.smoothing.counting import NOT_FINITE, VOID, Counts
 from diffsmooth.models.smoothing.fixed_function import SPOT_CHECK, check_again, ensure_fixed
 from diffsmooth.models.smoothing.local_smoothing import NetworkError
 from diffsmooth.models.smoothing.memory import memory_for
-from diffsmooth.models.smoothing.noise import NoiseSource, noise_source
+from diffsmooth.models.smoothing.noise import NoiseSource
+from diffsmooth.models.smoothing.noise_sources import noise_source
 from diffsmooth.models.smoothing.packing import (
     Finished,
     Flight,
@@ -53,7 +54,7 @@ class VoteEngine:
     Args:
         voter: f, or a sweep of several, whose images end with a certificate each.
         plan: how many votes to ask for; of several f's a fixed number, which is that of all.
-        noise: its source; NumPy's on the CPU by default.
+        noise: its source; NumPy's floats by default.
         in_flight: images at once, at most. It does not change any result.
 
     Raises:
@@ -71,7 +72,7 @@ class VoteEngine:
         self._f = voter.f.eval()  # somebody may have put its networks into train mode
         self._fixed = ensure_fixed(self._f)
         self._plan = plan
-        self._noise = noise or noise_source("numpy", self._f.device)
+        self._noise = noise or noise_source("float", self._f.device)
         self._background = ThreadPoolExecutor(1, thread_name_prefix="noise")
         self._flights: list[Flight] = []
         self._free = list(range(in_flight))
@@ -98,6 +99,7 @@ class VoteEngine:
             self._clock = time.perf_counter()
         try:
             check_image(task.image, task.key.image, self._f.image_shape)
+            self._noise.check(task.image, task.key.image)
             runs = tuple(
                 self._plan.start(self._f.sigma, self._f.num_classes, task.label)
                 for _ in self._voter.settings or (None,)
@@ -164,14 +166,15 @@ class VoteEngine:
         while len(self._running) > AHEAD:
             self._running.popleft().synchronize()
         with memory_for(self._f.batch):
-            noisy = batch.noisy.result().to(self._f.device, non_blocking=True)
+            noisy, void = batch.noisy.result()
+            noisy = noisy.to(self._f.device, non_blocking=True)
         draws_of = draws_ahead(self._f, self._noise, batch.votes, self._background)
         try:
-            answers = self._voter.answer(noisy, draws_of)
+            answers = self._answer(noisy, void, draws_of)
         except UserError:
             raise
         except Exception as error:
-            self._isolate(noisy, draws_of, batch, error)
+            self._isolate(noisy, void, draws_of, batch, error)
         else:
             self._batches += 1
             if self._batches % SPOT_CHECK == 0:
@@ -191,6 +194,13 @@ class VoteEngine:
         if through:
             self._counts.send(through)
 
+    def _answer(self, noisy: Tensor, void: Tensor | None, draws_of: DrawsOfRun) -> Tensor:
+        answers = self._voter.answer(noisy, draws_of)
+        if void is None:
+            return answers
+        no_class = torch.where(answers == self._f.num_classes, answers, self._f.num_classes + 1)
+        return torch.where(void.to(answers.device), no_class, answers)
+
     def _count(self, answers: Tensor, batch: PackedBatch, only: Flight | None = None) -> None:
         """Counts the answers of a batch, or of one flight's rows in it."""
         slots = np.full(self._f.batch, self._counts.trash)
@@ -200,7 +210,12 @@ class VoteEngine:
         self._counts.add(answers, slots)
 
     def _isolate(
-        self, noisy: Tensor, draws_of: DrawsOfRun, batch: PackedBatch, error: Exception
+        self,
+        noisy: Tensor,
+        void: Tensor | None,
+        draws_of: DrawsOfRun,
+        batch: PackedBatch,
+        error: Exception,
     ) -> None:
         """Finds the images that make a forward pass raise; the others' votes count."""
         for flight, own in batch.shares():
@@ -210,7 +225,7 @@ class VoteEngine:
                 alone = torch.zeros_like(noisy)
                 alone[own] = noisy[own]
                 try:
-                    self._count(self._voter.answer(alone, draws_of), batch, flight)
+                    self._count(self._answer(alone, void, draws_of), batch, flight)
                     continue
                 except UserError:
                     raise
@@ -220,14 +235,15 @@ class VoteEngine:
 
     def _take_in(self, wait: bool = False) -> None:
         for flight, counts in self._counts.arrived(wait):
-            broken = np.flatnonzero(counts[:, -1])
+            broken = np.flatnonzero(counts[:, NOT_FINITE])
             if len(broken):
                 where = f" at {self._voter.settings[broken[0]]}" if self._voter.settings else ""
                 error = NetworkError(f"the networks' output is not finite{where}")
                 self._finish(flight, (), error)
                 continue
             for run, votes in zip(flight.runs, counts, strict=True):
-                run.update(votes[:-1])
+                cast, void = votes[:NOT_FINITE], int(votes[VOID])
+                run.update(cast, void) if void else run.update(cast)
             flight.packed = flight.launched = 0
             if not flight.runs[0].wanted:
                 self._finish(flight, tuple(run.certificate for run in flight.runs), None)

@@ -9,15 +9,15 @@ import json
 import operator
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Literal, NamedTuple, Protocol, get_args
+from typing import Literal, NamedTuple, Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from diffsmooth.models.smoothing.philox import normals, philox4x32
-from diffsmooth.models.words import SourceName
 
+CPU = torch.device("cpu")
 BLOCK = 32  # votes drawn from one counter of NumPy's; changing it changes every result
 
 Purpose = Literal[
@@ -70,6 +70,18 @@ def rows_of(votes: Sequence[Votes]) -> Iterator[slice]:
         start += some.count
 
 
+class Noisy(NamedTuple):
+    """A batch of noisy images.
+
+    Attributes:
+        images: float32 (rows, C, H, W), in [0, 1] but for their noise.
+        void: bool (rows,), which of them are votes for no class; None where none is.
+    """
+
+    images: Tensor
+    void: Tensor | None = None
+
+
 class NoiseSource(Protocol):
     """Makes the noise of a batch of votes."""
 
@@ -89,8 +101,8 @@ class NoiseSource(Protocol):
 
     def noisy(
         self, votes: Sequence[Votes], images: Sequence[Tensor], level: float, rows: int
-    ) -> Tensor:
-        """The images plus `level` times their votes' own noise; float32 (rows, C, H, W).
+    ) -> Noisy:
+        """The images plus their votes' own noise.
 
         Args:
             votes, rows: see `draw`.
@@ -98,20 +110,24 @@ class NoiseSource(Protocol):
             level: standard deviation, in [0, 1] pixel units.
         """
 
+    def check(self, image: Tensor, index: int) -> None:
+        """Raises ValueError for an image (C, H, W), number `index`, that it cannot add noise to."""
+
 
 class NumpyNoise:
     """NumPy's generator on the CPU: the same noise on every device, but made by one core.
 
     Args:
-        pinned: in page-locked memory, from which a GPU copies without holding up the CPU.
+        device: where the networks run. For a GPU the noise is made in page-locked memory, from
+            which it copies without holding up the CPU.
 
     Source: Philox4x64-10, Salmon et al. 2011, as in NumPy.
     """
 
     name = f"numpy-philox4x64, blocks of {BLOCK}"
 
-    def __init__(self, pinned: bool = False) -> None:
-        self._pinned = pinned
+    def __init__(self, device: torch.device = CPU) -> None:
+        self._pinned = device.type == "cuda"
 
     def draw(self, votes: Sequence[Votes], lane: int, rows: int, shape: tuple[int, ...]) -> Tensor:
         noise = torch.empty((rows, *shape), pin_memory=self._pinned)
@@ -123,14 +139,17 @@ class NumpyNoise:
 
     def noisy(
         self, votes: Sequence[Votes], images: Sequence[Tensor], level: float, rows: int
-    ) -> Tensor:
+    ) -> Noisy:
         noisy = self.draw(votes, 0, rows, tuple(images[0].shape))
         # In NumPy: torch would wake a second team of threads beside that of the networks.
         out = noisy.numpy()
         for own, image in zip(rows_of(votes), images, strict=True):
             out[own] *= np.float32(level)
             out[own] += image.numpy()
-        return noisy
+        return Noisy(noisy)
+
+    def check(self, image: Tensor, index: int) -> None:
+        """Takes any."""
 
 
 def _fill(out: np.ndarray, votes: Votes, lane: int) -> None:
@@ -185,24 +204,14 @@ class DeviceNoise:
 
     def noisy(
         self, votes: Sequence[Votes], images: Sequence[Tensor], level: float, rows: int
-    ) -> Tensor:
+    ) -> Noisy:
         noisy = self.draw(votes, 0, rows, tuple(images[0].shape))
         for own, image in zip(rows_of(votes), images, strict=True):
             noisy[own].mul_(level).add_(image.to(self._device, non_blocking=True))
-        return noisy
+        return Noisy(noisy)
 
-
-def noise_source(name: SourceName, device: torch.device) -> NoiseSource:
-    """The source called `name`, for networks on a device.
-
-    Raises:
-        ValueError: unknown name.
-    """
-    if name == "numpy":
-        return NumpyNoise(pinned=device.type == "cuda")
-    if name == "device":
-        return DeviceNoise(device)
-    raise ValueError(f"noise must be {' or '.join(get_args(SourceName))}, got {name!r}")
+    def check(self, image: Tensor, index: int) -> None:
+        """Takes any."""
 
 
 def draw_noise(

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from torch import Tensor
 
-from diffsmooth.models.smoothing.noise import NoiseKey, NoiseSource, Votes, draw_run, rows_of
+from diffsmooth.models.smoothing.noise import NoiseKey, NoiseSource, Noisy, Votes, draw_run, rows_of
 from diffsmooth.models.smoothing.vote_function import DrawsOfRun, VoteFunction
 from diffsmooth.stats import Certificate, PlanRun
 
@@ -79,12 +79,12 @@ class Flight:
 class PackedBatch(NamedTuple):
     """Rows of a forward pass: `votes[i]` are those of `flights[i]`, in order.
 
-    Their images `noisy` (B, C, H, W) are being made in the background.
+    Their noisy images are being made in the background.
     """
 
     flights: list[Flight]
     votes: list[Votes]
-    noisy: "Future[Tensor]"
+    noisy: "Future[Noisy]"
 
     def shares(self) -> Iterator[tuple[Flight, slice]]:
         """Each flight's rows."""

@@ -135,7 +135,7 @@ def probe_rows(f: VoteFunction, images: Sequence[Tensor] = ()) -> tuple[Rows, Ro
             for i, count in enumerate(counts)
         ]
         draws = draw_run(source, votes, f.purifier.draws, 0, f.batch, f.image_shape)
-        return Rows(source.noisy(votes, images, f.noise_level, f.batch), draws)
+        return Rows(source.noisy(votes, images, f.noise_level, f.batch).images, draws)
 
     rows, strangers = noisy(0), noisy(1)
     rows.noisy[3::4] = 0.5 + STRETCH * (rows.noisy[3::4] - 0.5)

@@ -42,6 +42,7 @@ def run_facts(run: Run) -> RunFacts:
         ("sigma", MISSING if results.sigma is None else exact(results.sigma)),
         ("alpha", MISSING if results.alpha is None else exact(results.alpha)),
         ("plan", shown(results.plan or MISSING)),
+        ("noise", results.noise or MISSING),
         (
             "votes an image",
             MISSING if results.votes is None else rounded_up(results.votes.mean(), 0),

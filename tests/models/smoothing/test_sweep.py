@@ -134,7 +134,7 @@ def test_each_vote_is_that_of_the_vote_function(purifier: Purifier) -> None:
     shape, noise = (1, 4, 4), NumpyNoise()
     (task,) = tasks(shape, 1)
     f, votes = smooth(purifier, shape, batch=40).f, [Votes(task.key, 0, 0, 40)]
-    noisy = noise.noisy(votes, [task.image], f.noise_level, 40)
+    noisy = noise.noisy(votes, [task.image], f.noise_level, 40).images
 
     def draws_of(run: int) -> Tensor | None:
         lanes = range(1 + run * purifier.draws, 1 + (run + 1) * purifier.draws)

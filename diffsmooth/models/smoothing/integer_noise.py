@@ -103,7 +103,7 @@ class IntegerNoise:
         void = np.zeros(rows, dtype=bool)
         for some, image, own in zip(votes, images, rows_of(votes), strict=True):
             void[own] = _fill(out[own], some, guide)
-            out[own] += _grey(image).numpy().ravel()
+            out[own] += _grey(image).ravel()
             out[own] /= np.float32(GREY_LEVELS)
         return Noisy(noisy, torch.from_numpy(void) if void.any() else None)
 
@@ -130,7 +130,7 @@ class IntegerNoise:
         void = (floors[place] == words).any(dim=1)
         noise = (place + guide.offset).float().view(rows, *shape)
         for image, own in zip(images, rows_of(votes), strict=True):
-            noise[own] += _grey(image).to(self._device, non_blocking=True)
+            noise[own] += torch.from_numpy(_grey(image)).to(self._device, non_blocking=True)
         noise /= GREY_LEVELS
         used = sum(some.count for some in votes)
         noise[used:], void[used:] = 0.0, False
@@ -139,13 +139,14 @@ class IntegerNoise:
 
 def on_grid(image: Tensor) -> bool:
     """Whether an image is one of 8 bits: each value some k / 255, however float32 rounds it."""
-    grey = image * GREY_LEVELS
-    return bool((grey - grey.round()).abs().max() <= GREY_LEVELS * 2.0**-23)
+    off = np.abs(image.numpy() * np.float32(GREY_LEVELS) - _grey(image))
+    return bool(off.max() <= GREY_LEVELS * 2.0**-23)
 
 
-def _grey(image: Tensor) -> Tensor:
-    """255 x, whole numbers in float32."""
-    return (image * GREY_LEVELS).round()
+def _grey(image: Tensor) -> np.ndarray:
+    """255 x, whole numbers in float32, of an image on the CPU."""
+    # In NumPy: torch would wake a second team of threads beside that of the networks.
+    return np.rint(image.numpy() * np.float32(GREY_LEVELS))
 
 
 def _counters(size: int) -> int:

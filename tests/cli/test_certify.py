@@ -17,7 +17,8 @@ import torch
 from diffsmooth.cli import certify, merge, predict
 from diffsmooth.lit.data import load_images
 from diffsmooth.lit.data.images import ArrayImages, Sample
-from diffsmooth.models.smoothing.noise import NoiseKey, draw_noise
+from diffsmooth.models.smoothing.noise import NoiseKey, Votes
+from diffsmooth.models.smoothing.noise_sources import noise_source
 from diffsmooth.report import read_results
 from diffsmooth.runs.gallery import read_gallery, to_bytes
 from diffsmooth.runs.journal import read_journal
@@ -107,6 +108,7 @@ def test_the_gallery_holds_what_the_votes_saw(
     run(words("o.txt"))
     run(words("cohen.txt", "--purifier", "none", "--local_noise_sd", "0", "--m", "1"))
     local = torch.randn(2, 1, 32, 32, generator=torch.Generator().manual_seed(42))
+    noise = noise_source("integer", torch.device("cpu"))
     for name in ("o", "cohen"):
         gallery = read_gallery(tmp_path / f"{name}.images.npz")
         assert [image.index for image in gallery] == [0, 200, 400, 600, 800]
@@ -114,7 +116,7 @@ def test_the_gallery_holds_what_the_votes_saw(
             original = images[shown.index].image
             np.testing.assert_array_equal(shown.original, to_bytes(original.numpy()))
             key = NoiseKey(0, "certify", "fashion_mnist_sample", "test", shown.index)
-            noisy = original + 0.5 * draw_noise(key, 1, tuple(original.shape))[0]
+            noisy = noise.noisy([Votes(key, 0, 0, 1)], [original], 0.5, 1).images[0]
             np.testing.assert_allclose(shown.noisy, to_bytes(noisy.numpy()), atol=1)
             # The tiny U-Net is untrained and predicts no noise, so all that it does is to clip.
             np.testing.assert_array_equal(shown.purified, shown.noisy)
@@ -662,7 +664,7 @@ def test_labels_beyond_the_classifiers_classes(
     np.savez(data, images=np.zeros((1, 32, 32, 3), np.uint8), labels=np.array([1]))
     with pytest.raises(SystemExit):
         run(words("o.txt", "--dataset", str(data)))
-    assert "takes images of 1 x 32 x 32, eleven has 3 x 32 x 32" in capsys.readouterr().err
+    assert "takes images whose number of channels is 1, not 3" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

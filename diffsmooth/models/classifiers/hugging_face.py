@@ -174,7 +174,9 @@ def build_transformers(folder: str, num_classes: int, channels: int) -> nn.Modul
     config = transformers_config(folder)
     wanted = getattr(config, "num_channels", channels)
     if wanted != channels:
-        raise UserError(f"{folder}: takes images of {wanted} channels, not {channels}")
+        raise UserError(
+            f"{folder}: takes images whose number of channels is {wanted}, not {channels}"
+        )
     from transformers import AutoModelForImageClassification
 
     config.num_labels = num_classes

@@ -140,7 +140,9 @@ class DiffusersDenoiser(DiscreteTimeDenoiser):
         super().check_images(shape)
         config: Any = self.unet.config
         if shape[0] != config.in_channels:
-            raise ValueError(f"takes images of {config.in_channels} channels, not {shape[0]}")
+            raise ValueError(
+                f"takes images whose number of channels is {config.in_channels}, not {shape[0]}"
+            )
 
     def start(self, sigma: float) -> NoiseMatch:
         return match_noise(self.schedule, sigma, self.convention)

@@ -95,7 +95,9 @@ class OpenAIDenoiser(DiscreteTimeDenoiser):
     def check_images(self, shape: tuple[int, int, int]) -> None:
         config, (channels, height, width) = self.unet.config, shape
         if channels != config.in_channels:
-            raise ValueError(f"takes images of {config.in_channels} channels, not {channels}")
+            raise ValueError(
+                f"takes images whose number of channels is {config.in_channels}, not {channels}"
+            )
         multiple = 2 ** (len(config.channel_mult) - 1)
         if self.pad_to is None and (height % multiple or width % multiple):
             raise ValueError(

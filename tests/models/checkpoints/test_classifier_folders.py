@@ -237,7 +237,7 @@ def test_a_folder_is_an_architecture_too(tmp_path: Path) -> None:
     folder = saved(tmp_path / "net", vit())
     model = build_classifier(str(folder), 7, "standard")
     assert model(torch.rand(2, 3, 32, 32)).shape == (2, 7)
-    with pytest.raises(UserError, match="takes images of 3 channels, not 1"):
+    with pytest.raises(UserError, match="takes images whose number of channels is 3, not 1"):
         build_classifier(str(folder), 7, "none", "fashion_mnist")
 
 

@@ -122,7 +122,7 @@ def test_what_openais_denoisers_can_be_asked() -> None:
     with pytest.raises(ValueError, match="beyond the cosine schedule"):
         OpenAIDenoiser(unet, schedule).noise_level(1e9)
     trained.check_images((1, 10, 12))
-    with pytest.raises(ValueError, match="takes images of 1 channels, not 3"):
+    with pytest.raises(ValueError, match="takes images whose number of channels is 1, not 3"):
         trained.check_images((3, 8, 8))
     with pytest.raises(ValueError, match="sides are multiples of 2, not 8 x 9"):
         trained.check_images((1, 8, 9))

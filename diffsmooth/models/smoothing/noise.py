@@ -7,7 +7,9 @@ never depends on a rank, a batch or the order of work.
 import hashlib
 import json
 import operator
+import os
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Literal, NamedTuple, Protocol
 
@@ -18,6 +20,7 @@ from torch import Tensor
 from diffsmooth.models.smoothing.philox import normals, philox4x32
 
 CPU = torch.device("cpu")
+MOST_THREADS = 16
 BLOCK = 32  # votes drawn from one counter of NumPy's; changing it changes every result
 
 Purpose = Literal[
@@ -115,26 +118,34 @@ class NoiseSource(Protocol):
 
 
 class NumpyNoise:
-    """NumPy's generator on the CPU: the same noise on every device, but made by one core.
+    """NumPy's generator on the CPU: the same noise on every device.
 
     Args:
         device: where the networks run. For a GPU the noise is made in page-locked memory, from
-            which it copies without holding up the CPU.
+            which it copies without holding up the CPU, and by several threads.
+        threads: that fill at once; by default see `free_threads`. They change nothing.
 
     Source: Philox4x64-10, Salmon et al. 2011, as in NumPy.
     """
 
     name = f"numpy-philox4x64, blocks of {BLOCK}"
 
-    def __init__(self, device: torch.device = CPU) -> None:
+    def __init__(self, device: torch.device = CPU, threads: int | None = None) -> None:
         self._pinned = device.type == "cuda"
+        threads = threads or free_threads(device)
+        # NumPy fills without Python's lock.
+        self._each = ThreadPoolExecutor(threads, "noise").map if threads > 1 else map
 
     def draw(self, votes: Sequence[Votes], lane: int, rows: int, shape: tuple[int, ...]) -> Tensor:
         noise = torch.empty((rows, *shape), pin_memory=self._pinned)
         out = noise.numpy()
         out[sum(some.count for some in votes) :] = 0.0
-        for some, own in zip(votes, rows_of(votes), strict=True):
-            _fill(out[own], some, lane)
+        blocks = [
+            block
+            for some, own in zip(votes, rows_of(votes), strict=True)
+            for block in _blocks_of(out[own], some, lane)
+        ]
+        list(self._each(_fill, blocks))
         return noise
 
     def noisy(
@@ -152,9 +163,25 @@ class NumpyNoise:
         """Takes any."""
 
 
-def _fill(out: np.ndarray, votes: Votes, lane: int) -> None:
-    digest = votes.key.digest(16)
-    key = np.frombuffer(digest, dtype="<u8").astype(np.uint64)
+def free_threads(device: torch.device) -> int:
+    """How many threads may make noise beside networks on a device.
+
+    On a CPU the cores are the networks', and one thread keeps up.
+    """
+    return 1 if device.type == "cpu" else min(MOST_THREADS, len(os.sched_getaffinity(0)))
+
+
+class _Block(NamedTuple):
+    """Votes of one block: their rows, the generator's key and counter, and how many to skip."""
+
+    out: np.ndarray
+    key: np.ndarray
+    counter: np.ndarray
+    skipped: int
+
+
+def _blocks_of(out: np.ndarray, votes: Votes, lane: int) -> Iterator[_Block]:
+    key = np.frombuffer(votes.key.digest(16), dtype="<u8").astype(np.uint64)
     done = 0
     while done < votes.count:
         block, skipped = divmod(votes.first + done, BLOCK)
@@ -162,11 +189,16 @@ def _fill(out: np.ndarray, votes: Votes, lane: int) -> None:
         # NumPy increments the first word as it draws, so the block's number must stand in another:
         # in the first, each block would be a shifted copy of the one before, and votes dependent.
         counter = np.array([0, block, votes.stage, lane], dtype=np.uint64)
-        generator = np.random.Generator(np.random.Philox(key=key, counter=counter))
-        if skipped:  # nothing is kept between calls: the beginning of a block is drawn again
-            generator.standard_normal((skipped, *out.shape[1:]), dtype=np.float32)
-        generator.standard_normal(dtype=np.float32, out=out[done : done + count])
+        yield _Block(out[done : done + count], key, counter, skipped)
         done += count
+
+
+def _fill(block: _Block) -> None:
+    generator = np.random.Generator(np.random.Philox(key=block.key, counter=block.counter))
+    if block.skipped:  # nothing is kept between calls: the beginning of a block is drawn again
+        shape = (block.skipped, *block.out.shape[1:])
+        generator.standard_normal(shape, dtype=np.float32)
+    generator.standard_normal(dtype=np.float32, out=block.out)
 
 
 class DeviceNoise:

@@ -125,6 +125,13 @@ def test_other_keys_stages_and_lanes_have_other_streams(
         assert abs(both) < 6 / np.sqrt(theirs.size)
 
 
+def test_threads_change_nothing() -> None:
+    votes = [Votes(KEY, 1, 5, 70), Votes(KEY._replace(image=8), 0, 0, 100)]
+    alone, together = (NumpyNoise(threads=n).draw(votes, 2, 180, (3, 4, 4)) for n in (1, 3))
+    assert torch.equal(alone, together)
+    assert (alone[:170] != 0).all()
+
+
 @every_source
 def test_draws_are_standard_normal_and_neighbours_uncorrelated(source: NoiseSource) -> None:
     """Votes 1 .. 40 apart, across the blocks' borders, at every shift of the pixels."""

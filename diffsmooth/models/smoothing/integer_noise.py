@@ -125,7 +125,7 @@ class IntegerNoise:
             philox4x64((counter, nothing, stage, nothing), (key_low, key_high)), dim=-1
         )
         words = words.flatten(1)[:, :size] ^ SIGN
-        floors = torch.from_numpy(guide.floors.view(np.int64) ^ SIGN).to(self._device)
+        floors = _signed_floors(level, self._device)
         place = torch.searchsorted(floors, words)
         void = (floors[place] == words).any(dim=1)
         noise = (place + guide.offset).float().view(rows, *shape)
@@ -135,6 +135,11 @@ class IntegerNoise:
         used = sum(some.count for some in votes)
         noise[used:], void[used:] = 0.0, False
         return Noisy(noise, void)
+
+
+@lru_cache(maxsize=16)
+def _signed_floors(level: float, device: torch.device) -> Tensor:
+    return torch.from_numpy(cell_floors(level).view(np.int64) ^ SIGN).to(device)
 
 
 def on_grid(image: Tensor) -> bool:

@@ -131,7 +131,8 @@ class IntegerNoise:
         noise = (place + guide.offset).float().view(rows, *shape)
         for image, own in zip(images, rows_of(votes), strict=True):
             noise[own] += torch.from_numpy(_grey(image)).to(self._device, non_blocking=True)
-        noise /= GREY_LEVELS
+        # By a number on the device: by one of the host's CUDA multiplies with its reciprocal.
+        noise /= torch.full((), GREY_LEVELS, dtype=noise.dtype, device=self._device)
         used = sum(some.count for some in votes)
         noise[used:], void[used:] = 0.0, False
         return Noisy(noise, void)

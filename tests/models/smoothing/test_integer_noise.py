@@ -144,6 +144,18 @@ def test_the_draws_do_not_depend_on_how_they_are_taken_nor_on_the_device(
     assert not on_device.void.any()
 
 
+@pytest.mark.gpu
+@pytest.mark.parametrize("level", [0.25, 1.0])
+def test_a_gpus_noisy_images_are_the_cpus(level: float) -> None:
+    votes = [Votes(KEY, 0, 3, 200), Votes(KEY._replace(image=8), 2, 0, 50)]
+    images = [grey((3, 32, 32)), grey((3, 32, 32), 1)]
+    gpu = IntegerNoise(torch.device("cuda")).noisy(votes, images, level, 256)
+    cpu = SOURCE.noisy(votes, images, level, 256)
+    assert torch.equal(gpu.images.cpu(), cpu.images)
+    assert gpu.void is not None
+    assert not gpu.void.any()
+
+
 def test_other_keys_stages_and_levels_are_other_noise() -> None:
     image = torch.zeros(1, 16, 16)
 

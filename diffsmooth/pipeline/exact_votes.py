@@ -27,6 +27,7 @@ WORDS = {
     "MajorityVote": "majority",
 }
 DROP = Fraction(85, 100)  # of N: a last look but one beyond it is left out
+MOST_VOTES = 10**9  # nobody casts as many for an image
 TEST_ROUNDING = 1e-12  # relative, of a p-value in float64
 
 Looks = tuple[tuple[int, int], ...]
@@ -73,11 +74,19 @@ class ExactPlan(NamedTuple):
 
     def check(self) -> None:
         """Raises ValueError for numbers that no plan has."""
-        whole = all(type(one) is int for one in (self.n0, self.n, self.first_look))
-        if not (whole and self.n0 >= 0 and self.n >= 1 and 0 < self.alpha < 1):
-            raise ValueError("n0, n, alpha")
-        if self.word == "group_sequential" and self.first_look < 1:
-            raise ValueError("first_look")
+        shares = (self.alpha, *([] if self.tolerance is None else [self.tolerance]))
+        counts = (self.n0, self.n, self.first_look)
+        least = (0, 1, int(self.word == "group_sequential"))
+        sound = (
+            all(type(one) is int and 0 <= one <= MOST_VOTES for one in counts)
+            and all(one >= fewest for one, fewest in zip(counts, least, strict=True))
+            and all(type(one) is float and 0 < one < 1 for one in shares)
+            and type(self.radii) is tuple
+            and all(type(one) is float and 0 <= one < math.inf for one in self.radii)
+            and type(self.label_aware) is bool
+        )
+        if not sound:
+            raise ValueError("numbers that no plan has")
 
     @property
     def fields(self) -> Mapping[str, Any]:

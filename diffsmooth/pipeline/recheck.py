@@ -6,7 +6,6 @@ computed by `exact_votes`, which shares nothing with what has written it.
 
 import hashlib
 import json
-import math
 from collections.abc import Iterable, Mapping
 from dataclasses import fields
 from typing import Any, NamedTuple
@@ -19,13 +18,14 @@ from diffsmooth.pipeline.exact_votes import (
     radius_fault,
 )
 from diffsmooth.shown_text import quoted
-from diffsmooth.stats.certificate import ABSTAIN, Certificate
-from diffsmooth.stats.results import Origin
+from diffsmooth.stats.certificate import ABSTAIN, NO_CLASS, Certificate
+from diffsmooth.stats.results import Origin, kind_of_noise
 
 ORIGIN = {field.name for field in fields(Origin)}
 FORMAT_2 = {"format", "checksum", *ORIGIN}
 ALWAYS = {"index", "label", "correct", "seconds", "error", *(f.name for f in fields(Certificate))}
-MAY_LACK = {"first_look"}  # format 1
+COUNTS = ("selection_counts", "estimation_counts")
+MOST = 1e300  # of any number in a line
 NUMBERS = ("seconds", "p_lower", "radius", "max_radius", "sigma", "alpha")
 
 
@@ -76,8 +76,10 @@ def parse_line(line: str) -> dict[str, Any]:
 
 def line_faults(line: Mapping[str, Any], expected: Expected) -> list[Finding]:
     """All that does not follow, of the fields of one line."""
-    known = ALWAYS | (FORMAT_2 if "format" in line else set())
-    missing = sorted(known - MAY_LACK - line.keys())
+    known, may_lack = ALWAYS | FORMAT_2, set[str]()
+    if "format" not in line:
+        known, may_lack = ALWAYS, {"first_look"}
+    missing = sorted(known - may_lack - line.keys())
     found = [Finding(name, "is missing") for name in missing]
     found += [Finding(quoted(name), "is no field") for name in sorted(line.keys() - known)]
     if "format" in line:
@@ -121,14 +123,13 @@ def _unsound(line: Mapping[str, Any], expected: Expected) -> list[Finding]:
         must("label", label < classes, f"but there are {classes} classes")
     for name in NUMBERS:
         value = line[name]
-        number = type(value) in (int, float) and math.isfinite(value) and value >= 0
-        must(name, number, "not a number >= 0")
+        must(name, type(value) in (int, float) and 0 <= value < MOST, "not a number >= 0")
     if not found:
         must("p_lower", line["p_lower"] < 1, "not a probability that votes can prove")
         must("sigma", 1e-30 < line["sigma"] < 1e30, "not a noise level")
     must("error", type(line["error"]) is str, "not a text")
-    for name in ("selection_counts", "estimation_counts", "looks"):
-        must(name, _is_pairs(line[name]), "not pairs of whole numbers")
+    for name, least in (*((one, NO_CLASS) for one in COUNTS), ("looks", 0)):
+        must(name, _is_pairs(line[name], least), "not pairs of whole numbers")
     if "format" in line:
         words = all(type(line[name]) is str for name in ("image", "file"))
         must("image", words, "not a digest beside a file's name")
@@ -139,9 +140,14 @@ def _unsound(line: Mapping[str, Any], expected: Expected) -> list[Finding]:
     return found
 
 
-def _is_pairs(value: object) -> bool:
+def _is_pairs(value: object, least: int) -> bool:
+    """Whether a value is a list of pairs of whole numbers, the first of each from `least` on."""
     return isinstance(value, list) and all(
-        isinstance(pair, list) and len(pair) == 2 and all(map(is_count, pair)) for pair in value
+        isinstance(pair, list)
+        and len(pair) == 2
+        and is_count(pair[0], least)
+        and is_count(pair[1])
+        for pair in value
     )
 
 
@@ -187,13 +193,15 @@ def _not_following(line: Mapping[str, Any], expected: Expected) -> list[Finding]
         "prediction": prediction,
         "correct": None if label is None else prediction == label,
     }
-    if "format" not in line and line.get("first_look", 0) == 0:  # format 1 does not always tell
+    if "format" not in line and not line.get("first_look"):  # format 1 does not always tell
         del follows["first_look"]
     for name, value in follows.items():
         if not _same(line[name], value):
             found.append(Finding(name, f"is {quoted(line[name])}, its votes give {quoted(value)}"))
     if plan.word == "majority" and not failed:
-        text = answer_fault(answers, tuple(estimation.values()), plan.alpha)
+        votes, void = tuple(estimation.values()), NO_CLASS in estimation
+        text = "" if void and not answers else answer_fault(answers, votes, plan.alpha)
+        text = "but a vote is void: PREDICT abstains" if void and answers else text
         found += [Finding("prediction", f"is {line['prediction']}, {text}")] if text else []
     certifies = plan.word != "majority" and not failed
     texts = {
@@ -229,10 +237,12 @@ def plan_of_line(line: Mapping[str, Any]) -> ExactPlan:
 def _votes_faults(line: Mapping[str, Any], plan: ExactPlan) -> Iterable[Finding]:
     """What is wrong with the votes as such."""
     looks, failed = line["looks"], bool(line["error"])
-    for name in ("selection_counts", "estimation_counts"):
+    for name in COUNTS:
         classes = [k for k, _ in line[name]]
         if classes != sorted(set(classes)) or not all(votes for _, votes in line[name]):
             yield Finding(name, "are not of some votes each, by ascending class")
+        if NO_CLASS in classes and kind_of_noise(str(line.get("noise_source"))) != "exact":
+            yield Finding(name, "are void in part, as they can be with exact noise only")
     selection, estimation = dict(line["selection_counts"]), dict(line["estimation_counts"])
     if failed:
         if selection or estimation or looks:
@@ -271,5 +281,5 @@ def _votes_faults(line: Mapping[str, Any], plan: ExactPlan) -> Iterable[Finding]
 
 
 def _first_of_most(counts: Mapping[int, int]) -> int:
-    """The class of most votes, the lowest of several."""
-    return min(counts, key=lambda k: (-counts[k], k))
+    """The class of most votes, the lowest of several; 0 where all votes are void."""
+    return min(counts.keys() - {NO_CLASS}, key=lambda k: (-counts[k], k), default=0)

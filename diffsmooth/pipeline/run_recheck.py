@@ -22,6 +22,7 @@ from diffsmooth.runs.manifest import Manifest, computed_by, read_manifest
 from diffsmooth.runs.names import RunFiles
 from diffsmooth.shown_text import quoted, shown
 from diffsmooth.stats import ImageRecord
+from diffsmooth.stats.certificate import NO_CLASS
 from diffsmooth.stats.errors import UserError
 from diffsmooth.stats.plan_words import plan_of_text
 from diffsmooth.stats.registry import names_code
@@ -154,7 +155,9 @@ def _expected(manifest: Manifest | None) -> tuple[Expected, list[Finding]]:
     told["identity"] = manifest.digest
     name, own = str(identity.get("dataset")), identity.get("class_names")
     info = getattr(DATASETS[name], "info", None) if name in DATASETS else None
-    classes = info.num_classes if isinstance(info, DatasetInfo) else len(own) if own else None
+    classes = info.num_classes if isinstance(info, DatasetInfo) else None
+    if classes is None and isinstance(own, list) and own:
+        classes = len(own)
     return Expected(plan, told, classes, "numerics" not in identity), problems
 
 
@@ -175,25 +178,23 @@ def _as_others_read(line: str, manifest: Manifest | None) -> list[Finding]:
 
 
 def _stop_fault(record: ImageRecord, manifest: Manifest) -> list[Finding]:
-    """Whether the plan stopped elsewhere than it does on the same votes."""
+    """Whether the plan would have stopped elsewhere on the same votes."""
     plan, certificate = plan_of_text(manifest.identity["plan"]), record.certificate
     if record.error or len(plan.looks) < 2:
         return []
-    other = certificate.selected + 1
-    run = plan.start(certificate.sigma, max(dict(certificate.selection_counts)) + 2, record.label)
-    counts = np.zeros(max(dict(certificate.selection_counts)) + 2, dtype=np.int64)
-    for k, votes in certificate.selection_counts:
-        counts[k] = votes
-    run.update(counts)
+    selection = dict(certificate.selection_counts)
+    counts = np.zeros(max(selection) + 3, dtype=np.int64)  # a class more, for what is no success
+    void = selection.pop(NO_CLASS, 0)
+    counts[list(selection)] = list(selection.values())
+    run = plan.start(certificate.sigma, len(counts), record.label)
+    run.update(counts, void)
     n = s = 0
     for look in certificate.looks:
         if not run.wanted:
             return [Finding("looks", f"go on, but the plan stops at {n} of these votes")]
+        fresh = look.successes - s
         counts[:] = 0
-        counts[certificate.selected], counts[other] = (
-            look.successes - s,
-            look.n - n - (look.successes - s),
-        )
+        counts[[certificate.selected, -1]] = fresh, look.n - n - fresh
         n, s = look
         run.update(counts)
     if run.wanted:

@@ -358,6 +358,27 @@ def test_an_image_that_a_label_aware_plan_skips_has_no_estimation(
     assert (files.journal.name, image, "looks") in found(files)
 
 
+@pytest.mark.parametrize("plan", PLANS)
+def test_void_votes_count_for_no_class_and_are_of_exact_noise_alone(
+    plan: str, tmp_path: Path
+) -> None:
+    files = finish(tmp_path / "o.txt", PLANS[plan], void=True)
+    assert found(files) == []
+    at = place_of(files, lambda line: [-1, 1] in line["estimation_counts"])
+    image = change(files, at, noise_source="floats")
+    assert (files.journal.name, image, "noise_source") in found(files)
+    if plan == "majority":
+        image = change(files, at, noise_source="integer, drawn", prediction=0, status="answered")
+        assert (files.journal.name, image, "prediction") in found(files)
+    manifest = files.manifest.read_text().replace("integer, drawn", "floats")
+    files.manifest.write_text(manifest)
+    lines = lines_of(files)
+    write(files, [line | {"noise_source": "floats"} for line in lines])
+    voids = [line["index"] for line in lines if "[-1" in json.dumps(line)]
+    told = {image for _, image, field in found(files) if field.endswith("_counts")}
+    assert told == set(voids)
+
+
 def test_runs_of_the_first_format_are_checked_without_a_manifest() -> None:
     """The stored journal of version 0.1 and those of the study, whose tables lie beside them."""
     study = Path(__file__).parents[2] / "docs/studies/fashion_mnist"

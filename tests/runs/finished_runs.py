@@ -22,27 +22,31 @@ PLANS = {
 }
 
 
-def finish(
-    table: Path, plan: Plan, images: int = 12, seed: int = 0, sigma: float = 0.5, fail: bool = True
-) -> OutputFiles:
-    """Writes a run of some images, of which one has failed; index is twice the number."""
+def finish(table: Path, plan: Plan, images: int = 12, void: bool = False) -> OutputFiles:
+    """Writes a run of some images, of which one has failed; index is twice the number.
+
+    Args:
+        void: whether its noise is exact, and some of its votes void.
+    """
+    source, sigma = "integer, drawn" if void else "floats, drawn", 0.5
     command = "certify" if plan.certifies else "predict"
     identity = dataclasses.replace(
-        IDENTITY, command=command, plan=str(plan), sigma=sigma, size=2 * images, skip=2
+        IDENTITY, command=command, plan=str(plan), noise_source=source, size=2 * images, skip=2
     )
-    outputs, rng = Outputs(OutputFiles(table), identity), np.random.default_rng(seed)
+    outputs, rng = Outputs(OutputFiles(table), identity), np.random.default_rng(0)
     outputs.claim(CONTEXT, overwrite=False)
     records = []
     for number in range(images):
-        origin = Origin(outputs.digest, IDENTITY.noise_source, f"{number:016x}", (3, 32, 32))
+        origin = Origin(outputs.digest, source, f"{number:016x}", (3, 32, 32))
         label, share = number % CLASSES, rng.uniform(0.3, 1) if number % 3 else 1.0
         certificate, error = plan.nothing(sigma), "ValueError: no pixels"
-        if number != 5 or not fail:
+        if number != 5:
             chances = np.full(CLASSES, (1 - share) / (CLASSES - 1))
             chances[(label + (number % 7 == 6)) % CLASSES] = share
             run, error = plan.start(sigma, CLASSES, label), ""
             while run.wanted:
-                run.update(rng.multinomial(run.wanted, chances))
+                none = int(rng.integers(2)) * void
+                run.update(rng.multinomial(run.wanted - none, chances), none)
             certificate = run.certificate
         records.append(
             ImageRecord(2 * number, label, rng.uniform(0, 9), certificate, error, origin)

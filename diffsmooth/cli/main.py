@@ -21,6 +21,7 @@ COMMANDS = {
     "tune": "sigma_local and m for a classifier, by what a run to come would certify",
     "visualize": "a grid of images, noisy and purified",
     "report": "tables, figures, TensorBoard and a page from the results of runs",
+    "verify": "do the numbers of a finished run follow from its votes?",
     "export": "the weights of a training checkpoint, without the optimiser's state",
     "doctor": "what a checkpoint is, whether it works, and what a run with it costs",
     "bench": "votes a second on this machine, beside the published loop",

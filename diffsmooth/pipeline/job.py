@@ -110,6 +110,7 @@ def build_job(options: SmoothingOptions, command: Literal["certify", "predict"],
         str(networks.purifier.source or ""),
         options.data_root,
         options.shard or "",
+        options.dataset,
     )
     outputs = Outputs(options.files, identity, shard)
     module = CertificationModule(

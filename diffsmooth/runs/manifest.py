@@ -22,6 +22,7 @@ class RunContext(NamedTuple):
     """Where and how a run was made; free to change on resume.
 
     Attributes:
+        dataset: as the user named it; the identity has the name of its images.
         probes: those of all starts so far; one hardware must give one digest.
     """
 
@@ -32,6 +33,7 @@ class RunContext(NamedTuple):
     diffusion: str
     data_root: str
     shard: str = ""
+    dataset: str = ""
     host: str = platform.node()
     version: str = __version__
     probes: tuple[Probe, ...] = ()
@@ -102,3 +104,10 @@ def write_manifest(manifest: Manifest) -> None:
     """Writes a manifest, whole or not at all."""
     text = json.dumps({"identity": manifest.identity, "context": manifest.context}, indent=2)
     write_whole(manifest.path, f"{text}\n".encode())
+
+
+def computed_by() -> str:
+    """What computes bounds and radii here: of the same name, the same bits."""
+    import scipy  # only now: it takes a while
+
+    return f"SciPy {scipy.__version__} on {platform.machine()}"

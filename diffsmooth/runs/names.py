@@ -88,8 +88,13 @@ class RunFiles:
     @property
     def whole(self) -> tuple[Path, ...]:
         """What is of the run, whether it is read or not."""
-        tables = (self.stem, *map(self._beside, TABLES))
-        return self.journal, self.manifest, self.images, *filter(os.path.lexists, tables)
+        return self.journal, self.manifest, self.images, *self.tables
+
+    @property
+    def tables(self) -> tuple[Path, ...]:
+        """Those that are there, by any name that OUT may have had."""
+        may_be = (self.stem, *map(self._beside, TABLES))
+        return tuple(filter(os.path.lexists, may_be))
 
     @classmethod
     def beside(cls, path: Path) -> "RunFiles":

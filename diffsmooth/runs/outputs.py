@@ -15,6 +15,7 @@ from diffsmooth.runs.manifest import (
     Manifest,
     ManifestError,
     RunContext,
+    computed_by,
     read_manifest,
     write_manifest,
 )  # fmt: skip
@@ -242,6 +243,9 @@ class Outputs:
             lines = "".join(to_line(record) + "\n" for record in records)
             write_whole(files.journal, lines.encode())
             write_whole(files.table, to_tsv(records, columns).encode())
+            # Last: all bounds were computed here, also those of lines that others wrote.
+            context = {**stored.context, "computed_by": computed_by()}
+            write_manifest(stored._replace(context=context))
             for path in files.among_parts():
                 path.unlink(missing_ok=True)
             if files.parts.is_dir() and not any(files.parts.iterdir()):

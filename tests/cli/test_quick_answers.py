@@ -21,7 +21,7 @@ for command, words in calls:
 """
 COMMANDS = (
     "demo", "certify", "predict", "tune", "visualize", "doctor", "export", "merge", "forecast",
-    "bench", "report",
+    "bench", "report", "verify",
 )  # fmt: skip
 RUN = ["fashion_mnist", "nofile.pt", "0.5", "OUT"]
 MISTAKES = [
@@ -37,6 +37,7 @@ MISTAKES = [
     (["tune", [*RUN[:3], "o.yaml"]], "nofile.pt: no such checkpoint"),
     (["visualize", ["no.npz", "o.png"]], "unknown dataset 'no.npz': known are fashion_mnist"),
     (["export", ["no.ckpt", "o.pt"]], "no.ckpt: no such checkpoint"),
+    (["verify", ["nowhere.txt"]], "nowhere.txt: no such file"),
     (["bench", ["--batch", "0"]], "batch must be at least 1, got 0"),
 ]
 

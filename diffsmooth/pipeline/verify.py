@@ -1,0 +1,71 @@
+"""Verdicts on finished runs: whether what is written follows from the votes."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+from diffsmooth.pipeline.run_recheck import Rechecked, recheck_run
+from diffsmooth.pipeline.verify_specification import VerifyOptions
+from diffsmooth.runs.names import RunFiles, is_there
+from diffsmooth.shown_text import shown
+from diffsmooth.stats.errors import UserError
+
+FAULTS_SHOWN = 20
+
+
+class Verdict(NamedTuple):
+    """What is said of a run.
+
+    Attributes:
+        holds: whether all was found right.
+        line: it in one line.
+        details: what was found wrong, one line each.
+    """
+
+    holds: bool
+    line: str
+    details: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        told = self.details[:FAULTS_SHOWN]
+        left = len(self.details) - len(told)
+        more = [f"and {left} more"] if left else []
+        return "\n  ".join([self.line, *told, *more])
+
+
+def verify(options: VerifyOptions) -> Iterator[Verdict]:
+    """The verdict on each run, one after another.
+
+    Raises:
+        UserError: a user's mistake.
+    """
+    runs = [(run, _files_of(run)) for run in options.runs]
+    for run, files in runs:
+        yield _verdict(run, recheck_run(files))
+
+
+def _files_of(run: str) -> RunFiles:
+    """The files of a run that is named by one of them, or by OUT."""
+    path = Path(run)
+    files = RunFiles.beside(path)
+    if not any(map(is_there, (path, files.journal, files.manifest))):
+        raise UserError(f"{run}: no such file")
+    return files
+
+
+def _verdict(run: str, found: Rechecked) -> Verdict:
+    faults, name = found.faults, shown(run)
+    if faults:
+        count = f"{len(faults)} fault{'s' * (len(faults) > 1)}"
+        return Verdict(
+            False,
+            f"{name}: the table does NOT follow from the votes: {count}",
+            tuple(map(str, faults)),
+        )
+    failed = sum(bool(fields["error"]) for _, fields in found.records)
+    predicts = any(fields["plan"] == "majority" for _, fields in found.records)
+    what = "answer" if predicts else "bound and radius"
+    said = [f"{len(found.records)} images, each {what} computed again"]
+    said += [f"{failed} failed"] if failed else []
+    said += ["no manifest says which images the run was to have"] if not found.manifest else []
+    return Verdict(True, f"{name}: the table follows from the votes: {'; '.join(said)}")

@@ -1,8 +1,9 @@
 PYTHON ?= python3
 BIN := .venv/bin
 LOWEST := .venv-lowest/bin
+AUDIT := .venv-audit
 
-.PHONY: demo test test-slow test-lowest lint type bench clean
+.PHONY: demo test test-slow test-lowest lint type bench audit constraints locked clean
 # A process a core, of one thread each.
 OPTIONS := -m pytest -n auto --dist worksteal
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python $(OPTIONS)
@@ -31,8 +32,32 @@ type: .venv/installed
 bench: .venv/installed
 	$(BIN)/diffsmooth bench
 
+# Known vulnerabilities of the versions in constraints.txt: 0 only where each was looked up.
+audit: $(AUDIT)/installed
+	@rm -f $(AUDIT)/found.txt; \
+	if $(AUDIT)/bin/pip-audit --strict --disable-pip --requirement constraints.txt \
+		--progress-spinner off --output $(AUDIT)/found.txt 2> $(AUDIT)/said.txt; \
+	then echo "audit: no known vulnerability in constraints.txt"; \
+	elif [ -s $(AUDIT)/found.txt ]; then cat $(AUDIT)/found.txt; exit 1; \
+	else echo "audit: not done, the data base could not be asked: $$(tail -n 1 $(AUDIT)/said.txt)" >&2; exit 3; \
+	fi
+
+# The versions that are in .venv, with the hashes of their files on PyPI.
+constraints: .venv/installed $(AUDIT)/installed
+	$(BIN)/python -m pip freeze --exclude-editable > $(AUDIT)/versions.txt
+	$(AUDIT)/bin/uv pip compile --quiet --python $(BIN)/python --extra dev --generate-hashes \
+		--no-header --no-annotate --constraint $(AUDIT)/versions.txt \
+		--output-file constraints.txt setup.cfg
+
+# .venv of exactly these files.
+locked:
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --require-hashes --requirement constraints.txt
+	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable .
+	touch .venv/installed
+
 clean:
-	rm -rf .venv .venv-lowest
+	rm -rf .venv .venv-lowest $(AUDIT)
 
 # Made anew when the dependencies change.
 .venv/installed: setup.cfg pyproject.toml
@@ -45,4 +70,9 @@ clean:
 	$(PYTHON) -m venv .venv-lowest
 	$(LOWEST)/python -m pip install --quiet --upgrade pip uv
 	$(LOWEST)/uv pip install --python $(LOWEST)/python --resolution lowest-direct --editable '.[hf,test]'
+	touch $@
+
+$(AUDIT)/installed:
+	$(PYTHON) -m venv $(AUDIT)
+	$(AUDIT)/bin/python -m pip install --quiet --upgrade pip uv pip-audit
 	touch $@

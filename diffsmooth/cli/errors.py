@@ -12,6 +12,7 @@ from typing import Any, NoReturn
 import yaml
 from jsonargparse import ArgumentParser, get_loader, set_loader
 
+from diffsmooth.cli.named_code import command_line, read_allowed, refusal
 from diffsmooth.lit.stopping import wait_to_speak
 from diffsmooth.shipped import located
 from diffsmooth.shown_text import shown
@@ -75,7 +76,7 @@ NO_UNION_MEMBER = re.compile(
 
 
 def load_tree(text: str) -> Any:
-    """What a YAML text holds.
+    """What a YAML text holds; one that names code which it may not name ends the command.
 
     Raises:
         YAMLError: it is none; it repeats parts by aliases, which can make it endless; or it is
@@ -90,7 +91,11 @@ def load_tree(text: str) -> Any:
         if depth > MOST_LEVELS:
             raise yaml.YAMLError(f"more than {MOST_LEVELS} levels in YAML")
     _refuse_repeated(yaml.compose(text, yaml.SafeLoader))
-    return yaml_load(text)
+    tree = yaml_load(text)
+    said = refusal(text, tree)
+    if said:  # no exception: jsonargparse goes on after some, with the text for a name
+        fail(command_line.get().command, said)
+    return tree
 
 
 def _refuse_repeated(node: yaml.Node | None) -> None:
@@ -138,13 +143,11 @@ class OneLineParser(OneLineErrors):
         words = [underscored(word) for word in (sys.argv[1:] if words is None else words)]
         try:
             words = located_values(words, "--config")
+            options = ["--config"] if "--config" in self._option_string_actions else []
+            words = read_allowed(words, self.command or self.prog, options)
         except UserError as error:
             self.error(str(error))
-        self._configs = [
-            after if word == "--config" else word.partition("=")[2]
-            for word, after in pairwise([*words, ""])
-            if word.partition("=")[0] == "--config"
-        ]
+        self._configs = command_line.get().configs
         try:
             return super().parse_args(words, *args[1:], **kwargs)
         except (ValueError, OSError) as error:  # of a config's name, its bytes, or a number

@@ -1,6 +1,7 @@
 """LightningCLI over the training modules: what `train.py` runs when its words are no mistake."""
 
 import os
+import re
 import shlex
 import sys
 import time
@@ -8,7 +9,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from copy import deepcopy
-from typing import Any
+from typing import Any, NoReturn
 
 import lightning.pytorch as pl
 import torch
@@ -22,6 +23,13 @@ from lightning.pytorch.utilities import rank_zero_info
 
 from diffsmooth.cli.errors import OneLineErrors, fail, user_errors
 from diffsmooth.cli.log_names import LOGS, OURS, name_logs
+from diffsmooth.cli.named_code import (
+    HELP,
+    OPTION,
+    imports_allowed,
+    not_allowed,
+    read_allowed,
+)
 from diffsmooth.cli.train import KEYWORDS, SUBCOMMANDS
 from diffsmooth.lit import training
 from diffsmooth.lit.data.module import ImageDataModule
@@ -55,8 +63,16 @@ from diffsmooth.stats.errors import UserError
 LOST_SECONDS = 20.0  # by which a rank that is lost has ended
 
 
+# What jsonargparse says, before it imports it, of code that a value may not name.
+DENIED = re.compile(r"Importing '([\w.]+)' is not allowed")
+
+
 class TrainParser(OneLineErrors, LightningArgumentParser):
     """LightningCLI's parser with errors of one line."""
+
+    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
+        denied = DENIED.search(message)
+        super().error(not_allowed(denied[1]) if denied else message, ex)
 
 
 class SaveTrainingConfig(SaveConfigCallback):
@@ -82,23 +98,25 @@ class TrainCLI(LightningCLI):
         self._prog = prog
         self._words = sys.argv[1:] if args is None else args
         TrainParser.command = prog
+        args = read_allowed(self._words, prog, ("-c", "--config"))
         for method in dir(training):  # the parser knows the classes that are imported
             getattr(training, method)
-        super().__init__(
-            TrainingModule,
-            ImageDataModule,
-            subclass_mode_model=True,
-            auto_configure_optimizers=False,  # the modules have an optimizer of their own
-            save_config_callback=SaveTrainingConfig,
-            save_config_kwargs={"overwrite": True},
-            seed_everything_default=0,
-            parser_class=TrainParser,
-            trainer_defaults={
-                "logger": {"class_path": OURS, "init_args": LOGS},
-                "callbacks": [KeepSignals(), StopDiverged(), LogPictures()],
-            },
-            args=args,
-        )
+        with imports_allowed():
+            super().__init__(
+                TrainingModule,
+                ImageDataModule,
+                subclass_mode_model=True,
+                auto_configure_optimizers=False,  # the modules have an optimizer of their own
+                save_config_callback=SaveTrainingConfig,
+                save_config_kwargs={"overwrite": True},
+                seed_everything_default=0,
+                parser_class=TrainParser,
+                trainer_defaults={
+                    "logger": {"class_path": OURS, "init_args": LOGS},
+                    "callbacks": [KeepSignals(), StopDiverged(), LogPictures()],
+                },
+                args=args,
+            )
 
     @staticmethod
     def subcommands() -> dict[str, set[str]]:
@@ -113,6 +131,7 @@ class TrainCLI(LightningCLI):
             default=None,
             help="of the logs' folder under logs/; null: the first config's",
         )
+        parser.add_argument(f"--{OPTION}", type=str | None, default=None, help=HELP)
         parser.link_arguments("data.info", "model.init_args.dataset", apply_on="instantiate")
 
     def _parse_ckpt_path(self) -> None:

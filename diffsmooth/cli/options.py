@@ -7,6 +7,7 @@ from typing import Any, TypeVar
 from jsonargparse import ActionYesNo, ArgumentParser
 
 from diffsmooth.cli.errors import OneLineParser, user_errors
+from diffsmooth.cli.named_code import HELP, OPTION
 from diffsmooth.pipeline.option_records import Option, OptionRecord, options_of
 
 Record = TypeVar("Record", bound=OptionRecord)
@@ -59,6 +60,7 @@ def add_options(
             del given[one.name]
     if with_config:
         parser.add_argument("--config", action="config", help="YAML file with any of the options")
+        parser.add_argument(f"--{OPTION}", type=str | None, default=None, help=HELP)
     for one in given.values():
         _add_by_name(parser, one)
 

@@ -4,6 +4,7 @@ import shlex
 import sys
 
 from diffsmooth.cli.errors import user_errors
+from diffsmooth.cli.named_code import options_that_allow
 from diffsmooth.cli.options import read_options
 from diffsmooth.pipeline.tune_specification import TuneOptions
 from diffsmooth.shown_text import shown
@@ -27,8 +28,10 @@ def main(args: list[str] | None = None, prog: str = "diffsmooth tune") -> None:
         write(options, chosen, shlex.join([*prog.split(), *args]))
     print(sweep_text(chosen.outcome))
     _, table, figure = map(shown, options.files)
-    quoted = shown(shlex.quote(options.outfile))
+    code = (options.classifier, options.arch, options.purifier, options.diffusion, options.dataset)
+    typed = [*options_that_allow(code), *["--unsafe_load"] * options.unsafe_load]
+    words = shlex.join(["--config", options.outfile, "--outfile", "OUT.txt", *typed])
     print(
         f"sweep {table}, figure {figure}\n"
-        f"to certify the test images: python certify.py --config {quoted} --outfile OUT.txt"
+        f"to certify the test images: python certify.py {shown(words)}"
     )

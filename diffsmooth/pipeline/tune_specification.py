@@ -217,6 +217,5 @@ class TuneOptions(VotingOptions):
             "normalize": input_layer or None,
             "precision": None if self.precision == "auto" else self.precision,
             "weights": self.weights,
-            "unsafe_load": self.unsafe_load or None,
         }
         return {name: value for name, value in told.items() if value is not None}

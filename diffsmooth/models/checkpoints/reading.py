@@ -48,6 +48,7 @@ def read_file(path: Path | str, unsafe: bool = False) -> Any:
         with torch.serialization.safe_globals(HARMLESS), warnings.catch_warnings():
             warnings.filterwarnings("ignore", "Detected pickle protocol")
             warnings.filterwarnings("ignore", ".*deprecated")  # old kinds of storage
+            warnings.filterwarnings("ignore", ".*buffer is not writable")  # torch 2.11's export
             if form == "safetensors":
                 return safetensors.torch.load_file(path)
             if form == "export":

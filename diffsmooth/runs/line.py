@@ -107,11 +107,12 @@ def _take_attack(fields: dict[str, Any]) -> Attack | None:
     if "attack" not in fields:
         return None
     attack = Attack(**fields.pop("attack"))
-    counts, lengths = (attack.image, attack.certified), (attack.radius, attack.budget, attack.norm)
+    counts = attack.image, attack.certified
+    lengths = attack.radius, attack.budget, attack.factor, attack.norm
     if not all(type(count) is int and ABSTAIN <= count < LARGEST_COUNT for count in counts):
         raise ValueError(f"image and certified class of the attack are {counts}")
     if not all(type(length) is float and 0 <= length < math.inf for length in lengths):
-        raise ValueError(f"radius, budget and norm of the attack are {lengths}")
+        raise ValueError(f"radius, budget, factor and norm of the attack are {lengths}")
     if attack.method not in ("", "pgd", "ddn"):
         raise ValueError(f"method of the attack is {attack.method!r}")
     return attack

@@ -15,6 +15,7 @@ class Attack:
         radius: its certified radius, l2, in [0, 1] pixel units; 0.0 where it abstained.
         method: "pgd" or "ddn"; "" where the image was left as it is.
         budget: l2 norm that was allowed, in [0, 1] pixel units; 0.0 where it was left.
+        factor: budget / radius, where it was given so; else 0.0.
         norm: l2 norm of what was done, rounded up.
     """
 
@@ -23,6 +24,7 @@ class Attack:
     radius: float = 0.0
     method: str = ""
     budget: float = 0.0
+    factor: float = 0.0
     norm: float = 0.0
 
     @property

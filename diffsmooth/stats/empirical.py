@@ -17,14 +17,14 @@ UNCONFIRMED_LEVEL = 1e-3  # at which certificates that do not hold are more than
 
 @dataclass(frozen=True)
 class Empirical:
-    """Arrays over the M attacked images, by ascending index.
+    """Arrays over the M attacked images, by ascending number.
 
     An image is broken from the norm of the smallest try on that leads to another prediction than
     its label; 0.0 if it is not even right as it is, infinite if nothing breaks it. Whether to
     abstain is to be broken can be seen either way.
 
     Attributes:
-        index: int64 (M,).
+        image: int64 (M,), its number in its dataset.
         label: int64 (M,); NO_LABEL throughout where labels are not known.
         certified: int64 (M,), classes of the attacked run, ABSTAIN where it abstained.
         radius: float64 (M,), its radii, l2, in [0, 1] pixel units.
@@ -35,7 +35,7 @@ class Empirical:
         failed: tries that ended in an error, which count for nothing.
     """
 
-    index: np.ndarray
+    image: np.ndarray
     label: np.ndarray
     certified: np.ndarray
     radius: np.ndarray
@@ -61,9 +61,9 @@ class Empirical:
                 failed += 1
             else:
                 tries[record.attack.image].append((record.attack, record))
-        rows = [_row(index, tries[index]) for index in sorted(tries) if tries[index]]
+        rows = [_row(image, tries[image]) for image in sorted(tries) if tries[image]]
         columns = zip(*rows, strict=True) if rows else [()] * len(_Row._fields)
-        whole = {"index", "label", "certified"}
+        whole = {"image", "label", "certified"}
         arrays = {
             name: np.array(column, dtype=np.int64 if name in whole else np.float64)
             for name, column in zip(_Row._fields, columns, strict=True)
@@ -81,9 +81,7 @@ class Empirical:
         right = (self.certified == self.label) & (self.certified != ABSTAIN)
         return (right & (self.radius >= radii)).mean(axis=1)
 
-    def accuracy(
-        self, radii: Sequence[float] | np.ndarray, abstained_is_right: bool
-    ) -> np.ndarray:
+    def accuracy(self, radii: Sequence[float] | np.ndarray, abstained_is_right: bool) -> np.ndarray:
         """Empirical accuracy at each radius (R,): an upper bound of what any attack leaves.
 
         Args:
@@ -96,11 +94,11 @@ class Empirical:
         return (broken_from > radii).mean(axis=1)
 
     def __len__(self) -> int:
-        return len(self.index)
+        return len(self.image)
 
 
 class _Row(NamedTuple):
-    index: int
+    image: int
     label: int
     certified: int
     radius: float
@@ -109,7 +107,7 @@ class _Row(NamedTuple):
     flip: float
 
 
-def _row(index: int, tries: Sequence[tuple[Attack, ImageRecord]]) -> _Row:
+def _row(image: int, tries: Sequence[tuple[Attack, ImageRecord]]) -> _Row:
     attack, record = tries[0]
     label = NO_LABEL if record.label is None else record.label
     wrong = lost = flip = math.inf
@@ -122,7 +120,7 @@ def _row(index: int, tries: Sequence[tuple[Attack, ImageRecord]]) -> _Row:
                 wrong = min(wrong, norm)
         if ABSTAIN not in (prediction, attack.certified) and prediction != attack.certified:
             flip = min(flip, norm)
-    return _Row(index, label, attack.certified, attack.radius, wrong, lost, flip)
+    return _Row(image, label, attack.certified, attack.radius, wrong, lost, flip)
 
 
 def is_suspect(record: ImageRecord) -> bool:

@@ -21,7 +21,7 @@ for command, words in calls:
 """
 COMMANDS = (
     "demo", "certify", "predict", "tune", "visualize", "doctor", "export", "merge", "forecast",
-    "bench", "report",
+    "bench", "report", "attack",
 )  # fmt: skip
 RUN = ["fashion_mnist", "nofile.pt", "0.5", "OUT"]
 MISTAKES = [
@@ -37,6 +37,8 @@ MISTAKES = [
     (["tune", [*RUN[:3], "o.yaml"]], "nofile.pt: no such checkpoint"),
     (["visualize", ["no.npz", "o.png"]], "unknown dataset 'no.npz': known are fashion_mnist"),
     (["export", ["no.ckpt", "o.pt"]], "no.ckpt: no such checkpoint"),
+    (["attack", ["no.jsonl", "OUT"]], "no.jsonl: no such file"),
+    (["attack", ["no.jsonl", "OUT", "--budgets", "0"]], "budgets must be > 0"),
     (["bench", ["--batch", "0"]], "batch must be at least 1, got 0"),
 ]
 

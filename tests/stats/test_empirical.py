@@ -52,7 +52,7 @@ RECORDS = [
 
 def test_by_hand() -> None:
     found = Empirical.from_records(RECORDS)
-    np.testing.assert_array_equal(found.index, [1, 2, 3, 5])
+    np.testing.assert_array_equal(found.image, [1, 2, 3, 5])
     np.testing.assert_array_equal(found.certified, [ABSTAIN, 0, 0, 1])
     np.testing.assert_array_equal(found.wrong_from, [math.inf, math.inf, 0.8, 0.0])
     np.testing.assert_array_equal(found.lost_from, [0.0, math.inf, 0.8, 0.0])

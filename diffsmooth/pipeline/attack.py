@@ -13,7 +13,7 @@ from diffsmooth.models.smoothing.rounded_noise import RoundedNoise
 from diffsmooth.models.smoothing.vote_function import VoteFunction
 from diffsmooth.pipeline.attack_specification import AttackOptions
 from diffsmooth.pipeline.identity import Command
-from diffsmooth.pipeline.job import Work
+from diffsmooth.pipeline.job import Job, Work
 from diffsmooth.pipeline.sanity import evenly_spaced
 from diffsmooth.pipeline.specification import SmoothingOptions
 from diffsmooth.runs.identity import RunIdentity
@@ -118,6 +118,13 @@ class AttackWork(Work):
         self.images.take(f)
         super().prepare(f, compiled)
         self.is_prepared = True
+
+    def make_ready(self, job: Job) -> VoteFunction:
+        """f once more, on rank zero of a run that has ended, for votes and for attacks."""
+        f = job.module.f.to(job.trainer.strategy.root_device)  # Lightning took it off
+        if not self.is_prepared:  # all had been done before
+            self.prepare(f.eval(), bool(job.run_keeper.outputs.identity.compile))
+        return f
 
     def probed(self, selection: Sequence[int]) -> list[int]:
         return [index for index in selection if index % self.images.each == 0]

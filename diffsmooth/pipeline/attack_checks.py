@@ -36,9 +36,7 @@ def check_suspects(job: Job, work: AttackWork, records: list[ImageRecord]) -> li
 @torch.no_grad()
 def _check(job: Job, work: AttackWork, record: ImageRecord, tries: int) -> CheckedFlip:
     module, device, options = job.module, job.trainer.strategy.root_device, work.job_options
-    f = module.f.to(device)  # Lightning took it off
-    if not work.is_prepared:  # all had been done before
-        work.prepare(f.eval(), bool(job.run_keeper.outputs.identity.compile))
+    f = work.make_ready(job)
     image = work.images.images[work.images.attack_of(record.index).image].image
     attacked = work.images[record.index].image
     attack = work.images.attack_of(record.index)

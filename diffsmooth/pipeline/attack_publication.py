@@ -1,15 +1,21 @@
 """What a finished run of attacks says: its tables, its checks, its pictures."""
 
+import os
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 
 from diffsmooth.pipeline.attack import AttackWork
 from diffsmooth.pipeline.attack_checks import check_suspects
+from diffsmooth.pipeline.attack_pictures import pictures_of
 from diffsmooth.pipeline.job import Job
+from diffsmooth.pipeline.publish import relative_name
 from diffsmooth.report.attacks import empirical_table, flip_remarks, tries_table
 from diffsmooth.report.radii import distinct, usual_radii
+from diffsmooth.report.tensorboard import write_attacks
 from diffsmooth.report.writers import as_text
+from diffsmooth.runs.attacked import read_attacks, write_pictures
 from diffsmooth.runs.flips import CheckedFlip
 from diffsmooth.shown_text import shown
 from diffsmooth.stats import ABSTAIN, ImageRecord
@@ -36,9 +42,20 @@ def publish_attack(job: Job, work: AttackWork, records: list[ImageRecord]) -> li
     remarks = [*flip_remarks(found, records), *(flip.text for flip in flips)]
     certificates = int((found.certified != ABSTAIN).sum())
     said, problems = verdict(flips, certificates, work.attacked.plan.alpha)
-    print(as_text([*sections, tries_table(records)], [*remarks, *said]), end="")
     files = job.files
-    print(f"table {shown(files.table)}, journal {shown(files.journal)}")
+    pictures = [] if os.path.lexists(files.images) else pictures_of(job, work, records)
+    if pictures:
+        write_pictures(files.images, pictures)
+    text = as_text([*sections, tries_table(records)], [*remarks, *said])
+    print(text, end="")
+    if len(found):
+        events = Path(work.options.logdir) / "attack" / relative_name(files.stem)
+        write_attacks(events, read_attacks(files.journal), text)
+    print(
+        f"table {shown(files.table)}, journal {shown(files.journal)}\n"
+        f"a page of all: diffsmooth report {shown(work.options.run)} --attacks "
+        f"{shown(files.journal)} --html {shown(files.stem)}.html"
+    )
     if flips:
         print(f"images that fresh votes were asked about: {shown(files.flips)}")
     return problems

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Literal, Self
 
 from diffsmooth.lit.data.names import DATASETS, ExifChoice
+from diffsmooth.models.smoothing.purifier_kinds import purifier_kind
 from diffsmooth.models.words import IN_FLIGHT, SourceName
 from diffsmooth.pipeline.option_checks import check_alpha
 from diffsmooth.pipeline.option_records import OptionRecord, option, required
@@ -144,7 +145,7 @@ class AttackOptions(OptionRecord):
             )
         }  # fmt: skip
         has_unet = bool(told.convention)
-        steps = told.purifier == "multistep"
+        kind = purifier_kind(told.purifier)
         return SmoothingOptions(
             **given,
             dataset=dataset,
@@ -162,8 +163,8 @@ class AttackOptions(OptionRecord):
             normalize=told.input_layer or "auto",
             purifier=told.purifier,
             convention=told.convention or None if has_unet else None,  # type: ignore[arg-type]
-            steps=told.steps if steps else None,
-            runs=told.runs if steps else None,
+            steps=told.steps if kind.steps is not None else None,
+            runs=told.runs if kind.reverse_runs else None,
             pad=told.pad,  # type: ignore[arg-type]
             batch=self.batch or told.batch,
             precision=self.precision or told.precision or "auto",

@@ -80,7 +80,7 @@ class Work:
             plan,
             images,
             share,
-            "predict" if command == "predict" else "certify",
+            command,
             options.split,
             options.seed,
             options.noise,

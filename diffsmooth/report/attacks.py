@@ -5,11 +5,35 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
+from diffsmooth.report.radii import distinct
 from diffsmooth.report.writers import Section
+from diffsmooth.runs.attacked import AttackRun
+from diffsmooth.runs.reading import Run
 from diffsmooth.stats import ABSTAIN, ImageRecord
 from diffsmooth.stats.attacks import Attack
 from diffsmooth.stats.empirical import Empirical
+from diffsmooth.stats.errors import UserError
 from diffsmooth.stats.printed import exact, radius_label, rounded_down, rounded_up
+
+
+def check_attacks(runs: Sequence[Run], attacks: Sequence[AttackRun]) -> None:
+    """Raises UserError for attacks on none of the runs."""
+    known = {r.records[0].origin.identity for r in runs if r.records and r.records[0].origin}
+    for one in attacks:
+        if one.attacked not in known:
+            raise UserError(f"{one.path}: is of attacks on another run than those of this report")
+
+
+def attack_sections(one: AttackRun, radii: np.ndarray, decimals: int = 3) -> list[Section]:
+    """The tables of a run of attacks, under its name; at radii (R,), and at its own budgets."""
+    budgets = {
+        r.attack.budget for r in one.records if r.attack and r.attack.method and not r.attack.factor
+    }
+    radii = distinct([*radii, *budgets])
+    has_accuracy = one.found.is_labelled and len(one.found)
+    sections = [empirical_table(one.found, radii, decimals)] if has_accuracy else []
+    sections.append(tries_table(one.records))
+    return [section._replace(title=f"{one.name}: {section.title}") for section in sections]
 
 
 def empirical_table(found: Empirical, radii: np.ndarray, decimals: int = 3) -> Section:

@@ -2,6 +2,7 @@
 
 import json
 import re
+import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import replace
@@ -13,11 +14,14 @@ import pytest
 import torch
 from torch import Tensor
 
-from diffsmooth.cli import attack, certify, merge
+from diffsmooth.cli import attack, certify, merge, report
 from diffsmooth.lit.attack import AttackedImages
+from diffsmooth.lit.data import load_images
 from diffsmooth.lit.data.images import Sample
 from diffsmooth.models.attacks.ball import l2_distance_up
-from diffsmooth.pipeline import attack_checks
+from diffsmooth.models.smoothing.rounded_noise import RoundedNoise
+from diffsmooth.pipeline import attack_checks, attack_specification
+from diffsmooth.runs.attacked import read_attacks
 from diffsmooth.runs.journal import read_journal
 from diffsmooth.runs.line import _checksum
 from diffsmooth.runs.manifest import read_manifest
@@ -27,6 +31,7 @@ from diffsmooth.stats import (
     certified_radius,
     lower_confidence_bound,
 )
+from diffsmooth.stats.results import ATTACK_COLUMNS
 
 Command = Callable[..., None]
 
@@ -101,12 +106,31 @@ def test_a_run_of_attacks(
         assert kinds == (["", "pgd", "pgd", "ddn"] if attacked[image].radius else [""])
     assert sum(r.certificate.radius > 0 for r in records_of(certified)) > 1
     rows = [line.split("\t") for line in (tmp_path / "a.txt").read_text().splitlines()]
-    assert rows[0] == "idx label certified radius attack budget norm predict correct time".split()
+    assert tuple(rows[0]) == ATTACK_COLUMNS
     assert len(rows) == 1 + len(records)
     manifest = read_manifest(tmp_path / "a.manifest.json")
     assert manifest is not None
     assert manifest.identity["command"] == "attack"
     assert not (tmp_path / "a.parts").exists()
+    pictures = read_attacks(tmp_path / "a.txt").pictures
+    assert pictures
+    by_index = {record.index: record for record in records}
+    for picture in pictures:
+        attack_of = by_index[picture.item].attack
+        assert attack_of is not None
+        moved = picture.attacked.astype(float) - picture.original.astype(float)
+        assert abs(np.linalg.norm(moved) / 255 - attack_of.norm) < 32 / 255
+        np.testing.assert_allclose(picture.perturbation - 127.5, picture.scale * moved, atol=60)
+    report.main([
+        str(certified), "--attacks", str(tmp_path / "a.jsonl"), "--html", str(tmp_path / "a.html"),
+        "--figure", str(tmp_path / "a.png"), "--tensorboard", str(tmp_path / "events"),
+    ])  # fmt: skip
+    out = capsys.readouterr().out
+    assert "a: Accuracy of the 3 attacked images" in out
+    page = (tmp_path / "a.html").read_text()
+    assert 'id="attacks"' in page
+    assert page.count('class="attacked"') == len(pictures)
+    assert list((tmp_path / "events" / "attacks" / "a").iterdir())
 
 
 def test_it_goes_on_where_it_stopped_and_says_the_same_again(
@@ -164,8 +188,8 @@ def test_images_move_by_what_the_journal_says(
     assert 0.4 in budgets
 
 
-def forged(certified: Path, folder: Path) -> tuple[Path, int]:
-    """A copy of the run in which all votes are for another class; its journal, and one image."""
+def forged(certified: Path, folder: Path) -> Path:
+    """The journal of a copy of the run in which all votes are for another class."""
     lines = [json.loads(line) for line in certified.read_text().splitlines()]
     p_lower = lower_confidence_bound(30, 30, 1e-3)
     for line in lines:
@@ -186,7 +210,36 @@ def forged(certified: Path, folder: Path) -> tuple[Path, int]:
     (folder / "run.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     manifest = certified.with_name("run.manifest.json")
     (folder / "run.manifest.json").write_bytes(manifest.read_bytes())
-    return folder / "run.jsonl", 0
+    return folder / "run.jsonl"
+
+
+def test_against_exact_noise_votes_are_rounded(
+    certified: Path, run: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As if NumPy's were exact: distances are to rationals, and attacked images get 8 bits."""
+    monkeypatch.setattr(attack_specification, "EXACT_NOISE", "numpy")
+    run(certified, "exact.txt", "--max_images", "1", "--methods", "pgd")
+    image = load_images("fashion_mnist_sample")[0].image
+    records = records_of(tmp_path / "exact.jsonl")
+    for record in records:
+        assert record.origin is not None
+        assert record.origin.noise_source == RoundedNoise.name
+    assert records[0].attack is not None
+    assert records[0].attack.norm == l2_distance_up(image, image, on_grid=True) > 0
+
+
+@pytest.mark.slow
+def test_two_processes_make_the_same_run(certified: Path, run: Command, tmp_path: Path) -> None:
+    run(certified, "one.txt")
+    words = [
+        str(certified), str(tmp_path / "two.txt"), "--budgets", "0.5", "3", "--steps", "2",
+        "--noise_samples", "3", "--search_votes", "8", "--max_images", "3", "--N", "24",
+        "--check_n", "60", "--rows", "2", "--logdir", str(tmp_path / "logs"),
+        "--accelerator", "cpu", "--threads", "1", "--devices", "2",
+    ]  # fmt: skip
+    subprocess.run([sys.executable, "-m", "diffsmooth", "attack", *words], check=True)
+    one, two = (records_of(tmp_path / f"{name}.jsonl") for name in ("one", "two"))
+    assert [bare(record) for record in two] == [bare(record) for record in one]
 
 
 @pytest.mark.parametrize("another_class", [False, True])
@@ -199,7 +252,7 @@ def test_false_certificates_are_found(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     """Fresh votes do not confirm them; where fresh certificates are false, too, they contradict."""
-    journal, image = forged(certified, tmp_path)
+    journal = forged(certified, tmp_path)
 
     if another_class:
         right = attack_checks.run_plan
@@ -215,11 +268,12 @@ def test_false_certificates_are_found(
     assert ended.value.code == 1
     said = capsys.readouterr()
     outcome = "contradiction" if another_class else "certificate not confirmed"
-    assert re.search(f"image {image}: {outcome}", said.err if another_class else said.out)
+    assert re.search(rf"image \d+: {outcome}", said.err if another_class else said.out)
+    if not another_class:
+        assert "certificates do not hold, which alpha 0.001 does not explain" in said.err
     with np.load(tmp_path / "f.flips.npz") as flips:
-        rows = flips["image"] == image
-        assert rows.any()
-        assert (flips["outcome"][rows] == outcome).all()
+        assert (flips["outcome"] == outcome).any()
+        assert (flips["norm"] < flips["radius"]).all()
         assert flips["attacked"].dtype == np.float32
 
 

@@ -18,6 +18,7 @@ COMMANDS = {
     "certify": "certified radii of a dataset's images (also: python certify.py)",
     "predict": "predictions of the smoothed classifier, without radii",
     "merge": "the table of a run that several processes did by --shard",
+    "attack": "what attacks leave of a certified run's accuracy; whether its certificates hold",
     "tune": "sigma_local and m for a classifier, by what a run to come would certify",
     "visualize": "a grid of images, noisy and purified",
     "report": "tables, figures, TensorBoard and a page from the results of runs",
@@ -36,7 +37,12 @@ USAGE = "\n".join(
         "\ndiffsmooth COMMAND --help explains a command's options.",
     ]
 )
-GOES_ON = ("demo", "certify", "predict")  # the others begin anew; train says itself how it goes on
+GOES_ON = (
+    "demo",
+    "certify",
+    "predict",
+    "attack",
+)  # the others begin anew; train says itself how it goes on
 
 
 def main() -> None:

@@ -1,12 +1,13 @@
 """Runs a job and says what came out: the common part of `certify` and `predict`."""
 
 from collections.abc import Callable
-from typing import Literal
 
 from diffsmooth.cli.errors import fail, show_error, user_errors
 from diffsmooth.lit.certification.ranks import LostRank
 from diffsmooth.lit.stopping import TRY_AGAIN
-from diffsmooth.pipeline.job import Job, build_job, run_job
+from diffsmooth.pipeline.identity import Command
+from diffsmooth.pipeline.job import Job, Work, build_job, run_job
+from diffsmooth.pipeline.merge import ATTACK_MERGES
 from diffsmooth.pipeline.specification import SmoothingOptions
 from diffsmooth.stats import ImageRecord, Plan
 
@@ -15,20 +16,21 @@ FAILED = 1
 
 def run(
     options: SmoothingOptions,
-    command: Literal["certify", "predict"],
+    command: Command,
     plan: Plan,
     prog: str,
     publish: Callable[[Job, list[ImageRecord]], None],
+    work: Work | None = None,
 ) -> None:
     """Runs what the options ask for; errors become exit codes: the rank that fails first says why.
 
     Args:
-        options, command, plan: see `build_job`.
+        options, command, plan, work: see `build_job`.
         prog: what messages begin with.
         publish: shows what came out of a whole run, on rank zero.
     """
     with user_errors(prog):
-        job = build_job(options, command, plan)
+        job = build_job(options, command, plan, work)
         try:
             records = run_job(job, prog)
         except LostRank as error:
@@ -41,9 +43,11 @@ def run(
         if shard is None:
             publish(job, records)
         else:
+            is_attack, merge = command == "attack", f"diffsmooth merge {job.files.table}"
+            what, then = ("tries", ATTACK_MERGES) if is_attack else ("images", merge)
             print(
-                f"shard {shard.number}/{shard.total}: its {len(records)} images are done; when all "
-                f"shards are: diffsmooth merge {job.files.table}"
+                f"shard {shard.number}/{shard.total}: its {len(records)} {what} are done; when all "
+                f"shards are: {then}"
             )
     report_failures(prog, records)
 

@@ -140,6 +140,8 @@ class ReportOptions(OptionRecord):
         "radii's; by default acr, abstained and images; also PACKAGE.MODULE:FUNCTION, from a run "
         "to a number or a text")  # fmt: skip
     decimals: int = option(3, "of the tables' numbers")
+    attacks: list[str] = option([], "journals or tables of `diffsmooth attack` on these runs: "
+        "empirical beside certified accuracy")  # fmt: skip
     paired: bool = option(False, "compare the first run with each other one, image by image: "
         "p-values for each radius alone (McNemar), and for all of them together "
         "(Holm)")  # fmt: skip

@@ -24,10 +24,12 @@ from diffsmooth.stats import Plan
 from diffsmooth.stats.errors import option_values
 from diffsmooth.stats.registry import is_code
 
+Command = Literal["certify", "predict", "attack"]
+
 
 def asked_identity(
     options: SmoothingOptions,
-    command: Literal["certify", "predict"],
+    command: Command,
     plan: Plan,
     inputs: Inputs,
     purifier: LoadedPurifier,

@@ -1,8 +1,9 @@
 """From options to a job, of images, networks, identity and trainer; and its run on all ranks."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import lightning.pytorch as pl
 
@@ -14,16 +15,18 @@ from diffsmooth.lit.certification import (
     StopOnSigterm,
 )
 from diffsmooth.lit.certification.ranks import LostRank
-from diffsmooth.lit.data import load_images
+from diffsmooth.lit.certification.run_keeper import find_wrong_image
+from diffsmooth.lit.data import ImageSet, load_images
 from diffsmooth.lit.launching import Launcher
 from diffsmooth.models.checkpoints.sources import read_classifier
 from diffsmooth.models.smoothing.inference import prepare
 from diffsmooth.models.smoothing.memory import memory_for
 from diffsmooth.models.smoothing.noise_sources import source_word, stored_name
 from diffsmooth.models.smoothing.precision import fix_numerics, resolve_precision
+from diffsmooth.models.smoothing.vote_function import VoteFunction
 from diffsmooth.pipeline.classifier_choice import choose_classifier
 from diffsmooth.pipeline.device import choose_compile
-from diffsmooth.pipeline.identity import asked_identity, start_of
+from diffsmooth.pipeline.identity import Command, asked_identity, start_of
 from diffsmooth.pipeline.inputs import Inputs, reading_for
 from diffsmooth.pipeline.networks import Networks
 from diffsmooth.pipeline.noise_choice import choose_noise
@@ -35,15 +38,69 @@ from diffsmooth.pipeline.trainer import build_trainer, threads_a_process
 from diffsmooth.runs.identity import RunIdentity
 from diffsmooth.runs.manifest import RunContext
 from diffsmooth.runs.names import OutputFiles
-from diffsmooth.runs.outputs import Outputs
+from diffsmooth.runs.outputs import Outputs, Problem
 from diffsmooth.shown_text import shown
 from diffsmooth.stats import ImageRecord, Plan
 from diffsmooth.stats.errors import UserError
 from diffsmooth.stats.results import kind_of_noise
 
 
+class Work:
+    """What a run does with its images: it votes on them as they are."""
+
+    def voted_on(self, images: ImageSet) -> ImageSet:
+        """What the run's items are."""
+        return images
+
+    def identity(self, asked: RunIdentity) -> RunIdentity:
+        """The identity of the run, from that of one that votes on the images as they are.
+
+        After `voted_on`.
+        """
+        return asked
+
+    def noise(self, stored: str | None, images: ImageSet, indices: list[int], level: float) -> str:
+        """What manifests call the source of the votes' noise; see `choose_noise`."""
+        return stored_name(choose_noise(stored, images, indices, level))
+
+    def prepare(self, f: VoteFunction, compiled: bool) -> None:
+        """Makes f ready for many votes, in place, on its device."""
+        prepare(f, compiled)
+
+    def probed(self, selection: Sequence[int]) -> Sequence[int]:
+        """The items, the first few of which f is tried on."""
+        return selection
+
+    def module(
+        self,
+        f: VoteFunction,
+        plan: Plan,
+        images: ImageSet,
+        share: list[int],
+        command: Command,
+        options: SmoothingOptions,
+        noise: str,
+    ) -> CertificationModule:
+        """What votes on this process's share of the items, on noise of a source's stored name."""
+        return CertificationModule(
+            f,
+            plan,
+            images,
+            share,
+            command,
+            options.split,
+            options.seed,
+            source_word(noise),
+            options.in_flight,
+        )
+
+    def find_problem(self, images: ImageSet, records: Sequence[ImageRecord]) -> Problem | None:
+        """The first record that is not of the run's data."""
+        return find_wrong_image(images, records)
+
+
 class Job(NamedTuple):
-    """A certification or prediction run, ready to start."""
+    """A certification, prediction or attack run, ready to start."""
 
     module: CertificationModule
     trainer: pl.Trainer
@@ -55,12 +112,19 @@ class Job(NamedTuple):
         return self.run_keeper.outputs.files
 
 
-def build_job(options: SmoothingOptions, command: Literal["certify", "predict"], plan: Plan) -> Job:
+def build_job(
+    options: SmoothingOptions, command: Command, plan: Plan, work: Work | None = None
+) -> Job:
     """Loads everything that a run needs, and writes nothing.
+
+    Args:
+        options, command, plan: which run.
+        work: what it does with its images.
 
     Raises:
         UserError: a user's mistake.
     """
+    work = work or Work()
     trainer = build_trainer(options.check_inputs())
     device = trainer.strategy.root_device
     checkpoint = read_classifier(options.classifier, options.weights, options.unsafe_load)
@@ -68,7 +132,8 @@ def build_job(options: SmoothingOptions, command: Literal["certify", "predict"],
     images = load_images(options.dataset, options.data_root, options.split, reading)
     inputs = Inputs(checkpoint, images)
     purifier = load_purifier(options, options.sigma, images)
-    asked = asked_identity(options, command, plan, inputs, purifier, device)
+    voted_on = work.voted_on(images)
+    asked = work.identity(asked_identity(options, command, plan, inputs, purifier, device))
     selection = list(asked.selection)
     if not selection:
         raise UserError(f"no image is left with skip {options.skip} and max {options.max}")
@@ -81,13 +146,12 @@ def build_job(options: SmoothingOptions, command: Literal["certify", "predict"],
     f = networks.vote_function(
         options, options.m, options.local_noise_sd, identity.batch, precision
     )
-    noise = choose_noise(identity.noise_source, images, selection, f.noise_level)
     votes = plan.max_votes * len(selection)
     identity = replace(
         identity,
         input_layer=networks.classifier.input_layer,
         threads=identity.threads or threads_a_process(options.devices),
-        noise_source=stored_name(noise),
+        noise_source=work.noise(identity.noise_source, images, selection, f.noise_level),
         precision=precision,
         compile=choose_compile(identity.compile, f, device, votes // options.processes),
     )
@@ -113,25 +177,16 @@ def build_job(options: SmoothingOptions, command: Literal["certify", "predict"],
         options.dataset,
     )
     outputs = Outputs(options.files, identity, shard)
-    module = CertificationModule(
-        f,
-        plan,
-        images,
-        share,
-        command,
-        options.split,
-        options.seed,
-        noise,
-        options.in_flight,
-    )
+    noise = str(identity.noise_source)
+    module = work.module(f, plan, voted_on, share, command, options, noise)
     preparation = Preparation(
-        lambda f: prepare(f, bool(identity.compile)),
+        lambda f: work.prepare(f, bool(identity.compile)),
         identity.threads,
-        identity.selection,
+        work.probed(identity.selection),
         check,
         lambda: not outputs.holds(share),
     )
-    run_keeper = RunKeeper(outputs, context, options.overwrite)
+    run_keeper = RunKeeper(outputs, context, options.overwrite, work.find_problem)
     # In this order: the trainer is older, since it knows the device.
     callbacks: list[pl.Callback] = trainer.callbacks  # type: ignore[attr-defined]
     callbacks[:0] = [preparation, run_keeper, Progress(), StopOnSigterm()]

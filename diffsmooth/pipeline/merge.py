@@ -7,6 +7,8 @@ from diffsmooth.runs.outputs import Outputs
 from diffsmooth.stats import ImageRecord
 from diffsmooth.stats.errors import UserError
 
+ATTACK_MERGES = "the same command without --shard"  # whose networks may be asked again
+
 
 def merge(files: OutputFiles) -> tuple[RunIdentity, list[ImageRecord]]:
     """Writes the table and the journal of a complete run; gives its records by ascending index.
@@ -15,6 +17,8 @@ def merge(files: OutputFiles) -> tuple[RunIdentity, list[ImageRecord]]:
         OutputError: images are missing, a shard is at work, or the files cannot be written.
     """
     identity = _stored_identity(files)
+    if identity.command == "attack":
+        raise OutputError(f"{files.table}: is of attacks: {ATTACK_MERGES} merges its shards")
     outputs = Outputs(files, identity)
     try:
         outputs.hold()

@@ -9,6 +9,7 @@ import numpy as np
 from diffsmooth.pipeline.command_specification import ReportOptions
 from diffsmooth.pipeline.output_checks import check_ending, check_file, check_folder
 from diffsmooth.report.at_alpha import at_alpha
+from diffsmooth.report.attacks import attack_sections, check_attacks, flip_remarks
 from diffsmooth.report.columns import COLUMNS, Column, columns_of
 from diffsmooth.report.figures import ENDINGS, accuracy_figure, figure_bytes
 from diffsmooth.report.page import html_page
@@ -23,9 +24,10 @@ from diffsmooth.report.tables import (
     long_table,
     paired_tables,
 )
-from diffsmooth.report.tensorboard import folder_name, write_run
+from diffsmooth.report.tensorboard import folder_name, write_attacks, write_run
 from diffsmooth.report.text import comparison_remarks
 from diffsmooth.report.writers import Section, as_csv, as_latex, as_markdown, as_text
+from diffsmooth.runs.attacked import AttackRun, read_attacks
 from diffsmooth.runs.names import RunFiles
 from diffsmooth.runs.reading import Run, read_run
 from diffsmooth.shown_text import shown
@@ -50,10 +52,15 @@ def report(options: ReportOptions) -> tuple[str, list[Path]]:
     check_same_data(runs)
     if options.alpha is not None:
         runs = [at_alpha(run, options.alpha) for run in runs]
+    attacks = [read_attacks(path) for path in options.attacks]
+    check_attacks(runs, attacks)
     radii = usual_radii(runs) if options.radii is None else distinct(options.radii)
     sections, remarks = _sections(runs, radii, columns, options), comparison_remarks(runs)
+    for one in attacks:
+        sections += attack_sections(one, radii, options.decimals)
+        remarks += [f"{one.name}: {line}" for line in flip_remarks(one.found, one.records)]
     # All is made before anything is written.
-    contents = _contents(runs, radii, columns, sections, remarks, options)
+    contents = _contents(runs, attacks, radii, columns, sections, remarks, options)
     for path in contents:
         make_folder(path)
     for path, content in contents.items():
@@ -65,6 +72,9 @@ def report(options: ReportOptions) -> tuple[str, list[Path]]:
             first = accuracy_table([run], radii, columns, options.decimals)
             own = as_text([first], comparison_remarks([run]))
             write_run(events / folder_name(run.name), run, own)
+        for one in attacks:
+            own = as_text(attack_sections(one, radii), flip_remarks(one.found, one.records))
+            write_attacks(events / "attacks" / folder_name(one.name), one, own)
         written.append(events)
     return as_text(sections, remarks), written
 
@@ -77,7 +87,8 @@ def _check(options: ReportOptions, names: Sequence[str]) -> None:
     if twice:
         raise UserError(f"{twice} is named twice")
     pages = [options.html] if options.html else []
-    inputs = {path.resolve() for run in runs for path in RunFiles.beside(Path(run)).whole}
+    read = (*runs, *options.attacks)
+    inputs = {path.resolve() for run in read for path in RunFiles.beside(Path(run)).whole}
     for paths, endings in (
         (options.table, (*WRITERS, NUMBERS)), (options.figure, ENDINGS), (pages, PAGES)
     ):  # fmt: skip
@@ -119,6 +130,7 @@ def _names_of(paths: Sequence[str]) -> Sequence[str]:
 
 def _contents(
     runs: list[Run],
+    attacks: list[AttackRun],
     radii: np.ndarray,
     columns: Sequence[Column],
     sections: list[Section],
@@ -136,11 +148,13 @@ def _contents(
         contents[path] = table.encode()
     if options.figure:
         results = {run.name: run.results for run in runs}
-        figure = accuracy_figure(results, options.envelope)
+        found = {one.name: one.found for one in attacks if one.found.is_labelled}
+        figure = accuracy_figure(results, options.envelope, found)
         for path in map(Path, options.figure):
             contents[path] = figure_bytes(figure, path.suffix)
     if options.html:
-        contents[Path(options.html)] = html_page(runs, radii, sections[2:], columns).encode()
+        page = html_page(runs, radii, sections[2:], columns, attacks)
+        contents[Path(options.html)] = page.encode()
     return contents
 
 

@@ -18,6 +18,7 @@ from diffsmooth.stats import (
     certified_accuracy_interval,
     upper_envelope,
 )
+from diffsmooth.stats.empirical import Empirical
 from diffsmooth.stats.errors import UserError
 from diffsmooth.whole_file import write_whole
 
@@ -35,7 +36,11 @@ MARGIN = 1.02  # of the axis, beyond the largest radius
 LINE_LETTERS, NAME_LETTERS, KEY_LETTERS = 90, 72, 8  # of a legend's line, a name, and a line's key
 
 
-def accuracy_figure(runs: Mapping[str, Results], envelope: bool = False) -> "Figure":
+def accuracy_figure(
+    runs: Mapping[str, Results],
+    envelope: bool = False,
+    attacks: Mapping[str, Empirical] | None = None,
+) -> "Figure":
     """Certified accuracy against radius, one line a run, 95 % intervals shaded.
 
     A run of a grid has a marker with its interval at each radius of the grid, joined by thin dots.
@@ -43,6 +48,7 @@ def accuracy_figure(runs: Mapping[str, Results], envelope: bool = False) -> "Fig
     Args:
         runs: results by the run's name; at least one.
         envelope: adds the best accuracy at each radius, as a broad grey line behind the others.
+        attacks: what attacks left, by name: upper bounds, where abstaining counts as right.
 
     Raises:
         UserError: an envelope of runs of which none can be compared with the others.
@@ -64,14 +70,21 @@ def accuracy_figure(runs: Mapping[str, Results], envelope: bool = False) -> "Fig
             radii[known], best[known], drawstyle="steps-pre", color="0.8", linewidth=5, zorder=0,
         )  # fmt: skip
         names.append("upper envelope")
+    for i, (name, found) in enumerate((attacks or {}).items()):
+        norms = found.wrong_from[np.isfinite(found.wrong_from)]
+        radii = np.unique(np.concatenate([np.linspace(0.0, right, 201), norms[norms <= right]]))
+        left = found.accuracy(radii, abstained_is_right=True)
+        style = STYLES[(i + 3) % len(STYLES)]
+        handles += axes.plot(radii, left, style, drawstyle="steps-post", color="0.35")
+        names.append(shown(f"{name}: left by attacks", NAME_LETTERS))
     _dress(axes, right, any(results.grid for results in runs.values()))
-    if len(runs) > 1 or envelope:
+    if len(names) > 1:
         longest = max(map(len, names))
         legend = figure.legend(
             handles,
             names,
             loc="outside lower center",
-            ncols=max(1, min(len(runs), 3, LINE_LETTERS // (longest + KEY_LETTERS))),
+            ncols=max(1, min(len(names), 3, LINE_LETTERS // (longest + KEY_LETTERS))),
             frameon=False,
         )
         for text in legend.get_texts():

@@ -11,6 +11,7 @@ import numpy as np
 
 from diffsmooth.report.figures import accuracy_figure, any_letters
 from diffsmooth.report.radii import distinct, top_radius, usual_radii
+from diffsmooth.runs.attacked import AttackRun
 from diffsmooth.runs.reading import Run
 from diffsmooth.shown_text import shown
 from diffsmooth.stats import (
@@ -73,6 +74,38 @@ def write_run(folder: Path, run: Run, text: str) -> None:
             )
             copies = ", local copies" if len(image.copies) else ""
             writer.add_image(f"image {image.index}: original, noisy, purified{copies}", strip, 0)
+
+
+def write_attacks(folder: Path, run: AttackRun, text: str) -> None:
+    """Writes a run of attacks into a folder of its own.
+
+    Args:
+        folder, text: see `write_run`.
+        run: at least one image.
+    """
+    from torch.utils.tensorboard import SummaryWriter
+
+    for old in folder.glob(f"events.out.tfevents.*{SUFFIX}"):
+        old.unlink()
+    found = run.found
+    norms = found.wrong_from[np.isfinite(found.wrong_from)]
+    top = max(float(norms.max(initial=0.0)), float(found.radius.max(initial=0.0)))
+    radii = np.arange(math.floor(100 * top) + 2) / 100
+    step = f"(step = {10**DECIMALS} x l2 radius)"
+    curves = {
+        f"certified accuracy of attacked images {step}": (found.certified_accuracy(radii), 0.0),
+        f"empirical accuracy {step}/abstained right": (found.accuracy(radii, True), 1.0),
+        f"empirical accuracy {step}/abstained wrong": (found.accuracy(radii, False), 1.0),
+    }
+    with _said_once(), SummaryWriter(str(folder), filename_suffix=SUFFIX) as writer:
+        for tag, (values, end) in curves.items() if found.is_labelled else ():
+            for radius, value in zip(radii, values, strict=True):
+                writer.add_scalar(tag, _float32(value, end), _step(radius, DECIMALS))
+        writer.add_text("summary", f"```\n{text}\n```")
+        for picture in run.pictures[:SHOWN_IMAGES]:
+            parts = [picture.original, picture.perturbation, picture.attacked]
+            tag = f"try {picture.item}: original, perturbation, attacked"
+            writer.add_image(tag, np.concatenate(parts, axis=2), 0)
 
 
 @contextmanager

@@ -18,7 +18,9 @@ MOST_IMAGES = 2**53  # nobody has as many
 # neither here nor in the file were not recorded, and are not compared. See `_before`.
 BEFORE: Mapping[str, object] = {
     "numerics": 1, "classifier_set": "", "diffusion_set": "", "indices": [],
+    "attacked": "", "attack": "",
 }  # fmt: skip
+UNLESS_EMPTY = ("indices", "attacked", "attack")  # stored only then
 EARLIEST_RUN, LOWEST_CLASS = "earliest run", "lowest class"  # the `ties` of now, and of 0.2
 RETIRED = ("diffsmooth",)  # the package's version stood for the numerics once
 
@@ -30,7 +32,7 @@ class RunIdentity:
     What a run chooses itself, where nobody tells it, is open (None) until it is chosen.
 
     Attributes:
-        command: "certify" or "predict", the purpose of the votes.
+        command: "certify", "predict" or "attack", the purpose of the votes.
         dataset, split, data, size: name, split, fingerprint and number of the images.
         content: digest of the selected images as they are stored, and of their labels.
         image_shape: (C, H, W), at which the noise is added.
@@ -55,9 +57,12 @@ class RunIdentity:
         hardware: kind of device that computed.
         torch, numpy: versions.
         numerics: revision of ours, see `NUMERICS`.
+        attacked: short name of the run that is attacked; "" of other commands. `size` and `skip`
+            are then of tries, not of images.
+        attack: how, and how hard.
     """
 
-    command: Literal["certify", "predict"]
+    command: Literal["certify", "predict", "attack"]
     dataset: str
     split: str
     data: str
@@ -95,6 +100,8 @@ class RunIdentity:
     torch: str
     numpy: str
     numerics: int = NUMERICS
+    attacked: str = ""
+    attack: str = ""
 
     @property
     def selection(self) -> Sequence[int]:
@@ -114,8 +121,9 @@ class RunIdentity:
     def recorded(self) -> dict[str, Any]:
         """As `stored`, also of a manifest that lacks fields."""
         fields_told = json.loads(json.dumps(asdict(self)))
-        if not self.indices:
-            del fields_told["indices"]
+        for name in UNLESS_EMPTY:
+            if not fields_told[name]:
+                del fields_told[name]
         return fields_told
 
     @property

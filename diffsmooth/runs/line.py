@@ -12,6 +12,7 @@ from dataclasses import asdict
 from typing import Any, get_args
 
 from diffsmooth.stats import ImageRecord, Look
+from diffsmooth.stats.attacks import Attack
 from diffsmooth.stats.certificate import ABSTAIN, NO_CLASS, Certificate, Status
 from diffsmooth.stats.reanalysis import recompute
 from diffsmooth.stats.results import Origin
@@ -36,6 +37,8 @@ def to_line(record: ImageRecord) -> str:
     }
     if record.origin is not None:
         fields = {"format": FORMAT, **asdict(record.origin), **fields}
+        if record.attack is not None:
+            fields["attack"] = asdict(record.attack)
         fields["checksum"] = _checksum(fields)
     return json.dumps(fields, separators=(",", ":"))
 
@@ -51,7 +54,7 @@ def from_line(line: str) -> ImageRecord:
     except (ValueError, RecursionError) as problem:
         raise ValueError(f"not a journal line: {problem}") from problem
     try:
-        origin = _take_origin(fields)
+        origin, attack = _take_origin(fields), _take_attack(fields)
         index, label, correct = (fields.pop(name) for name in ("index", "label", "correct"))
         seconds, error = fields.pop("seconds"), str(fields.pop("error"))
         fields.setdefault("first_look", 0)
@@ -63,11 +66,13 @@ def from_line(line: str) -> ImageRecord:
         certificate = recompute(Certificate(**fields))
     except (KeyError, TypeError, AttributeError, OverflowError) as problem:
         raise ValueError(f"not a journal line: {problem}") from problem
-    record = ImageRecord(index, label, seconds, certificate, error, origin)
+    record = ImageRecord(index, label, seconds, certificate, error, origin, attack)
     if correct is not _correct(record):
         raise ValueError(f"correct is {correct}, not what label and prediction say")
     if bool(error) != (certificate.status == "failed"):
         raise ValueError(f"status is {certificate.status}, but the error is {error!r}")
+    if attack is not None and origin is None:
+        raise ValueError("is of an attack, and of format 1, which has none")
     if origin is not None and not origin.image and not error:
         raise ValueError("there are votes, but not the digest of the image that they are of")
     return record
@@ -95,6 +100,22 @@ def _take_origin(fields: dict[str, Any]) -> Origin | None:
     if not all(type(word) is str for word in words.values()):
         raise TypeError(f"identity, noise_source, image and file must be text, got {words}")
     return Origin(image_shape=shape, **words)
+
+
+def _take_attack(fields: dict[str, Any]) -> Attack | None:
+    """Takes out what the tries of an attack say."""
+    if "attack" not in fields:
+        return None
+    attack = Attack(**fields.pop("attack"))
+    counts = attack.image, attack.certified
+    lengths = attack.radius, attack.budget, attack.factor, attack.norm
+    if not all(type(count) is int and ABSTAIN <= count < LARGEST_COUNT for count in counts):
+        raise ValueError(f"image and certified class of the attack are {counts}")
+    if not all(type(length) is float and 0 <= length < math.inf for length in lengths):
+        raise ValueError(f"radius, budget, factor and norm of the attack are {lengths}")
+    if attack.method not in ("", "pgd", "ddn"):
+        raise ValueError(f"method of the attack is {attack.method!r}")
+    return attack
 
 
 def _checksum(fields: dict[str, Any]) -> str:

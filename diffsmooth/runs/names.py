@@ -80,6 +80,7 @@ class RunFiles:
         self.manifest = self._beside(".manifest.json")
         self.figure = self._beside(".png")
         self.images = self._beside(".images.npz")
+        self.flips = self._beside(".flips.npz")
         self.parts = self._beside(".parts")
 
     def _beside(self, ending: str) -> Path:
@@ -133,7 +134,7 @@ class OutputFiles(RunFiles):
     @property
     def results(self) -> tuple[Path, ...]:
         """What a finished run leaves, but for its manifest."""
-        return self.table, self.journal, self.figure, self.images
+        return self.table, self.journal, self.figure, self.images, self.flips
 
     def parts_of_journals(self, digest: str = "") -> list[Path]:
         """The parts of ours that lie in the folder of parts, of one identity or of any."""

@@ -24,9 +24,15 @@ from diffsmooth.runs.probes import Probe
 from diffsmooth.runs.reading import OwnJournals
 from diffsmooth.stats import ImageRecord
 from diffsmooth.stats.errors import UserError
-from diffsmooth.stats.results import CERTIFY_COLUMNS, PREDICT_COLUMNS, to_tsv
+from diffsmooth.stats.results import (
+    ATTACK_COLUMNS,
+    CERTIFY_COLUMNS,
+    PREDICT_COLUMNS,
+    to_tsv,
+)
 from diffsmooth.whole_file import write_whole
 
+COLUMNS = {"certify": CERTIFY_COLUMNS, "predict": PREDICT_COLUMNS, "attack": ATTACK_COLUMNS}
 ANEW = "choose another outfile, or remove its files (--overwrite)"
 
 
@@ -235,7 +241,7 @@ class Outputs:
             OutputError: another run has taken the files meanwhile, or they cannot be written.
         """
         files = self.files
-        columns = PREDICT_COLUMNS if self.identity.command == "predict" else CERTIFY_COLUMNS
+        columns = COLUMNS[self.identity.command]
         stored = read_manifest(files.manifest)
         if stored is None or stored.digest != self.digest:
             raise OutputError(f"{files.table}: another run has taken the files")

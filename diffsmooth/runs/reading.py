@@ -111,6 +111,8 @@ def read_run(path: Path | str, name: str | None = None) -> Run:
     files = RunFiles.beside(path)
     stored = read_manifest(files.manifest)
     manifest = stored or Manifest(files.manifest, {}, {})
+    if manifest.identity.get("command") == "attack":
+        raise UserError(f"{path}: is of attacks on a run, not of one: `report` takes --attacks")
     gallery = tuple(read_gallery(files.images)) if is_there(files.images) else ()
     journal = _journal_of(files, stored)
     if journal is not None and path.suffix == JOURNAL:

@@ -110,6 +110,9 @@ def _difference(
         return f"is of the run {origin.identity}, the manifest of {digest}"
     if origin is None and FORMAT_2 in identity:
         return "has a line of format 1, which no run of such a manifest writes"
+    if "command" in identity and (identity["command"] == "attack") != (record.attack is not None):
+        is_not = "is" if record.attack is not None else "is not"
+        return f"{is_not} of an attack, the manifest is of {identity['command']!r}"
     said: dict[str, object] = {"sigma": certificate.sigma}
     if origin is not None:
         said |= {"noise_source": origin.noise_source, "image_shape": [*origin.image_shape]}

@@ -7,16 +7,20 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from diffsmooth.stats.attacks import Attack
 from diffsmooth.stats.certificate import ABSTAIN, Certificate, Status
 from diffsmooth.stats.errors import UserError
 from diffsmooth.stats.plan_words import kind_of
-from diffsmooth.stats.printed import rounded_down
+from diffsmooth.stats.printed import rounded_down, rounded_up
 
 if TYPE_CHECKING:
     import pandas as pd
 
 CERTIFY_COLUMNS = ("idx", "label", "predict", "radius", "correct", "time")
 PREDICT_COLUMNS = ("idx", "label", "predict", "correct", "time")
+ATTACK_COLUMNS = (
+    "idx", "label", "certified", "radius", "attack", "budget", "norm", "predict", "correct", "time"
+)  # fmt: skip
 NO_LABEL = -2  # in arrays, of an image whose label is not known; it is no prediction either
 SHOWN_RADII = (0.0, 0.25, 0.5, 0.75, 1.0)  # of results in short
 
@@ -56,6 +60,8 @@ class ImageRecord:
         certificate: the result; `plan.nothing(sigma)` where there was an error.
         error: what went wrong, or "".
         origin: where it comes from; None where that is not known (journals of format 1).
+        attack: what was done to the image before, where something was: `index` is then the number
+            of the try.
     """
 
     index: int
@@ -64,6 +70,7 @@ class ImageRecord:
     certificate: Certificate
     error: str = ""
     origin: Origin | None = None
+    attack: Attack | None = None
 
     @property
     def correct(self) -> bool:
@@ -86,8 +93,22 @@ def to_tsv(records: Iterable[ImageRecord], columns: tuple[str, ...]) -> str:
             "correct": str(int(record.correct)) if known else "nan",
             "time": f"{record.seconds:.4f}",
         }
+        if record.attack is not None:
+            cells |= _attack_cells(record.attack)
         lines.append("\t".join(cells[column] for column in columns))
     return "\n".join(lines) + "\n"
+
+
+def _attack_cells(attack: Attack) -> dict[str, str]:
+    """What speaks for the certificate is rounded down, what speaks against it up."""
+    return {
+        "idx": str(attack.image),
+        "certified": str(attack.certified),
+        "radius": rounded_down(attack.radius, 6),
+        "attack": attack.method or "none",
+        "budget": rounded_up(attack.budget, 6),
+        "norm": rounded_up(attack.norm, 6),
+    }
 
 
 @dataclass(frozen=True, repr=False)

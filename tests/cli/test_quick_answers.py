@@ -21,7 +21,7 @@ for command, words in calls:
 """
 COMMANDS = (
     "demo", "certify", "predict", "tune", "visualize", "doctor", "export", "merge", "forecast",
-    "bench", "report", "verify",
+    "bench", "report", "attack", "verify",
 )  # fmt: skip
 RUN = ["fashion_mnist", "nofile.pt", "0.5", "OUT"]
 MISTAKES = [
@@ -38,6 +38,8 @@ MISTAKES = [
     (["visualize", ["no.npz", "o.png"]], "unknown dataset 'no.npz': known are fashion_mnist"),
     (["export", ["no.ckpt", "o.pt"]], "no.ckpt: no such checkpoint"),
     (["verify", ["nowhere.txt"]], "nowhere.txt: no such file"),
+    (["attack", ["no.jsonl", "OUT"]], "no.jsonl: no such file"),
+    (["attack", ["no.jsonl", "OUT", "--budgets", "0"]], "budgets must be > 0"),
     (["bench", ["--batch", "0"]], "batch must be at least 1, got 0"),
 ]
 

@@ -1,7 +1,6 @@
 """Certification as a LightningModule: images through an engine that fills its batches."""
 
 from collections.abc import Sequence
-from typing import Literal
 
 import lightning.pytorch as pl
 
@@ -10,7 +9,8 @@ from diffsmooth.lit.certification.shared_work import SharedWork
 from diffsmooth.lit.data.images import ImageSet, image_digest
 from diffsmooth.models.smoothing.engine import IN_FLIGHT, Task, VoteEngine
 from diffsmooth.models.smoothing.fixed_function import FixedFunction, check_unchanged
-from diffsmooth.models.smoothing.noise import NoiseKey
+from diffsmooth.models.smoothing.memory import OutOfMemory
+from diffsmooth.models.smoothing.noise import NoiseKey, NoiseSource, Purpose
 from diffsmooth.models.smoothing.noise_sources import noise_source
 from diffsmooth.models.smoothing.vote_function import VoteFunction
 from diffsmooth.models.words import SourceName
@@ -71,7 +71,7 @@ class CertificationModule(pl.LightningModule):
         plan: Plan,
         images: ImageSet,
         selection: Sequence[int] | None = None,
-        purpose: Literal["certify", "predict"] = "certify",
+        purpose: Purpose = "certify",
         split: str = "test",
         seed: int = 0,
         noise: SourceName = "float",
@@ -106,13 +106,19 @@ class CertificationModule(pl.LightningModule):
         return self.shared
 
     def on_predict_start(self) -> None:
-        self._source = noise_source(self.noise, self.device)
+        self._source = self.make_source()
         self._engine = VoteEngine(self.f, self.plan, self._source, self._in_flight)
+
+    def make_source(self) -> NoiseSource:
+        """Where the votes' noise comes from."""
+        return noise_source(self.noise, self.device)
 
     def predict_step(self, batch: int, batch_idx: int) -> int:
         """Takes in the image of an index, which it returns; votes until there is room for more."""
         try:
             sample = self.images[batch]
+        except OutOfMemory:  # of images that are computed: the fault of none
+            raise
         except Exception as error:  # one must not end the run
             self.report(0, [self._record(batch, error)])
         else:

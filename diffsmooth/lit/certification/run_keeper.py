@@ -1,6 +1,6 @@
 """The files of a run: claimed before the first vote, a line an image, a table at the end."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import lightning.pytorch as pl
 
@@ -29,14 +29,22 @@ class RunKeeper(CertificationCallback):
         outputs: the files; rank zero claims them.
         context: goes into the manifest.
         overwrite: whether the files of a different run may be replaced.
+        find_problem: finds the first record of the run's that is not of its data.
 
     Attributes:
         records: all images' records, by ascending index, on rank zero at the end; None until then,
             and on the other ranks.
     """
 
-    def __init__(self, outputs: Outputs, context: RunContext, overwrite: bool = False) -> None:
+    def __init__(
+        self,
+        outputs: Outputs,
+        context: RunContext,
+        overwrite: bool = False,
+        find_problem: Callable[[ImageSet, Sequence[ImageRecord]], Problem | None] | None = None,
+    ) -> None:
         self.outputs = outputs
+        self._find_problem = find_problem or find_wrong_image
         self.records: list[ImageRecord] | None = None
         self._context = context
         self._overwrite = overwrite
@@ -54,11 +62,17 @@ class RunKeeper(CertificationCallback):
 
         def claim() -> str:
             if trainer.is_global_zero:
+
+                def problem_of(records: list[ImageRecord]) -> Problem | None:
+                    return self._find_problem(module.images, records)
+
                 if note := check_ranks(probes):
                     print(note)
                 context = self._context._replace(probes=tuple(filter(None, probes)))
                 outputs.claim(
-                    context, self._overwrite, lambda records: find_problem(module.images, records)
+                    context,
+                    self._overwrite,
+                    lambda records: self._find_problem(module.images, records),
                 )
             return outputs.digest
 
@@ -90,7 +104,7 @@ class RunKeeper(CertificationCallback):
             self.outputs.release()
 
 
-def find_problem(images: ImageSet, records: Sequence[ImageRecord]) -> Problem | None:
+def find_wrong_image(images: ImageSet, records: Sequence[ImageRecord]) -> Problem | None:
     """The first record whose image or label is not that of the data.
 
     The identity compares the files as such; this, what comes out of them, and the journal's words.

@@ -26,6 +26,7 @@ def ddn_l2(
     init_norm: float | None = None,
     gamma: float = 0.05,
     levels: int = 256,
+    start: Tensor | None = None,
     generator: torch.Generator | None = None,
 ) -> Tensor:
     """Looks for the smallest perturbation that changes a smoothed classifier's prediction.
@@ -34,7 +35,7 @@ def ddn_l2(
     frequent prediction over the noise is wrong) and grows while it is not.
 
     Args:
-        model, images, labels, noise, samples, generator: as in `pgd_l2`.
+        model, images, labels, noise, samples, start, generator: as in `pgd_l2`.
         epsilon: l2 budget, > 0, in [0, 1] pixel units: what is found is projected to it.
         steps: number of steps, at least 1.
         init_norm: norm of the first perturbation, > 0, in [0, 1] pixel units; None: epsilon.
@@ -62,7 +63,8 @@ def ddn_l2(
         raise ValueError(f"levels must be at least 2, got {levels}")
     farthest = l2_norms(torch.maximum(images, 1 - images))  # of the corners of [0, 1]
     norm = torch.full_like(farthest, init_norm)
-    delta = best = torch.zeros_like(images)
+    best = torch.zeros_like(images)
+    delta = best if start is None else start
     best_norm = farthest
     for i in range(steps):
         gradients, logits = target.gradient(delta)

@@ -15,6 +15,7 @@ def pgd_l2(
     noise: Tensor | None = None,
     samples: int = 1,
     *,
+    start: Tensor | None = None,
     generator: torch.Generator | None = None,
 ) -> Tensor:
     """Raises the loss of a smoothed classifier by projected gradient ascent from the images.
@@ -32,6 +33,8 @@ def pgd_l2(
         noise: (B * samples, C, H, W), image-major, already scaled to sigma, in [0, 1] pixel units;
             None attacks the model without noise.
         samples: noise vectors an image (m_test, m_train), at least 1.
+        start: perturbation (B, C, H, W) to begin at, inside the ball and with images that stay in
+            [0, 1]; None: none.
         generator: draws steps where a gradient is zero; None takes the global stream.
 
     Returns:
@@ -44,7 +47,7 @@ def pgd_l2(
     """
     check_budget(epsilon, steps)
     target = Target(model, images, labels, noise, samples)
-    delta = torch.zeros_like(images)
+    delta = torch.zeros_like(images) if start is None else start
     for _ in range(steps):
         gradients, _ = target.gradient(delta)
         delta = ascend(images, delta, unit_directions(gradients, generator), epsilon, steps)

@@ -24,7 +24,8 @@ MOST_THREADS = 16
 BLOCK = 32  # votes drawn from one counter of NumPy's; changing it changes every result
 
 Purpose = Literal[
-    "certify", "predict", "tune", "sanity", "probe", "doctor", "attack", "train", "evaluate"
+    "certify", "predict", "tune", "sanity", "probe", "doctor", "train", "evaluate",
+    "attack", "attacked", "confirm",
 ]  # fmt: skip
 """Purposes never share a stream, or a choice made on one would depend on the noise of another."""
 

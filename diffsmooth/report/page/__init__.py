@@ -10,6 +10,7 @@ from markupsafe import Markup
 
 from diffsmooth import __version__
 from diffsmooth.report.columns import Column
+from diffsmooth.report.page.attacks import attack_panel
 from diffsmooth.report.page.confusion import confusion
 from diffsmooth.report.page.curve import accuracy_curve
 from diffsmooth.report.page.distributions import distributions
@@ -18,6 +19,7 @@ from diffsmooth.report.page.overview import page_table, run_facts
 from diffsmooth.report.page.pictures import gallery
 from diffsmooth.report.tables import DEFAULT
 from diffsmooth.report.writers import Section
+from diffsmooth.runs.attacked import AttackRun
 from diffsmooth.runs.reading import Run
 
 __all__ = ["html_page"]
@@ -28,6 +30,7 @@ def html_page(
     radii: np.ndarray,
     sections: Sequence[Section] = (),
     columns: Sequence[Column] = DEFAULT,
+    attacks: Sequence[AttackRun] = (),
 ) -> str:
     """The page that `diffsmooth report --html` writes.
 
@@ -36,6 +39,7 @@ def html_page(
         radii: float64 (R,), R >= 1, of the table, ascending; l2, in [0, 1] pixel units.
         sections: more tables, shown below that one.
         columns: those of that table, after the radii's.
+        attacks: on these runs; their tables are among the sections.
 
     Returns:
         A whole HTML document in ASCII or UTF-8 text. Its size does not grow with the number of
@@ -64,6 +68,7 @@ def html_page(
         distributions=distributions(runs),
         confusions=[confusion(run) for run in runs],
         galleries=[gallery(run) for run in runs],
+        attacks=[attack_panel(one, runs) for one in attacks],
         manifests=manifest_tables(runs),
         style=Markup(templates.get_template("style.css").render()),
         script=Markup(script),

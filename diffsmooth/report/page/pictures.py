@@ -74,11 +74,11 @@ def _card(results: Results, image: GalleryImage, row: int, names: dict[int, str]
     if results.votes is not None:
         facts.append(("votes", str(results.votes[row])))
     facts.append(("status", status or "n/a"))
-    pictures = [_picture("original", image.original), _picture("noisy", image.noisy)]
+    pictures = [picture_of("original", image.original), picture_of("noisy", image.noisy)]
     if not np.array_equal(image.purified, image.noisy):
-        pictures.append(_picture("purified", image.purified))
+        pictures.append(picture_of("purified", image.purified))
     m = len(image.copies)
-    copies = [_picture(f"local copy {i} of {m}", copy) for i, copy in enumerate(image.copies, 1)]
+    copies = [picture_of(f"local copy {i} of {m}", copy) for i, copy in enumerate(image.copies, 1)]
     return Card(
         image.index,
         _outcome(status, label, prediction),
@@ -99,7 +99,7 @@ def _outcome(status: str, label: int, prediction: int) -> str:
     return "correct" if prediction == label else "wrong"
 
 
-def _picture(caption: str, pixels: np.ndarray) -> Picture:
+def picture_of(caption: str, pixels: np.ndarray) -> Picture:
     """A PNG of uint8 (C, H, W) with C = 1 (grey) or 3 (RGB)."""
     image = Image.fromarray(pixels[0] if len(pixels) == 1 else pixels.transpose(1, 2, 0))
     buffer = io.BytesIO()

@@ -1,0 +1,38 @@
+"""`diffsmooth attack`: what attacks leave of a run's accuracy, and of its certificates."""
+
+from diffsmooth.cli.errors import show_error
+from diffsmooth.cli.options import read_options
+from diffsmooth.pipeline.attack_specification import AttackOptions
+
+DESCRIPTION = """Attacks the smoothed classifier of a certified run on its images (SmoothAdv's PGD
+and DDN, with gradients through the purifier), within and beyond each certificate, and predicts what
+they make with fresh noise. Says empirical beside certified accuracy. Exits with 1 where fresh votes
+contradict a certificate, or do not confirm more certificates than alpha allows. Running the same
+command again goes on where it stopped."""
+
+
+def main(args: list[str] | None = None, prog: str = "diffsmooth attack") -> None:
+    """Runs the command on `args`, by default the process's."""
+    options = read_options(AttackOptions, args, prog, DESCRIPTION, with_config=True)
+    # What follows imports torch, which takes seconds.
+    from diffsmooth.cli.errors import user_errors
+    from diffsmooth.cli.run import FAILED, run
+    from diffsmooth.pipeline.attack import AttackWork
+    from diffsmooth.pipeline.attack_publication import publish_attack
+    from diffsmooth.stats.plans import MajorityVote
+
+    problems: list[str] = []
+    with user_errors(prog):
+        work = AttackWork(options)
+    run(
+        work.job_options,
+        "attack",
+        MajorityVote(options.n, options.alpha),
+        prog,
+        lambda job, records: problems.extend(publish_attack(job, work, records)),
+        work,
+    )
+    for problem in problems:
+        show_error(prog, problem)
+    if problems:
+        raise SystemExit(FAILED)

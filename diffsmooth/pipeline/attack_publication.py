@@ -1,0 +1,83 @@
+"""What a finished run of attacks says: its tables, its checks, its pictures."""
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from diffsmooth.pipeline.attack import AttackWork
+from diffsmooth.pipeline.attack_checks import check_suspects
+from diffsmooth.pipeline.attack_pictures import pictures_of
+from diffsmooth.pipeline.job import Job
+from diffsmooth.pipeline.publish import relative_name
+from diffsmooth.report.attacks import empirical_table, flip_remarks, tries_table
+from diffsmooth.report.radii import distinct, usual_radii
+from diffsmooth.report.tensorboard import write_attacks
+from diffsmooth.report.writers import as_text
+from diffsmooth.runs.attacked import read_attacks, write_pictures
+from diffsmooth.runs.flips import CheckedFlip
+from diffsmooth.shown_text import shown
+from diffsmooth.stats import ABSTAIN, ImageRecord
+from diffsmooth.stats.empirical import (
+    LEVEL,
+    UNCONFIRMED_LEVEL,
+    Empirical,
+    unconfirmed_pvalue,
+)
+from diffsmooth.stats.printed import digits_up, exact
+
+
+def publish_attack(job: Job, work: AttackWork, records: list[ImageRecord]) -> list[str]:
+    """Checks suspects, and prints what came out.
+
+    Returns:
+        What contradicts the certificates, one line each.
+    """
+    found = Empirical.from_records(records)
+    flips = check_suspects(job, work, records)
+    own = work.options.radii or []
+    radii = distinct(np.concatenate([usual_radii([work.attacked.run]), own]))
+    sections = [empirical_table(found, radii)] if found.is_labelled and len(found) else []
+    remarks = [*flip_remarks(found, records), *(flip.text for flip in flips)]
+    certificates = int((found.certified != ABSTAIN).sum())
+    said, problems = verdict(flips, certificates, work.attacked.plan.alpha)
+    files = job.files
+    pictures = [] if os.path.lexists(files.images) else pictures_of(job, work, records)
+    if pictures:
+        write_pictures(files.images, pictures)
+    text = as_text([*sections, tries_table(records)], [*remarks, *said])
+    print(text, end="")
+    if len(found):
+        events = Path(work.options.logdir) / "attack" / relative_name(files.stem)
+        write_attacks(events, read_attacks(files.journal), text)
+    print(
+        f"table {shown(files.table)}, journal {shown(files.journal)}\n"
+        f"a page of all: diffsmooth report {shown(work.options.run)} --attacks "
+        f"{shown(files.journal)} --html {shown(files.stem)}.html"
+    )
+    if flips:
+        print(f"images that fresh votes were asked about: {shown(files.flips)}")
+    return problems
+
+
+def verdict(
+    flips: Sequence[CheckedFlip], certificates: int, alpha: float
+) -> tuple[list[str], list[str]]:
+    """What is said of so many attacked certificates, and what is wrong with them, in lines."""
+    contradictions = [flip for flip in flips if flip.outcome == "contradiction"]
+    unconfirmed = {f.image for f in flips if f.outcome == "certificate not confirmed"}
+    pvalue = unconfirmed_pvalue(len(unconfirmed), certificates, alpha)
+    said = [
+        f"{len(contradictions)} contradictions (by fresh votes; chance of any by mistake "
+        f"{LEVEL:g}); {len(unconfirmed)} of {certificates} certificates not confirmed by a fresh "
+        f"run: chance of as many, if each is false with alpha {exact(alpha)}: "
+        f"{digits_up(pvalue, 2)}"
+    ]
+    problems = [flip.text for flip in contradictions]
+    if pvalue < UNCONFIRMED_LEVEL:
+        problems.append(
+            f"{len(unconfirmed)} of {certificates} certificates do not hold, which alpha "
+            f"{exact(alpha)} does not explain (p = {digits_up(pvalue, 2)})"
+        )
+    return said, problems

@@ -1,0 +1,117 @@
+"""What attacks found, as tables: empirical beside certified accuracy, and the tries."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+
+from diffsmooth.report.radii import distinct
+from diffsmooth.report.writers import Section
+from diffsmooth.runs.attacked import AttackRun
+from diffsmooth.runs.reading import Run
+from diffsmooth.stats import ABSTAIN, ImageRecord
+from diffsmooth.stats.attacks import Attack
+from diffsmooth.stats.empirical import Empirical
+from diffsmooth.stats.errors import UserError
+from diffsmooth.stats.printed import exact, radius_label, rounded_down, rounded_up
+
+
+def check_attacks(runs: Sequence[Run], attacks: Sequence[AttackRun]) -> None:
+    """Raises UserError for attacks on none of the runs."""
+    known = {r.records[0].origin.identity for r in runs if r.records and r.records[0].origin}
+    for one in attacks:
+        if one.attacked not in known:
+            raise UserError(f"{one.path}: is of attacks on another run than those of this report")
+
+
+def attack_sections(one: AttackRun, radii: np.ndarray, decimals: int = 3) -> list[Section]:
+    """The tables of a run of attacks, under its name; at radii (R,), and at its own budgets."""
+    budgets = {
+        r.attack.budget for r in one.records if r.attack and r.attack.method and not r.attack.factor
+    }
+    radii = distinct([*radii, *budgets])
+    has_accuracy = one.found.is_labelled and len(one.found)
+    sections = [empirical_table(one.found, radii, decimals)] if has_accuracy else []
+    sections.append(tries_table(one.records))
+    return [section._replace(title=f"{one.name}: {section.title}") for section in sections]
+
+
+def empirical_table(found: Empirical, radii: np.ndarray, decimals: int = 3) -> Section:
+    """Certified and empirical accuracy at radii (R,), and the gap between them."""
+    certified = found.certified_accuracy(radii)
+    kept, lost = (found.accuracy(radii, is_right) for is_right in (True, False))
+    rows = {
+        "certified": [rounded_down(value, decimals) for value in certified],
+        "empirical (abstained: right)": [rounded_up(value, decimals) for value in kept],
+        "empirical (abstained: wrong)": [rounded_up(value, decimals) for value in lost],
+        "gap": [rounded_up(value, decimals) for value in kept - certified],
+    }
+    return Section(
+        f"Accuracy of the {len(found)} attacked images by radius (l2, in [0, 1] pixel units): "
+        "certified, and left by the attacks, an upper bound",
+        pd.DataFrame.from_dict(rows, "index", columns=[*map(radius_label, radii)]),
+    )
+
+
+def tries_table(records: Sequence[ImageRecord]) -> Section:
+    """Of each kind of try: on how many images, and what PREDICT then said."""
+    kinds: dict[str, list[ImageRecord]] = {}
+    for record in sorted(records, key=lambda record: record.index):
+        assert record.attack is not None
+        kinds.setdefault(try_name(record.attack), []).append(record)
+    rows = {}
+    for name, some in kinds.items():
+        answers = [(r.certificate.prediction, _left(r)) for r in some if not r.error]
+        counts = [
+            sum(prediction == left for prediction, left in answers),
+            sum(prediction == ABSTAIN for prediction, _ in answers),
+            sum(prediction not in (ABSTAIN, left) for prediction, left in answers),
+            len(some) - len(answers),
+        ]
+        rows[name] = [str(count) for count in (len(some), *counts)]
+    columns = ["tries", "class held", "abstained", "another class", "failed"]
+    return Section(
+        "Predictions of attacked images; the class is the certified one, or else the label",
+        pd.DataFrame.from_dict(rows, "index", columns=columns),
+    )
+
+
+def try_name(attack: Attack) -> str:
+    """A kind of try: pgd at a budget, ddn up to one."""
+    if not attack.method:
+        return "as it is"
+    how = "ddn up to" if attack.method == "ddn" else attack.method
+    size = f"{exact(attack.factor)} x radius" if attack.factor else f"l2 {exact(attack.budget)}"
+    return f"{how} {size}"
+
+
+def flip_remarks(found: Empirical, records: Sequence[ImageRecord]) -> list[str]:
+    """The smallest flips of certified images, and how many tries stayed inside certificates."""
+    certified = found.certified != ABSTAIN
+    flipped = np.isfinite(found.flip) & certified
+    inside = [r for r in records if r.attack is not None and not r.error and r.attack.is_inside]
+    held = sum(r.certificate.prediction == r.attack.certified for r in inside if r.attack)
+    remarks = [
+        f"{len(inside)} tries within certificates: the class held in {held}, PREDICT abstained in "
+        f"{sum(r.certificate.prediction == ABSTAIN for r in inside)}"
+    ]
+    if flipped.any():
+        ratios = found.flip[flipped] / found.radius[flipped]
+        remarks.append(
+            f"smallest flips, of {flipped.sum()} of {certified.sum()} certified images: median "
+            f"{rounded_up(float(np.median(found.flip[flipped])))}, "
+            f"{rounded_up(float(np.median(ratios)), 2)} times the certified radius, at least "
+            f"{rounded_down(float(ratios.min()), 2)} times"
+        )
+    else:
+        remarks.append(f"none of {certified.sum()} certified images was flipped")
+    if found.failed:
+        remarks.append(f"{found.failed} tries failed and count for nothing")
+    return remarks
+
+
+def _left(record: ImageRecord) -> int | None:
+    """The class that the try was to leave."""
+    assert record.attack is not None
+    certified = record.attack.certified
+    return record.label if certified == ABSTAIN else certified

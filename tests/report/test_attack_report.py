@@ -1,0 +1,123 @@
+"""Attacks in reports, on small runs made by hand."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from page_runs import make_run, ten_images
+
+from diffsmooth.report.attacks import (
+    attack_sections,
+    check_attacks,
+    flip_remarks,
+    try_name,
+)
+from diffsmooth.report.figures import accuracy_figure
+from diffsmooth.report.page import html_page
+from diffsmooth.runs.attacked import (
+    PIXELS,
+    AttackPicture,
+    AttackRun,
+    read_pictures,
+    write_pictures,
+)
+from diffsmooth.stats import FixedSampleSize, ImageRecord, MajorityVote
+from diffsmooth.stats.attacks import Attack
+from diffsmooth.stats.errors import UserError
+from diffsmooth.stats.results import Origin
+
+ORIGIN = Origin("0123456789abcdef", "numpy", "", (1, 4, 4))
+RUN = make_run(
+    ten_images(),
+    records=(ImageRecord(0, 0, 0.0, FixedSampleSize().nothing(0.5), "", ORIGIN),),
+)
+
+
+def record(index: int, attack: Attack, prediction: int) -> ImageRecord:
+    run = MajorityVote(100).start(0.5, 10)
+    run.update(np.bincount([prediction] * 100, minlength=10))
+    return ImageRecord(index, 0, 0.0, run.certificate, "", ORIGIN, attack)
+
+
+def attack_run() -> AttackRun:
+    """Image 1 breaks at 0.35, image 2 at none; both are certified as class 0."""
+    one = Attack(image=1, certified=0, radius=0.3)
+    two = Attack(image=2, certified=0, radius=0.2)
+    tried = [
+        (one, 0),
+        (replace(one, method="pgd", factor=2.0, budget=0.6, norm=0.55), 3),
+        (replace(one, method="ddn", factor=2.0, budget=0.6, norm=0.35), 3),
+        (two, 0),
+        (replace(two, method="pgd", budget=0.1, norm=0.1), 0),
+    ]
+    records = tuple(record(i, *one) for i, one in enumerate(tried))
+    pixels = np.arange(16, dtype=np.uint8).reshape(1, 4, 4)
+    picture = AttackPicture(2, 3.5, pixels, pixels + 1, pixels + 2)
+    identity = {"attacked": "0123456789abcdef"}
+    return AttackRun("a<b", Path("attack.jsonl"), records, identity, (picture,))
+
+
+def test_the_tables_by_hand() -> None:
+    accuracy, tries = attack_sections(attack_run(), np.array([0.0, 0.25, 0.5]))
+    assert list(accuracy.text.columns) == ["0.00", "0.10", "0.25", "0.50"]  # and its own budget
+    assert accuracy.text.loc["certified"].tolist() == ["1.000", "1.000", "0.500", "0.000"]
+    left = accuracy.text.loc["empirical (abstained: right)"].tolist()
+    assert left == ["1.000", "1.000", "1.000", "0.500"]
+    assert accuracy.text.loc["gap"].tolist() == ["0.000", "0.000", "0.500", "0.500"]
+    assert tries.text.loc["as it is"].tolist() == ["2", "2", "0", "0", "0"]
+    assert tries.text.loc["pgd 2 x radius"].tolist() == ["1", "0", "0", "1", "0"]
+    assert tries.text.loc["pgd l2 0.1"].tolist() == ["1", "1", "0", "0", "0"]
+    assert tries.text.loc["ddn up to 2 x radius"].tolist() == ["1", "0", "0", "1", "0"]
+
+
+def test_the_remarks_by_hand() -> None:
+    one = attack_run()
+    inside, flips = flip_remarks(one.found, one.records)
+    assert inside.startswith("3 tries within certificates: the class held in 3")
+    assert "1 of 2 certified images: median 0.350, 1.17 times the certified radius" in flips
+
+
+def test_a_page_with_attacks_shows_them() -> None:
+    page = html_page([RUN], np.array([0.0, 0.5]), attacks=[attack_run()])
+    assert page.count('<li class="attacked">') == 1
+    assert "a&lt;b" in page
+    assert "a<b" not in page
+    assert "image/svg+xml" in page
+    assert 'id="attacks"' not in html_page([RUN], np.array([0.0, 0.5]))
+
+
+def test_a_figure_has_a_line_for_what_attacks_left() -> None:
+    found = attack_run().found
+    (axes,) = accuracy_figure({"run": RUN.results}, attacks={"a": found}).axes
+    left = axes.lines[-1]
+    x, y = (np.asarray(values, dtype=float) for values in left.get_data())
+    np.testing.assert_array_equal(y, found.accuracy(x, True))
+
+
+def test_attacks_on_another_run_are_refused() -> None:
+    other = replace(attack_run(), identity={"attacked": "f" * 16})
+    check_attacks([RUN], [attack_run()])
+    for refuse in (
+        lambda: check_attacks([RUN], [other]),
+        lambda: html_page([RUN], np.array([0.0]), attacks=[other]),
+    ):
+        with pytest.raises(UserError, match="attacks on another run"):
+            refuse()
+
+
+def test_pictures_are_read_as_they_were_written(tmp_path: Path) -> None:
+    path = tmp_path / "a.images.npz"
+    write_pictures(path, attack_run().pictures)
+    (picture,) = read_pictures(path)
+    (wanted,) = attack_run().pictures
+    assert (picture.item, picture.scale) == (2, 3.5)
+    np.testing.assert_array_equal(picture.perturbation, wanted.perturbation)
+    np.savez(path, **dict.fromkeys(("item", "scale", *PIXELS), np.array([0.5])))
+    with pytest.raises(UserError, match="not the pictures of attacks"):
+        read_pictures(path)
+
+
+def test_names_of_tries() -> None:
+    assert try_name(Attack(image=0)) == "as it is"
+    assert try_name(Attack(image=0, method="ddn", budget=1.5)) == "ddn up to l2 1.5"

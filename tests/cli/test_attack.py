@@ -20,7 +20,7 @@ from diffsmooth.lit.data import load_images
 from diffsmooth.lit.data.images import Sample
 from diffsmooth.models.attacks.ball import l2_distance_up
 from diffsmooth.models.smoothing.rounded_noise import RoundedNoise
-from diffsmooth.pipeline import attack_checks, attack_specification
+from diffsmooth.pipeline import attack_checks
 from diffsmooth.runs.attacked import read_attacks
 from diffsmooth.runs.journal import read_journal
 from diffsmooth.runs.line import _checksum
@@ -98,7 +98,8 @@ def test_a_run_of_attacks(
         certificate = attacked[record.attack.image]
         assert record.attack.certified == certificate.prediction
         assert record.attack.radius == certificate.radius
-        assert record.attack.norm <= record.attack.budget
+        # The image itself lies as far from the rationals that it stands for as float32 rounds.
+        assert record.attack.norm <= (record.attack.budget or 1e-6)
         assert record.certificate.n == 24
     # pgd at 0.5 and 3 times the radius and ddn up to 3, where there is one; and as it is.
     for image in (0, 400, 800):
@@ -181,7 +182,7 @@ def test_images_move_by_what_the_journal_says(
     for record in records_of(tmp_path / "grid.jsonl"):
         image, moved = made[record.index]
         assert record.attack is not None
-        assert record.attack.norm == l2_distance_up(image, moved, on_grid=False)
+        assert record.attack.norm == l2_distance_up(image, moved, on_grid=True)
         levels = (255 * moved).round()
         assert torch.equal(levels / 255, moved)
     budgets = {r.attack.budget for r in records_of(tmp_path / "grid.jsonl") if r.attack}
@@ -214,10 +215,9 @@ def forged(certified: Path, folder: Path) -> Path:
 
 
 def test_against_exact_noise_votes_are_rounded(
-    certified: Path, run: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    certified: Path, run: Command, tmp_path: Path
 ) -> None:
-    """As if NumPy's were exact: distances are to rationals, and attacked images get 8 bits."""
-    monkeypatch.setattr(attack_specification, "EXACT_NOISE", "numpy")
+    """Distances are to rationals, and attacked images get 8 bits."""
     run(certified, "exact.txt", "--max_images", "1", "--methods", "pgd")
     image = load_images("fashion_mnist_sample")[0].image
     records = records_of(tmp_path / "exact.jsonl")

@@ -11,7 +11,7 @@ KEY = NoiseKey(0, "attacked", "fashion_mnist", "test", 7)
 
 
 def levels_of(image: torch.Tensor, level: float, votes: Votes, rows: int) -> np.ndarray:
-    noisy = RoundedNoise().noisy([votes], [image], level, rows).numpy()
+    noisy = RoundedNoise().noisy([votes], [image], level, rows).images.numpy()
     levels = np.rint(255 * noisy.astype(np.float64))
     np.testing.assert_array_equal(noisy, np.float32(levels) / np.float32(255))
     return levels

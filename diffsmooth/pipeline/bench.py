@@ -12,6 +12,7 @@ from diffsmooth.models.smoothing.noise_sources import noise_source
 from diffsmooth.models.smoothing.precision import current_numerics, resolve_precision
 from diffsmooth.models.smoothing.vote_function import VoteFunction
 from diffsmooth.pipeline.bench_process import (
+    GREY,
     KEY,
     in_processes,
     loop_process,
@@ -91,7 +92,7 @@ def _print_speed(
         settings = [setting for setting in settings if setting != "compiled"]
     batch, workload = options.batch, WORKLOADS[name]
     models = [workload.f(batch, setting, device) for setting in settings]
-    image = torch.full(workload.info.image_shape, 0.5)
+    image = torch.full(workload.info.image_shape, GREY)
     noisy = NumpyNoise().noisy([Votes(KEY, 0, 0, batch)], [image], SIGMA, batch).images.to(device)
     for model in models:  # compiles
         vote(model, batch, image)
@@ -159,7 +160,7 @@ def _print_memory(options: BenchOptions, device: torch.device) -> None:
         if device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(device)
             model = WORKLOADS["cohen"].f(options.batch, mode, device)
-            vote(model, votes, torch.full((1, 32, 32), 0.5), options.noise)
+            vote(model, votes, torch.full((1, 32, 32), GREY), options.noise)
             peaks.append(torch.cuda.max_memory_allocated(device))
         else:
             ((_, peak),) = in_processes("cohen", mode, options.batch, votes, 1)

@@ -29,6 +29,7 @@ from diffsmooth.pipeline.workloads import WORKLOADS
 from diffsmooth.stats import MajorityVote
 from diffsmooth.stats.errors import UserError
 
+GREY = 128 / 255  # on the 8-bit grid
 KEY = NoiseKey(0, "certify", "bench", "test", 0)
 
 
@@ -43,7 +44,7 @@ def seconds_of(work: Callable[[], object], device: torch.device) -> float:
     return time.perf_counter() - start
 
 
-def vote(model: VoteFunction, votes: int, image: Tensor, noise: SourceName = "float") -> None:
+def vote(model: VoteFunction, votes: int, image: Tensor, noise: SourceName = "integer") -> None:
     source = noise_source(noise, model.device)
     with VoteEngine(model, MajorityVote(votes), source) as engine:
         engine.submit(Task(image, KEY))
@@ -78,7 +79,7 @@ def _time_loop(
 ) -> tuple[float, Numerics]:
     torch.set_num_threads(threads)
     device, info = pick_device("cpu" if device_type == "cpu" else "gpu"), WORKLOADS[name].info
-    image, numerics = torch.full(info.image_shape, 0.5), published_numerics(info.name)
+    image, numerics = torch.full(info.image_shape, GREY), published_numerics(info.name)
     return _time_published(_loop(name, batch, device), image, votes, device, numerics)
 
 
@@ -122,7 +123,7 @@ def _child(name: str, mode: str, batch: int, votes: int, barrier: Barrier, resul
     device = pick_device("cpu")
     workload = WORKLOADS[name]
     model = workload.f(batch, mode, device)
-    image = torch.full(workload.info.image_shape, 0.5)
+    image = torch.full(workload.info.image_shape, GREY)
     vote(model, batch, image)
     barrier.wait()
     seconds = seconds_of(lambda: vote(model, votes, image), device)

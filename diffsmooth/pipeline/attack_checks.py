@@ -27,9 +27,9 @@ def check_suspects(job: Job, work: AttackWork, records: list[ImageRecord]) -> li
     suspects = [record for record in records if is_suspect(record)]
     flips = [_check(job, work, record, len(records)) for record in suspects]
     if flips:
-        write_flips(job.files.flips, flips)
+        write_flips(job.files.checks, flips)
     else:
-        job.files.flips.unlink(missing_ok=True)
+        job.files.checks.unlink(missing_ok=True)
     return flips
 
 

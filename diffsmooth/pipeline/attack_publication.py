@@ -26,6 +26,7 @@ from diffsmooth.stats.empirical import (
     unconfirmed_pvalue,
 )
 from diffsmooth.stats.printed import digits_up, exact
+from diffsmooth.whole_file import write_whole
 
 
 def publish_attack(job: Job, work: AttackWork, records: list[ImageRecord]) -> list[str]:
@@ -46,18 +47,20 @@ def publish_attack(job: Job, work: AttackWork, records: list[ImageRecord]) -> li
     pictures = [] if os.path.lexists(files.images) else pictures_of(job, work, records)
     if pictures:
         write_pictures(files.images, pictures)
+    write_whole(files.flips, found.flips_tsv().encode())
     text = as_text([*sections, tries_table(records)], [*remarks, *said])
     print(text, end="")
     if len(found):
         events = Path(work.options.logdir) / "attack" / relative_name(files.stem)
         write_attacks(events, read_attacks(files.journal), text)
     print(
-        f"table {shown(files.table)}, journal {shown(files.journal)}\n"
+        f"table {shown(files.table)}, journal {shown(files.journal)}, smallest flip of each image "
+        f"{shown(files.flips)}\n"
         f"a page of all: diffsmooth report {shown(work.options.run)} --attacks "
         f"{shown(files.journal)} --html {shown(files.stem)}.html"
     )
     if flips:
-        print(f"images that fresh votes were asked about: {shown(files.flips)}")
+        print(f"images that fresh votes were asked about: {shown(files.checks)}")
     return problems
 
 

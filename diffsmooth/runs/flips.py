@@ -1,4 +1,4 @@
-"""Images whose attacked form contradicts a certificate, as far as votes tell: `OUT.flips.npz`."""
+"""Images whose attacked form contradicts a certificate, as far as votes tell: `OUT.checks.npz`."""
 
 import io
 from collections.abc import Sequence

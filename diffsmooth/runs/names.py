@@ -80,7 +80,8 @@ class RunFiles:
         self.manifest = self._beside(".manifest.json")
         self.figure = self._beside(".png")
         self.images = self._beside(".images.npz")
-        self.flips = self._beside(".flips.npz")
+        self.flips = self._beside(".flips.tsv")  # of attacks, as is the next
+        self.checks = self._beside(".checks.npz")
         self.parts = self._beside(".parts")
 
     def _beside(self, ending: str) -> Path:
@@ -134,7 +135,7 @@ class OutputFiles(RunFiles):
     @property
     def results(self) -> tuple[Path, ...]:
         """What a finished run leaves, but for its manifest."""
-        return self.table, self.journal, self.figure, self.images, self.flips
+        return self.table, self.journal, self.figure, self.images, self.flips, self.checks
 
     def parts_of_journals(self, digest: str = "") -> list[Path]:
         """The parts of ours that lie in the folder of parts, of one identity or of any."""

@@ -9,8 +9,11 @@ import numpy as np
 
 from diffsmooth.stats.attacks import Attack
 from diffsmooth.stats.certificate import ABSTAIN
+from diffsmooth.stats.printed import rounded_down, rounded_up
 from diffsmooth.stats.results import NO_LABEL, ImageRecord
 
+FLIPS = ("image", "label", "certified", "radius", "flip")
+FLIP_COLUMNS = ("idx", "label", "certified", "radius", "flip", "times")
 LEVEL = 1e-6  # chance that a whole run of attacks finds a contradiction where there is none
 UNCONFIRMED_LEVEL = 1e-3  # at which certificates that do not hold are more than alpha explains
 
@@ -92,6 +95,21 @@ class Empirical:
         radii = np.asarray(radii, dtype=np.float64)[:, None]
         broken_from = self.wrong_from if abstained_is_right else self.lost_from
         return (broken_from > radii).mean(axis=1)
+
+    def flips_tsv(self) -> str:
+        """A table of the smallest flip of each image: a header, then one line an image.
+
+        `flip` is the norm, rounded up, and `times` what it is in certified radii; nan without one.
+        """
+        lines = ["\t".join(FLIP_COLUMNS)]
+        for row in zip(*(getattr(self, name) for name in FLIPS), strict=True):
+            image, label, certified, radius, flip = row
+            norm = rounded_up(flip, 6) if math.isfinite(flip) else "nan"
+            times = rounded_up(flip / radius, 3) if math.isfinite(flip) and radius else "nan"
+            shown = "nan" if label == NO_LABEL else str(label)
+            cells = (str(image), shown, str(certified), rounded_down(radius, 6), norm, times)
+            lines.append("\t".join(cells))
+        return "\n".join(lines) + "\n"
 
     def __len__(self) -> int:
         return len(self.image)

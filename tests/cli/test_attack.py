@@ -109,6 +109,7 @@ def test_a_run_of_attacks(
     rows = [line.split("\t") for line in (tmp_path / "a.txt").read_text().splitlines()]
     assert tuple(rows[0]) == ATTACK_COLUMNS
     assert len(rows) == 1 + len(records)
+    assert len((tmp_path / "a.flips.tsv").read_text().splitlines()) == 1 + 3
     manifest = read_manifest(tmp_path / "a.manifest.json")
     assert manifest is not None
     assert manifest.identity["command"] == "attack"
@@ -271,7 +272,7 @@ def test_false_certificates_are_found(
     assert re.search(rf"image \d+: {outcome}", said.err if another_class else said.out)
     if not another_class:
         assert "certificates do not hold, which alpha 0.001 does not explain" in said.err
-    with np.load(tmp_path / "f.flips.npz") as flips:
+    with np.load(tmp_path / "f.checks.npz") as flips:
         assert (flips["outcome"] == outcome).any()
         assert (flips["norm"] < flips["radius"]).all()
         assert flips["attacked"].dtype == np.float32

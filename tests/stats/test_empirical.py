@@ -58,6 +58,10 @@ def test_by_hand() -> None:
     np.testing.assert_array_equal(found.lost_from, [0.0, math.inf, 0.8, 0.0])
     np.testing.assert_array_equal(found.flip, [math.inf, math.inf, 0.8, 0.9])
     assert found.failed == 1
+    rows = [line.split("\t") for line in found.flips_tsv().splitlines()]
+    assert rows[0] == ["idx", "label", "certified", "radius", "flip", "times"]
+    assert rows[3] == ["3", "0", "0", "0.500000", "0.800000", "1.600"]
+    assert rows[1][-2:] == rows[2][-2:] == ["nan", "nan"]
     radii = [0.0, 0.2, 0.5, 0.51, 0.8]
     np.testing.assert_array_equal(found.certified_accuracy(radii), [0.5, 0.5, 0.25, 0.0, 0.0])
     np.testing.assert_array_equal(found.accuracy(radii, True), [0.75, 0.75, 0.75, 0.75, 0.5])

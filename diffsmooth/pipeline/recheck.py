@@ -143,10 +143,7 @@ def _unsound(line: Mapping[str, Any], expected: Expected) -> list[Finding]:
 def _is_pairs(value: object, least: int) -> bool:
     """Whether a value is a list of pairs of whole numbers, the first of each from `least` on."""
     return isinstance(value, list) and all(
-        isinstance(pair, list)
-        and len(pair) == 2
-        and is_count(pair[0], least)
-        and is_count(pair[1])
+        isinstance(pair, list) and len(pair) == 2 and is_count(pair[0], least) and is_count(pair[1])
         for pair in value
     )
 

@@ -11,6 +11,7 @@ from diffsmooth.shown_text import shown
 from diffsmooth.stats.errors import UserError
 
 FAULTS_SHOWN = 20
+STATED = ("n", "n0", "alpha", "sigma", "classes")
 
 
 class Verdict(NamedTuple):
@@ -40,8 +41,28 @@ def verify(options: VerifyOptions) -> Iterator[Verdict]:
         UserError: a user's mistake.
     """
     runs = [(run, _files_of(run)) for run in options.runs]
-    for run, files in runs:
-        yield _verdict(run, recheck_run(files))
+    anothers = [_is_anothers(run, files) for run, files in runs]
+    if not any(anothers):
+        for name in STATED:
+            if getattr(options, name) is not None:
+                raise UserError(f"{name} is of tables without a journal, which tells it itself")
+    for (run, files), is_anothers in zip(runs, anothers, strict=True):
+        if is_anothers:
+            from diffsmooth.pipeline.table_check import check_table  # only now: pandas
+
+            verdict, text, lines = check_table(Path(run), options)
+            yield Verdict(verdict == "consistent", f"{shown(run)}: {verdict}: {text}", lines)
+        else:
+            yield _verdict(run, recheck_run(files))
+
+
+def _is_anothers(run: str, files: RunFiles) -> bool:
+    """Whether it is a table alone, without a journal or a manifest."""
+    return (
+        is_there(Path(run))
+        and Path(run) != files.journal
+        and not (is_there(files.journal) or is_there(files.manifest))
+    )
 
 
 def _files_of(run: str) -> RunFiles:

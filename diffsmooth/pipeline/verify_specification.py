@@ -2,7 +2,8 @@
 
 from dataclasses import dataclass
 
-from diffsmooth.pipeline.option_records import OptionRecord, required
+from diffsmooth.pipeline.option_checks import check_alpha, check_noise
+from diffsmooth.pipeline.option_records import OptionRecord, option, required
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -11,3 +12,12 @@ class VerifyOptions(OptionRecord):
 
     runs: list[str] = required("tables or journals of finished runs; or other people's tables, "
         "with the columns idx, label, predict, radius, correct and time")  # fmt: skip
+    n: int | None = option(None, "of other people's tables: estimation votes an image, as stated "
+        "there", "--n", "--N", least=1)  # fmt: skip
+    n0: int | None = option(None, "of other people's tables: selection votes, which no radius "
+        "depends on", "--n0", "--N0", least=1)  # fmt: skip
+    alpha: float | None = option(None, "of other people's tables: failure probability an image",
+        check=check_alpha)  # fmt: skip
+    sigma: float | None = option(None, "of other people's tables: noise level, standard deviation "
+        "in [0, 1] pixel units", check=check_noise)  # fmt: skip
+    classes: int | None = option(None, "of other people's tables: number of classes", least=2)

@@ -15,6 +15,12 @@ COLUMNS = ("idx", "label", "predict", "correct", "time")
 RADIUS = "radius"
 LARGEST = 2.0**53  # below, float64 holds every whole number
 LOWEST = {"predict": ABSTAIN, RADIUS: -LARGEST}  # of the other columns it is 0
+KINDS = {
+    "time": "seconds or h:mm:ss",
+    RADIUS: "a finite radius",
+    "predict": "a class, or -1 for abstained",
+    "label": "a class",
+}
 TRUTH = {"true": "1", "false": "0"}
 COMMENT = ("#", "//", "%")
 UTF_16 = (b"\xff\xfe", b"\xfe\xff")
@@ -48,22 +54,7 @@ def read_table(path: Path) -> FieldTable:
     Raises:
         UserError: broken; the message names the file and the line.
     """
-    lines = _lines(path)
-    cells, others, last = _cells(path, lines)
-    rows = _numbers(cells)
-    remarks = []
-    if others:
-        first = next(iter(others))
-        one = len(others) == 1
-        which = f"line {first} is no row" if one else f"{len(others)} lines are no rows"
-        begins = "" if one else f", the first is line {first}"
-        remarks.append(f"{which} and left out{begins}: {shown(others[first])[:QUOTED]}")
-    whole = last in rows.index and not rows.loc[last].isna().any()
-    if last == len(lines) and lines[-1] and not whole:  # it has no end of line
-        remarks.append(f"line {last}, the last, is cut off and left out")
-        cells, rows = cells.drop(last, errors="ignore"), rows.drop(last, errors="ignore")
-    if rows.empty:
-        raise UserError(f"{path}, line {last}: there is no image in it")
+    cells, rows, remarks = read_rows(path)
     _refuse_nan(path, cells, rows)
     again = rows["idx"][rows["idx"].duplicated()]
     if len(again):
@@ -80,6 +71,41 @@ def read_table(path: Path) -> FieldTable:
     seconds, largest = rows["time"].to_numpy(np.float64), None if has_radius else 0.0
     results = Results(index, label, prediction, radius, seconds, largest, certifies=has_radius)
     return FieldTable(results, rows.index.to_numpy(np.int64), tuple(remarks))
+
+
+class FieldRows(NamedTuple):
+    """The rows of a table as they stand in the file, by the line's number, from 1.
+
+    Attributes:
+        cells: text, of the columns that `read_table` reads.
+        numbers: the same as float64; NaN where a cell is not what its column holds.
+        remarks: what was left out, one line each.
+    """
+
+    cells: pd.DataFrame
+    numbers: pd.DataFrame
+    remarks: list[str]
+
+
+def read_rows(path: Path) -> FieldRows:
+    """The rows of such a table, whatever they say; see `read_table`, errors included."""
+    lines = _lines(path)
+    cells, others, last = _cells(path, lines)
+    rows = _numbers(cells)
+    remarks = []
+    if others:
+        first = next(iter(others))
+        one = len(others) == 1
+        which = f"line {first} is no row" if one else f"{len(others)} lines are no rows"
+        begins = "" if one else f", the first is line {first}"
+        remarks.append(f"{which} and left out{begins}: {shown(others[first])[:QUOTED]}")
+    whole = last in rows.index and not rows.loc[last].isna().any()
+    if last == len(lines) and lines[-1] and not whole:  # it has no end of line
+        remarks.append(f"line {last}, the last, is cut off and left out")
+        cells, rows = cells.drop(last, errors="ignore"), rows.drop(last, errors="ignore")
+    if rows.empty:
+        raise UserError(f"{path}, line {last}: there is no image in it")
+    return FieldRows(cells, rows, remarks)
 
 
 def _lines(path: Path) -> list[str]:
@@ -172,15 +198,9 @@ def _numbers(cells: pd.DataFrame) -> pd.DataFrame:
 
 
 def _refuse_nan(path: Path, cells: pd.DataFrame, rows: pd.DataFrame) -> None:
-    kinds = {
-        "time": "seconds or h:mm:ss",
-        RADIUS: "a finite radius",
-        "predict": "a class, or -1 for abstained",
-        "label": "a class",
-    }
     for row, column in np.argwhere(rows.isna().to_numpy()):
         name, cell = cells.columns[column], cells.iat[row, column]
-        kind = kinds.get(name, "a count")
+        kind = KINDS.get(name, "a count")
         raise UserError(f"{path}, line {cells.index[row]}: {name} is {cell!r}, not {kind}")
 
 
@@ -211,14 +231,20 @@ def _without_certificate(rows: pd.DataFrame) -> list[str]:
 
 def _remarks_on_correct(rows: pd.DataFrame) -> list[str]:
     """What the file calls correct, where that is not predict = label."""
+    differs = wrongly_correct(rows)
+    if differs is None:
+        fault = "is a running count"
+    elif len(differs):
+        fault = f"is not predict = label on {len(differs)} lines, first on line {differs[0]}"
+    else:
+        return []
+    return [f"column correct {fault}: counted anew from label and predict"]
+
+
+def wrongly_correct(rows: pd.DataFrame) -> np.ndarray | None:
+    """The lines on which `correct` is not predict = label; None where it is a running count."""
     right = (rows["predict"] == rows["label"]).to_numpy().astype(int)
     said = rows["correct"].to_numpy()
-    differs = said != right
-    if not differs.any():
-        return []
     if said.max() > 1 and np.array_equal(said, right.cumsum() + said[0] - right[0]):
-        fault = "is a running count"
-    else:
-        line = rows.index[int(np.argmax(differs))]
-        fault = f"is not predict = label on {differs.sum()} lines, first on line {line}"
-    return [f"column correct {fault}: counted anew from label and predict"]
+        return None
+    return rows.index.to_numpy()[said != right]

@@ -19,8 +19,8 @@ os.environ |= {"OMP_NUM_THREADS": "1", "PYTHONDONTWRITEBYTECODE": "1", "NO_COLOR
 sys.path[:0] = [str(REPOSITORY), str(HERE)]
 
 from subjects import Place  # noqa: E402
-from tally import Tally, text_of  # noqa: E402
-from torture_subject import write_data  # noqa: E402
+from tally import NotHere, Tally, text_of  # noqa: E402
+from torture_subject import write_data, write_weights  # noqa: E402
 
 
 def import_all() -> None:
@@ -52,6 +52,7 @@ def main() -> int:
     import_all()
     root = Path(tempfile.mkdtemp(prefix="torture-"))
     write_data(root / "data")
+    write_weights(root / "data" / "w.pt")
     weight = sum(one.share for one in chosen)
     available = 60 * options.minutes * options.workers - (time.monotonic() - begun)
     pending = [(at, one, available * one.share / weight) for at, one in enumerate(chosen)]
@@ -70,7 +71,7 @@ def main() -> int:
                     start = time.monotonic()
                     try:
                         one.run(place, tally, start + seconds)
-                    except tortures.NotHere as reason:
+                    except NotHere as reason:
                         tally.skipped = str(reason)
                     except BaseException:
                         tally.wrong += 1

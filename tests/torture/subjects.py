@@ -127,7 +127,7 @@ def train_words(place: Place) -> list[str]:
     return [
         "train", "fit", "--model", "diffsmooth.lit.training.GaussianTraining",
         "--model.arch", "torture_subject:linear", "--model.sigma", "0.25",
-        "--data.dataset", str(place.data), "--data.batch_size", "4",
+        "--model.input_layer", "none", "--data.dataset", str(place.data), "--data.batch_size", "4",
         "--data.validation_images", "4", "--trainer.accelerator", "cpu",
         "--trainer.max_epochs", "6", "--trainer.logger", "false",
         "--trainer.enable_progress_bar", "false", "--trainer.enable_model_summary", "false",

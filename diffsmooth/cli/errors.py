@@ -1,5 +1,7 @@
 """User mistakes: one clear line, exit code 2, no traceback. A bug keeps its traceback."""
 
+import errno
+import mmap
 import os
 import re
 import sys
@@ -19,6 +21,7 @@ from diffsmooth.shown_text import shown
 from diffsmooth.stats.errors import UserError
 
 USER_ERROR = 2
+RESERVE = 2**26  # bytes
 MOST_LEVELS = 50  # of a config
 
 
@@ -49,12 +52,16 @@ def user_errors(command: str, *kinds: type[Exception]) -> Iterator[None]:
         command: as it is said before the line.
         kinds: exceptions of others that tell of the user's mistakes, too.
     """
+    reserve = _reserve()
     try:
         yield
     except Exception as error:
+        if reserve is not None:
+            reserve.close()  # what is imported from here to the end of the process finds room
         if isinstance(error, (UserError, *kinds)):
             fail(command, str(error))
-        if isinstance(error, RuntimeError | MemoryError):
+        full = getattr(error, "errno", None) == errno.ENOMEM
+        if full or isinstance(error, RuntimeError | MemoryError | ImportError):
             from diffsmooth.models.smoothing.memory import (  # torch takes seconds
                 in_short,
                 is_out_of_memory,
@@ -65,6 +72,14 @@ def user_errors(command: str, *kinds: type[Exception]) -> Iterator[None]:
         if isinstance(error, OSError) and file_problem(error):
             fail(command, file_problem(error))
         raise
+
+
+def _reserve() -> mmap.mmap | None:
+    """Address space, and no memory, that is given back where there is no more."""
+    try:
+        return mmap.mmap(-1, RESERVE, prot=mmap.PROT_READ, flags=mmap.MAP_PRIVATE)
+    except OSError:
+        return None
 
 
 # What jsonargparse says where a value is of none of an option's types, one paragraph a type.

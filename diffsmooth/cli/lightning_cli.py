@@ -239,6 +239,11 @@ class TrainCLI(LightningCLI):
             if isinstance(error, OSError) and error.filename is None:
                 folder = self.trainer.log_dir or self.trainer.default_root_dir
                 raise UserError(f"{folder}: {error.strerror or error}") from error
+            if _of_a_loader(error):
+                raise UserError(
+                    "a process that loads images was lost, for want of memory perhaps: fewer "
+                    f"--data.workers may help; {self._how_to_go_on()}"
+                ) from error
             if is_out_of_memory(error):
                 raise UserError("out of memory: give a smaller --data.batch_size") from error
             raise
@@ -260,6 +265,11 @@ def _of_another_rank(error: BaseException) -> bool:
     """Whether it is but the end of the connection to another rank."""
     connection = isinstance(error, torch.distributed.DistError) or "gloo" in str(error)
     return isinstance(error, RuntimeError) and connection
+
+
+def _of_a_loader(error: BaseException) -> bool:
+    """Whether a loader's process has ended; torch says so wherever this one is at work."""
+    return isinstance(error, RuntimeError) and str(error).startswith("DataLoader worker (pid")
 
 
 def _stopped(error: BaseException) -> int | None:

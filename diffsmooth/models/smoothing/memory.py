@@ -1,5 +1,6 @@
 """Out of memory: the fault of the batch, and of no image."""
 
+import errno
 import re
 import textwrap
 from collections.abc import Iterator
@@ -9,8 +10,13 @@ import torch
 
 from diffsmooth.stats.errors import UserError
 
-# Of plain RuntimeErrors: torch's allocator on CPUs, CUDA's libraries.
-SAID = re.compile(r"out of memory|can't allocate memory|not enough memory|ALLOC_FAILED", re.I)
+# Of plain RuntimeErrors: torch's allocator on CPUs, CUDA's libraries, Python's threads; and of
+# ImportErrors: the loader of shared libraries.
+SAID = re.compile(
+    r"out of memory|(can't|cannot) allocate memory|not enough memory|ALLOC_FAILED"
+    r"|can't start new thread|failed to map segment",
+    re.I,
+)
 
 
 class OutOfMemory(UserError):
@@ -21,7 +27,9 @@ def is_out_of_memory(error: BaseException) -> bool:
     """Whether an exception says that there is no memory, in whatever class it comes."""
     if isinstance(error, torch.OutOfMemoryError | MemoryError):
         return True
-    return isinstance(error, RuntimeError) and SAID.search(str(error)) is not None
+    if isinstance(error, OSError):
+        return error.errno == errno.ENOMEM
+    return isinstance(error, RuntimeError | ImportError) and SAID.search(str(error)) is not None
 
 
 def in_short(error: BaseException) -> str:

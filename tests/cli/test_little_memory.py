@@ -1,0 +1,56 @@
+"""Out of memory is one line, whoever meets it: what comes after it, too, finds the room to end."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from diffsmooth.models.smoothing.memory import is_out_of_memory
+
+REPOSITORY = Path(__file__).parents[2]
+PROGRAM = """
+import resource
+import torch._dynamo  # prints at the end of the process, for which it imports
+
+from diffsmooth.cli.errors import user_errors
+
+with user_errors("certify.py"):
+    pages = int(open("/proc/self/statm").read().split()[0])
+    most = pages * resource.getpagesize() + 2**27
+    resource.setrlimit(resource.RLIMIT_AS, (most, most))
+    hoard = []
+    for size in (2**22, 2**16, 2**10):
+        try:
+            while True:
+                hoard.append(bytearray(size))
+        except MemoryError:
+            if size == 2**10:
+                raise
+"""
+
+
+def test_the_end_of_a_process_without_memory_is_one_line() -> None:
+    words = [sys.executable, "-c", PROGRAM]
+    done = subprocess.run(words, cwd=REPOSITORY, capture_output=True, text=True)
+    (line,) = done.stderr.splitlines()
+    assert line == "certify.py: error: out of memory: a smaller --batch may help (MemoryError)"
+    assert done.returncode == 2
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        ImportError("/x/_backend_agg.so: failed to map segment from shared object"),
+        ImportError("/x/y.so: cannot allocate memory in static TLS block"),
+        OSError(12, "Cannot allocate memory"),
+        RuntimeError("can't start new thread"),
+    ],
+)
+def test_what_libraries_say_for_it(error: Exception) -> None:
+    assert is_out_of_memory(error)
+
+
+def test_other_errors_are_not_taken_for_it() -> None:
+    for error in (ImportError("no module x"), OSError(28, "No space"), RuntimeError("thread")):
+        assert not is_out_of_memory(error)

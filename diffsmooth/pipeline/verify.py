@@ -4,8 +4,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from diffsmooth.pipeline.run_recheck import Rechecked, recheck_run
+from diffsmooth.pipeline.run_recheck import Fault, recheck_run
 from diffsmooth.pipeline.verify_specification import VerifyOptions
+from diffsmooth.runs.journal import read_journal
 from diffsmooth.runs.names import RunFiles, is_there
 from diffsmooth.shown_text import shown
 from diffsmooth.stats.errors import UserError
@@ -42,6 +43,8 @@ def verify(options: VerifyOptions) -> Iterator[Verdict]:
     """
     runs = [(run, _files_of(run)) for run in options.runs]
     anothers = [_is_anothers(run, files) for run, files in runs]
+    if any(anothers) and options.replay is not None:
+        raise UserError("replay needs the journal of each run")
     if not any(anothers):
         for name in STATED:
             if getattr(options, name) is not None:
@@ -53,7 +56,7 @@ def verify(options: VerifyOptions) -> Iterator[Verdict]:
             verdict, text, lines = check_table(Path(run), options)
             yield Verdict(verdict == "consistent", f"{shown(run)}: {verdict}: {text}", lines)
         else:
-            yield _verdict(run, recheck_run(files))
+            yield _verdict(run, files, options)
 
 
 def _is_anothers(run: str, files: RunFiles) -> bool:
@@ -74,19 +77,26 @@ def _files_of(run: str) -> RunFiles:
     return files
 
 
-def _verdict(run: str, found: Rechecked) -> Verdict:
-    faults, name = found.faults, shown(run)
-    if faults:
-        count = f"{len(faults)} fault{'s' * (len(faults) > 1)}"
-        return Verdict(
-            False,
-            f"{name}: the table does NOT follow from the votes: {count}",
-            tuple(map(str, faults)),
-        )
-    failed = sum(bool(fields["error"]) for _, fields in found.records)
-    predicts = any(fields["plan"] == "majority" for _, fields in found.records)
-    what = "answer" if predicts else "bound and radius"
-    said = [f"{len(found.records)} images, each {what} computed again"]
-    said += [f"{failed} failed"] if failed else []
-    said += ["no manifest says which images the run was to have"] if not found.manifest else []
-    return Verdict(True, f"{name}: the table follows from the votes: {'; '.join(said)}")
+def _verdict(run: str, files: RunFiles, options: VerifyOptions) -> Verdict:
+    found, name = recheck_run(files), shown(run)
+    faults, said = list(found.faults), [""]
+    if not faults:
+        failed = sum(bool(fields["error"]) for _, fields in found.records)
+        predicts = any(fields["plan"] == "majority" for _, fields in found.records)
+        what = "answer" if predicts else "bound and radius"
+        said = [f"{len(found.records)} images, each {what} computed again"]
+        said += [f"{failed} failed"] if failed else []
+        said += ["no manifest says which images the run was to have"] if not found.manifest else []
+        if options.replay is not None:
+            if found.manifest is None:
+                raise UserError(f"{files.manifest}: no such file, and without it no vote is drawn")
+            from diffsmooth.pipeline.replay import replay  # only now: torch takes seconds
+
+            replayed = replay(found.manifest, read_journal(files.journal), options)
+            said.append(replayed.text)
+            faults = [Fault(files.journal.name, 0, *one) for one in replayed.faults]
+    if not faults:
+        return Verdict(True, f"{name}: the table follows from the votes: {'; '.join(said)}")
+    count = f"{len(faults)} fault{'s' * (len(faults) > 1)}"
+    line = f"{name}: the table does NOT follow from the votes: {count}"
+    return Verdict(False, "; ".join(filter(None, [line, *said])), tuple(map(str, faults)))

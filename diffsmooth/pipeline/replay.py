@@ -1,0 +1,267 @@
+"""The votes of a few images of a finished run, cast again: that they were not invented.
+
+Votes are addressed: whoever has the networks and the images gets the same ones.
+"""
+
+import math
+import secrets
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+
+from diffsmooth.lit.certification import CertificationModule, Preparation, Progress
+from diffsmooth.lit.certification.run_keeper import find_problem
+from diffsmooth.lit.data import load_images
+from diffsmooth.lit.data.names import DATASETS
+from diffsmooth.lit.probes import hardware_name
+from diffsmooth.models.checkpoints.sources import read_classifier
+from diffsmooth.models.smoothing.fixed_function import FixedFunction
+from diffsmooth.models.smoothing.inference import prepare
+from diffsmooth.models.smoothing.memory import memory_for
+from diffsmooth.models.smoothing.noise_sources import source_word
+from diffsmooth.models.smoothing.precision import fix_numerics
+from diffsmooth.models.smoothing.purifier_kinds import purifier_kind
+from diffsmooth.pipeline.classifier_choice import choose_classifier
+from diffsmooth.pipeline.device import choose_compile, pick_device
+from diffsmooth.pipeline.guest import as_a_guest, guest_trainer
+from diffsmooth.pipeline.identity import asked_identity
+from diffsmooth.pipeline.inputs import Inputs, reading_for
+from diffsmooth.pipeline.networks import Networks
+from diffsmooth.pipeline.purifier_loading import load_purifier
+from diffsmooth.pipeline.specification import SmoothingOptions
+from diffsmooth.pipeline.verify_specification import VerifyOptions
+from diffsmooth.runs.identity import RunIdentity
+from diffsmooth.runs.journal import Journal
+from diffsmooth.runs.manifest import Manifest
+from diffsmooth.shown_text import quoted
+from diffsmooth.stats import Certificate, ImageRecord
+from diffsmooth.stats.certificate import SparseCounts
+from diffsmooth.stats.errors import UserError
+from diffsmooth.stats.plan_words import plan_of_text
+from diffsmooth.stats.registry import is_code
+
+# What may be another here than where the run was made, at the price of near-ties.
+ELSEWHERE = ("hardware", "torch", "numpy")
+
+
+class Replayed(NamedTuple):
+    """What came of it.
+
+    Attributes:
+        text: for the verdict.
+        faults: images whose votes are others: index, field, and what is wrong with it.
+    """
+
+    text: str
+    faults: tuple[tuple[int, str, str], ...]
+
+
+def replay(manifest: Manifest, journal: Journal, options: VerifyOptions) -> Replayed:
+    """Casts the votes of some images again, and compares.
+
+    Args:
+        manifest, journal: the run's, which follow from its votes.
+        options: how many images, which seed chooses them, and where the networks lie.
+
+    Raises:
+        UserError: networks or images are missing, or are not those of the run.
+    """
+    device = pick_device(options.accelerator)
+    identity = RunIdentity.from_stored(manifest.identity)
+    asked = options_of(identity, manifest.context, options)
+    seed = secrets.randbelow(2**32) if options.seed is None else options.seed
+    voted = [record for record in journal.records if not record.error]
+    count = min(options.replay or 0, len(voted))
+    chosen = np.random.default_rng(seed).choice(len(voted), count, replace=False)
+    old = {voted[place].index: voted[place] for place in sorted(chosen)}
+    with as_a_guest(device):
+        module = _module(identity, asked, manifest, journal, sorted(old), device)
+        compiled = bool(identity.compile)
+        preparation = Preparation(
+            lambda f: prepare(f, compiled), identity.threads, identity.selection
+        )
+        trainer = guest_trainer(device, [preparation, Progress()])
+        with memory_for(module.f.batch):
+            trainer.predict(module, return_predictions=False)
+    why = _why_votes_may_tip(manifest, module.fixed, device)
+    return _compared(old, module.records, seed, why, options.tipped)
+
+
+def options_of(
+    identity: RunIdentity, context: Mapping[str, Any], given: VerifyOptions
+) -> SmoothingOptions:
+    """The options of a run, by its manifest, and where the user says so by these.
+
+    Raises:
+        UserError: the manifest does not tell, or names code, which a file does not choose.
+    """
+
+    def told(name: str, stored: object) -> str:
+        word = getattr(given, name)
+        if word is not None:
+            return str(word)
+        if not stored or type(stored) is not str:
+            raise UserError(f"the manifest does not tell the {name}: give --{name}")
+        if is_code(stored):
+            raise UserError(
+                f"the manifest names code, and a file does not choose what is run: give --{name} "
+                f"{quoted(stored)} if you trust it"
+            )
+        return stored
+
+    dataset = context.get("dataset") or (identity.dataset if identity.dataset in DATASETS else "")
+    purifier, classifier = (
+        told("purifier", identity.purifier),
+        told("classifier", context.get("classifier")),
+    )
+    kind, arch = purifier_kind(purifier), None
+    if identity.arch and identity.arch != classifier:
+        arch = told("arch", identity.arch)
+    return SmoothingOptions(
+        dataset=told("dataset", dataset),
+        classifier=classifier,
+        outfile="replay",  # nothing is written
+        data_root=told("data_root", context.get("data_root")),
+        image_size=given.image_size,
+        exif=given.exif,
+        purifier=purifier,
+        convention=identity.convention or None,  # type: ignore[arg-type]
+        steps=identity.steps if kind.steps is not None else None,
+        runs=identity.runs if kind.reverse_runs else None,
+        pad=identity.pad,  # type: ignore[arg-type]
+        diffusion=told("diffusion", context.get("diffusion")) if kind.denoiser else None,
+        unsafe_load=given.unsafe_load,
+        sigma=identity.sigma,
+        batch=identity.batch,
+        seed=identity.seed,
+        local_seed=identity.local_seed,
+        arch=arch,
+        normalize=identity.input_layer or "auto",
+        weights=given.weights,
+        noise=source_word(str(identity.noise_source)),
+        precision=identity.precision or "auto",
+        compile=bool(identity.compile),
+        skip=identity.skip,
+        max=identity.max,
+        split=identity.split,
+        m=identity.m,
+        local_noise_sd=identity.sigma_local,
+        threads=identity.threads,
+    )
+
+
+def _module(
+    identity: RunIdentity,
+    options: SmoothingOptions,
+    manifest: Manifest,
+    journal: Journal,
+    chosen: Sequence[int],
+    device: torch.device,
+) -> CertificationModule:
+    """What casts the votes of the chosen images, on the run's identity."""
+    checkpoint = read_classifier(options.classifier, options.weights, options.unsafe_load)
+    reading = reading_for(checkpoint, options)
+    images = load_images(options.dataset, options.data_root, options.split, reading)
+    inputs, purifier = Inputs(checkpoint, images), load_purifier(options, options.sigma, images)
+    plan = plan_of_text(identity.plan)
+    asked = asked_identity(options, identity.command, plan, inputs, purifier, device)
+    stored = {name: value for name, value in manifest.identity.items() if name not in ELSEWHERE}
+    difference = asked.difference(stored)
+    if difference:
+        raise UserError(f"{manifest.path}: not the networks and images of the run ({difference})")
+    problem = find_problem(images, journal.records)
+    if problem:
+        raise UserError(f"{journal.path}: image {problem.record.index} {problem.text}")
+    fix_numerics(options.precision)
+    classifier = choose_classifier(options, identity.sigma_local, inputs, device)
+    f = Networks(images, classifier, purifier).vote_function(
+        options, identity.m, identity.sigma_local, identity.batch, options.precision
+    )
+    choose_compile(bool(identity.compile), f, device, 0)  # whether it can be
+    noise = source_word(str(identity.noise_source))
+    return CertificationModule(
+        f, plan, images, chosen, identity.command, identity.split, identity.seed, noise
+    )
+
+
+def _why_votes_may_tip(
+    manifest: Manifest, fixed: FixedFunction | None, device: torch.device
+) -> str:
+    """Why near-ties may come out otherwise here than in the run, in words; "" if they may not."""
+    here = {"hardware": hardware_name(device), "torch": torch.__version__, "numpy": np.__version__}
+    for name, value in here.items():
+        stored = manifest.identity.get(name)
+        if stored != value:
+            return f"{name} was {quoted(stored)}, is {quoted(value)}"
+    assert fixed is not None
+    probes = [probe for probe in manifest.probes if probe.inputs == fixed.inputs]
+    if probes and all(probe.outputs != fixed.outputs for probe in probes):
+        return "this machine rounds otherwise"
+    return "" if fixed.exact else "rows depend on their place in the batch by rounding"
+
+
+def _compared(
+    old: Mapping[int, ImageRecord],
+    again: Sequence[ImageRecord],
+    seed: int,
+    why: str,
+    share: float,
+) -> Replayed:
+    """The verdict on images whose votes were cast again.
+
+    Args:
+        old: those that the run has written, by the image.
+        again: the same images now.
+        seed: of the choice.
+        why: that near-ties may tip; "" wants the same counts.
+        share: of an image's votes that may then differ.
+    """
+    faults, cast, others = list[tuple[int, str, str]](), 0, 0
+    for record in again:
+        was, now = old[record.index].certificate, record.certificate
+        if record.error:
+            faults.append((record.index, "error", f"is now {record.error}"))
+            continue
+        compared, tipped = _tipped(was, now)
+        cast, others = cast + compared, others + tipped
+        if tipped > (math.ceil(share * compared) if why else 0) or (was != now and not why):
+            text = f"were {_counts(was)}, voted again they are {_counts(now)}"
+            faults.append((record.index, "votes", text))
+    text = f"{len(again)} images voted again (seed {seed}): {others or 'none'} of {cast} votes "
+    text += "differ" if others != 1 else "differs"
+    if why:
+        text += f", of which up to {share:g} an image may tip, since {why}"
+    return Replayed(text, tuple(faults))
+
+
+def _tipped(was: Certificate, now: Certificate) -> tuple[int, int]:
+    """How many votes can be compared, and how many of them at least are others.
+
+    A sequential plan may stop elsewhere by a vote that tipped: then the last look that both had is
+    compared, by its successes.
+    """
+    compared, tipped = was.n0, _others(was.selection_counts, now.selection_counts)
+    if was.n == now.n:
+        return compared + was.n, tipped + _others(was.estimation_counts, now.estimation_counts)
+    if was.selected == now.selected:
+        both = min(len(was.looks), len(now.looks))
+        for one, other in zip(was.looks[both - 1 : both], now.looks[both - 1 : both], strict=True):
+            compared, tipped = compared + one.n, tipped + abs(one.successes - other.successes)
+    return compared, tipped
+
+
+def _others(was: SparseCounts, now: SparseCounts) -> int:
+    """How many of equally many votes went to other classes, at least."""
+    before, after = Counter(dict(was)), Counter(dict(now))
+    return (before - after).total()
+
+
+def _counts(certificate: Certificate) -> str:
+    """Votes a class, those of the selection first."""
+    parts = certificate.selection_counts, certificate.estimation_counts
+    return " + ".join(
+        f"{{{', '.join(f'{k}: {votes}' for k, votes in counts)}}}" for counts in parts if counts
+    )

@@ -24,6 +24,7 @@ from diffsmooth.models import (
 from diffsmooth.models.checkpoints.training_images import split_images
 from diffsmooth.models.diffusion.presets import get_preset
 from diffsmooth.models.smoothing.noise import NoiseKey
+from diffsmooth.models.smoothing.noise_sources import noise_source
 from diffsmooth.models.smoothing.one_image import run_plan
 from diffsmooth.models.smoothing.purifiers import Purifier
 from diffsmooth.models.smoothing.vote_function import VoteFunction
@@ -119,7 +120,8 @@ def test_the_numbers_are_those_of_a_certification_of_each_setting(
         for index in chosen:
             sample = images[index]
             key = NoiseKey(0, "tune", "fashion_mnist", "train", index)
-            certificate = run_plan(f, sample.image, key, FixedSampleSize(4, 30, 0.001))
+            plan, noise = FixedSampleSize(4, 30, 0.001), noise_source("integer", f.device)
+            certificate = run_plan(f, sample.image, key, plan, noise=noise)
             both = (certificate.selection_counts, certificate.estimation_counts)
             shares.append(sum(dict(counts).get(sample.label, 0) for counts in both) / 34)
         reached = np.mean(np.array(shares) >= goal.share)

@@ -7,7 +7,7 @@ import re
 import sys
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from itertools import pairwise
 from typing import Any, NoReturn
 
@@ -21,7 +21,10 @@ from diffsmooth.shown_text import shown
 from diffsmooth.stats.errors import UserError
 
 USER_ERROR = 2
-RESERVE = 2**26  # bytes
+RESERVE: list[mmap.mmap] = []
+"""64 MiB of address space, and no memory."""
+with suppress(OSError):
+    RESERVE.append(mmap.mmap(-1, 2**26, flags=mmap.MAP_PRIVATE, prot=mmap.PROT_READ))
 MOST_LEVELS = 50  # of a config
 
 
@@ -52,12 +55,11 @@ def user_errors(command: str, *kinds: type[Exception]) -> Iterator[None]:
         command: as it is said before the line.
         kinds: exceptions of others that tell of the user's mistakes, too.
     """
-    reserve = _reserve()
     try:
         yield
     except Exception as error:
-        if reserve is not None:
-            reserve.close()  # what is imported from here to the end of the process finds room
+        for one in RESERVE:
+            one.close()  # what is imported from here to the end of the process finds room
         if isinstance(error, (UserError, *kinds)):
             fail(command, str(error))
         full = getattr(error, "errno", None) == errno.ENOMEM
@@ -72,14 +74,6 @@ def user_errors(command: str, *kinds: type[Exception]) -> Iterator[None]:
         if isinstance(error, OSError) and file_problem(error):
             fail(command, file_problem(error))
         raise
-
-
-def _reserve() -> mmap.mmap | None:
-    """Address space, and no memory, that is given back where there is no more."""
-    try:
-        return mmap.mmap(-1, RESERVE, prot=mmap.PROT_READ, flags=mmap.MAP_PRIVATE)
-    except OSError:
-        return None
 
 
 # What jsonargparse says where a value is of none of an option's types, one paragraph a type.

@@ -9,6 +9,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from copy import deepcopy
+from pathlib import Path
 from typing import Any, NoReturn
 
 import lightning.pytorch as pl
@@ -59,6 +60,7 @@ from diffsmooth.pipeline.train_checks import (
 from diffsmooth.pipeline.trainer import Launched, check_processes, find_launcher
 from diffsmooth.shown_text import quoted
 from diffsmooth.stats.errors import UserError
+from diffsmooth.whole_file import write_whole
 
 LOST_SECONDS = 20.0  # by which a rank that is lost has ended
 
@@ -86,6 +88,9 @@ class SaveTrainingConfig(SaveConfigCallback):
             super().setup(trainer, pl_module, stage)
 
     def save_config(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        if trainer.log_dir and "://" not in trainer.log_dir:  # Lightning's may be left half written
+            text = self.parser.dump(self.config, skip_none=False)
+            write_whole(Path(trainer.log_dir) / self.config_filename, text.encode())
         said = yaml.safe_load(self.parser.dump(self.config))
         for logger in trainer.loggers:
             logger.log_hyperparams({**said, "git_revision": git_revision()})
@@ -108,7 +113,7 @@ class TrainCLI(LightningCLI):
                 subclass_mode_model=True,
                 auto_configure_optimizers=False,  # the modules have an optimizer of their own
                 save_config_callback=SaveTrainingConfig,
-                save_config_kwargs={"overwrite": True},
+                save_config_kwargs={"save_to_log_dir": False},
                 seed_everything_default=0,
                 parser_class=TrainParser,
                 trainer_defaults={

@@ -33,13 +33,19 @@ def listen() -> None:
         return
 
     def handle(signal_number: int, frame: FrameType | None) -> None:
-        signal.signal(signal.SIGINT, signal.SIG_DFL)
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        # Not SIG_DFL: of a second one that is here already Python would print that it is lost.
+        signal.signal(signal.SIGINT, _kill)
+        signal.signal(signal.SIGTERM, _kill)
         raise Stopped(INTERRUPTED if signal_number == signal.SIGINT else TRY_AGAIN)
 
     for number in (signal.SIGINT, signal.SIGTERM):
         if signal.getsignal(number) != signal.SIG_IGN:
             signal.signal(number, handle)
+
+
+def _kill(signal_number: int, frame: FrameType | None) -> None:
+    signal.signal(signal_number, signal.SIG_DFL)
+    signal.raise_signal(signal_number)
 
 
 @contextmanager
@@ -55,7 +61,10 @@ def stoppable(command: str, again: str) -> Iterator[None]:
     try:
         yield
     except (Stopped, KeyboardInterrupt) as stopped:
-        before = {}  # a second signal kills
+        # A second signal kills, whatever Python is at.
+        before = dict.fromkeys(before, signal.SIG_DFL)
+        for number in before:
+            signal.signal(number, signal.SIG_DFL)
         if process_rank() == 0:  # the line is said once
             print(f"\n{command}: stopped; {again}", file=sys.stderr)
         raise SystemExit(getattr(stopped, "code", INTERRUPTED)) from None

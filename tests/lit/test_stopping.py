@@ -1,6 +1,7 @@
 """A rank never outlives the process that started it."""
 
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -57,3 +58,24 @@ def _is_running(pid: int) -> bool:
             return file.read().rpartition(")")[2].split()[0] != "Z"
     except FileNotFoundError:
         return False
+
+
+BOTH = """
+import os, signal, sys
+from diffsmooth.lit.stopping import stoppable
+
+both = {signal.SIGINT, signal.SIGTERM}
+with stoppable("it", "once more"):
+    signal.pthread_sigmask(signal.SIG_BLOCK, both)
+    for number in both:
+        os.kill(os.getpid(), number)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, both)  # Python hears of them in one moment
+    for _ in range(1000):
+        pass
+"""
+
+
+def test_two_signals_in_one_moment_kill_without_a_word_of_pythons() -> None:
+    done = subprocess.run([sys.executable, "-c", BOTH], capture_output=True, text=True)
+    assert done.returncode == -signal.SIGTERM
+    assert "Traceback" not in done.stderr

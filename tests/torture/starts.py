@@ -66,6 +66,8 @@ class Start:
         if self.pid == 0:
             try:
                 self._become()
+            except BaseException:
+                traceback.print_exc()
             finally:
                 os._exit(70)
         return self
@@ -122,7 +124,9 @@ class Start:
             time.sleep(0.005)
         _, status = os.waitpid(self.pid, 0)
         with contextlib.suppress(ProcessLookupError, PermissionError):
-            until = time.monotonic() + 20  # ranks that have lost their parent end by themselves
+            until = (
+                time.monotonic() + patience
+            )  # ranks that have lost their parent end by themselves
             while time.monotonic() < until:
                 os.killpg(self.pid, 0)
                 time.sleep(0.05)

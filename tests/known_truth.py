@@ -113,7 +113,7 @@ def _bases(half_space: bool) -> np.ndarray:
 
 
 def write(truth: Truth, folder: Path, images: int) -> tuple[Path, Path]:
-    """Writes images, the bases in turn, each with the class that is more likely, and the weights."""
+    """Writes images, the bases in turn, each with its likelier class, and the weights."""
     place = np.arange(images) % len(truth.bases)
     labels = (truth.probabilities(exact_noise=False) > 0.5).astype(np.int64)
     data, weights = folder / "truth.npz", folder / "weights.pt"

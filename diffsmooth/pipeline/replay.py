@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from diffsmooth.lit.certification import CertificationModule, Preparation, Progress
-from diffsmooth.lit.certification.run_keeper import find_problem
+from diffsmooth.lit.certification.run_keeper import find_wrong_image
 from diffsmooth.lit.data import load_images
 from diffsmooth.lit.data.names import DATASETS
 from diffsmooth.lit.probes import hardware_name
@@ -172,7 +172,7 @@ def _module(
     difference = asked.difference(stored)
     if difference:
         raise UserError(f"{manifest.path}: not the networks and images of the run ({difference})")
-    problem = find_problem(images, journal.records)
+    problem = find_wrong_image(images, journal.records)
     if problem:
         raise UserError(f"{journal.path}: image {problem.record.index} {problem.text}")
     fix_numerics(options.precision)

@@ -76,6 +76,7 @@ def bare(record: ImageRecord) -> tuple[object, ...]:
     return record.index, record.label, record.certificate, record.error, record.attack
 
 
+@pytest.mark.slow
 def test_a_run_of_attacks(
     run: Command,
     tmp_path: Path,

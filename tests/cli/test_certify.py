@@ -138,6 +138,7 @@ def test_a_finished_run_prints_its_table_again_and_keeps_its_times(
     assert (tmp_path / "o.txt").read_text() == table
 
 
+@pytest.mark.slow
 def test_a_config_with_overrides_equals_the_seeds_line(
     words: Command, run: Callable[[list[str]], None], tmp_path: Path
 ) -> None:
@@ -333,6 +334,7 @@ def test_two_nodes_of_torchrun(
     assert rows(tmp_path / "two.txt") == rows(tmp_path / "one.txt")
 
 
+@pytest.mark.slow
 def test_an_image_that_raises_is_recorded_and_the_others_go_on(
     words: Command,
     run: Callable[[list[str]], None],
@@ -398,6 +400,7 @@ def test_images_in_flight_change_nothing_also_after_a_resume(
     assert all(c.looks[-1].n == c.n for c in expected)
 
 
+@pytest.mark.slow
 def test_the_sequential_plan_says_what_it_did(
     words: Command,
     run: Callable[[list[str]], None],
@@ -453,6 +456,7 @@ def test_a_plan_of_another_package_certifies_and_is_resumed_merged_and_reported(
     assert results.radius.tolist() == [c.radius for c in found]
 
 
+@pytest.mark.slow
 def test_the_device_source_of_noise_is_another_run(
     words: Command,
     run: Callable[[list[str]], None],
@@ -483,6 +487,7 @@ def test_a_launchers_processes_must_match_the_options(
     assert "the launcher started 4 processes" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_resuming_takes_over_what_the_first_start_chose(
     words: Command, run: Callable[[list[str]], None], tmp_path: Path
 ) -> None:
@@ -667,6 +672,7 @@ def test_labels_beyond_the_classifiers_classes(
     assert "takes images whose number of channels is 1, not 3" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("change", "message"),
     [

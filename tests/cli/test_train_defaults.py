@@ -125,6 +125,7 @@ def test_a_method_of_another_package_trains(
     assert load_classifier(last).state_dict().keys() == loaded.classifier.state_dict().keys()
 
 
+@pytest.mark.slow
 def test_an_earlier_training_is_not_overwritten(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -203,6 +203,7 @@ def test_the_learning_rate_finder_sets_where_the_schedule_begins(tmp_path: Path)
     trainer.fit(module, loader(PETS))
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")  # torch's, on what it does not compile
 def test_a_compiled_module_trains_as_a_plain_one(tmp_path: Path) -> None:
     weights = []

@@ -23,6 +23,7 @@ def truth(share: float) -> float:
     return PLAN.n0 + float(play(PLAN, SIGMA, np.full(4000, share), np.random.default_rng(9)).mean())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("share", "n"), [(1 - 1e-4, 1000), (1 - 1e-4, 10_000)])
 def test_images_that_are_all_near_1_are_forecast_within_the_error_that_is_told(
     share: float, n: int

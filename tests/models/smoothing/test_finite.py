@@ -340,6 +340,7 @@ def test_outputs_of_other_shapes_are_no_votes(network: nn.Module, said: str) -> 
         f.answer(torch.zeros(4, *SHAPE), lambda _: None)
 
 
+@pytest.mark.slow
 @no_compiler
 def test_compiled_networks_hide_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(

@@ -314,6 +314,7 @@ def test_prepared_networks_are_tried_again_in_float64(name: str) -> None:
         ensure_fixed(fused_with(STRUCTURAL[name]).f)
 
 
+@pytest.mark.slow
 def test_so_are_prepared_purifiers() -> None:
     g = fused_with(Attack())
     assert ensure_fixed(g.f).exact

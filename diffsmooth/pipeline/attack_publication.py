@@ -4,15 +4,13 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
-
 from diffsmooth.pipeline.attack import AttackWork
 from diffsmooth.pipeline.attack_checks import check_suspects
 from diffsmooth.pipeline.attack_pictures import pictures_of
 from diffsmooth.pipeline.job import Job
 from diffsmooth.pipeline.publish import relative_name
-from diffsmooth.report.attacks import empirical_table, flip_remarks, tries_table
-from diffsmooth.report.radii import distinct, usual_radii
+from diffsmooth.report.attacks import flip_remarks, sections_of
+from diffsmooth.report.radii import usual_radii
 from diffsmooth.report.tensorboard import write_attacks
 from diffsmooth.report.writers import as_text
 from diffsmooth.runs.attacked import read_attacks, write_pictures
@@ -37,9 +35,8 @@ def publish_attack(job: Job, work: AttackWork, records: list[ImageRecord]) -> li
     """
     found = Empirical.from_records(records)
     flips = check_suspects(job, work, records)
-    own = work.options.radii or []
-    radii = distinct(np.concatenate([usual_radii([work.attacked.run]), own]))
-    sections = [empirical_table(found, radii)] if found.is_labelled and len(found) else []
+    run = work.attacked.run
+    sections = sections_of(found, records, run, usual_radii([run]))
     remarks = [*flip_remarks(found, records), *(flip.text for flip in flips)]
     certificates = int((found.certified != ABSTAIN).sum())
     said, problems = verdict(flips, certificates, work.attacked.plan.alpha)
@@ -48,7 +45,7 @@ def publish_attack(job: Job, work: AttackWork, records: list[ImageRecord]) -> li
     if pictures:
         write_pictures(files.images, pictures)
     write_whole(files.flips, found.flips_tsv().encode())
-    text = as_text([*sections, tries_table(records)], [*remarks, *said])
+    text = as_text(sections, [*remarks, *said])
     print(text, end="")
     if len(found):
         events = Path(work.options.logdir) / "attack" / relative_name(files.stem)

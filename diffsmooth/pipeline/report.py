@@ -9,7 +9,7 @@ import numpy as np
 from diffsmooth.pipeline.command_specification import ReportOptions
 from diffsmooth.pipeline.output_checks import check_ending, check_file, check_folder
 from diffsmooth.report.at_alpha import at_alpha
-from diffsmooth.report.attacks import attack_sections, check_attacks, flip_remarks
+from diffsmooth.report.attacks import attack_sections, flip_remarks, run_of
 from diffsmooth.report.columns import COLUMNS, Column, columns_of
 from diffsmooth.report.figures import ENDINGS, accuracy_figure, figure_bytes
 from diffsmooth.report.page import html_page
@@ -53,11 +53,11 @@ def report(options: ReportOptions) -> tuple[str, list[Path]]:
     if options.alpha is not None:
         runs = [at_alpha(run, options.alpha) for run in runs]
     attacks = [read_attacks(path) for path in options.attacks]
-    check_attacks(runs, attacks)
+    attacked = [(one, run_of(one, runs)) for one in attacks]
     radii = usual_radii(runs) if options.radii is None else distinct(options.radii)
     sections, remarks = _sections(runs, radii, columns, options), comparison_remarks(runs)
-    for one in attacks:
-        sections += attack_sections(one, radii, options.decimals)
+    for one, run in attacked:
+        sections += attack_sections(one, run, radii, options.decimals)
         remarks += [f"{one.name}: {line}" for line in flip_remarks(one.found, one.records)]
     # All is made before anything is written.
     contents = _contents(runs, attacks, radii, columns, sections, remarks, options)
@@ -72,8 +72,8 @@ def report(options: ReportOptions) -> tuple[str, list[Path]]:
             first = accuracy_table([run], radii, columns, options.decimals)
             own = as_text([first], comparison_remarks([run]))
             write_run(events / folder_name(run.name), run, own)
-        for one in attacks:
-            own = as_text(attack_sections(one, radii), flip_remarks(one.found, one.records))
+        for one, run in attacked:
+            own = as_text(attack_sections(one, run, radii), flip_remarks(one.found, one.records))
             write_attacks(events / "attacks" / folder_name(one.name), one, own)
         written.append(events)
     return as_text(sections, remarks), written

@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 
 from diffsmooth.report.radii import distinct
+from diffsmooth.report.text import MISSING
 from diffsmooth.report.writers import Section
 from diffsmooth.runs.attacked import AttackRun
 from diffsmooth.runs.reading import Run
@@ -15,36 +16,69 @@ from diffsmooth.stats.empirical import Empirical
 from diffsmooth.stats.errors import UserError
 from diffsmooth.stats.printed import exact, radius_label, rounded_down, rounded_up
 
-
-def check_attacks(runs: Sequence[Run], attacks: Sequence[AttackRun]) -> None:
-    """Raises UserError for attacks on none of the runs."""
-    known = {r.records[0].origin.identity for r in runs if r.records and r.records[0].origin}
-    for one in attacks:
-        if one.attacked not in known:
-            raise UserError(f"{one.path}: is of attacks on another run than those of this report")
+BEYOND, MOST_BEYOND = 0.5, 5.0  # steps of radii beyond those that can be certified, and their end
 
 
-def attack_sections(one: AttackRun, radii: np.ndarray, decimals: int = 3) -> list[Section]:
-    """The tables of a run of attacks, under its name; at radii (R,), and at its own budgets."""
-    budgets = {
-        r.attack.budget for r in one.records if r.attack and r.attack.method and not r.attack.factor
-    }
-    radii = distinct([*radii, *budgets])
-    has_accuracy = one.found.is_labelled and len(one.found)
-    sections = [empirical_table(one.found, radii, decimals)] if has_accuracy else []
-    sections.append(tries_table(one.records))
-    return [section._replace(title=f"{one.name}: {section.title}") for section in sections]
+def run_of(one: AttackRun, runs: Sequence[Run]) -> Run:
+    """The run that was attacked.
+
+    Raises:
+        UserError: it is none of the runs.
+    """
+    for run in runs:
+        origin = run.records[0].origin if run.records else None
+        if origin is not None and origin.identity == one.attacked:
+            return run
+    raise UserError(f"{one.path}: is of attacks on another run than those of this report")
 
 
-def empirical_table(found: Empirical, radii: np.ndarray, decimals: int = 3) -> Section:
-    """Certified and empirical accuracy at radii (R,), and the gap between them."""
+def attack_sections(
+    one: AttackRun, run: Run, radii: np.ndarray, decimals: int = 3
+) -> list[Section]:
+    """The tables of a run of attacks, under its name; at radii (R,), and those of its own."""
+    return [
+        section._replace(title=f"{one.name}: {section.title}")
+        for section in sections_of(one.found, one.records, run, radii, decimals)
+    ]
+
+
+def sections_of(
+    found: Empirical,
+    records: Sequence[ImageRecord],
+    run: Run,
+    radii: np.ndarray,
+    decimals: int = 3,
+) -> list[Section]:
+    """The tables: at radii (R,), at absolute budgets, and wherever accuracy still falls."""
+    budgets = {r.attack.budget for r in records if r.attack and not r.attack.factor}
+    falls = found.wrong_from[np.isfinite(found.wrong_from)].max(initial=0.0)
+    beyond = np.arange(0.0, min(falls + BEYOND, MOST_BEYOND), BEYOND)
+    radii = distinct([*radii, *budgets, *beyond[beyond > max(radii, default=0.0)]])
+    has_accuracy = found.is_labelled and len(found)
+    measured = run.results.measures(radii)
+    sections = [empirical_table(found, radii, measured, decimals)] if has_accuracy else []
+    return [*sections, tries_table(records)]
+
+
+def empirical_table(
+    found: Empirical, radii: np.ndarray, measured: np.ndarray, decimals: int = 3
+) -> Section:
+    """Certified and empirical accuracy at radii (R,), and the gap between them.
+
+    Args:
+        found: of at least one image, with labels.
+        radii: l2, in [0, 1] pixel units.
+        measured: bool (R,), where the attacked run measured certified accuracy.
+        decimals: of the numbers.
+    """
     certified = found.certified_accuracy(radii)
     kept, lost = (found.accuracy(radii, is_right) for is_right in (True, False))
+    gap = np.round((kept - certified) * len(found)) / len(found)  # of whole images
     rows = {
-        "certified": [rounded_down(value, decimals) for value in certified],
+        "certified": _where(measured, [rounded_down(value, decimals) for value in certified]),
         "empirical (abstained: right)": [rounded_up(value, decimals) for value in kept],
         "empirical (abstained: wrong)": [rounded_up(value, decimals) for value in lost],
-        "gap": [rounded_up(value, decimals) for value in kept - certified],
+        "gap": _where(measured, [rounded_up(value, decimals) for value in gap]),
     }
     return Section(
         f"Accuracy of the {len(found)} attacked images by radius (l2, in [0, 1] pixel units): "
@@ -108,6 +142,10 @@ def flip_remarks(found: Empirical, records: Sequence[ImageRecord]) -> list[str]:
     if found.failed:
         remarks.append(f"{found.failed} tries failed and count for nothing")
     return remarks
+
+
+def _where(measured: np.ndarray, texts: list[str]) -> list[str]:
+    return [text if known else MISSING for text, known in zip(texts, measured, strict=True)]
 
 
 def _left(record: ImageRecord) -> int | None:

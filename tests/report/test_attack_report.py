@@ -9,8 +9,9 @@ from page_runs import make_run, ten_images
 
 from diffsmooth.report.attacks import (
     attack_sections,
-    check_attacks,
+    empirical_table,
     flip_remarks,
+    run_of,
     try_name,
 )
 from diffsmooth.report.figures import accuracy_figure
@@ -24,6 +25,7 @@ from diffsmooth.runs.attacked import (
 )
 from diffsmooth.stats import FixedSampleSize, ImageRecord, MajorityVote
 from diffsmooth.stats.attacks import Attack
+from diffsmooth.stats.empirical import Empirical
 from diffsmooth.stats.errors import UserError
 from diffsmooth.stats.results import Origin
 
@@ -59,8 +61,13 @@ def attack_run() -> AttackRun:
 
 
 def test_the_tables_by_hand() -> None:
-    accuracy, tries = attack_sections(attack_run(), np.array([0.0, 0.25, 0.5]))
-    assert list(accuracy.text.columns) == ["0.00", "0.10", "0.25", "0.50"]  # and its own budget
+    accuracy, tries = attack_sections(attack_run(), RUN, np.array([0.0, 0.25, 0.5]))
+    assert list(accuracy.text.columns) == [
+        "0.00",
+        "0.10",
+        "0.25",
+        "0.50",
+    ]  # and its own budget; 0.35 is within
     assert accuracy.text.loc["certified"].tolist() == ["1.000", "1.000", "0.500", "0.000"]
     left = accuracy.text.loc["empirical (abstained: right)"].tolist()
     assert left == ["1.000", "1.000", "1.000", "0.500"]
@@ -69,6 +76,18 @@ def test_the_tables_by_hand() -> None:
     assert tries.text.loc["pgd 2 x radius"].tolist() == ["1", "0", "0", "1", "0"]
     assert tries.text.loc["pgd l2 0.1"].tolist() == ["1", "1", "0", "0", "0"]
     assert tries.text.loc["ddn up to 2 x radius"].tolist() == ["1", "0", "0", "1", "0"]
+
+
+def test_the_gap_is_of_whole_images() -> None:
+    """0.88 - 0.72 is 0.16000000000000003 in floats, and was rounded up to 0.161."""
+    wrong_from, radius = np.full(25, 0.0), np.full(25, 0.1)
+    wrong_from[:22], radius[:18] = np.inf, 0.9
+    zero = np.zeros(25, dtype=np.int64)
+    found = Empirical(zero, zero, zero, radius, wrong_from, wrong_from, wrong_from, 0)
+    measured = np.array([True, False])
+    table = empirical_table(found, np.array([0.5, 3.0]), measured).text
+    assert table.loc["gap"].tolist() == ["0.160", "n/a"]
+    assert table.loc["certified"].tolist() == ["0.720", "n/a"]
 
 
 def test_the_remarks_by_hand() -> None:
@@ -97,9 +116,9 @@ def test_a_figure_has_a_line_for_what_attacks_left() -> None:
 
 def test_attacks_on_another_run_are_refused() -> None:
     other = replace(attack_run(), identity={"attacked": "f" * 16})
-    check_attacks([RUN], [attack_run()])
+    assert run_of(attack_run(), [RUN]) is RUN
     for refuse in (
-        lambda: check_attacks([RUN], [other]),
+        lambda: run_of(other, [RUN]),
         lambda: html_page([RUN], np.array([0.0]), attacks=[other]),
     ):
         with pytest.raises(UserError, match="attacks on another run"):

@@ -64,7 +64,7 @@ class Progress(CertificationCallback):
         rate = (totals.votes - votes) / max(now - since, 1e-9)
         images = self._before.images + totals.images
         parts = [f"{rate:,.0f} votes/s"]
-        if images and self._labelled:
+        if images and self._labelled and self._plan.certifies:
             accuracy = (self._before.correct + totals.correct) / images
             radius = (self._before.radius + totals.radius) / images
             parts.append(f"certified {rounded_down(accuracy)}, mean radius {rounded_down(radius)}")

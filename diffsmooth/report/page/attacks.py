@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from diffsmooth.report.attacks import flip_remarks, try_name
+from diffsmooth.report.attacks import flip_remarks, run_of, try_name
 from diffsmooth.report.figures import accuracy_figure, figure_bytes
 from diffsmooth.report.page.pictures import Picture, picture_of
 from diffsmooth.report.page.text import class_names
@@ -52,11 +52,7 @@ def attack_panel(one: AttackRun, runs: Sequence[Run]) -> AttackPanel:
     Raises:
         UserError: attacks on none of them, or a picture of no try.
     """
-    attacked = (r for r in runs if r.records and r.records[0].origin)
-    run = next((r for r in attacked if _digest(r) == one.attacked), None)
-    if run is None:
-        raise UserError(f"{one.path}: is of attacks on another run than those of this report")
-    figure = ""
+    run, figure = run_of(one, runs), ""
     if one.found.is_labelled:
         drawn = accuracy_figure({run.name: run.results}, attacks={one.name: one.found})
         figure = _uri(figure_bytes(drawn, ".svg"))
@@ -68,11 +64,6 @@ def attack_panel(one: AttackRun, runs: Sequence[Run]) -> AttackPanel:
             raise UserError(f"{one.path}: the picture of try {picture.item} has no result")
         cards.append(_card(picture, records[picture.item], names))
     return AttackPanel(one.name, figure, flip_remarks(one.found, one.records), cards)
-
-
-def _digest(run: Run) -> str:
-    origin = run.records[0].origin
-    return origin.identity if origin else ""
 
 
 def _card(picture: AttackPicture, record: ImageRecord, names: Mapping[int, str]) -> AttackCard:

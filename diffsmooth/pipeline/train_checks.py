@@ -75,7 +75,7 @@ def check_optimizer(trainer: pl.Trainer, model: TrainingModule) -> None:
     fused = getattr(optimizer, "_step_supports_amp_scaling", False)
     if mixed and fused and trainer.gradient_clip_val:
         raise UserError(
-            f"--trainer.gradient_clip_val {trainer.gradient_clip_val} is not for a fused "
+            f"--trainer.gradient_clip_val {trainer.gradient_clip_val:g} is not for a fused "
             f"{type(optimizer).__name__} under --trainer.precision {trainer.precision}: leave "
             "fused: true out of the optimizer's init_args"
         )

@@ -3,7 +3,7 @@ BIN := .venv/bin
 LOWEST := .venv-lowest/bin
 AUDIT := .venv-audit
 
-.PHONY: demo test test-slow test-lowest lint type bench audit constraints locked clean
+.PHONY: demo test test-slow torture test-lowest lint type bench audit constraints locked clean
 # A process a core, of one thread each.
 OPTIONS := -m pytest -n auto --dist worksteal
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python $(OPTIONS)
@@ -20,6 +20,10 @@ test-slow: .venv/installed
 # With each dependency at its floor in setup.cfg.
 test-lowest: .venv-lowest/installed
 	OMP_NUM_THREADS=1 $(LOWEST)/python $(OPTIONS) -m "not slow"
+
+# Kills, full disks, jumping clocks, broken files: ten minutes on two cores; see docs/reliability.md.
+torture: .venv/installed
+	$(BIN)/python tests/torture/campaign.py
 
 lint: .venv/installed
 	$(BIN)/ruff check .

@@ -1,8 +1,6 @@
 """Certifies images: a thin door to diffsmooth/cli/certify.py."""
 
-import sys
-
-from diffsmooth.cli.main import run
+from diffsmooth.cli.main import door
 
 if __name__ == "__main__":
-    run("certify", sys.argv[1:], "certify.py")
+    door("certify")

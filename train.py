@@ -1,8 +1,6 @@
 """Trains base classifiers and diffusion models: a thin door to diffsmooth/cli/train.py."""
 
-import sys
-
-from diffsmooth.cli.main import run
+from diffsmooth.cli.main import door
 
 if __name__ == "__main__":
-    run("train", sys.argv[1:], "train.py")
+    door("train")

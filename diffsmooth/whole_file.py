@@ -1,17 +1,22 @@
 """Files that are written whole or not at all, and what tells a file; of no floor."""
 
+import fcntl
+import glob
 import hashlib
 import os
+import platform
 import secrets
 import stat
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from diffsmooth.stats.errors import UserError
 
 # Bytes of a file's or folder's name, on all file systems that are in use, and of a whole path.
 LONGEST_NAME, LONGEST_PATH = 255, 4095
+# Of what is not finished yet; a lock may hold on its own host only.
+PARTIAL = f".diffsmooth-{platform.node()[:64]}-"
 
 
 @contextmanager
@@ -26,11 +31,9 @@ def whole_file(path: Path) -> Iterator[Path]:
         UserError: `path` cannot be written; the message names it.
     """
     check_target(path)
-    # Short, whatever `path` is.
-    partial = path.with_name(f".diffsmooth-{secrets.token_hex(8)}.partial")
     try:
-        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-        handle = os.open(partial, flags, 0o666)  # less the umask
+        _remove_leftovers(path.parent)
+        partial, handle = _begin(path)
         try:
             yield partial
             os.fsync(handle)
@@ -40,6 +43,31 @@ def whole_file(path: Path) -> Iterator[Path]:
             partial.unlink(missing_ok=True)
     except OSError as error:
         raise UserError(f"{path}: cannot be written ({error.strerror})") from error
+
+
+def _begin(path: Path) -> tuple[Path, int]:
+    """An empty file beside `path`, with a short name whatever that is, and its locked handle."""
+    while True:
+        partial = path.with_name(f"{PARTIAL}{secrets.token_hex(8)}.partial")
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+        handle = os.open(partial, flags, 0o666)  # less the umask
+        with suppress(OSError):  # not every file system has locks
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if os.path.lexists(partial):
+            return partial, handle
+        os.close(handle)  # another process took it for a leftover before it was locked
+
+
+def _remove_leftovers(folder: Path) -> None:
+    """Removes what processes of this host that were killed have left half written: unlocked."""
+    for leftover in folder.glob(f"{glob.escape(PARTIAL)}*.partial"):
+        with suppress(OSError):
+            handle = os.open(leftover, os.O_WRONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                leftover.unlink()
+            finally:
+                os.close(handle)
 
 
 def write_whole(path: Path, content: bytes) -> None:

@@ -2,12 +2,14 @@
 
 import os
 import stat
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from diffsmooth.stats.errors import UserError
-from diffsmooth.whole_file import whole_file, write_whole
+from diffsmooth.whole_file import PARTIAL, whole_file, write_whole
 
 
 def names(folder: Path) -> list[str]:
@@ -40,7 +42,7 @@ def test_a_link_that_was_planted_leads_nowhere(
     write_whole(path, b"page")
     assert victim.read_text() == "precious"
     monkeypatch.setattr("secrets.token_hex", lambda size: "foreseen")
-    (tmp_path / ".diffsmooth-foreseen.partial").symlink_to(victim)
+    (tmp_path / f"{PARTIAL}foreseen.partial").symlink_to(victim)
     with pytest.raises(UserError, match=r"page\.html: cannot be written \(File exists\)"):
         write_whole(path, b"again")
     assert victim.read_text() == "precious"
@@ -51,6 +53,31 @@ def test_two_writers_have_names_of_their_own(tmp_path: Path) -> None:
     path = tmp_path / "page.html"
     with whole_file(path) as one, whole_file(path) as other:
         assert one != other
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from diffsmooth.whole_file import whole_file
+
+with whole_file(Path(sys.argv[1])) as partial:
+    partial.write_text("half")
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_what_a_killed_process_left_goes_and_what_is_being_written_stays(tmp_path: Path) -> None:
+    path = tmp_path / "page.html"
+    subprocess.run([sys.executable, "-c", KILLED, str(path)])
+    (left,) = names(tmp_path)
+    assert left.endswith(".partial")
+    foreign = tmp_path / ".diffsmooth-another.host-0.partial"  # whose locks are not seen here
+    foreign.touch()
+    with whole_file(path) as partial:
+        write_whole(tmp_path / "other.html", b"other")
+        assert names(tmp_path) == sorted([foreign.name, partial.name, "other.html"])
+        partial.write_bytes(b"page")
+    assert names(tmp_path) == [foreign.name, "other.html", "page.html"]
 
 
 def test_a_link_in_the_place_of_the_file_is_replaced(tmp_path: Path) -> None:

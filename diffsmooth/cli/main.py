@@ -2,6 +2,7 @@
 
 import errno
 import os
+import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -46,8 +47,9 @@ GOES_ON = (
 
 
 def main() -> None:
-    """Runs the command that the first argument names."""
+    """Runs the command that the first argument names, as all that the process does."""
     words = sys.argv[1:]
+    _die_by_interrupts()
     if not words or words[0] in ("-h", "--help", "--version"):
         _open_streams()
         with _printing("diffsmooth"):
@@ -55,6 +57,21 @@ def main() -> None:
         return
     # sys.argv stays as it is: Lightning starts the other ranks by it.
     run(words[0], words[1:], f"diffsmooth {words[0]}")
+
+
+def door(command: str) -> None:
+    """Runs a command of the script COMMAND.py, as all that the process does."""
+    _die_by_interrupts()
+    run(command, sys.argv[1:], f"{command}.py")
+
+
+def _die_by_interrupts() -> None:
+    """Before a command listens, and when it is done, Ctrl-C ends the process without a word.
+
+    Python's own way would print where the imports, or the end of the process, were struck.
+    """
+    if signal.getsignal(signal.SIGINT) == signal.default_int_handler:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def run(command: str, words: list[str], prog: str) -> None:

@@ -82,32 +82,39 @@ def files(**texts: str) -> None:
         Path(f"{name}.yaml").write_text(text)
 
 
+FORMS = [
+    "model: {class_path: evilmod.Model, init_args: {sigma: 0.25}}",
+    "model: evilmod.Model",
+    "model.class_path: evilmod.Model",
+    MODEL + "trainer: {callbacks: evilmod.Watcher}",
+    MODEL + "trainer: {callbacks: [evilmod.Watcher]}",
+    MODEL + "trainer: {callbacks: [{class_path: evilmod.Watcher}]}",
+    MODEL + "trainer.callbacks: [{class_path: evilmod.Watcher}]",
+    MODEL + "trainer: {logger: evilmod.Logger}",
+    MODEL + "trainer: {logger: {class_path: evilmod.Logger, init_args: {save_dir: x}}}",
+    MODEL
+    + f"trainer: {{callbacks: [{{class_path: {LAMBDA}, init_args: {{setup: evilmod.hook}}}}]}}",
+    MODEL + "trainer: {callbacks: '[{class_path: evilmod.Watcher}]'}",
+    MODEL + "trainer: {callbacks: {<<: {class_path: evilmod.Watcher}}}",
+    MODEL + "trainer: {callbacks: &a {class_path: evilmod.Watcher}}",
+    MODEL + "trainer: {strategy: {class_path: evilmod.Watcher}}",
+    MODEL + "trainer: {plugins: [evilmod.Watcher]}",
+    MODEL + "trainer: {callbacks: innocent.Watcher}",
+    MODEL.replace("sigma: 0.25", "sigma: 0.25, optimizer: evilmod.Optimizer"),
+    MODEL.replace("sigma: 0.25", "sigma: 0.25, optimizer: {class_path: evilmod.Optimizer}"),
+    MODEL.replace("sigma: 0.25", "sigma: 0.25, arch: 'evilmod:network'"),
+    MODEL + "data: {dataset: 'evilmod:network'}",
+    MODEL + "data: {purified: {diffusion: 'evilmod:network', sigma: 0.5}}",
+]
+QUICK = (0, 3, 7, 9, 18)
+
+
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize(
     "text",
     [
-        "model: {class_path: evilmod.Model, init_args: {sigma: 0.25}}",
-        "model: evilmod.Model",
-        "model.class_path: evilmod.Model",
-        MODEL + "trainer: {callbacks: evilmod.Watcher}",
-        MODEL + "trainer: {callbacks: [evilmod.Watcher]}",
-        MODEL + "trainer: {callbacks: [{class_path: evilmod.Watcher}]}",
-        MODEL + "trainer.callbacks: [{class_path: evilmod.Watcher}]",
-        MODEL + "trainer: {logger: evilmod.Logger}",
-        MODEL + "trainer: {logger: {class_path: evilmod.Logger, init_args: {save_dir: x}}}",
-        MODEL
-        + f"trainer: {{callbacks: [{{class_path: {LAMBDA}, init_args: {{setup: evilmod.hook}}}}]}}",
-        MODEL + "trainer: {callbacks: '[{class_path: evilmod.Watcher}]'}",
-        MODEL + "trainer: {callbacks: {<<: {class_path: evilmod.Watcher}}}",
-        MODEL + "trainer: {callbacks: &a {class_path: evilmod.Watcher}}",
-        MODEL + "trainer: {strategy: {class_path: evilmod.Watcher}}",
-        MODEL + "trainer: {plugins: [evilmod.Watcher]}",
-        MODEL + "trainer: {callbacks: innocent.Watcher}",
-        MODEL.replace("sigma: 0.25", "sigma: 0.25, optimizer: evilmod.Optimizer"),
-        MODEL.replace("sigma: 0.25", "sigma: 0.25, optimizer: {class_path: evilmod.Optimizer}"),
-        MODEL.replace("sigma: 0.25", "sigma: 0.25, arch: 'evilmod:network'"),
-        MODEL + "data: {dataset: 'evilmod:network'}",
-        MODEL + "data: {purified: {diffusion: 'evilmod:network', sigma: 0.5}}",
+        text if at in QUICK else pytest.param(text, marks=pytest.mark.slow)
+        for at, text in enumerate(FORMS)
     ],
 )
 def test_a_training_config_names_no_code_of_others(text: str, refused: Refused) -> None:

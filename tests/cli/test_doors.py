@@ -1,6 +1,7 @@
 """What a door imports before it knows what is wanted: nothing that takes long."""
 
 import json
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -47,3 +48,23 @@ def test_doors_answer_without_what_is_slow(line: str, code: int, said: str) -> N
     assert said in done.stdout + done.stderr
     assert ended == code
     assert not SLOW & set(imported)
+
+
+ENDING = """
+import atexit, os, signal, sys, time
+from diffsmooth.cli.main import main
+
+def struck():
+    os.kill(os.getpid(), signal.SIGINT)
+    time.sleep(10)
+
+atexit.register(struck)
+sys.argv = ["diffsmooth", "--version"]
+main()
+"""
+
+
+def test_ctrl_c_at_the_end_of_a_process_is_no_traceback() -> None:
+    done = subprocess.run([sys.executable, "-c", ENDING], capture_output=True, text=True)
+    assert done.returncode == -signal.SIGINT
+    assert done.stderr == ""

@@ -6,7 +6,7 @@ import signal
 import time
 from pathlib import Path
 
-from starts import Start
+from starts import Start, Whom
 from subjects import Place, Subject
 from tally import Tally
 
@@ -36,9 +36,10 @@ def under_signals(subject: Subject, place: Place, tally: Tally, until: float) ->
             length = usual + 8 * new
             kind = chance.choice(SIGNALS)
             # As a terminal or a batch system does: some reach the first process, some all.
-            start.signal_after(chance.uniform(0, length), kind, chance.random() < 0.3)
+            whom: Whom = chance.choice(["first", "first", "all", "child"])
+            start.signal_after(chance.uniform(0, length), kind, whom)
             if chance.random() < 0.2:  # and once more, at once
-                start.kill(chance.choice(SIGNALS))
+                start.kill(chance.choice(SIGNALS), whom)
             ended = tally.count(start.end(), *CODES)
             tally.struck += ended.code != 0
             words = subject.again(place, folder)

@@ -10,9 +10,11 @@ import traceback
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
 HERE = Path(__file__).parent
 REPOSITORY = HERE.parents[1]
+Whom = Literal["first", "all", "child"]
 PATIENCE = 180.0  # seconds after which a start hangs, on a machine that is busy with others
 
 
@@ -92,24 +94,29 @@ class Start:
         os._exit(_as_main(lambda: self._run(command)))
 
     def _run(self, command: str) -> None:
-        from diffsmooth.cli.main import run
+        from diffsmooth.cli.main import door
 
         self.before()
-        run(command, self.words[1:], f"{command}.py")
+        door(command)
 
-    def signal_after(self, seconds: float, number: int, group: bool = False) -> None:
-        """Sends a signal then, if it is still at work; to the whole group, as a terminal does."""
+    def signal_after(self, seconds: float, number: int, whom: Whom) -> None:
+        """Sends a signal then, if it is still at work."""
         while time.monotonic() - self.begun < seconds:
             if self._has_ended():
                 return
             time.sleep(0.002)
-        self.kill(number, group)
+        self.kill(number, whom)
 
-    def kill(self, number: int, group: bool = False) -> None:
-        """Sends a signal."""
-        with contextlib.suppress(ProcessLookupError):
-            if not self._has_ended():
-                (os.killpg if group else os.kill)(self.pid, number)
+    def kill(self, number: int, whom: Whom) -> None:
+        """Sends a signal to the process, to all, as a terminal does, or to one that it started."""
+        with contextlib.suppress(ProcessLookupError, FileNotFoundError):
+            if self._has_ended():
+                return
+            if whom == "all":
+                os.killpg(self.pid, number)
+                return
+            started = Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text().split()
+            os.kill(int(started[0]) if started and whom == "child" else self.pid, number)
 
     def _has_ended(self) -> bool:
         return os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None

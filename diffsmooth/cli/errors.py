@@ -28,6 +28,12 @@ with suppress(OSError):
 MOST_LEVELS = 50  # of a config
 
 
+def give_back_reserve() -> None:
+    """What is imported from here to the end of the process finds room."""
+    for one in RESERVE:
+        one.close()
+
+
 def show_error(command: str, message: str) -> None:
     """Prints one line."""
     print(f"{command}: error: {shown(' '.join(message.split()))}", file=sys.stderr)
@@ -58,8 +64,7 @@ def user_errors(command: str, *kinds: type[Exception]) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        for one in RESERVE:
-            one.close()  # what is imported from here to the end of the process finds room
+        give_back_reserve()
         if isinstance(error, (UserError, *kinds)):
             fail(command, str(error))
         full = getattr(error, "errno", None) == errno.ENOMEM

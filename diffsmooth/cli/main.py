@@ -82,7 +82,10 @@ def run(command: str, words: list[str], prog: str) -> None:
     # Ranks that lose rank zero would print the frames of torch's library, in thirty lines each.
     os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
     with stoppable(prog, f"the same command {again}"):
-        from diffsmooth.cli.errors import fail  # only now: imports are slow, and torch's more so
+        from diffsmooth.cli.errors import (  # only now: imports are slow, and torch's more so
+            fail,
+            give_back_reserve,
+        )
 
         if command not in COMMANDS:
             fail("diffsmooth", f"unknown command {command!r}: known are {', '.join(COMMANDS)}")
@@ -93,6 +96,7 @@ def run(command: str, words: list[str], prog: str) -> None:
         module = import_module(f"diffsmooth.cli.{command}")
         with _printing(prog):
             module.main(words, prog=prog)
+        give_back_reserve()
 
 
 @contextmanager

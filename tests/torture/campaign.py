@@ -16,6 +16,7 @@ HERE = Path(__file__).resolve().parent
 REPOSITORY = HERE.parents[1]
 os.environ["PYTHONPATH"] = os.pathsep.join([str(REPOSITORY), str(HERE)])
 os.environ |= {"OMP_NUM_THREADS": "1", "PYTHONDONTWRITEBYTECODE": "1", "NO_COLOR": "1"}
+os.environ["PYTHONFAULTHANDLER"] = "1"
 sys.path[:0] = [str(REPOSITORY), str(HERE)]
 
 from subjects import Place  # noqa: E402

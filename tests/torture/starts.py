@@ -1,6 +1,7 @@
 """Starts of commands: forked from a process that has imported everything, or real ones."""
 
 import contextlib
+import faulthandler
 import os
 import signal
 import sys
@@ -15,7 +16,7 @@ from typing import Literal
 HERE = Path(__file__).parent
 REPOSITORY = HERE.parents[1]
 Whom = Literal["first", "all", "child"]
-PATIENCE = 180.0  # seconds after which a start hangs, on a machine that is busy with others
+PATIENCE = 600.0  # seconds after which a start hangs, on a machine that is busy with others
 
 
 @dataclass
@@ -82,6 +83,7 @@ class Start:
         os.dup2(log, 2)
         os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
         os.environ.update(self.env)
+        faulthandler.enable(2)
         command = self.words[0]
         script = str(REPOSITORY / f"{command}.py")
         if not Path(script).exists():
@@ -127,6 +129,8 @@ class Start:
         while not self._has_ended():
             if time.monotonic() > until:
                 hung = True
+                os.killpg(self.pid, signal.SIGABRT)  # says where each of its threads is
+                time.sleep(1)
                 os.killpg(self.pid, signal.SIGKILL)
             time.sleep(0.005)
         _, status = os.waitpid(self.pid, 0)

@@ -81,7 +81,7 @@ def recheck_run(files: RunFiles) -> Rechecked:
     """Checks manifest, journal and tables of a run, which is only read.
 
     Raises:
-        UserError: its plan is of another package, and cannot be computed again.
+        UserError: it is none of certify or predict, or its plan is another package's.
     """
     try:
         manifest, faults = read_manifest(files.manifest), list[Fault]()
@@ -140,6 +140,8 @@ def _expected(manifest: Manifest | None) -> tuple[Expected, list[Finding]]:
     word = str(identity.get("plan")).partition("(")[0]
     if names_code(word):
         raise UserError(f"{manifest.path}: plan {word} is of another package: not computed again")
+    if identity.get("command") == "attack":
+        raise UserError(f"{manifest.path}: verify is of what certify and predict write, no attacks")
     try:
         RunIdentity.from_stored(identity)
     except UserError as error:

@@ -12,6 +12,7 @@ from diffsmooth.shown_text import shown
 from diffsmooth.stats.errors import UserError
 
 FAULTS_SHOWN = 20
+MANIFEST = ".manifest.json"
 STATED = ("n", "n0", "alpha", "sigma", "classes")
 
 
@@ -70,7 +71,7 @@ def _is_anothers(run: str, files: RunFiles) -> bool:
 
 def _files_of(run: str) -> RunFiles:
     """The files of a run that is named by one of them, or by OUT."""
-    path = Path(run)
+    path = Path(run.removesuffix(MANIFEST))
     files = RunFiles.beside(path)
     if not any(map(is_there, (path, files.journal, files.manifest))):
         raise UserError(f"{run}: no such file")

@@ -285,3 +285,16 @@ def test_of_several_runs_each_has_its_line(
         verify.main([str(place.table), str(other), "--replay", "1"])
     assert stopped.value.code == 2
     assert "replay needs the journal of each run" in capsys.readouterr().err
+
+
+def test_a_run_of_attacks_is_none_that_it_can_judge(
+    place: Place, capsys: pytest.CaptureFixture[str]
+) -> None:
+    place.run()
+    text = json.loads(place.files.manifest.read_text())
+    text["identity"]["command"] = "attack"
+    place.files.manifest.write_text(json.dumps(text))
+    with pytest.raises(SystemExit) as stopped:
+        verify.main([str(place.table)])
+    assert stopped.value.code == 2
+    assert "verify is of what certify and predict write, no attacks" in capsys.readouterr().err

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from diffsmooth.pipeline.recheck import FORMAT_2, checksum
 from diffsmooth.pipeline.run_recheck import Fault, recheck_run
 from diffsmooth.runs.names import OutputFiles, RunFiles
+from diffsmooth.stats.errors import UserError
 
 Fields = dict[str, Any]
 
@@ -377,6 +378,40 @@ def test_void_votes_count_for_no_class_and_are_of_exact_noise_alone(
     voids = [line["index"] for line in lines if "[-1" in json.dumps(line)]
     told = {image for _, image, field in found(files) if field.endswith("_counts")}
     assert told == set(voids)
+
+
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    plan=st.sampled_from(list(PLANS)), which=st.integers(0, 2),
+    at=st.floats(0, 1, exclude_max=True), put=st.binary(max_size=3), cut=st.booleans(),
+)  # fmt: skip
+def test_no_bytes_of_the_files_end_in_a_traceback(
+    plan: str, which: int, at: float, put: bytes, cut: bool, runs: Path, tmp_path: Path
+) -> None:
+    files = copied(runs, tmp_path, plan)
+    path = (files.journal, files.manifest, files.table)[which]
+    whole = path.read_bytes()
+    place = int(at * len(whole))
+    path.write_bytes(whole[:place] + put + (b"" if cut else whole[place + len(put) :]))
+    assert all(str(fault).isprintable() for fault in faults_of(files))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"plan": "their.plans:Mine(n0=1, n=2)"}, "their.plans:Mine is of another package"),
+        ({"command": "attack"}, "verify is of what certify and predict write"),
+    ],
+)
+def test_what_nobody_here_can_compute_again_is_refused(
+    changes: Fields, message: str, runs: Path, tmp_path: Path
+) -> None:
+    files = copied(runs, tmp_path, "fixed")
+    manifest = json.loads(files.manifest.read_text())
+    manifest["identity"] |= changes
+    files.manifest.write_text(json.dumps(manifest))
+    with pytest.raises(UserError, match=message):
+        recheck_run(files)
 
 
 def test_runs_of_the_first_format_are_checked_without_a_manifest() -> None:

@@ -102,16 +102,16 @@ class AttackWork(Work):
             attacked=self.attacked.digest,
             attack=f"{self.how} by {images.tries} on {len(images.targets)} images"
             f"{', on the 8-bit grid' if self.options.grid else ''}",
-            noise_source=self.source(torch.device("cpu"), self.job_options).name,
+            noise_source=self.source(torch.device("cpu")).name,
         )
 
-    def source(self, device: torch.device, options: SmoothingOptions) -> NoiseSource:
+    def source(self, device: torch.device) -> NoiseSource:
         """Of the votes on attacked images, which need not be on the 8-bit grid."""
         if self.attacked.is_exact:
             return RoundedNoise(device)
-        return self.certifying_source(device, options)
+        return self.certifying_source(device)
 
-    def certifying_source(self, device: torch.device, options: SmoothingOptions) -> NoiseSource:
+    def certifying_source(self, device: torch.device) -> NoiseSource:
         """Of fresh certificates: as the attacked run's."""
         return noise_source(source_word(str(self.attacked.identity.noise_source)), device)
 
@@ -152,7 +152,7 @@ class AttackWork(Work):
             share,
             options.split,
             options.seed,
-            lambda device: self.source(device, options),
+            self.source,
             options.in_flight,
         )
 

@@ -35,7 +35,7 @@ def check_suspects(job: Job, work: AttackWork, records: list[ImageRecord]) -> li
 
 @torch.no_grad()
 def _check(job: Job, work: AttackWork, record: ImageRecord, tries: int) -> CheckedFlip:
-    module, device, options = job.module, job.trainer.strategy.root_device, work.job_options
+    module, device = job.module, job.trainer.strategy.root_device
     f = work.make_ready(job)
     image = work.images.images[work.images.attack_of(record.index).image].image
     attacked = work.images[record.index].image
@@ -43,9 +43,8 @@ def _check(job: Job, work: AttackWork, record: ImageRecord, tries: int) -> Check
     level = checking_level(tries, work.how.restarts)
     key = NoiseKey(module.seed, "confirm", module.images.info.name, module.split, record.index)
     n, n0 = work.options.check_n, work.attacked.plan.n0
-    source = work.source(device, options)
-    predicted = run_plan(f, attacked, key, MajorityVote(n, level), noise=source)
-    source = work.certifying_source(device, options)
+    predicted = run_plan(f, attacked, key, MajorityVote(n, level), noise=work.source(device))
+    source = work.certifying_source(device)
     key = key._replace(split=f"{module.split}, as it is")
     fresh = run_plan(f, image, key, FixedSampleSize(n0, n, level), noise=source)
     return CheckedFlip(

@@ -10,7 +10,7 @@ from torch import nn
 from diffsmooth.lit.data.given import GivenImages
 from diffsmooth.lit.probes import hardware_name
 from diffsmooth.models.checkpoints.weights import network_sha256
-from diffsmooth.models.smoothing.noise_sources import stored_name
+from diffsmooth.models.smoothing.noise_sources import asked_name
 from diffsmooth.models.smoothing.precision import resolve_precision
 from diffsmooth.models.smoothing.purifiers import IdentityPurifier
 from diffsmooth.models.smoothing.smoothed_classifier import SmoothedClassifier
@@ -86,7 +86,7 @@ def called_identity(call: Call) -> RunIdentity:
         batch=min(f.batch, plan.max_votes),
         precision=None if g.precision == "auto" else resolve_precision(g.precision, device.type),
         compile=None if compile == "auto" else compile,
-        noise_source=None if call.noise == "auto" else stored_name(call.noise),
+        noise_source=asked_name(call.noise),
         hardware=hardware_name(device),
         torch=torch.__version__,
         numpy=np.__version__,

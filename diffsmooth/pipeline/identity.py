@@ -10,7 +10,7 @@ from diffsmooth.lit.data.names import DATASETS
 from diffsmooth.lit.probes import hardware_name
 from diffsmooth.models.checkpoints.sources import classifier_sha256
 from diffsmooth.models.checkpoints.weights import network_sha256
-from diffsmooth.models.smoothing.noise_sources import stored_name
+from diffsmooth.models.smoothing.noise_sources import asked_name
 from diffsmooth.models.smoothing.precision import resolve_precision
 from diffsmooth.models.words import Precision
 from diffsmooth.pipeline.inputs import Inputs
@@ -81,7 +81,7 @@ def asked_identity(
         threads=options.threads,
         precision=precision,
         compile=None if options.compile == "auto" else options.compile,
-        noise_source=None if options.noise == "auto" else stored_name(options.noise),
+        noise_source=asked_name(options.noise),
         hardware=hardware_name(device),
         torch=torch.__version__,
         numpy=np.__version__,

@@ -18,7 +18,7 @@ from diffsmooth.models.smoothing.engine import Task
 from diffsmooth.models.smoothing.fixed_function import ensure_fixed
 from diffsmooth.models.smoothing.inference import prepare
 from diffsmooth.models.smoothing.noise import NoiseKey
-from diffsmooth.models.smoothing.noise_sources import noise_source, stored_name
+from diffsmooth.models.smoothing.noise_sources import asked_name, noise_source
 from diffsmooth.models.smoothing.precision import fix_numerics, resolve_precision
 from diffsmooth.models.smoothing.sweep import Sweep, certify_settings
 from diffsmooth.pipeline.classifier_choice import choose_classifier
@@ -133,8 +133,7 @@ def run(sweep: Sweep, options: TuneOptions, images: ImageSet, indices: Sequence[
             yield Task(sample.image, key)
 
     certificates: list[list[Certificate]] = []
-    asked = None if options.noise == "auto" else stored_name(options.noise)
-    word = choose_noise(asked, images, indices, sweep.f.noise_level)
+    word = choose_noise(asked_name(options.noise), images, indices, sweep.f.noise_level)
     source = noise_source(word, sweep.f.device)
     interval = 0.2 if sys.stderr.isatty() else QUIET_INTERVAL
     total = plan.max_votes * len(indices)

@@ -69,11 +69,7 @@ class RunKeeper(CertificationCallback):
                 if note := check_ranks(probes):
                     print(note)
                 context = self._context._replace(probes=tuple(filter(None, probes)))
-                outputs.claim(
-                    context,
-                    self._overwrite,
-                    lambda records: self._find_problem(module.images, records),
-                )
+                outputs.claim(context, self._overwrite, problem_of)
             return outputs.digest
 
         module.digest = outputs.digest = alike(claim)[0]

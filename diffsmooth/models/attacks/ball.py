@@ -12,7 +12,8 @@ import math
 import numpy as np
 from torch import Tensor
 
-LEVELS = 255  # steps of a pixel between 0 and 1
+from diffsmooth.models.smoothing.normal_cells import GREY_LEVELS
+
 # Differences, squares, their exactly rounded sum (fsum), the root and a division: each has a
 # relative error of 2**-53 at most, and less than 2**-50 together.
 ROUNDED_UP = 1.0 + 2.0**-50
@@ -32,7 +33,7 @@ def l2_distance_up(image: Tensor, attacked: Tensor, on_grid: bool) -> float:
     if not on_grid:
         return _norm_up(moved - x)
     # 255 times a float32 is exact in float64.
-    return _norm_up(LEVELS * moved - np.rint(LEVELS * x)) / LEVELS * ROUNDED_UP
+    return _norm_up(GREY_LEVELS * moved - np.rint(GREY_LEVELS * x)) / GREY_LEVELS * ROUNDED_UP
 
 
 def into_ball(image: Tensor, attacked: Tensor, epsilon: float, on_grid: bool) -> Tensor:
@@ -66,17 +67,17 @@ def onto_grid(image: Tensor, attacked: Tensor, epsilon: float) -> Tensor:
         image, attacked: float32 (C, H, W), in [0, 1].
         epsilon: l2, in [0, 1] pixel units, > 0.
     """
-    levels = np.rint(LEVELS * _pixels(image))
-    wanted = LEVELS * _pixels(attacked) - levels
+    levels = np.rint(GREY_LEVELS * _pixels(image))
+    wanted = GREY_LEVELS * _pixels(attacked) - levels
     steps = np.rint(wanted)
     gain = np.abs(steps) - np.abs(wanted)
     order = np.argsort(-gain, kind="stable")
     order = order[gain[order] > 0]  # the others went towards the image
     saved = np.cumsum(2 * np.abs(steps[order]) - 1)
-    excess = float(np.sum(steps**2)) - (LEVELS * epsilon) ** 2 / ROUNDED_UP
+    excess = float(np.sum(steps**2)) - (GREY_LEVELS * epsilon) ** 2 / ROUNDED_UP
     back = order[: int(np.searchsorted(saved, excess)) + 1] if excess > 0 else order[:0]
     steps[back] -= np.sign(steps[back])
-    pixels = np.float32(levels + steps) / np.float32(LEVELS)
+    pixels = np.float32(levels + steps) / np.float32(GREY_LEVELS)
     return image.new_tensor(pixels).view_as(image)
 
 

@@ -115,7 +115,7 @@ class IntegerNoise:
         size, counters = shape.numel(), _counters(shape.numel())
         host = torch.zeros(4, rows, 1, dtype=torch.int64)  # two words of key, counter, stage
         for some, own in zip(votes, rows_of(votes), strict=True):
-            host[:2, own] = torch.from_numpy(_key(some).view(np.int64)).view(2, 1, 1)
+            host[:2, own] = torch.from_numpy(some.key.words.view(np.int64)).view(2, 1, 1)
             host[2, own, 0] = torch.arange(some.first, some.first + some.count) * counters
             host[3, own] = some.stage
         key_low, key_high, first, stage = host.to(self._device, non_blocking=True)
@@ -160,16 +160,12 @@ def _counters(size: int) -> int:
     return -(-size // COUNTER)
 
 
-def _key(votes: Votes) -> np.ndarray:
-    return np.frombuffer(votes.key.digest(16), dtype="<u8").astype(np.uint64)
-
-
 def _fill(out: np.ndarray, votes: Votes, guide: Guide) -> np.ndarray:
     """The whole numbers of some votes, into float32 (count, size); and which are void, (count,)."""
     count, size = out.shape
     counters = _counters(size)
     counter = np.array([votes.first * counters, 0, votes.stage, 0], dtype=np.uint64)
-    generator = np.random.Philox(key=_key(votes), counter=counter)
+    generator = np.random.Philox(key=votes.key.words, counter=counter)
     padded = COUNTER * counters
     whole = out.reshape(-1) if padded == size else np.empty(count * padded, dtype=np.float32)
     void = []

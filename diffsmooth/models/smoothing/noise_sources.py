@@ -4,7 +4,7 @@ import torch
 
 from diffsmooth.models.smoothing.integer_noise import IntegerNoise
 from diffsmooth.models.smoothing.noise import DeviceNoise, NoiseSource, NumpyNoise
-from diffsmooth.models.words import SourceName
+from diffsmooth.models.words import Noise, SourceName
 from diffsmooth.stats.errors import UserError
 
 SOURCES: dict[SourceName, type[IntegerNoise | NumpyNoise | DeviceNoise]] = {
@@ -26,6 +26,15 @@ def stored_name(word: SourceName) -> str:
     if word not in SOURCES:
         raise ValueError(f"noise must be auto, integer, float or device, got {word!r}")
     return SOURCES[word].name
+
+
+def asked_name(word: Noise) -> str | None:
+    """What a manifest calls the source that the user asks for; None of "auto".
+
+    Raises:
+        ValueError: unknown word.
+    """
+    return None if word == "auto" else stored_name(word)
 
 
 def source_word(stored: str) -> SourceName:

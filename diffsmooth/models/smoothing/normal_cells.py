@@ -15,7 +15,7 @@ import numpy as np
 
 WORD = 64  # bits of a random word
 FRACTION = 192  # bits behind the point
-GREY_LEVELS = 255
+GREY_LEVELS = 255  # steps of a pixel between 0 and 1
 # So many cells at most: beyond, the table would take long to make, and nobody smooths so much.
 HIGHEST_LEVEL = 8.0
 

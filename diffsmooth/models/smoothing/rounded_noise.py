@@ -7,8 +7,7 @@ import torch
 from torch import Tensor
 
 from diffsmooth.models.smoothing.noise import Noisy, NumpyNoise, Votes, rows_of
-
-LEVELS = 255  # steps of a pixel between 0 and 1
+from diffsmooth.models.smoothing.normal_cells import GREY_LEVELS
 
 
 class RoundedNoise(NumpyNoise):
@@ -30,12 +29,12 @@ class RoundedNoise(NumpyNoise):
         noisy = torch.zeros((rows, *shape), pin_memory=self._pinned)
         out = noisy.numpy()
         for some, own, image in zip(votes, rows_of(votes), images, strict=True):
-            key = np.frombuffer(some.key.digest(16), dtype="<u8").astype(np.uint64)
-            centre = LEVELS * image.double().numpy()
+            key = some.key.words
+            centre = GREY_LEVELS * image.double().numpy()
             for row, vote in enumerate(range(some.first, some.first + some.count), own.start):
                 # The generator increments the first word as it draws.
                 counter = np.array([0, vote, some.stage, 0], dtype=np.uint64)
                 generator = np.random.Generator(np.random.Philox(key=key, counter=counter))
-                levels = np.rint(centre + LEVELS * level * generator.standard_normal(shape))
-                out[row] = levels.astype(np.float32) / np.float32(LEVELS)
+                levels = np.rint(centre + GREY_LEVELS * level * generator.standard_normal(shape))
+                out[row] = levels.astype(np.float32) / np.float32(GREY_LEVELS)
         return Noisy(noisy)

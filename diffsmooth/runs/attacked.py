@@ -1,6 +1,5 @@
 """A finished run of attacks, as it is read: its tries, what they left, and a few pictures."""
 
-import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -13,12 +12,12 @@ from diffsmooth.npz_file import NpzError, read_npz
 from diffsmooth.runs.journal import read_journal
 from diffsmooth.runs.manifest import ManifestError, read_manifest
 from diffsmooth.runs.names import RunFiles, is_there
+from diffsmooth.runs.npz_records import write_records
 from diffsmooth.runs.same_run import check_same_run, check_whole
 from diffsmooth.shown_text import shown
 from diffsmooth.stats import ImageRecord
 from diffsmooth.stats.empirical import Empirical
 from diffsmooth.stats.errors import UserError
-from diffsmooth.whole_file import write_whole
 
 PIXELS = ("original", "perturbation", "attacked")
 
@@ -92,11 +91,7 @@ def read_attacks(path: Path | str) -> AttackRun:
 
 def write_pictures(path: Path, pictures: Sequence[AttackPicture]) -> None:
     """Writes pictures of one shape, at least one, to an .npz file, whole or not at all."""
-    names = AttackPicture.__dataclass_fields__
-    arrays: dict[str, Any] = {n: np.stack([getattr(one, n) for one in pictures]) for n in names}
-    content = io.BytesIO()
-    np.savez_compressed(content, **arrays)
-    write_whole(path, content.getvalue())
+    write_records(path, pictures)
 
 
 def read_pictures(path: Path) -> list[AttackPicture]:

@@ -1,14 +1,13 @@
 """Images whose attacked form contradicts a certificate, as far as votes tell: `OUT.checks.npz`."""
 
-import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 
-from diffsmooth.whole_file import write_whole
+from diffsmooth.runs.npz_records import write_records
 
 Outcome = Literal["contradiction", "certificate not confirmed", "prediction not confirmed"]
 
@@ -53,8 +52,4 @@ class CheckedFlip:
 
 def write_flips(path: Path, flips: Sequence[CheckedFlip]) -> None:
     """Writes flips, at least one, to an .npz file, whole or not at all."""
-    names = CheckedFlip.__dataclass_fields__
-    arrays: dict[str, Any] = {n: np.stack([getattr(flip, n) for flip in flips]) for n in names}
-    content = io.BytesIO()
-    np.savez_compressed(content, **arrays)
-    write_whole(path, content.getvalue())
+    write_records(path, flips)

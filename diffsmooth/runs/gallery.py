@@ -1,16 +1,14 @@
 """The pixels of a few images on their way through the pipeline: `OUT.images.npz`."""
 
-import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from diffsmooth.npz_file import NpzError, read_npz
+from diffsmooth.runs.npz_records import write_records
 from diffsmooth.stats.errors import UserError
-from diffsmooth.whole_file import write_whole
 
 FIELDS = ("index", "original", "noisy", "purified", "copies")
 
@@ -42,10 +40,7 @@ def to_bytes(pixels: np.ndarray) -> np.ndarray:
 
 def write_gallery(path: Path, images: Sequence[GalleryImage]) -> None:
     """Writes images of one shape, at least one, to an .npz file, whole or not at all."""
-    arrays: dict[str, Any] = {n: np.stack([getattr(i, n) for i in images]) for n in FIELDS}
-    content = io.BytesIO()
-    np.savez_compressed(content, **arrays)
-    write_whole(path, content.getvalue())
+    write_records(path, images)
 
 
 def read_gallery(path: Path) -> list[GalleryImage]:

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from starts import Start
-from subjects import Place, Subject
+from subjects import Place, Rounds, Subject
 from tally import NotHere, Tally
 
 SIZE = 2 * 2**20  # bytes
@@ -37,10 +37,7 @@ def on_full_disks(subject: Subject, place: Place, tally: Tally, until: float) ->
     chance = random.Random(place.seed)
     truth = subject.truth(place)
     needed = sum(path.stat().st_size // PAGE + 1 for path in (place.root / "truth").rglob("*"))
-    number = 0
-    while number == 0 or time.monotonic() < until:
-        folder = place.fresh(f"round{number}")
-        number += 1
+    for folder in Rounds(place, until):
         with small_disk(folder):
             words = subject.words(place)
             for free in sorted(chance.sample(range(needed + 8), 3)):
@@ -62,10 +59,7 @@ def on_read_only_disks(subject: Subject, place: Place, tally: Tally, until: floa
     begun = time.monotonic()
     truth = subject.truth(place)
     usual = time.monotonic() - begun
-    number = 0
-    while number == 0 or time.monotonic() < until:
-        folder = place.fresh(f"round{number}")
-        number += 1
+    for folder in Rounds(place, until):
         with small_disk(folder):
             words = subject.words(place)
             for early in (True, False):

@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 
 from starts import Start, Whom
-from subjects import Place, Subject
+from subjects import Place, Rounds, Subject
 from tally import Tally
 
 SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
@@ -25,10 +25,7 @@ def under_signals(subject: Subject, place: Place, tally: Tally, until: float) ->
     begun = time.monotonic()
     truth = subject.truth(place)
     usual = time.monotonic() - begun
-    number = 0
-    while number == 0 or time.monotonic() < until:
-        folder = place.fresh(f"round{number}")
-        number += 1
+    for folder in Rounds(place, until):
         words = subject.words(place)
         for _ in range(MOST_STRIKES):
             new = chance.random() < REAL

@@ -4,6 +4,7 @@ import csv
 import json
 import os
 import shutil
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,6 +32,22 @@ class Place:
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
         return folder
+
+
+class Rounds:
+    """Fresh folders until the time is up; at least one."""
+
+    def __init__(self, place: Place, until: float) -> None:
+        self.place, self.until, self.number = place, until, 0
+
+    def __iter__(self) -> "Rounds":
+        return self
+
+    def __next__(self) -> Path:
+        if self.number and time.monotonic() > self.until:
+            raise StopIteration
+        self.number += 1
+        return self.place.fresh(f"round{self.number}")
 
 
 @dataclass

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 from starts import Start
-from subjects import Place, Subject, certify, certify_words
+from subjects import Place, Rounds, Subject, certify, certify_words
 from tally import Tally
 from torture_faults import FAULTS
 
@@ -17,22 +17,6 @@ from torture_faults import FAULTS
 LEAST_MEMORY, MOST_MEMORY = 64, 200
 # What a run says that was begun with other files than those that are there now.
 OTHER_FILES = ("belongs to a different run (", "is not the one that was certified")
-
-
-class Rounds:
-    """Fresh folders until the time is up; at least one."""
-
-    def __init__(self, place: Place, until: float) -> None:
-        self.place, self.until, self.number = place, until, 0
-
-    def __iter__(self) -> "Rounds":
-        return self
-
-    def __next__(self) -> Path:
-        if self.number and time.monotonic() > self.until:
-            raise StopIteration
-        self.number += 1
-        return self.place.fresh(f"round{self.number}")
 
 
 def by_jumping_clocks(subject: Subject, place: Place, tally: Tally, until: float) -> None:
@@ -119,16 +103,11 @@ def by_dying_loaders(subject: Subject, place: Place, tally: Tally, until: float)
     fault = {"TORTURE_FAULT": "loader_dies"}
     more = ["--data.workers", "1"]
     for folder in Rounds(place, until):
-        words = subject.words(place)
-        for _ in range(3):
-            start = Start([*words, *more], folder, fault, FAULTS["loader_dies"]).begin()
-            ended = tally.count(start.end(), 0, 1, 2, 75)
-            tally.struck += ended.code != 0
-            words = subject.again(place, folder)
-            if ended.code == 0:
-                break
-        else:
-            tally.count(Start(words, folder).begin().end(), 0)
+
+        def begin(words: list[str], folder: Path = folder) -> Start:
+            return Start([*words, *more], folder, fault, FAULTS["loader_dies"]).begin()
+
+        _three_times(begin, subject, place, folder, tally)
         subject.compare(tally, folder, truth)
 
 
@@ -160,18 +139,31 @@ def by_little_memory(subject: Subject, place: Place, tally: Tally, until: float)
     chance = random.Random(place.seed)
     truth = subject.truth(place)
     for folder in Rounds(place, until):
-        words = subject.words(place)
-        for _ in range(3):
+
+        def begin(words: list[str], folder: Path = folder) -> Start:
             fault = {
                 "TORTURE_FAULT": "little_memory",
                 "TORTURE_MEMORY": str(chance.randint(LEAST_MEMORY, MOST_MEMORY)),
             }
-            start = Start(words, folder, fault, FAULTS["little_memory"]).begin()
-            ended = tally.count(start.end(), 0, 1, 2, 75)
-            tally.struck += ended.code != 0
-            words = subject.again(place, folder)
-            if ended.code == 0:
-                break
-        else:
-            tally.count(Start(words, folder).begin().end(), 0)
+            return Start(words, folder, fault, FAULTS["little_memory"]).begin()
+
+        _three_times(begin, subject, place, folder, tally)
         subject.compare(tally, folder, truth)
+
+
+def _three_times(
+    begin: Callable[[list[str]], Start],
+    subject: Subject,
+    place: Place,
+    folder: Path,
+    tally: Tally,
+) -> None:
+    """Starts that are struck and go on, until one is through; after three, one that is not."""
+    words = subject.words(place)
+    for _ in range(3):
+        ended = tally.count(begin(words).end(), 0, 1, 2, 75)
+        tally.struck += ended.code != 0
+        words = subject.again(place, folder)
+        if ended.code == 0:
+            return
+    tally.count(Start(words, folder).begin().end(), 0)

@@ -1,18 +1,17 @@
 """What `attack` is to do, checked: which run, how far, how hard, and how its votes are read."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Self
 
 from diffsmooth.lit.data.names import DATASETS, ExifChoice
-from diffsmooth.models.smoothing.purifier_kinds import purifier_kind
-from diffsmooth.models.words import IN_FLIGHT
 from diffsmooth.pipeline.option_checks import check_alpha
-from diffsmooth.pipeline.option_records import OptionRecord, option, required
+from diffsmooth.pipeline.option_records import option, required
 from diffsmooth.pipeline.output_checks import check_no_input
-from diffsmooth.pipeline.specification import SmoothingOptions
+from diffsmooth.pipeline.specification import ProcessOptions, SmoothingOptions
+from diffsmooth.pipeline.stored_options import stored_options
 from diffsmooth.runs.identity import RunIdentity
 from diffsmooth.runs.names import OutputFiles, RunFiles
 from diffsmooth.runs.reading import Run, read_run
@@ -32,7 +31,7 @@ def check_budget(name: str, budget: float) -> None:
 
 
 @dataclass(frozen=True, kw_only=True)
-class AttackOptions(OptionRecord):
+class AttackOptions(ProcessOptions):
     """Which run, how far, how hard; networks and images are the run's unless said otherwise."""
 
     run: str = required("journal (.jsonl) or table of the certified run; its manifest lies beside "
@@ -76,20 +75,9 @@ class AttackOptions(OptionRecord):
     image_size: int | None = option(None, "as certify's, if the run was given it", least=1)
     exif: ExifChoice | None = option(None, "as certify's, if the run was given it")
     precision: str | None = option(None, "as certify's; default: the run's")
-    compile: bool | Literal["auto"] = option("auto", "compile the networks: true, false, or auto, "
-        "by the votes ahead")  # fmt: skip
-    in_flight: int = option(IN_FLIGHT, "images at once on a device, at most; changes no "
-        "result", least=1)  # fmt: skip
-    threads: int | None = option(None, "CPU threads a process; by default cores / processes on "
-        "this host", least=1)  # fmt: skip
-    accelerator: str = option("auto", "Lightning's: auto, cpu, gpu, ...")
-    devices: int = option(1, "processes on this host, one a device", least=1)
-    num_nodes: int = option(1, "hosts", least=1)
     shard: str | None = option(None, "I/K: do the I-th of K parts of the tries, beside other "
         "processes with the same OUTFILE; the same command without it then says what came "
         "out")  # fmt: skip
-    logdir: str = option("logs", "folder of the TensorBoard events")
-    overwrite: bool = option(False, "replace the files of a different run; the run's own are kept")
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -134,40 +122,25 @@ class AttackOptions(OptionRecord):
         dataset = self.dataset or told.dataset
         if dataset not in DATASETS and self.dataset is None:
             raise UserError(f"{self.run}: is of images of your own: name them by --dataset")
-        given: dict[str, Any] = {
+        given = {
             name: getattr(self, name)
             for name in (
                 "outfile", "n", "alpha", "seed", "weights", "unsafe_load", "image_size", "exif",
-                "compile", "in_flight", "threads", "accelerator", "devices", "num_nodes", "shard",
-                "logdir", "overwrite",
+                "shard", *(one.name for one in fields(ProcessOptions)),
             )
         }  # fmt: skip
-        has_unet = bool(told.convention)
-        kind = purifier_kind(told.purifier)
         return SmoothingOptions(
             **given,
             dataset=dataset,
             classifier=self.classifier or str(context.get("classifier", "")),
             diffusion=self.diffusion or str(context.get("diffusion", "")) or None,
             data_root=self.data_root or str(context.get("data_root", "data")),
-            split=told.split,
-            skip=told.skip,
-            max=told.max,
-            sigma=told.sigma,
-            m=told.m,
-            local_noise_sd=told.sigma_local,
-            local_seed=told.local_seed,
             arch=told.arch or None,
-            normalize=told.input_layer or "auto",
-            purifier=told.purifier,
-            convention=told.convention or None if has_unet else None,  # type: ignore[arg-type]
-            steps=told.steps if kind.steps is not None else None,
-            runs=told.runs if kind.reverse_runs else None,
-            pad=told.pad,  # type: ignore[arg-type]
             batch=self.batch or told.batch,
             precision=self.precision or told.precision or "auto",
             noise="float",  # of votes on images of any depth; see `AttackWork.source`
             sanity_check=False,  # the run has passed it
+            **stored_options(told, told.purifier),
         )
 
 

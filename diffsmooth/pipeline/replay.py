@@ -32,6 +32,7 @@ from diffsmooth.pipeline.inputs import Inputs, reading_for
 from diffsmooth.pipeline.networks import Networks
 from diffsmooth.pipeline.purifier_loading import load_purifier
 from diffsmooth.pipeline.specification import SmoothingOptions
+from diffsmooth.pipeline.stored_options import stored_options
 from diffsmooth.pipeline.verify_specification import VerifyOptions
 from diffsmooth.runs.identity import RunIdentity
 from diffsmooth.runs.journal import Journal
@@ -117,9 +118,10 @@ def options_of(
         told("purifier", identity.purifier),
         told("classifier", context.get("classifier")),
     )
-    kind, arch = purifier_kind(purifier), None
+    arch = None
     if identity.arch and identity.arch != classifier:
         arch = told("arch", identity.arch)
+    needs_denoiser = purifier_kind(purifier).denoiser
     return SmoothingOptions(
         dataset=told("dataset", dataset),
         classifier=classifier,
@@ -127,29 +129,17 @@ def options_of(
         data_root=told("data_root", context.get("data_root")),
         image_size=given.image_size,
         exif=given.exif,
-        purifier=purifier,
-        convention=identity.convention or None,  # type: ignore[arg-type]
-        steps=identity.steps if kind.steps is not None else None,
-        runs=identity.runs if kind.reverse_runs else None,
-        pad=identity.pad,  # type: ignore[arg-type]
-        diffusion=told("diffusion", context.get("diffusion")) if kind.denoiser else None,
+        diffusion=told("diffusion", context.get("diffusion")) if needs_denoiser else None,
         unsafe_load=given.unsafe_load,
-        sigma=identity.sigma,
         batch=identity.batch,
         seed=identity.seed,
-        local_seed=identity.local_seed,
         arch=arch,
-        normalize=identity.input_layer or "auto",
         weights=given.weights,
         noise=source_word(str(identity.noise_source)),
         precision=identity.precision or "auto",
         compile=bool(identity.compile),
-        skip=identity.skip,
-        max=identity.max,
-        split=identity.split,
-        m=identity.m,
-        local_noise_sd=identity.sigma_local,
         threads=identity.threads,
+        **stored_options(identity, purifier),
     )
 
 

@@ -190,7 +190,24 @@ class VotingOptions(PurifierOptions):
 
 
 @dataclass(frozen=True, kw_only=True)
-class SmoothingOptions(VotingOptions):
+class ProcessOptions(OptionRecord):
+    """Which processes a run has, and what it leaves beside its own files."""
+
+    compile: bool | Literal["auto"] = option("auto", "compile the networks: true, false, or auto, "
+        "by the votes ahead")  # fmt: skip
+    in_flight: int = option(IN_FLIGHT, "images at once on a device, at most; changes no "
+        "result", least=1)  # fmt: skip
+    threads: int | None = option(None, "CPU threads a process; by default cores / processes on "
+        "this host", least=1)  # fmt: skip
+    accelerator: str = option("auto", "Lightning's: auto, cpu, gpu, ...")
+    devices: int = option(1, "processes on this host, one a device", least=1)
+    num_nodes: int = option(1, "hosts", least=1)
+    logdir: str = option("logs", "folder of the TensorBoard events")
+    overwrite: bool = option(False, "replace the files of a different run; the run's own are kept")
+
+
+@dataclass(frozen=True, kw_only=True)
+class SmoothingOptions(VotingOptions, ProcessOptions):
     """A run of `certify` or `predict`, but for its plan; the defaults are the published code's."""
 
     outfile: str = required("table to write; its journal, manifest and figure lie beside it")
@@ -202,20 +219,9 @@ class SmoothingOptions(VotingOptions):
     m: int = option(5, "local copies a vote", least=1)
     local_noise_sd: float = option(0.25, "noise of the local copies, standard deviation in [0, 1] "
         "pixel units", "--local_noise_sd", "--sigma_local", check=check_local_noise)  # fmt: skip
-    compile: bool | Literal["auto"] = option("auto", "compile the networks: true, false, or auto, "
-        "by the votes ahead")  # fmt: skip
-    in_flight: int = option(IN_FLIGHT, "images at once on a device, at most; changes no "
-        "result", least=1)  # fmt: skip
-    threads: int | None = option(None, "CPU threads a process; by default cores / processes on "
-        "this host", least=1)  # fmt: skip
-    accelerator: str = option("auto", "Lightning's: auto, cpu, gpu, ...")
-    devices: int = option(1, "processes on this host, one a device", least=1)
-    num_nodes: int = option(1, "hosts", least=1)
     shard: str | None = option(None, "I/K: do the I-th of K parts of the images (1/K to K/K), "
         "beside other processes with the same OUTFILE; `diffsmooth merge OUTFILE` writes the "
         "table")  # fmt: skip
-    logdir: str = option("logs", "folder of the TensorBoard events")
-    overwrite: bool = option(False, "replace the files of a different run; the run's own are kept")
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -97,6 +97,7 @@ class ClassifierTraining(TrainingModule):
             self.classifier = build_classifier(arch, classes, input_layer, self._info)
         else:
             self.classifier = Classifier(build_input_layer(input_layer, self._info), arch)
+        self.classifier.to(memory_format=torch.channels_last)  # convolutions are faster so
         if pretrained is not None:
             checkpoint = read_checkpoint(pretrained)
             load_pretrained(self.classifier, checkpoint)

@@ -6,12 +6,11 @@ from functools import cached_property
 from pathlib import Path
 from typing import Self
 
-from diffsmooth.lit.data.names import DATASETS, ExifChoice
 from diffsmooth.pipeline.option_checks import check_alpha
 from diffsmooth.pipeline.option_records import option, required
 from diffsmooth.pipeline.output_checks import check_no_input
 from diffsmooth.pipeline.specification import ProcessOptions, SmoothingOptions
-from diffsmooth.pipeline.stored_options import stored_options
+from diffsmooth.pipeline.stored_options import WhereItLies, stored_options
 from diffsmooth.runs.identity import RunIdentity
 from diffsmooth.runs.names import OutputFiles, RunFiles
 from diffsmooth.runs.reading import Run, read_run
@@ -31,7 +30,7 @@ def check_budget(name: str, budget: float) -> None:
 
 
 @dataclass(frozen=True, kw_only=True)
-class AttackOptions(ProcessOptions):
+class AttackOptions(ProcessOptions, WhereItLies):
     """Which run, how far, how hard; networks and images are the run's unless said otherwise."""
 
     run: str = required("journal (.jsonl) or table of the certified run; its manifest lies beside "
@@ -65,15 +64,6 @@ class AttackOptions(ProcessOptions):
     seed: int = option(0, "seed of the attack's noise and of the votes', which are streams of "
         "their own: neither is the run's")  # fmt: skip
     batch: int | None = option(None, "votes a forward pass (default: the run's)", least=1)
-    classifier: str | None = option(None, "where the run's classifier lies now", shipped=True)
-    diffusion: str | None = option(None, "where its diffusion model lies now", shipped=True)
-    dataset: str | None = option(None, "its images, where they are your own: .npz or folder")
-    data_root: str | None = option(None, "folder of a known dataset, where it has moved")
-    weights: str | None = option(None, "as certify's, if the run was given it")
-    unsafe_load: bool = option(False, "run code that a checkpoint may hold; only for files that "
-        "you trust")  # fmt: skip
-    image_size: int | None = option(None, "as certify's, if the run was given it", least=1)
-    exif: ExifChoice | None = option(None, "as certify's, if the run was given it")
     precision: str | None = option(None, "as certify's; default: the run's")
     shard: str | None = option(None, "I/K: do the I-th of K parts of the tries, beside other "
         "processes with the same OUTFILE; the same command without it then says what came "
@@ -118,29 +108,21 @@ class AttackOptions(ProcessOptions):
         Raises:
             UserError: what the run does not tell is not given.
         """
-        told, context = self.attacked.identity, self.attacked.run.context
-        dataset = self.dataset or told.dataset
-        if dataset not in DATASETS and self.dataset is None:
-            raise UserError(f"{self.run}: is of images of your own: name them by --dataset")
+        told = self.attacked.identity
         given = {
             name: getattr(self, name)
             for name in (
-                "outfile", "n", "alpha", "seed", "weights", "unsafe_load", "image_size", "exif",
-                "shard", *(one.name for one in fields(ProcessOptions)),
+                "outfile", "n", "alpha", "seed", "shard",
+                *(one.name for one in fields(ProcessOptions)),
             )
         }  # fmt: skip
         return SmoothingOptions(
             **given,
-            dataset=dataset,
-            classifier=self.classifier or str(context.get("classifier", "")),
-            diffusion=self.diffusion or str(context.get("diffusion", "")) or None,
-            data_root=self.data_root or str(context.get("data_root", "data")),
-            arch=told.arch or None,
             batch=self.batch or told.batch,
             precision=self.precision or told.precision or "auto",
             noise="float",  # of votes on images of any depth; see `AttackWork.source`
             sanity_check=False,  # the run has passed it
-            **stored_options(told, told.purifier),
+            **stored_options(told, self.attacked.run.context, self),
         )
 
 

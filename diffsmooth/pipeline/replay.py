@@ -7,7 +7,7 @@ import math
 import secrets
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -15,7 +15,6 @@ import torch
 from diffsmooth.lit.certification import CertificationModule, Preparation, Progress
 from diffsmooth.lit.certification.run_keeper import find_wrong_image
 from diffsmooth.lit.data import load_images
-from diffsmooth.lit.data.names import DATASETS
 from diffsmooth.lit.probes import hardware_name
 from diffsmooth.models.checkpoints.sources import read_classifier
 from diffsmooth.models.smoothing.fixed_function import FixedFunction
@@ -23,7 +22,6 @@ from diffsmooth.models.smoothing.inference import prepare
 from diffsmooth.models.smoothing.memory import memory_for
 from diffsmooth.models.smoothing.noise_sources import source_word
 from diffsmooth.models.smoothing.precision import fix_numerics
-from diffsmooth.models.smoothing.purifier_kinds import purifier_kind
 from diffsmooth.pipeline.classifier_choice import choose_classifier
 from diffsmooth.pipeline.device import choose_compile, pick_device
 from diffsmooth.pipeline.guest import as_a_guest, guest_trainer
@@ -42,7 +40,6 @@ from diffsmooth.stats import Certificate, ImageRecord
 from diffsmooth.stats.certificate import SparseCounts
 from diffsmooth.stats.errors import UserError
 from diffsmooth.stats.plan_words import plan_of_text
-from diffsmooth.stats.registry import is_code
 
 # What may be another here than where the run was made, at the price of near-ties.
 ELSEWHERE = ("hardware", "torch", "numpy")
@@ -72,7 +69,16 @@ def replay(manifest: Manifest, journal: Journal, options: VerifyOptions) -> Repl
     """
     device = pick_device(options.accelerator)
     identity = RunIdentity.from_stored(manifest.identity)
-    asked = options_of(identity, manifest.context, options)
+    asked = SmoothingOptions(
+        outfile="replay",  # nothing is written
+        batch=identity.batch,
+        seed=identity.seed,
+        noise=source_word(str(identity.noise_source)),
+        precision=identity.precision or "auto",
+        compile=bool(identity.compile),
+        threads=identity.threads,
+        **stored_options(identity, manifest.context, options),
+    )
     seed = secrets.randbelow(2**32) if options.seed is None else options.seed
     voted = [record for record in journal.records if not record.error]
     count = min(options.replay or 0, len(voted))
@@ -89,58 +95,6 @@ def replay(manifest: Manifest, journal: Journal, options: VerifyOptions) -> Repl
             trainer.predict(module, return_predictions=False)
     why = _why_votes_may_tip(manifest, module.fixed, device)
     return _compared(old, module.records, seed, why, options.tipped)
-
-
-def options_of(
-    identity: RunIdentity, context: Mapping[str, Any], given: VerifyOptions
-) -> SmoothingOptions:
-    """The options of a run, by its manifest, and where the user says so by these.
-
-    Raises:
-        UserError: the manifest does not tell, or names code, which a file does not choose.
-    """
-
-    def told(name: str, stored: object) -> str:
-        word = getattr(given, name)
-        if word is not None:
-            return str(word)
-        if not stored or type(stored) is not str:
-            raise UserError(f"the manifest does not tell the {name}: give --{name}")
-        if is_code(stored):
-            raise UserError(
-                f"the manifest names code, and a file does not choose what is run: give --{name} "
-                f"{quoted(stored)} if you trust it"
-            )
-        return stored
-
-    dataset = context.get("dataset") or (identity.dataset if identity.dataset in DATASETS else "")
-    purifier, classifier = (
-        told("purifier", identity.purifier),
-        told("classifier", context.get("classifier")),
-    )
-    arch = None
-    if identity.arch and identity.arch != classifier:
-        arch = told("arch", identity.arch)
-    needs_denoiser = purifier_kind(purifier).denoiser
-    return SmoothingOptions(
-        dataset=told("dataset", dataset),
-        classifier=classifier,
-        outfile="replay",  # nothing is written
-        data_root=told("data_root", context.get("data_root")),
-        image_size=given.image_size,
-        exif=given.exif,
-        diffusion=told("diffusion", context.get("diffusion")) if needs_denoiser else None,
-        unsafe_load=given.unsafe_load,
-        batch=identity.batch,
-        seed=identity.seed,
-        arch=arch,
-        weights=given.weights,
-        noise=source_word(str(identity.noise_source)),
-        precision=identity.precision or "auto",
-        compile=bool(identity.compile),
-        threads=identity.threads,
-        **stored_options(identity, purifier),
-    )
 
 
 def _module(

@@ -2,13 +2,13 @@
 
 from dataclasses import dataclass
 
-from diffsmooth.lit.data.names import ExifChoice
 from diffsmooth.pipeline.option_checks import check_alpha, check_noise, check_probability
-from diffsmooth.pipeline.option_records import OptionRecord, option, required
+from diffsmooth.pipeline.option_records import option, required
+from diffsmooth.pipeline.stored_options import WhereItLies
 
 
 @dataclass(frozen=True, kw_only=True)
-class VerifyOptions(OptionRecord):
+class VerifyOptions(WhereItLies):
     """Which runs."""
 
     runs: list[str] = required("tables or journals of finished runs; or other people's tables, "
@@ -29,18 +29,4 @@ class VerifyOptions(OptionRecord):
     tipped: float = option(0.01, "of replay: share of an image's votes that may differ on other "
         "hardware, or with other versions, where near-ties may tip",
         check=check_probability)  # fmt: skip
-    dataset: str | None = option(None, "of replay, like all that follow: the images, where they "
-        "are not what the manifest says")  # fmt: skip
-    data_root: str | None = option(None, "folder of a known dataset")
-    image_size: int | None = option(None, "as in the run", least=1)
-    exif: ExifChoice | None = option(None, "as in the run")
-    classifier: str | None = option(None, "the classifier, where it does not lie where the "
-        "manifest says, or is your code", shipped=True)  # fmt: skip
-    weights: str | None = option(None, "as in the run")
-    arch: str | None = option(None, "as in the run, where it is your code")
-    purifier: str | None = option(None, "as in the run, where it is your code")
-    diffusion: str | None = option(None, "the diffusion model, where it does not lie where the "
-        "manifest says, or is your code", shipped=True)  # fmt: skip
-    unsafe_load: bool = option(False, "run code that a checkpoint may hold; only for files that "
-        "you trust")  # fmt: skip
-    accelerator: str = option("auto", "auto, cpu or gpu")
+    accelerator: str = option("auto", "of replay, like all that follow: auto, cpu or gpu")

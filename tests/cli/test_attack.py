@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -303,4 +304,42 @@ def test_mistakes(
             run(certified, *words)
         assert ended.value.code == 2
         assert re.search(message, capsys.readouterr().err)
+    assert not list(tmp_path.glob("m.*"))
+
+
+def test_a_manifest_does_not_choose_what_is_run(
+    certified: Path,
+    run: Command,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    (tmp_path / "evil_module.py").write_text("raise SystemExit('ran')")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    for path in certified.parent.glob("run.*"):
+        shutil.copy(path, tmp_path)
+    manifest = tmp_path / "run.manifest.json"
+    text = json.loads(manifest.read_text())
+    told = {"context": ["classifier", "dataset", "data_root"],
+            "identity": ["purifier", "arch", "plan"]}  # fmt: skip
+    for part, name in [(part, name) for part, names in told.items() for name in names]:
+        forged = json.loads(json.dumps(text))
+        forged[part][name] = "evil_module:thing"
+        manifest.write_text(json.dumps(forged))
+        # As whoever forges the file would, the journal names the identity that it has now.
+        digest = read_manifest(manifest).digest  # type: ignore[union-attr]
+        lines = [json.loads(line) for line in certified.read_text().splitlines()]
+        for line in lines:
+            line["identity"] = digest
+            line["checksum"] = _checksum(line)
+        journal = tmp_path / "run.jsonl"
+        journal.write_text("".join(json.dumps(line) + "\n" for line in lines))
+        with pytest.raises(SystemExit) as ended:
+            run(journal, "m.txt")
+        assert ended.value.code == 2
+        line = capsys.readouterr().err.splitlines()[-1]
+        if name != "plan":  # which is no code
+            assert f"give --{name} 'evil_module:thing' if you trust it" in line
+    assert "evil_module" not in sys.modules
     assert not list(tmp_path.glob("m.*"))

@@ -109,6 +109,13 @@ VALUES = st.sampled_from(
 )  # fmt: skip
 
 
+def says_the_same(one: object, other: object) -> bool:
+    """Whether two values of a journal's line are one: 0 and 0.0 are, 0 and false are not."""
+    if isinstance(one, bool) or isinstance(other, bool):
+        return one is other
+    return one == other
+
+
 @settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     plan=st.sampled_from(list(PLANS)), at=st.integers(0, 11), name=st.sampled_from(DERIVED),
@@ -119,7 +126,7 @@ def test_what_does_not_follow_is_named_though_the_checksum_was_repaired(
 ) -> None:
     files = copied(runs, tmp_path, plan)
     line = lines_of(files)[at]
-    assume(json.dumps(line[name]) != json.dumps(value))
+    assume(not says_the_same(line[name], value))
     image = change(files, at, **{name: value})
     assert (files.journal.name, image, name) in found(files)
 
@@ -137,7 +144,7 @@ def test_votes_that_no_run_has_cast_are_named_with_their_image(
 ) -> None:
     files = copied(runs, tmp_path, plan)
     line = lines_of(files)[at]
-    assume(json.dumps(line[name]) != json.dumps(value))
+    assume(not says_the_same(line[name], value))
     assume(not (name == "seconds" and type(value) in (int, float) and 0 <= value < 1e300))  # type: ignore[operator]
     assume(not (name == "error" and line["error"] and type(value) is str and value))
     change(files, at, **{name: value})

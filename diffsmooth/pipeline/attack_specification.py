@@ -118,7 +118,7 @@ class AttackOptions(ProcessOptions, WhereItLies):
         }  # fmt: skip
         return SmoothingOptions(
             **given,
-            batch=self.batch or told.batch,
+            batch=self.batch or told.batch or "auto",
             precision=self.precision or told.precision or "auto",
             noise="float",  # of votes on images of any depth; see `AttackWork.source`
             sanity_check=False,  # the run has passed it

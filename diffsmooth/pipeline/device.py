@@ -5,16 +5,16 @@ import sysconfig
 from pathlib import Path
 
 import torch
-from torch._subclasses.fake_tensor import FakeTensorMode
-from torch.utils.flop_counter import FlopCounterMode
 
 from diffsmooth.models.smoothing.precision import fix_numerics
 from diffsmooth.models.smoothing.vote_function import VoteFunction
+from diffsmooth.pipeline.work_of_a_batch import flops_a_vote
 from diffsmooth.stats.errors import UserError
 
-# FLOPs of a run from which compiling pays: an estimate of two minutes to compile and a third of the
-# time saved at 1e14 FLOP/s. On CPUs it never does: prepared networks are as fast without.
-WORTH_COMPILING = {"cpu": math.inf, "cuda": 3e16}
+# FLOPs of a process from which compiling pays: on one H100 it took 53 s, and made networks of
+# CIFAR-10 size 2.5 times as fast (docs/performance.md). On CPUs it never does: prepared networks
+# are as fast without.
+WORTH_COMPILING = {"cpu": math.inf, "cuda": 7e15}
 
 
 def pick_device(accelerator: str) -> torch.device:
@@ -46,27 +46,16 @@ def choose_compile(wanted: bool | None, f: VoteFunction, device: torch.device, v
     if wanted is None:
         # By the work alone, never by a timing: the choice must be the same at each start of a run.
         worth = WORTH_COMPILING.get(device.type, math.inf)
-        pays = worth < math.inf and flops_a_vote(f) * votes >= worth
-        return pays and not can_compile(device)
+        if worth == math.inf:
+            return False
+        flops = flops_a_vote(f)
+        return flops is not None and flops * votes >= worth and not can_compile(device)
     if not wanted:
         return False
     reason = can_compile(device)
     if reason:
         raise UserError(f"compile: not possible here: {reason}")
     return True
-
-
-@torch.inference_mode()
-def flops_a_vote(f: VoteFunction) -> int:
-    """Floating-point operations of one vote: of all its reverse runs and local copies.
-
-    Nothing is computed: the shapes alone go through the networks.
-    """
-    with FakeTensorMode(allow_non_fake_inputs=True), FlopCounterMode(display=False) as counter:
-        noisy = torch.zeros(1, *f.image_shape, device=f.device)
-        draws = noisy.expand(f.purifier.draws, *noisy.shape) if f.purifier.draws else None
-        f(noisy, draws)
-    return f.reverse_runs * counter.get_total_flops()
 
 
 def can_compile(device: torch.device) -> str:

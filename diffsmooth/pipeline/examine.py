@@ -27,6 +27,7 @@ from diffsmooth.models.smoothing.one_image import run_plan
 from diffsmooth.models.smoothing.precision import autocast
 from diffsmooth.models.smoothing.purifiers import Purifier
 from diffsmooth.models.smoothing.vote_function import VoteFunction
+from diffsmooth.pipeline.batch_choice import USUAL_BATCH, chosen_batch
 from diffsmooth.pipeline.classifier_choice import check_classifier, check_forward, resizing
 from diffsmooth.pipeline.command_specification import ExamineOptions
 from diffsmooth.pipeline.input_layer_choice import measure_input_layers, with_input_layer
@@ -233,22 +234,27 @@ def _cost(
     local = LocalSmoothing(model, options.m, 0.25, shape)
     image = images[0].image
 
-    def seconds_a_vote(batch: int, batches: int) -> float:
-        f = VoteFunction(
+    def f_of(batch: int) -> VoteFunction:
+        return VoteFunction(
             purifier, local, options.sigma, images.info.num_classes, batch, precision, copy=False
         ).to(device)
+
+    def seconds_a_vote(batch: int, batches: int) -> float:
+        f = f_of(batch)
         key = NoiseKey(0, "doctor", "", "", 0)
         run_plan(f, image, key, MajorityVote(batch))  # warms up
         start = time.perf_counter()
         run_plan(f, image, key, MajorityVote(batches * batch))
         return (time.perf_counter() - start) / (batches * batch)
 
-    seconds = seconds_a_vote(2, 1)
+    batch = 2
+    seconds = seconds_a_vote(batch, 1)
     if seconds < SLOW_SECONDS:
-        seconds = seconds_a_vote(50, TIMED_BATCHES)
+        batch = chosen_batch(USUAL_BATCH["certify"], options.n, f_of(1), device)
+        seconds = seconds_a_vote(batch, TIMED_BATCHES)
     hours = options.n * options.images * seconds / 3600
     return (
         f"  cost         {1 / seconds:.3g} votes/s on this {device.type} ({precision}, m = "
-        f"{options.m}; {what}): {rounded_up(hours, 1)} hours for {options.images} images of "
-        f"{options.n:,} votes"
+        f"{options.m}, batch {batch}; {what}): {rounded_up(hours, 1)} hours for "
+        f"{options.images} images of {options.n:,} votes"
     )

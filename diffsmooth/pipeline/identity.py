@@ -77,7 +77,7 @@ def asked_identity(
         seed=options.seed,
         local_seed=options.local_seed,
         plan=str(plan),
-        batch=min(options.batch, plan.max_votes),
+        batch=None if options.batch == "auto" else min(options.batch, plan.max_votes),
         threads=options.threads,
         precision=precision,
         compile=None if options.compile == "auto" else options.compile,
@@ -123,11 +123,10 @@ def start_of(files: OutputFiles, overwrite: bool, asked: RunIdentity) -> tuple[R
 
 def _can_be_chosen(stored: Mapping[str, Any]) -> bool:
     """Whether the choices in a manifest are some that a run can have made."""
-    threads, layer = stored.get("threads"), stored.get("input_layer")
+    counts, layer = (stored.get("threads"), stored.get("batch")), stored.get("input_layer")
     return (
         stored.get("precision") in get_args(Precision)
         and stored.get("compile") in (True, False)
-        and isinstance(threads, int)
-        and threads >= 1
+        and all(isinstance(count, int) and count >= 1 for count in counts)
         and isinstance(layer, str)
     )

@@ -24,6 +24,7 @@ from diffsmooth.models.smoothing.memory import memory_for
 from diffsmooth.models.smoothing.noise_sources import source_word, stored_name
 from diffsmooth.models.smoothing.precision import fix_numerics, resolve_precision
 from diffsmooth.models.smoothing.vote_function import VoteFunction
+from diffsmooth.pipeline.batch_choice import USUAL_BATCH, chosen_batch
 from diffsmooth.pipeline.classifier_choice import choose_classifier
 from diffsmooth.pipeline.device import choose_compile
 from diffsmooth.pipeline.identity import Command, asked_identity, start_of
@@ -144,13 +145,15 @@ def build_job(
     classifier = choose_classifier(options, options.local_noise_sd, inputs, device)
     networks = Networks(images, classifier, purifier)
     f = networks.vote_function(
-        options, options.m, options.local_noise_sd, identity.batch, precision
+        options, options.m, options.local_noise_sd, identity.batch or 1, precision
     )
+    f.batch = identity.batch or chosen_batch(USUAL_BATCH[command], plan.max_votes, f, device)
     votes = plan.max_votes * len(selection)
     identity = replace(
         identity,
         input_layer=networks.classifier.input_layer,
         threads=identity.threads or threads_a_process(options.devices),
+        batch=f.batch,
         noise_source=work.noise(identity.noise_source, images, selection, f.noise_level),
         precision=precision,
         compile=choose_compile(identity.compile, f, device, votes // options.processes),
@@ -225,6 +228,7 @@ def run_job(job: Job, command: str = "") -> list[ImageRecord] | None:
 def _chosen_text(options: SmoothingOptions, identity: RunIdentity, networks: Networks) -> str:
     """What was chosen of the run's own accord, on one line; "" where nothing was."""
     auto = {
+        "batch": options.batch == "auto",
         "precision": options.precision == "auto",
         "compile": options.compile == "auto",
         "threads": options.threads is None,

@@ -97,10 +97,11 @@ def _check(one: Option, value: Any) -> None:
         words = f"{', '.join(one.words[:-1])} or {one.words[-1]}"
         raise UserError(f"{one.name} must be {words}, got {value!r}")
     shown = SPELLED.get(one.name, one.name)
-    if one.least is not None and value < one.least:
-        raise UserError(f"{shown} must be at least {one.least}, got {value}")
-    if one.name in MOST and value > MOST[one.name]:
-        raise UserError(f"{shown} must be at most {MOST[one.name]}, got {value}")
+    if not isinstance(value, str):  # a word that stands for a number has no range
+        if one.least is not None and value < one.least:
+            raise UserError(f"{shown} must be at least {one.least}, got {value}")
+        if one.name in MOST and value > MOST[one.name]:
+            raise UserError(f"{shown} must be at most {MOST[one.name]}, got {value}")
     if one.check is not None:
         one.check(one.name, value)
 

@@ -147,7 +147,8 @@ def _run(call: Call, journal: Path | str | None, progress: bool) -> list[ImageRe
     started = asked if files is None else start_of(files, False, asked)[0]
     with as_a_guest(device):
         f = deepcopy(g.f)
-        f.batch, f.precision = asked.batch, started.precision or g.precision_on(device.type)
+        f.batch = asked.batch or f.batch
+        f.precision = started.precision or g.precision_on(device.type)
         fix_numerics(f.precision)
         selection = list(asked.selection)
         votes = plan.max_votes * len(selection)

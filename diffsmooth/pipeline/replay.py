@@ -71,7 +71,7 @@ def replay(manifest: Manifest, journal: Journal, options: VerifyOptions) -> Repl
     identity = RunIdentity.from_stored(manifest.identity)
     asked = SmoothingOptions(
         outfile="replay",  # nothing is written
-        batch=identity.batch,
+        batch=identity.batch or "auto",
         seed=identity.seed,
         noise=source_word(str(identity.noise_source)),
         precision=identity.precision or "auto",
@@ -119,10 +119,13 @@ def _module(
     problem = find_wrong_image(images, journal.records)
     if problem:
         raise UserError(f"{journal.path}: image {problem.record.index} {problem.text}")
+    batch = identity.batch
+    if batch is None:
+        raise UserError(f"{manifest.path}: does not tell the batch")
     fix_numerics(options.precision)
     classifier = choose_classifier(options, identity.sigma_local, inputs, device)
     f = Networks(images, classifier, purifier).vote_function(
-        options, identity.m, identity.sigma_local, identity.batch, options.precision
+        options, identity.m, identity.sigma_local, batch, options.precision
     )
     choose_compile(bool(identity.compile), f, device, 0)  # whether it can be
     noise = source_word(str(identity.noise_source))

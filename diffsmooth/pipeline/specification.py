@@ -166,7 +166,9 @@ class VotingOptions(PurifierOptions):
         check=check_noise)  # fmt: skip
     n: int = option(10_000, "votes an image (after N0)", "--n", "--N", least=1)
     alpha: float = option(0.001, "failure probability an image, in (0, 1)", check=check_alpha)
-    batch: int = option(50, "votes a forward pass", least=1)
+    batch: int | Literal["auto"] = option("auto", "votes a forward pass; auto: on a GPU as many as "
+        "fit (a power of two up to 4,096), else the published code's: 50, of predict "
+        "1,000", least=1)  # fmt: skip
     local_seed: int = option(42, "seed of the local copies' fixed noise", check=check_seed)
     seed: int = option(0, "seed of the votes' noise")
     arch: str | None = option(None, "the classifier's architecture, where its checkpoint does not "
@@ -265,6 +267,5 @@ class CertifyOptions(SmoothingOptions, PlanOptions):
 class PredictOptions(SmoothingOptions):
     """A run of `predict`, by defaults of its own."""
 
-    batch: int = 1000
     skip: int = 1
     n: int = 100_000

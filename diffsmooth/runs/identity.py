@@ -91,7 +91,7 @@ class RunIdentity:
     seed: int
     local_seed: int
     plan: str
-    batch: int
+    batch: int | None = None
     threads: int | None = None
     precision: str | None = None
     compile: bool | None = None

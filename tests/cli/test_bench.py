@@ -21,7 +21,8 @@ from diffsmooth.models.diffusion.presets import get_preset
 from diffsmooth.models.smoothing.vote_function import VoteFunction
 from diffsmooth.pipeline import bench as measures
 from diffsmooth.pipeline.bench_process import in_processes
-from diffsmooth.pipeline.device import choose_compile, flops_a_vote
+from diffsmooth.pipeline.device import choose_compile
+from diffsmooth.pipeline.work_of_a_batch import flops_a_vote
 
 REPOSITORY = Path(__file__).parents[2]
 CPU = torch.device("cpu")

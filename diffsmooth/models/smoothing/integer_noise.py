@@ -20,14 +20,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from diffsmooth.models.smoothing.integers_on_device import COUNTER, counters_of, noisy_on_device
 from diffsmooth.models.smoothing.noise import Noisy, NumpyNoise, Votes, rows_of
 from diffsmooth.models.smoothing.normal_cells import GREY_LEVELS, WORD, cell_floors
-from diffsmooth.models.smoothing.philox import philox4x64
 
 GUIDE_BITS = 16
 CHUNK = 12288  # words at once: they stay in the cache
-COUNTER = 4  # words from one counter
-SIGN = -(2**63)  # flips the order of whole numbers without a sign into that of those with one
 
 
 class Guide(NamedTuple):
@@ -60,7 +58,7 @@ def guide_of(level: float) -> Guide:
 
 
 class IntegerNoise:
-    """Whole numbers: for a CPU by NumPy's generator, on other devices by torch's operations.
+    """Whole numbers: for a CPU by NumPy's generator, on other devices where they are used.
 
     They are the same. A random purifier's own draws, which are f's, are `NumpyNoise`'s.
 
@@ -91,7 +89,8 @@ class IntegerNoise:
     ) -> Noisy:
         if self._device.type == "cpu":
             return self._on_cpu(votes, images, level, rows)
-        return self._on_device(votes, images, level, rows)
+        grey = [_grey(image) for image in images]
+        return noisy_on_device(votes, grey, level, rows, self._device)
 
     def _on_cpu(
         self, votes: Sequence[Votes], images: Sequence[Tensor], level: float, rows: int
@@ -107,41 +106,6 @@ class IntegerNoise:
             out[own] /= np.float32(GREY_LEVELS)
         return Noisy(noisy, torch.from_numpy(void) if void.any() else None)
 
-    def _on_device(
-        self, votes: Sequence[Votes], images: Sequence[Tensor], level: float, rows: int
-    ) -> Noisy:
-        guide = guide_of(level)
-        shape = images[0].shape
-        size, counters = shape.numel(), _counters(shape.numel())
-        host = torch.zeros(4, rows, 1, dtype=torch.int64)  # two words of key, counter, stage
-        for some, own in zip(votes, rows_of(votes), strict=True):
-            host[:2, own] = torch.from_numpy(some.key.words.view(np.int64)).view(2, 1, 1)
-            host[2, own, 0] = torch.arange(some.first, some.first + some.count) * counters
-            host[3, own] = some.stage
-        key_low, key_high, first, stage = host.to(self._device, non_blocking=True)
-        counter = first + torch.arange(1, counters + 1, device=self._device)  # as NumPy counts
-        nothing = torch.zeros_like(stage)
-        words = torch.stack(
-            philox4x64((counter, nothing, stage, nothing), (key_low, key_high)), dim=-1
-        )
-        words = words.flatten(1)[:, :size] ^ SIGN
-        floors = _signed_floors(level, self._device)
-        place = torch.searchsorted(floors, words)
-        void = (floors[place] == words).any(dim=1)
-        noise = (place + guide.offset).float().view(rows, *shape)
-        for image, own in zip(images, rows_of(votes), strict=True):
-            noise[own] += torch.from_numpy(_grey(image)).to(self._device, non_blocking=True)
-        # By a number on the device: by one of the host's CUDA multiplies with its reciprocal.
-        noise /= torch.full((), GREY_LEVELS, dtype=noise.dtype, device=self._device)
-        used = sum(some.count for some in votes)
-        noise[used:], void[used:] = 0.0, False
-        return Noisy(noise, void)
-
-
-@lru_cache(maxsize=16)
-def _signed_floors(level: float, device: torch.device) -> Tensor:
-    return torch.from_numpy(cell_floors(level).view(np.int64) ^ SIGN).to(device)
-
 
 def on_grid(image: Tensor) -> bool:
     """Whether an image is one of 8 bits: each value some k / 255, however float32 rounds it."""
@@ -155,15 +119,10 @@ def _grey(image: Tensor) -> np.ndarray:
     return np.rint(image.numpy() * np.float32(GREY_LEVELS))
 
 
-def _counters(size: int) -> int:
-    """How many a vote takes for so many words."""
-    return -(-size // COUNTER)
-
-
 def _fill(out: np.ndarray, votes: Votes, guide: Guide) -> np.ndarray:
     """The whole numbers of some votes, into float32 (count, size); and which are void, (count,)."""
     count, size = out.shape
-    counters = _counters(size)
+    counters = counters_of(size)
     counter = np.array([votes.first * counters, 0, votes.stage, 0], dtype=np.uint64)
     generator = np.random.Philox(key=votes.key.words, counter=counter)
     padded = COUNTER * counters

@@ -19,6 +19,7 @@ from diffsmooth.models.smoothing.integer_noise import (
     on_grid,
     whole_numbers,
 )
+from diffsmooth.models.smoothing.integers_on_device import noisy_on_device
 from diffsmooth.models.smoothing.noise import NoiseKey, NoiseSource, Noisy, NumpyNoise, Votes
 from diffsmooth.models.smoothing.noise_sources import (
     noise_source,
@@ -138,7 +139,8 @@ def test_the_draws_do_not_depend_on_how_they_are_taken_nor_on_the_device(
     mixed = SOURCE.noisy(votes, [image, other, image], 0.25, 7)
     assert torch.equal(mixed.images[:3], own[1:4])
     assert torch.equal(mixed.images[5:6], own[:1])
-    on_device = SOURCE._on_device(votes, [image, other, image], 0.25, 7)
+    greys = [(255 * one).round().numpy() for one in (image, other, image)]
+    on_device = noisy_on_device(votes, greys, 0.25, 7, CPU)
     assert torch.equal(mixed.images, on_device.images)
     assert on_device.void is not None
     assert not on_device.void.any()

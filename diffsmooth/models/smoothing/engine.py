@@ -17,7 +17,7 @@ from diffsmooth.models.smoothing.counting import NOT_FINITE, VOID, Counts
 from diffsmooth.models.smoothing.fixed_function import SPOT_CHECK, check_again, ensure_fixed
 from diffsmooth.models.smoothing.local_smoothing import NetworkError
 from diffsmooth.models.smoothing.memory import memory_for
-from diffsmooth.models.smoothing.noise import NoiseSource
+from diffsmooth.models.smoothing.noise import NoiseSource, Noisy, Votes
 from diffsmooth.models.smoothing.noise_sources import noise_source
 from diffsmooth.models.smoothing.packing import (
     Finished,
@@ -158,8 +158,11 @@ class VoteEngine:
         """The next votes of the oldest images; their noise is begun in the background."""
         flights, votes = take_votes(self._flights, self._f.batch)
         images = [flight.task.image for flight in flights]
-        arguments = (votes, images, self._f.noise_level, self._f.batch)
-        return PackedBatch(flights, votes, self._background.submit(self._noise.noisy, *arguments))
+        return PackedBatch(flights, votes, self._background.submit(self._noisy, votes, images))
+
+    @torch.inference_mode()  # of the thread: compiled networks tell such tensors from others
+    def _noisy(self, votes: list[Votes], images: list[Tensor]) -> Noisy:
+        return self._noise.noisy(votes, images, self._f.noise_level, self._f.batch)
 
     def _launch(self, batch: PackedBatch) -> None:
         # A GPU takes orders faster than it carries them out.

@@ -114,6 +114,7 @@ def _order(count: int) -> tuple[Tensor, Tensor]:
     return order, order[count // 2 :]
 
 
+@torch.inference_mode()  # as votes have it
 def probe_rows(f: VoteFunction, images: Sequence[Tensor] = ()) -> tuple[Rows, Rows]:
     """Rows for a batch of f's, and as many strangers; the same ones at every call.
 

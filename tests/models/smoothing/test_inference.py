@@ -19,12 +19,17 @@ from diffsmooth.models.checkpoints.loading import load_classifier
 from diffsmooth.models.classifiers.architectures import Classifier
 from diffsmooth.models.classifiers.cifar_resnet import CifarResNet
 from diffsmooth.models.diffusion.presets import get_preset
+from diffsmooth.models.smoothing import engine
+from diffsmooth.models.smoothing.engine import VoteEngine
 from diffsmooth.models.smoothing.fused import FusedResNet
 from diffsmooth.models.smoothing.inference import prepare
+from diffsmooth.models.smoothing.noise import NoiseKey
+from diffsmooth.models.smoothing.noise_sources import noise_source
+from diffsmooth.models.smoothing.packing import Task
 from diffsmooth.models.smoothing.purifiers import Purifier
 from diffsmooth.models.smoothing.vote_function import VoteFunction
 from diffsmooth.pipeline.device import WORTH_COMPILING, can_compile
-from diffsmooth.stats import FixedSampleSize
+from diffsmooth.stats import FixedSampleSize, GroupSequential
 
 SHAPE = (1, 16, 16)
 PURIFIERS = ("none", "oneshot", "multistep")
@@ -218,6 +223,25 @@ def test_compiled_equals_eager(precision: str) -> None:
     tolerance = 1e-5 if precision == "float32" else 0.02
     torch.testing.assert_close(confidence(compiled), confidence(f), rtol=0, atol=tolerance)
     check_rows_alone(compiled, torch.rand(f.batch, *SHAPE))
+
+
+@pytest.mark.skipif(
+    bool(can_compile(torch.device("cpu"))), reason=can_compile(torch.device("cpu")) or "it can"
+)
+@pytest.mark.parametrize("purifier", PURIFIERS)
+def test_no_batch_of_a_run_is_compiled_anew(purifier: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not the last one, which is padded, nor those of the checks: on a GPU each takes a minute."""
+    monkeypatch.setattr(engine, "SPOT_CHECK", 2)
+    f = tiny(purifier, arch="resnet10t")  # nothing of the U-Net's and of this one's is left out
+    torch._dynamo.reset()  # other tests' networks have the same code
+    with torch._dynamo.config.patch(error_on_recompile=True):
+        prepare(f, compiled=True)
+        images = [torch.full(SHAPE, level / 255) for level in (0, 100, 255)]
+        with VoteEngine(f, GroupSequential(n0=5, n=40), noise_source("integer", f.device)) as run:
+            for index, image in enumerate(images):
+                run.submit(Task(image, NoiseKey(0, "certify", "d", "test", index)))
+            finished = list(run.drain())
+    assert [one.error for one in finished] == [None] * 3
 
 
 def test_what_pays_follows_from_the_work_alone() -> None:

@@ -1,5 +1,6 @@
 import copy
 import math
+from typing import Any
 
 import pytest
 import torch
@@ -223,6 +224,26 @@ def test_compiled_equals_eager(precision: str) -> None:
     tolerance = 1e-5 if precision == "float32" else 0.02
     torch.testing.assert_close(confidence(compiled), confidence(f), rtol=0, atol=tolerance)
     check_rows_alone(compiled, torch.rand(f.batch, *SHAPE))
+
+
+def test_each_compiled_part_is_one_graph(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of which CUDA launches everything at once. As on CUDA: no convolutions of oneDNN's."""
+    monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: False)
+    f, graphs = tiny("oneshot"), list[torch.fx.GraphModule]()
+
+    def compile_as(part: nn.Module, **how: Any) -> None:
+        def backend(graph: torch.fx.GraphModule, example: object) -> Any:
+            graphs.append(graph)
+            return graph.forward
+
+        part._compiled_call_impl = torch.compile(part._call_impl, backend=backend, fullgraph=True)
+
+    monkeypatch.setattr(nn.Module, "compile", compile_as)
+    expected = confidence(copy.deepcopy(f))
+    prepare(f, compiled=True)
+    torch._dynamo.reset()
+    torch.testing.assert_close(confidence(f), expected, rtol=0, atol=1e-5)
+    assert len(graphs) == 2  # the U-Net, and the local copies with the classifier
 
 
 @pytest.mark.skipif(

@@ -253,8 +253,11 @@ def _cost(
         batch = chosen_batch(USUAL_BATCH["certify"], options.n, f_of(1), device)
         seconds = seconds_a_vote(batch, TIMED_BATCHES)
     hours = options.n * options.images * seconds / 3600
+    peak = ""
+    if device.type == "cuda":
+        peak = f", {torch.cuda.max_memory_allocated(device) / 2**30:.1f} GiB of its memory at most"
     return (
         f"  cost         {1 / seconds:.3g} votes/s on this {device.type} ({precision}, m = "
-        f"{options.m}, batch {batch}; {what}): {rounded_up(hours, 1)} hours for "
+        f"{options.m}, batch {batch}{peak}; {what}): {rounded_up(hours, 1)} hours for "
         f"{options.images} images of {options.n:,} votes"
     )

@@ -44,9 +44,10 @@ def fuse_norms(network: nn.Module) -> None:
 
 def _take_silu(layers: nn.Sequential, place: int) -> bool:
     """Whether a SiLU comes next, alone or first in a sequence; it is taken out."""
-    if place < len(layers) and type(layers[place]) is nn.Sequential and len(layers[place]):
-        layers, place = layers[place], 0
-    if place >= len(layers) or type(layers[place]) is not SiLU:
+    layer = layers[place] if place < len(layers) else None
+    if isinstance(layer, nn.Sequential) and type(layer) is nn.Sequential:
+        return _take_silu(layer, 0)
+    if type(layer) is not SiLU:
         return False
     layers[place] = nn.Identity()
     return True

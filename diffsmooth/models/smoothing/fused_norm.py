@@ -49,5 +49,5 @@ def _take_silu(layers: nn.Sequential, place: int) -> bool:
         return _take_silu(layer, 0)
     if type(layer) is not SiLU:
         return False
-    layers[place] = nn.Identity()
+    layers[place] = nn.Identity().train(layer.training)
     return True

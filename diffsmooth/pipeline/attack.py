@@ -24,8 +24,8 @@ from diffsmooth.stats.errors import UserError, option_values
 
 # What of an identity is no property of the smoothed classifier and its images.
 FREE = frozenset({
-    "command", "plan", "seed", "batch", "threads", "precision", "compile", "noise_source",
-    "hardware", "torch", "numpy", "numerics", "indices", "attacked", "attack",
+    "command", "plan", "seed", "batch", "threads", "precision", "compile", "norms",
+    "noise_source", "hardware", "torch", "numpy", "numerics", "indices", "attacked", "attack",
 })  # fmt: skip
 
 
@@ -119,16 +119,17 @@ class AttackWork(Work):
         assert stored is not None  # see `identity`
         return stored
 
-    def prepare(self, f: VoteFunction, compiled: bool) -> None:
+    def prepare(self, f: VoteFunction, compiled: bool, norm_kernel: bool) -> None:
         self.images.take(f)
-        super().prepare(f, compiled)
+        super().prepare(f, compiled, norm_kernel)
         self.is_prepared = True
 
     def make_ready(self, job: Job) -> VoteFunction:
         """f once more, on rank zero of a run that has ended, for votes and for attacks."""
         f = job.module.f.to(job.trainer.strategy.root_device)  # Lightning took it off
         if not self.is_prepared:  # all had been done before
-            self.prepare(f.eval(), bool(job.run_keeper.outputs.identity.compile))
+            identity = job.run_keeper.outputs.identity
+            self.prepare(f.eval(), bool(identity.compile), bool(identity.norms))
         return f
 
     def probed(self, selection: Sequence[int]) -> list[int]:

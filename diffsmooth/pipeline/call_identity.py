@@ -86,6 +86,7 @@ def called_identity(call: Call) -> RunIdentity:
         batch=min(f.batch, plan.max_votes),
         precision=None if g.precision == "auto" else resolve_precision(g.precision, device.type),
         compile=None if compile == "auto" else compile,
+        norms=None,
         noise_source=asked_name(call.noise),
         hardware=hardware_name(device),
         torch=torch.__version__,

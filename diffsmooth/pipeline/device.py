@@ -6,9 +6,13 @@ from pathlib import Path
 
 import torch
 
+from diffsmooth.models.diffusion.unet import FilmNorm
+from diffsmooth.models.kernels.availability import lacking
+from diffsmooth.models.kernels.group_norm import REVISION
 from diffsmooth.models.smoothing.precision import fix_numerics
 from diffsmooth.models.smoothing.vote_function import VoteFunction
 from diffsmooth.pipeline.work_of_a_batch import flops_a_vote
+from diffsmooth.shown_text import quoted
 from diffsmooth.stats.errors import UserError
 
 # FLOPs of a process from which compiling pays: on one H100 it took 53 s, and made networks of
@@ -56,6 +60,27 @@ def choose_compile(wanted: bool | None, f: VoteFunction, device: torch.device, v
     if reason:
         raise UserError(f"compile: not possible here: {reason}")
     return True
+
+
+def choose_norms(wanted: str | None, f: VoteFunction, device: torch.device, compiled: bool) -> str:
+    """What computes the U-Net's group norms: the revision of our kernel, or "", PyTorch.
+
+    Args:
+        wanted: what the run's first start had; None at that: then ours, where there are such norms,
+            and it can run; not where they are compiled, since inductor has kernels of its own.
+
+    Raises:
+        UserError: what is wanted cannot be had here.
+    """
+    reason = lacking(device)
+    if wanted is None:
+        has_some = any(type(module) is FilmNorm for module in f.modules())
+        return REVISION if has_some and not compiled and not reason else ""
+    if wanted not in ("", REVISION):
+        raise UserError(f"the run's group norms are by {quoted(wanted)}, here it is {REVISION!r}")
+    if wanted and reason:
+        raise UserError(f"the run's group norms are by a kernel that cannot run here: {reason}")
+    return wanted
 
 
 def can_compile(device: torch.device) -> str:

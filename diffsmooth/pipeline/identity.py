@@ -81,6 +81,7 @@ def asked_identity(
         threads=options.threads,
         precision=precision,
         compile=None if options.compile == "auto" else options.compile,
+        norms=None,
         noise_source=asked_name(options.noise),
         hardware=hardware_name(device),
         torch=torch.__version__,

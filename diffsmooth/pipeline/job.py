@@ -26,7 +26,7 @@ from diffsmooth.models.smoothing.precision import fix_numerics, resolve_precisio
 from diffsmooth.models.smoothing.vote_function import VoteFunction
 from diffsmooth.pipeline.batch_choice import USUAL_BATCH, chosen_batch
 from diffsmooth.pipeline.classifier_choice import choose_classifier
-from diffsmooth.pipeline.device import choose_compile
+from diffsmooth.pipeline.device import choose_compile, choose_norms
 from diffsmooth.pipeline.identity import Command, asked_identity, start_of
 from diffsmooth.pipeline.inputs import Inputs, reading_for
 from diffsmooth.pipeline.networks import Networks
@@ -64,9 +64,9 @@ class Work:
         """What manifests call the source of the votes' noise; see `choose_noise`."""
         return stored_name(choose_noise(stored, images, indices, level))
 
-    def prepare(self, f: VoteFunction, compiled: bool) -> None:
+    def prepare(self, f: VoteFunction, compiled: bool, norm_kernel: bool) -> None:
         """Makes f ready for many votes, in place, on its device."""
-        prepare(f, compiled)
+        prepare(f, compiled, norm_kernel)
 
     def probed(self, selection: Sequence[int]) -> Sequence[int]:
         """The items, the first few of which f is tried on."""
@@ -149,6 +149,7 @@ def build_job(
     )
     f.batch = identity.batch or chosen_batch(USUAL_BATCH[command], plan.max_votes, f, device)
     votes = plan.max_votes * len(selection)
+    compiled = choose_compile(identity.compile, f, device, votes // options.processes)
     identity = replace(
         identity,
         input_layer=networks.classifier.input_layer,
@@ -156,7 +157,8 @@ def build_job(
         batch=f.batch,
         noise_source=work.noise(identity.noise_source, images, selection, f.noise_level),
         precision=precision,
-        compile=choose_compile(identity.compile, f, device, votes // options.processes),
+        compile=compiled,
+        norms=choose_norms(identity.norms, f, device, compiled),
     )
 
     def check() -> None:
@@ -183,7 +185,7 @@ def build_job(
     noise = str(identity.noise_source)
     module = work.module(f, plan, voted_on, share, command, options, noise)
     preparation = Preparation(
-        lambda f: work.prepare(f, bool(identity.compile)),
+        lambda f: work.prepare(f, compiled, bool(identity.norms)),
         identity.threads,
         work.probed(identity.selection),
         check,

@@ -25,7 +25,7 @@ from diffsmooth.pipeline.call_identity import (
     called_identity,
     check_known_again,
 )
-from diffsmooth.pipeline.device import choose_compile
+from diffsmooth.pipeline.device import choose_compile, choose_norms
 from diffsmooth.pipeline.guest import as_a_guest, guest_trainer
 from diffsmooth.pipeline.identity import start_of
 from diffsmooth.pipeline.noise_choice import choose_noise
@@ -152,12 +152,15 @@ def _run(call: Call, journal: Path | str | None, progress: bool) -> list[ImageRe
         fix_numerics(f.precision)
         selection = list(asked.selection)
         votes = plan.max_votes * len(selection)
+        compiled = choose_compile(started.compile, f, device, votes)
+        norms = choose_norms(started.norms, f, device, compiled)
         source = choose_noise(started.noise_source, call.images, selection, f.noise_level)
         identity = replace(
             started,
             threads=started.threads or torch.get_num_threads(),
             precision=f.precision,
-            compile=choose_compile(started.compile, f, device, votes),
+            compile=compiled,
+            norms=norms,
             noise_source=stored_name(source),
         )
         module = CertificationModule(
@@ -165,7 +168,7 @@ def _run(call: Call, journal: Path | str | None, progress: bool) -> list[ImageRe
         )
         # Networks in memory are known by what they compute, too: they are tried at each start.
         callbacks: list[pl.Callback] = [
-            Preparation(lambda f: prepare(f, bool(identity.compile)), identity.threads)
+            Preparation(lambda f: prepare(f, compiled, bool(norms)), identity.threads)
         ]
         if files is not None:
             callbacks.append(RunKeeper(Outputs(files, identity), called_context(g, device)))

@@ -22,7 +22,7 @@ from diffsmooth.models.smoothing.noise_sources import asked_name, noise_source
 from diffsmooth.models.smoothing.precision import fix_numerics, resolve_precision
 from diffsmooth.models.smoothing.sweep import Sweep, certify_settings
 from diffsmooth.pipeline.classifier_choice import choose_classifier
-from diffsmooth.pipeline.device import pick_device
+from diffsmooth.pipeline.device import choose_norms, pick_device
 from diffsmooth.pipeline.inputs import Inputs, reading_for
 from diffsmooth.pipeline.networks import Networks
 from diffsmooth.pipeline.noise_choice import choose_noise
@@ -106,7 +106,7 @@ def choose(options: TuneOptions) -> Chosen:
     for line in said:
         print(shown(line))
     sweep = Sweep(f, settings, options.local_seed)
-    prepare(f)
+    prepare(f, norm_kernel=bool(choose_norms(None, f, f.device, compiled=False)))
     probed = probe_images(images, indices, images.info.image_shape)
     fixed = ensure_fixed(f, probed, lambda line: print(line, file=sys.stderr))
     if not fixed.exact:

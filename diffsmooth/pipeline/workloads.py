@@ -19,6 +19,7 @@ from diffsmooth.models.classifiers.dataset_info import CIFAR10, FASHION_MNIST, D
 from diffsmooth.models.diffusion.denoiser import Denoiser
 from diffsmooth.models.smoothing.inference import prepare
 from diffsmooth.models.smoothing.vote_function import VoteFunction
+from diffsmooth.pipeline.device import choose_norms
 from diffsmooth.shipped import located
 
 SIGMA = 0.5  # [0, 1] pixel units
@@ -70,7 +71,8 @@ class Workload(NamedTuple):
             purifier, local, SIGMA, self.info.num_classes, batch, mode.precision, copy=False
         ).to(device)
         if mode.prepared:
-            prepare(f, mode.compiled)
+            norms = choose_norms(None, f, device, mode.compiled)
+            prepare(f, mode.compiled, bool(norms))
         return f
 
 

@@ -18,9 +18,9 @@ MOST_IMAGES = 2**53  # nobody has as many
 # neither here nor in the file were not recorded, and are not compared. See `_before`.
 BEFORE: Mapping[str, object] = {
     "numerics": 1, "classifier_set": "", "diffusion_set": "", "indices": [],
-    "attacked": "", "attack": "",
+    "norms": "", "attacked": "", "attack": "",
 }  # fmt: skip
-UNLESS_EMPTY = ("indices", "attacked", "attack")  # stored only then
+UNLESS_EMPTY = ("indices", "norms", "attacked", "attack")  # stored only then
 EARLIEST_RUN, LOWEST_CLASS = "earliest run", "lowest class"  # the `ties` of now, and of 0.2
 RETIRED = ("diffsmooth",)  # the package's version stood for the numerics once
 
@@ -53,6 +53,8 @@ class RunIdentity:
         threads: number of a process's threads, on the CPU.
         precision: float32, tf32 (float32 by TF32 products, on CUDA) or bf16.
         compile: whether the networks were compiled.
+        norms: the kernel of ours, and its revision, that computed the U-Net's group norms; "" where
+            PyTorch's did, which is not stored.
         noise_source: the generator of the votes' noise.
         hardware: kind of device that computed.
         torch, numpy: versions.
@@ -95,6 +97,7 @@ class RunIdentity:
     threads: int | None = None
     precision: str | None = None
     compile: bool | None = None
+    norms: str | None = ""
     noise_source: str | None = None
     hardware: str
     torch: str
@@ -135,7 +138,8 @@ class RunIdentity:
 
     def adopting(self, stored: Mapping[str, Any]) -> Self:
         """The identity in which what is open is as it is in a stored one."""
-        chosen: dict[str, Any] = {name: stored.get(name) for name in self.still_open}
+        told = {**_before(stored), **stored}
+        chosen: dict[str, Any] = {name: told.get(name) for name in self.still_open}
         return replace(self, **chosen)
 
     @classmethod

@@ -39,8 +39,8 @@ class Before(nn.Module):
 def spoil(monkeypatch: pytest.MonkeyPatch, module: str, change: Callable[[Tensor], Tensor]) -> None:
     """Of the commands' networks: there is no checkpoint of ours that would do it."""
 
-    def spoiled(f: VoteFunction, compiled: bool = False) -> None:
-        prepare(f, compiled)
+    def spoiled(f: VoteFunction, *how: bool, **more: bool) -> None:
+        prepare(f, *how, **more)
         f.local_smoothing.classifier = Before(change, f.local_smoothing.classifier)
 
     monkeypatch.setattr(f"diffsmooth.{module}.prepare", spoiled)
@@ -223,8 +223,8 @@ from diffsmooth.pipeline import job
 from diffsmooth.lit.certification import run_keeper
 from diffsmooth.models.smoothing.inference import prepare
 
-def other(f, compiled=False):
-    prepare(f, compiled)
+def other(f, *how):
+    prepare(f, *how)
     if os.environ.get("LOCAL_RANK") == "1":
         {change}
 

@@ -53,3 +53,16 @@ def test_the_stored_form_keeps_its_order() -> None:
         "threads", "precision", "compile", "noise_source", "hardware", "torch", "numpy", "numerics"
     ]  # fmt: skip
     assert RunIdentity.from_stored(CHOSEN.stored()).stored() == CHOSEN.stored()
+
+
+def test_norms_of_our_own_are_stored_only_where_there_are_some() -> None:
+    """A run of before they were goes on without them, whatever could compute them now."""
+    asked, old = replace(CHOSEN, norms=None), CHOSEN.stored()
+    assert "norms" not in old
+    assert asked.difference(old) == ""
+    assert asked.adopting(old).norms == ""
+    stored = replace(CHOSEN, norms="triton 1").stored()
+    assert stored == old | {"norms": "triton 1"}
+    assert asked.adopting(stored).norms == "triton 1"
+    assert RunIdentity.from_stored(stored).stored() == stored
+    assert CHOSEN.difference(stored) == "norms was 'triton 1', is ''"

@@ -11,6 +11,7 @@ from diffsmooth.models.classifiers.cifar_resnet import CifarResNet
 from diffsmooth.models.diffusion.unet import Pointwise, UNet
 from diffsmooth.models.smoothing.finite import check_finite_weights, watched_layers
 from diffsmooth.models.smoothing.fused import FusedConv, FusedResNet
+from diffsmooth.models.smoothing.fused_norm import fuse_norms
 from diffsmooth.models.smoothing.memory import memory_for
 from diffsmooth.models.smoothing.precision import autocast
 from diffsmooth.models.smoothing.probe_batch import probe_rows
@@ -24,7 +25,7 @@ M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of malloc.h
 
 
 @torch.no_grad()
-def prepare(f: VoteFunction, compiled: bool = False) -> None:
+def prepare(f: VoteFunction, compiled: bool = False, norm_kernel: bool = False) -> None:
     """Makes the networks of f ready for many votes, in place: call it once f is on its device.
 
     f stays one fixed function of each row, but for low bits not the same one as before. Its
@@ -34,6 +35,7 @@ def prepare(f: VoteFunction, compiled: bool = False) -> None:
         f: its U-Net and its classifier are changed.
         compiled: whether torch.compile fuses what lies between the convolutions; the first batch
             takes a minute or two then, or seconds if torch's cache on disk has the code.
+        norm_kernel: whether our own kernel computes its U-Net's group norms, where it can.
 
     Raises:
         UserError: weights, folded or not, or what layers make of a noisy image, that are not
@@ -51,6 +53,9 @@ def prepare(f: VoteFunction, compiled: bool = False) -> None:
                 path = f"{place}.{name}.".lstrip(".").removeprefix("classifier.")
                 fused = FusedResNet(child, f"the classifier: {path}")
                 setattr(parent, name, fused.eval().to(memory_format=torch.channels_last))
+    if norm_kernel:
+        for network in f.networks.values():
+            fuse_norms(network)
     if f.precision == "bf16":
         _cast_weights(f)
     with autocast(f.precision, f.device.type):

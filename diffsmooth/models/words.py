@@ -14,5 +14,7 @@ SourceName = Literal["integer", "float", "device"]
 """What makes the votes' noise, see `noise_source`."""
 Noise = Literal["auto", "integer", "float", "device"]
 Precision = Literal["float32", "tf32", "bf16"]
+Kernels = Literal["fixed", "timed"]
+"""How CUDA's kernels are chosen: by shapes and hardware, or by timing them at each start."""
 
 IN_FLIGHT = 256  # images, at most; how many there really are follows from the votes they want

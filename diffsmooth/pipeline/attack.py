@@ -24,7 +24,7 @@ from diffsmooth.stats.errors import UserError, option_values
 
 # What of an identity is no property of the smoothed classifier and its images.
 FREE = frozenset({
-    "command", "plan", "seed", "batch", "threads", "precision", "compile", "norms",
+    "command", "plan", "seed", "batch", "threads", "precision", "compile", "norms", "kernels",
     "noise_source", "hardware", "torch", "numpy", "numerics", "indices", "attacked", "attack",
 })  # fmt: skip
 
@@ -119,17 +119,16 @@ class AttackWork(Work):
         assert stored is not None  # see `identity`
         return stored
 
-    def prepare(self, f: VoteFunction, compiled: bool, norm_kernel: bool) -> None:
+    def prepare(self, f: VoteFunction, identity: RunIdentity) -> None:
         self.images.take(f)
-        super().prepare(f, compiled, norm_kernel)
+        super().prepare(f, identity)
         self.is_prepared = True
 
     def make_ready(self, job: Job) -> VoteFunction:
         """f once more, on rank zero of a run that has ended, for votes and for attacks."""
         f = job.module.f.to(job.trainer.strategy.root_device)  # Lightning took it off
         if not self.is_prepared:  # all had been done before
-            identity = job.run_keeper.outputs.identity
-            self.prepare(f.eval(), bool(identity.compile), bool(identity.norms))
+            self.prepare(f.eval(), job.run_keeper.outputs.identity)
         return f
 
     def probed(self, selection: Sequence[int]) -> list[int]:

@@ -12,7 +12,7 @@ from diffsmooth.models.checkpoints.sources import classifier_sha256
 from diffsmooth.models.checkpoints.weights import network_sha256
 from diffsmooth.models.smoothing.noise_sources import asked_name
 from diffsmooth.models.smoothing.precision import resolve_precision
-from diffsmooth.models.words import Precision
+from diffsmooth.models.words import Kernels, Precision
 from diffsmooth.pipeline.inputs import Inputs
 from diffsmooth.pipeline.purifier_loading import LoadedPurifier, diffusion_sha256
 from diffsmooth.pipeline.specification import SmoothingOptions
@@ -21,7 +21,7 @@ from diffsmooth.runs.manifest import ManifestError, read_manifest
 from diffsmooth.runs.names import OutputError, OutputFiles
 from diffsmooth.runs.outputs import ANEW
 from diffsmooth.stats import Plan
-from diffsmooth.stats.errors import option_values
+from diffsmooth.stats.errors import UserError, option_values
 from diffsmooth.stats.registry import is_code
 
 Command = Literal["certify", "predict", "attack"]
@@ -42,6 +42,8 @@ def asked_identity(
     diffusion = diffusion_sha256(options.diffusion_source)
     if is_code(options.purifier) and purifier.purifier.state_dict():  # weights of its own
         diffusion = network_sha256(f"{options.purifier} {diffusion}", purifier.purifier)
+    if options.kernels == "timed" and device.type != "cuda":
+        raise UserError(f"kernels timed is of CUDA devices, not of {device.type}")
     with option_values():
         precision = (
             None
@@ -82,6 +84,7 @@ def asked_identity(
         precision=precision,
         compile=None if options.compile == "auto" else options.compile,
         norms=None,
+        kernels=options.kernels,
         noise_source=asked_name(options.noise),
         hardware=hardware_name(device),
         torch=torch.__version__,
@@ -120,6 +123,11 @@ def start_of(files: OutputFiles, overwrite: bool, asked: RunIdentity) -> tuple[R
     if overwrite:
         return first
     raise OutputError(f"{files.table} belongs to a different run ({difference}): {ANEW}")
+
+
+def kernels_of(identity: RunIdentity) -> Kernels:
+    """How a run's kernels are chosen."""
+    return "timed" if identity.kernels == "timed" else "fixed"
 
 
 def _can_be_chosen(stored: Mapping[str, Any]) -> bool:

@@ -27,7 +27,7 @@ from diffsmooth.models.smoothing.vote_function import VoteFunction
 from diffsmooth.pipeline.batch_choice import USUAL_BATCH, chosen_batch
 from diffsmooth.pipeline.classifier_choice import choose_classifier
 from diffsmooth.pipeline.device import choose_compile, choose_norms
-from diffsmooth.pipeline.identity import Command, asked_identity, start_of
+from diffsmooth.pipeline.identity import Command, asked_identity, kernels_of, start_of
 from diffsmooth.pipeline.inputs import Inputs, reading_for
 from diffsmooth.pipeline.networks import Networks
 from diffsmooth.pipeline.noise_choice import choose_noise
@@ -64,9 +64,9 @@ class Work:
         """What manifests call the source of the votes' noise; see `choose_noise`."""
         return stored_name(choose_noise(stored, images, indices, level))
 
-    def prepare(self, f: VoteFunction, compiled: bool, norm_kernel: bool) -> None:
-        """Makes f ready for many votes, in place, on its device."""
-        prepare(f, compiled, norm_kernel)
+    def prepare(self, f: VoteFunction, identity: RunIdentity) -> None:
+        """Makes f ready for many votes, in place, on its device, as the run has it."""
+        prepare(f, bool(identity.compile), bool(identity.norms), kernels_of(identity))
 
     def probed(self, selection: Sequence[int]) -> Sequence[int]:
         """The items, the first few of which f is tried on."""
@@ -140,7 +140,7 @@ def build_job(
         raise UserError(f"no image is left with skip {options.skip} and max {options.max}")
     identity, is_first = start_of(options.files, options.overwrite, asked)
     precision = identity.precision or resolve_precision("auto", device.type)
-    fix_numerics(precision)
+    fix_numerics(precision, kernels_of(identity))
     options = replace(options, normalize=identity.input_layer or "auto")
     classifier = choose_classifier(options, options.local_noise_sd, inputs, device)
     networks = Networks(images, classifier, purifier)
@@ -185,7 +185,7 @@ def build_job(
     noise = str(identity.noise_source)
     module = work.module(f, plan, voted_on, share, command, options, noise)
     preparation = Preparation(
-        lambda f: work.prepare(f, compiled, bool(identity.norms)),
+        lambda f: work.prepare(f, identity),
         identity.threads,
         work.probed(identity.selection),
         check,

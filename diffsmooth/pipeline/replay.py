@@ -43,7 +43,7 @@ from diffsmooth.stats.errors import UserError
 from diffsmooth.stats.plan_words import plan_of_text
 
 # What may be another here than where the run was made, at the price of near-ties.
-ELSEWHERE = ("hardware", "torch", "numpy")
+ELSEWHERE = ("hardware", "torch", "numpy", "kernels")
 
 
 class Replayed(NamedTuple):
@@ -140,6 +140,8 @@ def _why_votes_may_tip(
     manifest: Manifest, fixed: FixedFunction | None, device: torch.device
 ) -> str:
     """Why near-ties may come out otherwise here than in the run, in words; "" if they may not."""
+    if manifest.identity.get("kernels") == "timed":
+        return "kernels were chosen by timing"
     here = {"hardware": hardware_name(device), "torch": torch.__version__, "numpy": np.__version__}
     for name, value in here.items():
         stored = manifest.identity.get(name)

@@ -11,6 +11,7 @@ from diffsmooth.models.smoothing.purifier_kinds import PURIFIERS, PurifierKind, 
 from diffsmooth.models.words import (
     IN_FLIGHT,
     Convention,
+    Kernels,
     Noise,
     Pad,
 )
@@ -185,6 +186,9 @@ class VotingOptions(PurifierOptions):
         "networks run), or auto: integer where the images allow it, else float")  # fmt: skip
     precision: str = option("auto", "float32, tf32 (CUDA), bf16 (layers only), or auto: bf16 where "
         "the hardware has it")  # fmt: skip
+    kernels: Kernels = option("fixed", "of CUDA: fixed, by shapes and hardware; or timed: the "
+        "fastest on trial at each start, so that near-ties may differ between starts and "
+        "ranks; certificates hold")  # fmt: skip
 
     def check_inputs(self) -> Self:
         check_source(self.classifier, self.weights)

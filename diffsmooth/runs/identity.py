@@ -18,9 +18,12 @@ MOST_IMAGES = 2**53  # nobody has as many
 # neither here nor in the file were not recorded, and are not compared. See `_before`.
 BEFORE: Mapping[str, object] = {
     "numerics": 1, "classifier_set": "", "diffusion_set": "", "indices": [],
-    "norms": "", "attacked": "", "attack": "",
+    "norms": "", "kernels": "fixed", "attacked": "", "attack": "",
 }  # fmt: skip
-UNLESS_EMPTY = ("indices", "norms", "attacked", "attack")  # stored only then
+# Stored only where they are not this.
+USUAL: Mapping[str, object] = {
+    "indices": [], "norms": "", "kernels": "fixed", "attacked": "", "attack": "",
+}  # fmt: skip
 EARLIEST_RUN, LOWEST_CLASS = "earliest run", "lowest class"  # the `ties` of now, and of 0.2
 RETIRED = ("diffsmooth",)  # the package's version stood for the numerics once
 
@@ -55,6 +58,7 @@ class RunIdentity:
         compile: whether the networks were compiled.
         norms: the kernel of ours, and its revision, that computed the U-Net's group norms; "" where
             PyTorch's did, which is not stored.
+        kernels: how CUDA's were chosen, see `Kernels`; "fixed" is not stored.
         noise_source: the generator of the votes' noise.
         hardware: kind of device that computed.
         torch, numpy: versions.
@@ -98,6 +102,7 @@ class RunIdentity:
     precision: str | None = None
     compile: bool | None = None
     norms: str | None = ""
+    kernels: str = "fixed"
     noise_source: str | None = None
     hardware: str
     torch: str
@@ -124,8 +129,8 @@ class RunIdentity:
     def recorded(self) -> dict[str, Any]:
         """As `stored`, also of a manifest that lacks fields."""
         fields_told = json.loads(json.dumps(asdict(self)))
-        for name in UNLESS_EMPTY:
-            if not fields_told[name]:
+        for name, usual in USUAL.items():
+            if fields_told[name] in (usual, None):
                 del fields_told[name]
         return fields_told
 

@@ -27,23 +27,29 @@ class Probe(NamedTuple):
         return alike and self.outputs != other.outputs
 
 
-def check_ranks(probes: Sequence[Probe | None]) -> str:
-    """A note on the first two ranks whose hardware differs, and what it computes; "" if none does.
+def check_ranks(probes: Sequence[Probe | None], timed: bool = False) -> str:
+    """A note on the first two ranks that compute something else for a known reason; "" if none do.
 
     Args:
         probes: by rank; None of one that has nothing to vote on.
+        timed: whether each chose its kernels by timing.
 
     Raises:
         OutputError: ranks of the same hardware computed something else.
     """
     note = ""
     for (i, one), (j, other) in combinations(enumerate(probes), 2):
-        if one and other and one.contradicts(other):
+        if one and other and one.contradicts(other) and timed:
+            note = note or (
+                f"kernels are chosen by timing: ranks {i} and {j} round differently, which may tip "
+                "near-ties"
+            )
+        elif one and other and one.contradicts(other):
             raise OutputError(
                 f"ranks {i} and {j} compute other numbers from the same batch, both on "
                 f"{one.device}: they would not vote alike (libraries, drivers, environment?)"
             )
-        if one and other and one.inputs == other.inputs and one.outputs != other.outputs:
+        elif one and other and one.inputs == other.inputs and one.outputs != other.outputs:
             note = note or (
                 f"hardware differs: {one.device} (rank {i}) and {other.device} (rank {j}) round "
                 "differently, which may tip near-ties"

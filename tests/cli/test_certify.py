@@ -597,6 +597,7 @@ MISTAKES = [
     (["--logdir", str(REPOSITORY / "setup.cfg" / "x")], "setup.cfg is not a folder that can be"),
     (["--precision", "16-true"], "precision must be auto, float32, tf32 or bf16"),
     (["--precision", "tf32"], "precision tf32 is of CUDA devices, not of cpu"),
+    (["--kernels", "timed"], "kernels timed is of CUDA devices, not of cpu"),
     (["--noise", "white"], "noise must be auto, integer, float or device, got 'white'"),
     (["--compile", "maybe"], "compile cannot be 'maybe' (--help explains the options)"),
     (["--threads", "few"], "threads cannot be 'few'"),

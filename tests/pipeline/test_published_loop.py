@@ -174,6 +174,9 @@ def test_it_is_measured_under_its_authors_switches_and_ours_come_back(
     fix_numerics()
     ours, loop = current_numerics(), FlagsInside()
     assert ours == Numerics(False, False, deterministic=True, timed_choice=False)
+    fix_numerics(kernels="timed")
+    assert current_numerics() == ours._replace(timed_choice=True)
+    fix_numerics()
     image, device = torch.zeros(1, 4, 4), torch.device("cpu")
     published = published_numerics(dataset)
     seconds, numerics = _time_published(loop, image, 7, device, published)  # type: ignore[arg-type]

@@ -12,12 +12,12 @@ TOLD: dict[str, Any] = {
     "image_shape": (1, 2, 2), "class_names": (), "skip": 3, "max": -1, "classifier": "3",
     "classifier_set": "", "diffusion": "4", "arch": "a", "purifier": "oneshot",
     "convention": "diffsmooth", "steps": 1, "runs": 1, "ties": "", "pad": "none", "sigma": 0.5,
-    "m": 5, "sigma_local": 0.25, "seed": 0, "local_seed": 42, "plan": "p", "batch": 7,
+    "m": 5, "sigma_local": 0.25, "seed": 0, "local_seed": 42, "plan": "p",
     "diffusion_set": "", "noise_source": "n", "hardware": "h", "torch": "t", "numpy": "u",
 }  # fmt: skip
 CHOICES: dict[str, Any] = {
     "input_layer": "standard", "threads": 2, "precision": "bf16",
-    "compile": False,
+    "compile": False, "batch": 7,
 }  # fmt: skip
 ASKED = RunIdentity(**TOLD)
 CHOSEN = RunIdentity(**TOLD, **CHOICES)
@@ -66,3 +66,13 @@ def test_norms_of_our_own_are_stored_only_where_there_are_some() -> None:
     assert asked.adopting(stored).norms == "triton 1"
     assert RunIdentity.from_stored(stored).stored() == stored
     assert CHOSEN.difference(stored) == "norms was 'triton 1', is ''"
+
+
+def test_how_kernels_are_chosen_is_stored_only_where_it_is_by_timing() -> None:
+    old = CHOSEN.stored()
+    assert "kernels" not in old
+    timed = replace(CHOSEN, kernels="timed")
+    assert timed.stored() == old | {"kernels": "timed"}
+    assert timed.difference(old) == "kernels was 'fixed', is 'timed'"
+    assert CHOSEN.difference(timed.stored()) == "kernels was 'timed', is 'fixed'"
+    assert RunIdentity.from_stored(timed.stored()).stored() == timed.stored()

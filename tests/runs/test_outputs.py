@@ -14,7 +14,7 @@ from diffsmooth.runs.line import to_line
 from diffsmooth.runs.manifest import Manifest, RunContext, read_manifest
 from diffsmooth.runs.names import OutputError, OutputFiles, Shard
 from diffsmooth.runs.outputs import Outputs
-from diffsmooth.runs.probes import Probe
+from diffsmooth.runs.probes import Probe, check_ranks
 from diffsmooth.runs.reading import read_run
 from diffsmooth.stats import FixedSampleSize, ImageRecord
 from diffsmooth.stats.errors import UserError
@@ -347,6 +347,28 @@ def test_probes_that_no_run_has_written_are_no_traceback(tmp_path: Path, name: s
     with pytest.raises(OutputError, match="broken probes"):
         make_outputs(tmp_path / "o.txt").claim(CONTEXT, overwrite=False)
     make_outputs(tmp_path / "o.txt").claim(CONTEXT, overwrite=True)
+
+
+def test_other_numbers_on_the_same_hardware_are_refused_unless_kernels_were_timed(
+    tmp_path: Path,
+) -> None:
+    one, other = (Probe("gpu", "0", outputs, 0.0) for outputs in "12")
+    with pytest.raises(OutputError, match="ranks 0 and 2 compute other numbers"):
+        check_ranks([one, None, other])
+    assert check_ranks([one, None, one], timed=True) == ""
+    note = check_ranks([one, None, other], timed=True)
+    assert "chosen by timing: ranks 0 and 2 round differently, which may tip near-ties" in note
+    for kernels, refused in (("fixed", True), ("timed", False)):
+        identity = dataclasses.replace(IDENTITY, kernels=kernels)
+        out = tmp_path / f"{kernels}.txt"
+        for probe in (one, other):
+            outputs = make_outputs(out, identity)
+            if refused and probe is other:
+                with pytest.raises(OutputError, match="computed other numbers from the same batch"):
+                    outputs.claim(CONTEXT._replace(probes=(probe,)), overwrite=False)
+            else:
+                outputs.claim(CONTEXT._replace(probes=(probe,)), overwrite=False)
+            outputs.release()
 
 
 def test_a_run_whose_choices_are_open_claims_nothing(tmp_path: Path) -> None:

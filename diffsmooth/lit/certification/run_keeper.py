@@ -66,7 +66,7 @@ class RunKeeper(CertificationCallback):
                 def problem_of(records: list[ImageRecord]) -> Problem | None:
                     return self._find_problem(module.images, records)
 
-                if note := check_ranks(probes):
+                if note := check_ranks(probes, outputs.identity.kernels == "timed"):
                     print(note)
                 context = self._context._replace(probes=tuple(filter(None, probes)))
                 outputs.claim(context, self._overwrite, problem_of)

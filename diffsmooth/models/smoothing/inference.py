@@ -16,16 +16,22 @@ from diffsmooth.models.smoothing.memory import memory_for
 from diffsmooth.models.smoothing.precision import autocast
 from diffsmooth.models.smoothing.probe_batch import probe_rows
 from diffsmooth.models.smoothing.vote_function import VoteFunction
+from diffsmooth.models.words import Kernels
 
 # Layers that autocast runs in bf16, and that use their weights for nothing else. Exact types: a
 # subclass may standardise its weights first, say, which autocast would leave to float32.
 CAST = (nn.Conv1d, nn.Conv2d, nn.Linear, Pointwise, FusedConv)
 
+# Of torch.compile on CUDA; both launch by CUDA graphs.
+MODES: dict[Kernels, str] = {"fixed": "reduce-overhead", "timed": "max-autotune"}
+
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of malloc.h
 
 
 @torch.no_grad()
-def prepare(f: VoteFunction, compiled: bool = False, norm_kernel: bool = False) -> None:
+def prepare(
+    f: VoteFunction, compiled: bool = False, norm_kernel: bool = False, kernels: Kernels = "fixed"
+) -> None:
     """Makes the networks of f ready for many votes, in place: call it once f is on its device.
 
     f stays one fixed function of each row, but for low bits not the same one as before. Its
@@ -36,6 +42,7 @@ def prepare(f: VoteFunction, compiled: bool = False, norm_kernel: bool = False) 
         compiled: whether torch.compile fuses what lies between the convolutions; the first batch
             takes a minute or two then, or seconds if torch's cache on disk has the code.
         norm_kernel: whether our own kernel computes its U-Net's group norms, where it can.
+        kernels: how those of compiled networks are chosen on CUDA.
 
     Raises:
         UserError: weights, folded or not, or what layers make of a noisy image, that are not
@@ -64,7 +71,7 @@ def prepare(f: VoteFunction, compiled: bool = False, norm_kernel: bool = False) 
     if compiled:
         if not any(isinstance(module, FusedConv) and module.onednn for module in f.modules()):
             parts = [*parts, smoothing]  # in the others, nothing is left to fuse
-        mode = "reduce-overhead" if f.device.type == "cuda" else None
+        mode = MODES[kernels] if f.device.type == "cuda" else None
         for part in parts:
             part.compile(dynamic=False, mode=mode)
 

@@ -6,7 +6,7 @@ from typing import NamedTuple, get_args
 
 import torch
 
-from diffsmooth.models.words import Precision
+from diffsmooth.models.words import Kernels, Precision
 from diffsmooth.stats.errors import UserError
 
 # Lightning's words for them.
@@ -51,14 +51,15 @@ def resolve_precision(precision: str, device_type: str) -> str:
     return "float32"
 
 
-def fix_numerics(precision: str = "float32") -> None:
-    """No choice of kernels by timing, and float32 means float32: f must be one fixed function.
+def fix_numerics(precision: str = "float32", kernels: Kernels = "fixed") -> None:
+    """Float32 means float32, and f is one fixed function while the process lives.
 
     Args:
         precision: as resolved; "tf32" lets matrix products of float32 run in TF32.
+        kernels: "fixed" lets no timing choose them: f is then the same in all processes.
     """
     tf32 = precision == "tf32"
-    _turn(Numerics(tf32, tf32, deterministic=True, timed_choice=False))
+    _turn(Numerics(tf32, tf32, deterministic=True, timed_choice=kernels == "timed"))
 
 
 class Numerics(NamedTuple):

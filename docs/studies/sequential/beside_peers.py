@@ -240,11 +240,12 @@ def print_exact(sigma: float, giving_up: float) -> None:
         for radius in RADII:
             p = float(ndtr(radius / sigma))
             # Where one that votes N times is in two minds, and beyond.
-            near = p + np.linspace(0, 16, 161) * np.sqrt(p * (1 - p) / N)
-            points, of_all = (points_of(one, sigma, radius, giving_up) for one in (plan, "fixed"))
-            lost = max(power(of_all, 0, q).certified - power(points, 0, q).certified for q in near)
+            near = p + np.linspace(0, 8, 41) * np.sqrt(p * (1 - p) / N)
+            points = points_of(plan, sigma, radius, giving_up)
+            all_votes = points_of("fixed", sigma, radius, 0.0)
+            lost = [power(all_votes, 0, q)[1] - power(points, 0, q)[1] for q in near]
             at = power(points, 0, p)
-            columns += [f"{at.certified:.5f}", f"{at.given_up:.4f}", f"{max(lost, 0.0):.3f}"]
+            columns += [f"{at.certified:.5f}", f"{at.given_up:.4f}", f"{max(0.0, *lost):.3f}"]
         print(row(name, columns), flush=True)
     print()
 

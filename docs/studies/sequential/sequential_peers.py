@@ -88,7 +88,8 @@ def adaptive(sizes: Sequence[int], p: float, alpha: float, giving_up: float) -> 
 def adaptive_kept(sizes: Sequence[int], p: float, alpha: float, giving_up: float) -> Stages:
     """The same levels, but one selection, and votes are kept from phase to phase.
 
-    Source: Horvath et al. 2022 as Voracek 2024 ran it (core.py, certify_adaptive).
+    Source: Horvath et al. 2022 as Voracek 2024 ran it (core.py, certify_adaptive, where the upper
+    bounds are at alpha / s, too: with alpha = giving_up that is a little less than here).
     """
     s = len(sizes)
     levels = [*[giving_up / max(1, s - 1)] * (s - 1), 0.0]
@@ -232,7 +233,7 @@ class StoppingPoints:
     """Where a stage ends, whatever the share: the number of ways to come there is the same for all.
 
     Attributes:
-        n, successes: int64 (T,), votes and successes then.
+        n, successes: int64 (T,), votes and successes then; n does not fall.
         outcome: int64 (T,), CERTIFIED, GIVEN_UP or UNDECIDED.
         log_ways: float64 (T,), logarithm of the number of orders of votes that end there.
     """
@@ -243,8 +244,16 @@ class StoppingPoints:
     log_ways: np.ndarray
 
     def chances(self, share: float) -> np.ndarray:
-        """Probability of each, float64 (T,), for a class that gets each vote with `share`."""
-        found = np.exp(_log_chance(self.log_ways, self.n, self.successes, share))
+        """Probability of each of the first, float64; less than 1e-9 is left to all others.
+
+        Args:
+            share: of a class, the probability that it gets a vote.
+        """
+        found, size = np.zeros(0), 1024
+        while found.sum() < 1 - 1e-9 and len(found) < len(self.n):
+            some = slice(len(found), size)
+            log_chance = _log_chance(self.log_ways[some], self.n[some], self.successes[some], share)
+            found, size = np.append(found, np.exp(log_chance)), 4 * size
         assert abs(found.sum() - 1) < 1e-6, (share, found.sum())
         return found
 
@@ -320,8 +329,9 @@ def power(stages: Sequence[StoppingPoints], n0: int, share: float) -> Power:
     reached = 1.0
     for points in stages:
         chances = points.chances(share)
-        votes += reached * (n0 + float(chances @ points.n))
-        certified += reached * float(chances[points.outcome == CERTIFIED].sum())
-        given_up += reached * float(chances[points.outcome == GIVEN_UP].sum())
-        reached *= float(chances[points.outcome == UNDECIDED].sum())
+        n, outcome = points.n[: len(chances)], points.outcome[: len(chances)]
+        votes += reached * (n0 + float(chances @ n))
+        certified += reached * float(chances[outcome == CERTIFIED].sum())
+        given_up += reached * float(chances[outcome == GIVEN_UP].sum())
+        reached *= float(chances[outcome == UNDECIDED].sum())
     return Power(votes, certified, given_up)

@@ -39,8 +39,8 @@ class Before(nn.Module):
 def spoil(monkeypatch: pytest.MonkeyPatch, module: str, change: Callable[[Tensor], Tensor]) -> None:
     """Of the commands' networks: there is no checkpoint of ours that would do it."""
 
-    def spoiled(f: VoteFunction, *how: bool) -> None:
-        prepare(f, *how)
+    def spoiled(f: VoteFunction, *how: bool, **named: bool) -> None:
+        prepare(f, *how, **named)
         f.local_smoothing.classifier = Before(change, f.local_smoothing.classifier)
 
     monkeypatch.setattr(f"diffsmooth.{module}.prepare", spoiled)

@@ -15,6 +15,7 @@ from diffsmooth.models.smoothing.precision import resolve_precision
 from diffsmooth.models.smoothing.purifiers import IdentityPurifier
 from diffsmooth.models.smoothing.smoothed_classifier import SmoothedClassifier
 from diffsmooth.models.words import Noise
+from diffsmooth.pipeline.this_start import this_start
 from diffsmooth.runs.identity import RunIdentity, ties_of
 from diffsmooth.runs.manifest import RunContext
 from diffsmooth.stats import Plan
@@ -111,7 +112,8 @@ def check_known_again(g: SmoothedClassifier) -> None:
 
 def called_context(g: SmoothedClassifier, device: torch.device) -> RunContext:
     classifier, purifier = g.f.local_smoothing.classifier.network, g.f.purifier
-    return RunContext(1, 1, device.type, _name(classifier), _name_of_purifier(purifier), "")
+    names = _name(classifier), _name_of_purifier(purifier)
+    return RunContext(1, 1, device.type, *names, "", **this_start(device))
 
 
 def _name(network: object) -> str:

@@ -35,6 +35,7 @@ from diffsmooth.pipeline.output_checks import check_folder
 from diffsmooth.pipeline.purifier_loading import load_purifier
 from diffsmooth.pipeline.sanity import check_sanity
 from diffsmooth.pipeline.specification import SmoothingOptions
+from diffsmooth.pipeline.this_start import this_start
 from diffsmooth.pipeline.trainer import build_trainer, threads_a_process
 from diffsmooth.runs.identity import RunIdentity
 from diffsmooth.runs.manifest import RunContext
@@ -180,6 +181,7 @@ def build_job(
         options.data_root,
         options.shard or "",
         options.dataset,
+        **this_start(device),
     )
     outputs = Outputs(options.files, identity, shard)
     noise = str(identity.noise_source)

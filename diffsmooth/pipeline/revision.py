@@ -1,6 +1,8 @@
-"""Which version of the code runs."""
+"""Which version of the code runs, and of what it stands on."""
 
+import platform
 import subprocess
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import diffsmooth
@@ -21,3 +23,14 @@ def git_revision() -> str:
         return f"{commit}-dirty" if commit and git("status", "--porcelain", "-uno") else commit
     except OSError:  # no git here
         return ""
+
+
+def versions() -> dict[str, str]:
+    """What a run was made by, beyond the versions in its identity."""
+    found = {"git": git_revision(), "python": platform.python_version()}
+    for name in ("scipy", "lightning", "timm", "torchvision", "pillow"):
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            found[name] = ""
+    return found

@@ -23,6 +23,8 @@ class RunContext(NamedTuple):
 
     Attributes:
         dataset: as the user named it; the identity has the name of its images.
+        begun: when the run was begun, UTC.
+        device, made_by: what computed at the last start, and the versions of what else took part.
         probes: those of all starts so far; one hardware must give one digest.
     """
 
@@ -36,6 +38,9 @@ class RunContext(NamedTuple):
     dataset: str = ""
     host: str = platform.node()
     version: str = __version__
+    begun: str = ""
+    device: str = ""
+    made_by: Mapping[str, str] = {}
     probes: tuple[Probe, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:

@@ -143,7 +143,8 @@ class Outputs:
             if manifest is None:  # a run that begins has made all its choices
                 manifest = self._begun._replace(identity=self.identity.stored())
             probes = tuple(dict.fromkeys([*manifest.probes, *context.probes]))  # each once
-            context = context._replace(probes=probes)
+            begun = manifest.context.get("begun") or context.begun
+            context = context._replace(probes=probes, begun=begun)
             write_manifest(manifest._replace(context=context.to_dict()))
             self.digest = manifest.digest
             if self.shard and stranger:

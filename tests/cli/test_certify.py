@@ -2,12 +2,14 @@
 
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
 import sys
 import time
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import numpy as np
@@ -737,3 +739,21 @@ def test_an_output_among_the_images_is_refused(
         run([str(folder), *words(str(folder / "cats" / "o"))[1:]])
     assert stopped.value.code == 2
     assert f"lies in {folder}, which this command reads" in capsys.readouterr().err
+
+
+def test_the_manifest_says_when_by_what_and_on_what(
+    words: Command, run: Callable[[list[str]], None], tmp_path: Path
+) -> None:
+    run(words("o.txt"))
+    manifest = tmp_path / "o.manifest.json"
+    context = json.loads(manifest.read_text())["context"]
+    assert datetime.now(UTC) - datetime.fromisoformat(context["begun"]) < timedelta(minutes=5)
+    assert re.fullmatch(r"([0-9a-f]{40}(-dirty)?)?", context["made_by"]["git"])
+    for name in ("timm", "torchvision", "pillow", "scipy", "lightning", "python"):
+        assert re.match(r"\d+\.\d+", context["made_by"][name])
+    assert "cpu" in context["device"]
+    content = json.loads(manifest.read_text())
+    content["context"]["begun"] = "2026-01-01T00:00:00+00:00"
+    manifest.write_text(json.dumps(content))
+    run(words("o.txt"))  # and when it was begun stays, whenever it goes on
+    assert json.loads(manifest.read_text())["context"]["begun"] == "2026-01-01T00:00:00+00:00"

@@ -44,7 +44,9 @@ def fit(
 ) -> TrainingModule:
     module = make()
     callbacks = [average, ModelCheckpoint(folder, save_last=True), *more]
-    trainer = make_trainer(folder, 2, callbacks=callbacks, limit_val_batches=1)
+    trainer = make_trainer(
+        folder, 2, callbacks=callbacks, limit_val_batches=1, limit_train_batches=3
+    )
     trainer.fit(module, datamodule=make_data(root), ckpt_path=path)
     return module
 

@@ -9,11 +9,14 @@ import lightning.pytorch as pl
 import pytest
 import torch
 from conftest import TINY_UNET
+from lightning.pytorch.callbacks import ModelCheckpoint, TQDMProgressBar
 from stripes import make_data, make_trainer
 from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.data import DataLoader
 
 from diffsmooth.lit import training
 from diffsmooth.lit.training.divergence import StopDiverged
+from diffsmooth.lit.training.progress_bar import show_seldom
 
 # What copies a value to the host or needs one for a shape; `lift_fresh`: what Python's numbers
 # became, which go to the device by a copy that waits.
@@ -105,3 +108,41 @@ def test_a_step_of_a_diffusion_models_training_waits_for_nothing(
         optimizer=lambda parameters: torch.optim.SGD(parameters, lr=1e-3),
     )
     assert waits(module, tmp_path, root, gradient_clip_val=1.0) == []
+
+
+@pytest.mark.parametrize("every", [None, 1])
+def test_what_was_attacked_out_of_range_is_refused_before_a_checkpoint_has_it(
+    every: int | None, tmp_path: Path
+) -> None:
+    """It was refused at once when each attack waited for the answer."""
+    images, labels = torch.rand(12, 1, 32, 32) + 0.5, torch.arange(12) % 4
+    loader = DataLoader(list(zip(images, labels, strict=True)), 3)  # type: ignore[arg-type]
+    saving = ModelCheckpoint(tmp_path / "out", every_n_train_steps=every, save_last=True)
+    module = training.SmoothAdvTraining(arch="cifar_resnet8", steps=1)
+    trainer = make_trainer(tmp_path, 1, callbacks=[saving], log_every_n_steps=2)
+    with pytest.raises(ValueError, match=r"images must lie in \[0, 1\]"):
+        trainer.fit(module, loader)
+    assert trainer.global_step == (2 if every is None else 1)
+    assert not list(tmp_path.glob("out/*"))
+
+
+def test_a_progress_bar_reads_its_numbers_where_the_trainer_logs(
+    tmp_path: Path, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: list[int] = []
+
+    def get_metrics(self: Any, trainer: pl.Trainer, module: Any) -> dict[str, Any]:
+        read.append(trainer.fit_loop.epoch_loop.batch_progress.current.ready)
+        return {"loss": len(read)}
+
+    monkeypatch.setattr(TQDMProgressBar, "get_metrics", get_metrics)
+    trainer = pl.Trainer(
+        accelerator="cpu", max_epochs=1, logger=False, enable_checkpointing=False,
+        enable_model_summary=False, callbacks=[TQDMProgressBar()], log_every_n_steps=3,
+        limit_val_batches=0, default_root_dir=tmp_path,
+    )  # fmt: skip
+    show_seldom(trainer)
+    data = make_data(root)
+    data.batch_size = 16  # eight steps
+    trainer.fit(training.GaussianTraining("cifar_resnet8"), datamodule=data)
+    assert read == [3, 6, 8, 8]  # the last step, and the epoch's end

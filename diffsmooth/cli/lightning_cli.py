@@ -51,6 +51,7 @@ from diffsmooth.models.smoothing.memory import is_out_of_memory
 from diffsmooth.pipeline.revision import git_revision
 from diffsmooth.pipeline.train_checks import (
     check_anew,
+    check_compile,
     check_images,
     check_monitors,
     check_numbers,
@@ -170,6 +171,7 @@ class TrainCLI(LightningCLI):
     def before_fit(self) -> None:
         check_numbers(self.trainer)
         check_optimizer(self.trainer, self.model)
+        check_compile(self.trainer, self.model)
         check_monitors(self.trainer, self.model)
         path = self._checkpoint_path()
         if path is None:

@@ -20,6 +20,7 @@ from diffsmooth.pipeline.bench_process import (
     time_loop,
     vote,
 )
+from diffsmooth.pipeline.bench_training import print_training
 from diffsmooth.pipeline.command_specification import BENCHMARKS, BenchOptions
 from diffsmooth.pipeline.device import can_compile, pick_device
 from diffsmooth.pipeline.workloads import MODES, SIGMA, WORKLOADS
@@ -53,6 +54,8 @@ def measure(options: BenchOptions) -> None:
         _print_processes(options)
     if "sequential" in options.sections:
         _print_sequential(options, device)
+    if "training" in options.sections:
+        print_training(options.seconds, device)
 
 
 def fastest_mode(device: torch.device) -> str:

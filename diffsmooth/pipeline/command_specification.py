@@ -185,7 +185,7 @@ class ForecastOptions(PlanOptions):
     plan: str = "group_sequential"
 
 
-SECTIONS = ("speed", "memory", "processes", "sequential")
+SECTIONS = ("speed", "memory", "processes", "sequential", "training")
 BENCHMARKS = {
     "full": "CIFAR-10 size: U-Net of 52.5 M, ResNet-110, m = 5 (random weights)",
     "small": "shipped networks: U-Net of 1.2 M, ResNet-20, m = 5",
@@ -199,7 +199,9 @@ MOST_SECONDS = 1e5
 class BenchOptions(OptionRecord):
     """What, how, and how often."""
 
-    sections: list[str] = option(list(SECTIONS), f"what to measure, of {', '.join(SECTIONS)}")
+    sections: list[str] = option(
+        list(SECTIONS[:-1]), f"what to measure, of {', '.join(SECTIONS)}: images a second"
+    )
     workloads: list[str] = option(
         list(BENCHMARKS), "; ".join(f"{name}: {title}" for name, title in BENCHMARKS.items())
     )

@@ -14,6 +14,7 @@ import diffsmooth
 from diffsmooth.lit.data.module import ImageDataModule
 from diffsmooth.lit.training.classifier import ClassifierTraining
 from diffsmooth.lit.training.module import TrainingModule
+from diffsmooth.pipeline.device import can_compile
 from diffsmooth.stats.errors import UserError
 
 PACKAGE = Path(diffsmooth.__file__).parent
@@ -79,6 +80,13 @@ def check_optimizer(trainer: pl.Trainer, model: TrainingModule) -> None:
             f"{type(optimizer).__name__} under --trainer.precision {trainer.precision}: leave "
             "fused: true out of the optimizer's init_args"
         )
+
+
+def check_compile(trainer: pl.Trainer, model: TrainingModule) -> None:
+    """Raises UserError if the network is to be compiled, and cannot be here."""
+    reason = can_compile(trainer.strategy.root_device) if model.compiled else ""
+    if reason:
+        raise UserError(f"--model.init_args.compile: not possible here: {reason}")
 
 
 def check_monitors(trainer: pl.Trainer, model: TrainingModule) -> None:

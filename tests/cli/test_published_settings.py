@@ -18,6 +18,7 @@ from torch.optim.lr_scheduler import MultiStepLR, StepLR
 from diffsmooth.cli import train
 from diffsmooth.cli.lightning_cli import TrainCLI
 from diffsmooth.lit.data.module import ImageDataModule
+from diffsmooth.lit.training.averaging import AverageWeights
 from diffsmooth.lit.training.diffusion import DiffusionTraining
 from diffsmooth.lit.training.module import TrainingModule
 from diffsmooth.models.diffusion.presets import get_preset
@@ -135,9 +136,8 @@ def test_a_diffusion_config_is_its_record(record: Diffusion, begin: Callable[[st
     assert data.batch_size * run.trainer.accumulate_grad_batches == record.batch
     assert run.trainer.max_steps == record.steps
     assert run.trainer.precision == record.our_precision
-    (average,) = (c for c in run.trainer.callbacks if isinstance(c, pl.callbacks.WeightAveraging))
-    one, nothing = torch.ones(()), torch.zeros(())
-    assert average._kwargs["avg_fn"](one, nothing, 1).item() == pytest.approx(record.ema)
+    (average,) = (c for c in run.trainer.callbacks if isinstance(c, AverageWeights))
+    assert (average.decay, average.every_n_steps) == (record.ema, 1)
     optimizer = model.new_optimizer()
     (group,) = optimizer.param_groups
     assert type(optimizer) is torch.optim.Adam

@@ -226,7 +226,6 @@ def make(kind: type[ClassifierTraining], options: dict[str, Any]) -> Any:  # par
     )
     module.classifier = make_network()
     module._is_logged = lambda: False
-    module.train_accuracy.reset()
     return module
 
 

@@ -1,7 +1,7 @@
 """Datasets of labelled images; every item carries the index that it has in the whole dataset."""
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -74,6 +74,14 @@ class ImageSet(Dataset[Sample]):
 
     def fingerprint(self) -> str:
         """Hex digest that tells whether two datasets hold the same images and labels."""
+        raise NotImplementedError
+
+    def stored_shape(self) -> tuple[int, ...] | None:
+        """The shape of an item's image, where all are bytes over 255; else None."""
+        return None
+
+    def stored(self, indices: Sequence[int]) -> Tensor:
+        """The bytes uint8 (len, *stored_shape) of some images."""
         raise NotImplementedError
 
     def file_name(self, index: int) -> str:
@@ -174,6 +182,12 @@ class ArrayImages(ImageSet):
     def __getitem__(self, index: int) -> Sample:
         image = torch.nn.functional.pad(self._images[index], self._padding).float() / 255
         return Sample(image, int(self.labels[index]), index)
+
+    def stored_shape(self) -> tuple[int, ...]:
+        return self.info.image_shape
+
+    def stored(self, indices: Sequence[int]) -> Tensor:
+        return torch.nn.functional.pad(self._images[torch.tensor(indices)], self._padding)
 
     def has_eight_bits(self, indices: Iterable[int]) -> bool:
         return True

@@ -4,11 +4,14 @@ from pathlib import Path
 from typing import Any
 
 import lightning.pytorch as pl
+import torch
+from lightning.pytorch.utilities import rank_zero_info
 from torch.utils.data import DataLoader, Dataset, Subset
 from torch.utils.data.distributed import DistributedSampler
 
 from diffsmooth.lit.data.images import DataError, ImageSet, Sample
 from diffsmooth.lit.data.loaders import WholeBatches, evaluation_rows, make_loader, most_batches
+from diffsmooth.lit.data.on_device import ResidentLoader, make_resident, why_not_resident
 from diffsmooth.lit.data.picture import ExifChoice
 from diffsmooth.lit.data.purified import Purification, purify_images
 from diffsmooth.lit.data.reading import Reading, ResizeKind
@@ -25,6 +28,8 @@ from diffsmooth.lit.data.training_set import (
 from diffsmooth.lit.ranges import at_least
 from diffsmooth.models.checkpoints.training_images import TrainingImages
 from diffsmooth.models.classifiers.dataset_info import DatasetInfo
+
+Loader = DataLoader[Sample] | ResidentLoader
 
 
 class ImageDataModule(pl.LightningDataModule):
@@ -56,6 +61,9 @@ class ImageDataModule(pl.LightningDataModule):
         resize: how images in files are resized: bilinear, or box_bicubic as the images of OpenAI's
             diffusion models; see `load_imagenet` for the size of ImageNet's.
         drop_last: leave out an epoch's last batch where it is smaller than the others.
+        on_device: keep the images on the device as bytes, and gather batches there: the same ones,
+            without loaders' processes. null: on a GPU, where the images are arrays or purified
+            draws that fit in an eighth of its memory; a line says where they do not.
 
     Raises:
         UserError: batch_size < 1, another number < 0; extra_weight without extra; image_size < 1,
@@ -79,6 +87,7 @@ class ImageDataModule(pl.LightningDataModule):
         resize: ResizeKind = "bilinear",
         drop_last: bool = False,
         left_out_images: int = 0,
+        on_device: bool | None = None,
     ) -> None:
         super().__init__()
         self.reading = Reading(image_size, exif, resize=resize)
@@ -109,12 +118,14 @@ class ImageDataModule(pl.LightningDataModule):
         self.left_out_images = left_out_images
         self.seed = seed
         self.training_images: TrainingImages | None = None  # what a checkpoint says of them
+        self._told = False  # why images do not stay on the device
         self._batches_before: list[int] | None = None  # of the checkpoint that goes on, if it says
         self.extra = extra
         self.extra_weight = extra_weight
         self.purified = purified
         self.random_resized_crop = random_resized_crop
         self.drop_last = drop_last
+        self.on_device = on_device
 
     @property
     def info(self) -> DatasetInfo:
@@ -194,7 +205,7 @@ class ImageDataModule(pl.LightningDataModule):
         trainer = self.trainer
         return (1, 0) if trainer is None else (trainer.world_size, trainer.global_rank)
 
-    def train_dataloader(self) -> DataLoader[Sample]:
+    def train_dataloader(self) -> Loader:
         # Our own sampler on one device too: its order depends on (seed, epoch) alone, so that a
         # resumed run sees the order that an unbroken one would have seen.
         order = TrainingOrder(
@@ -224,13 +235,13 @@ class ImageDataModule(pl.LightningDataModule):
             check_same_batches(self._batches_before, self._batches(), self.trainer.ckpt_path)
         return taken
 
-    def val_dataloader(self) -> DataLoader[Sample]:
+    def val_dataloader(self) -> Loader:
         return self._evaluation_loader(self.validation, "limit_val_batches")
 
-    def test_dataloader(self) -> DataLoader[Sample]:
+    def test_dataloader(self) -> Loader:
         return self._evaluation_loader(self.test, "limit_test_batches")
 
-    def _evaluation_loader(self, images: Dataset[Sample], option: str) -> DataLoader[Sample]:
+    def _evaluation_loader(self, images: Dataset[Sample], option: str) -> Loader:
         world, rank = self._ranks
         most = most_batches(option, getattr(self.trainer, option, None), world)
         rows = evaluation_rows(images)
@@ -238,6 +249,18 @@ class ImageDataModule(pl.LightningDataModule):
 
     def _loader(
         self, images: Dataset[Sample], rows: int, sampler: DistributedSampler[Sample]
-    ) -> DataLoader[Sample]:
-        device = "cpu" if self.trainer is None else self.trainer.strategy.root_device.type
-        return make_loader(images, rows, sampler, self.workers, pinned=device == "cuda")
+    ) -> Loader:
+        trainer = self.trainer
+        device = torch.device("cpu") if trainer is None else trainer.strategy.root_device
+        if self.on_device or (self.on_device is None and device.type == "cuda"):
+            reason = why_not_resident(images, device)
+            if trainer is not None and trainer.overfit_batches:  # type: ignore[attr-defined]
+                reason = "overfit_batches deals them in an order of its own"
+            if not reason:
+                return ResidentLoader(make_resident(images, device), rows, sampler)
+            if self.on_device:
+                raise DataError(f"on_device: not possible here: {reason}")
+            if not self._told:
+                rank_zero_info(f"images are loaded, they do not stay on the GPU: {reason}")
+            self._told = True
+        return make_loader(images, rows, sampler, self.workers, pinned=device.type == "cuda")

@@ -3,13 +3,14 @@
 import hashlib
 import json
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import lightning.pytorch as pl
 import numpy as np
 import torch
+from torch import Tensor
 from tqdm import tqdm
 
 from diffsmooth.lit.data.images import DataError, ImageSet, Sample
@@ -74,11 +75,21 @@ class PurifiedImages(ImageSet):
         self._blocks: dict[int, np.ndarray] = {}  # memory-mapped, as they are needed
 
     def __getitem__(self, index: int) -> Sample:
+        draws = torch.from_numpy(self._draws(index)).float() / 255
+        return Sample(draws, int(self.labels[index]), index)
+
+    def stored_shape(self) -> tuple[int, ...]:
+        return self._draws(0).shape
+
+    def stored(self, indices: Sequence[int]) -> Tensor:
+        return torch.from_numpy(np.stack([self._draws(index) for index in indices]))
+
+    def _draws(self, index: int) -> np.ndarray:
+        """A copy of an image's, uint8 (draws, C, H, W)."""
         block, row = divmod(index, BLOCK)
         if block not in self._blocks:
             self._blocks[block] = np.load(self._files[block], mmap_mode="r")
-        draws = torch.from_numpy(np.array(self._blocks[block][row])).float() / 255
-        return Sample(draws, int(self.labels[index]), index)
+        return np.array(self._blocks[block][row])
 
 
 def purify_images(

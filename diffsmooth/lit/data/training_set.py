@@ -1,7 +1,7 @@
 """What is trained on: which image in which epoch, in which order, and what a checkpoint says."""
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain, islice, repeat
 from typing import NamedTuple
@@ -27,6 +27,14 @@ class Address(NamedTuple):
 
     epoch: int
     image: int
+
+
+class Part(NamedTuple):
+    """Some images of a data set, and what their losses count."""
+
+    images: ImageSet
+    indices: Sequence[int]
+    weight: float
 
 
 @dataclass(eq=False)
@@ -69,6 +77,13 @@ class TrainingSet(Dataset[Sample]):
         assert self.extra is not None
         sample = self._read(self.extra, beyond, epoch, 1)
         return sample._replace(weight=self.extra_weight)
+
+    def parts(self) -> list[Part]:
+        """What it consists of, in its order."""
+        parts = [Part(self.images, self.indices, 1.0)]
+        if self.extra is not None:
+            parts.append(Part(self.extra, range(len(self.extra)), self.extra_weight))
+        return parts
 
     def _read(self, images: ImageSet, index: int, epoch: int, part: int) -> Sample:
         if self.crop_seed is None:

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 from diffsmooth.lazy_names import lazy_names
 
 if TYPE_CHECKING:
+    from diffsmooth.lit.training.averaging import AverageWeights
     from diffsmooth.lit.training.consistency import ConsistencyTraining
     from diffsmooth.lit.training.diffusion import DiffusionTraining
     from diffsmooth.lit.training.gaussian import GaussianTraining

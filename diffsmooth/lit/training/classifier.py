@@ -10,7 +10,6 @@ from lightning.pytorch.cli import OptimizerCallable
 from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torchmetrics.classification import MulticlassAccuracy
 
 from diffsmooth.lit.data.images import Batch
 from diffsmooth.lit.data.sources import describe_dataset
@@ -18,6 +17,7 @@ from diffsmooth.lit.training.learning_rate import LearningRate
 from diffsmooth.lit.training.module import TrainingModule
 from diffsmooth.lit.training.pictures import noisy_grid
 from diffsmooth.lit.training.randomness import random_crop, random_flip, shuffle_views
+from diffsmooth.models.attacks.target import OUT_OF_RANGE, noted_ranges
 from diffsmooth.models.checkpoints.formats import read_checkpoint
 from diffsmooth.models.checkpoints.image_cards import training_images_of
 from diffsmooth.models.checkpoints.loading import load_pretrained
@@ -63,6 +63,7 @@ class ClassifierTraining(TrainingModule):
         optimizer: any torch optimiser.
         learning_rate: its schedule.
         seed: the seed of the training noise and the augmentation.
+        compile: compile the network for the training's steps.
 
     Raises:
         ValueError: sigma or crop_padding out of range, or an unknown architecture, dataset or
@@ -83,8 +84,9 @@ class ClassifierTraining(TrainingModule):
         optimizer: OptimizerCallable = default_sgd,
         learning_rate: LearningRate = LearningRate(),
         seed: int = 0,
+        compile: bool = False,
     ) -> None:
-        super().__init__(optimizer, learning_rate, seed, ("loss", "noisy_accuracy"))
+        super().__init__(optimizer, learning_rate, seed, ("loss", "noisy_accuracy"), compile)
         if not 0 <= sigma <= LARGEST_SIGMA:  # beyond, no one could read the checkpoint
             raise ValueError(f"sigma must be in 0 .. {LARGEST_SIGMA:g}, got {sigma}")
         self._info = describe_dataset(dataset)
@@ -104,7 +106,7 @@ class ClassifierTraining(TrainingModule):
             self.begun_with = training_images_of(checkpoint)
             if checkpoint.note:
                 rank_zero_info(checkpoint.note)
-        self.train_accuracy = MulticlassAccuracy(classes, average="micro")
+        self._attacked_in_range: Tensor | bool = True
 
     @abstractmethod
     def losses(self, views: Tensor, labels: Tensor, generator: torch.Generator) -> Losses:
@@ -136,12 +138,44 @@ class ClassifierTraining(TrainingModule):
 
     @contextmanager
     def attacked_network(self) -> Iterator[nn.Module]:
-        """The classifier in eval mode: an attack must not move batch-norm statistics."""
+        """The classifier in eval mode: an attack must not move batch-norm statistics.
+
+        Its parameters take no gradients there. Whether what was attacked lies in [0, 1] is looked
+        at later, see `check_attacked`: it would wait for the device.
+        """
+        trained = [p for p in self.classifier.parameters() if p.requires_grad]
         self.classifier.eval()
+        for parameter in trained:
+            parameter.requires_grad_(False)
         try:
-            yield self.classifier
+            with noted_ranges() as noted:
+                yield self.classifier
         finally:
+            for parameter in trained:
+                parameter.requires_grad_(True)
             self.classifier.train()
+        for in_range in noted:
+            self._attacked_in_range = self._attacked_in_range & in_range
+
+    def check_attacked(self) -> None:
+        """Looks where the trainer logs, at an epoch's end and before each checkpoint.
+
+        Raises:
+            ValueError: an image that was attacked since the training's begin left [0, 1].
+        """
+        if not self._attacked_in_range:
+            raise ValueError(OUT_OF_RANGE)
+
+    def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
+        every: int = self.trainer.log_every_n_steps  # type: ignore[attr-defined]  # 0: never
+        if every and (batch_idx + 1) % every == 0:
+            self.check_attacked()
+
+    on_train_epoch_end = check_attacked
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        self.check_attacked()
+        super().on_save_checkpoint(checkpoint)
 
     @property
     def network(self) -> nn.Module:
@@ -170,9 +204,9 @@ class ClassifierTraining(TrainingModule):
             views = random_crop(views, self.hparams.crop_padding, generator)
         losses, logits = self.losses(views, batch.label, generator)
         loss = (batch.weight.to(losses) * losses).mean()
-        self.train_accuracy(logits, batch.label)
         self.log("train/loss", loss, prog_bar=True)
-        self.log("train/noisy_accuracy", self.train_accuracy, prog_bar=True)
+        right = logits.argmax(dim=1) == batch.label
+        self.log("train/noisy_accuracy", right.float().mean(), prog_bar=True)
         return loss
 
     def validation_step(self, batch: Batch | Sequence[Tensor], batch_idx: int) -> None:

@@ -51,6 +51,7 @@ class DiffusionTraining(TrainingModule):
         seed: the seed of the noise, the timesteps and the flips.
         psnr_sigmas: noise levels, <= max_sigma, at which validation measures one-shot denoising.
         sample_steps: steps of the reverse process for the generated images, at least 1.
+        compile: compile the U-Net for the training's steps.
 
     Raises:
         ValueError: unknown preset or field; max_sigma <= 0 or beyond the schedule; a psnr_sigma
@@ -74,10 +75,11 @@ class DiffusionTraining(TrainingModule):
         seed: int = 0,
         psnr_sigmas: tuple[float, ...] = (0.25, 0.5, 1.0),
         sample_steps: int = 50,
+        compile: bool = False,
     ) -> None:
         losses = ("loss", "loss_simple", "loss_vlb") if loss == "hybrid" else ("loss",)
         measures = (*losses, *(_psnr(sigma) for sigma in psnr_sigmas))
-        super().__init__(optimizer, learning_rate, seed, measures)
+        super().__init__(optimizer, learning_rate, seed, measures, compile)
         info = describe_dataset(dataset)
         self.hparams.dataset = info._asdict()
         schedule = get_preset(preset).schedule

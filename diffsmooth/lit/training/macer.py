@@ -72,7 +72,7 @@ class MacerTraining(ClassifierTraining):
         fit = -(smoothed.gather(1, labels[:, None]).squeeze(1) + 1e-10).log()
         is_deferred = self.current_epoch < self.hparams.deferred_epochs
         weight = 0.0 if is_deferred else self.hparams.weight
-        self.log("train/radius_weight", weight)
+        self.log("train/radius_weight", fit.new_full((), weight))  # a number would be copied there
         if not weight:
             return Losses(fit, logits[:, 0])
         sharp = (self.hparams.beta * logits).softmax(dim=2).mean(dim=1)
@@ -94,6 +94,6 @@ def margin_hinge(p: Tensor, labels: Tensor, gamma: float) -> Tensor:
         margin = torch.special.ndtri(top[:, 0]) - torch.special.ndtri(top[:, 1])
         counts = (classes[:, 0] == labels) & margin.isfinite() & (margin <= gamma)
     # Harmless values where it does not count: 0 times an infinite gradient is not a number.
-    safe = torch.where(counts[:, None], top, top.new_tensor([0.6, 0.4]))
-    margin = torch.special.ndtri(safe[:, 0]) - torch.special.ndtri(safe[:, 1])
+    first, second = torch.where(counts, top[:, 0], 0.6), torch.where(counts, top[:, 1], 0.4)
+    margin = torch.special.ndtri(first) - torch.special.ndtri(second)
     return torch.where(counts, gamma - margin, torch.zeros_like(margin))

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from diffsmooth.lit.data.images import Batch, Sample
 from diffsmooth.lit.training.checkpoint_files import read_trained, write_whole_checkpoints
+from diffsmooth.lit.training.compiling import compile_for_steps, compile_no_more
 from diffsmooth.lit.training.divergence import StopDiverged
 from diffsmooth.lit.training.learning_rate import LearningRate
 from diffsmooth.lit.training.mean_over_images import MeanOverImages
@@ -23,6 +24,7 @@ from diffsmooth.lit.training.options import (
     describe_optimizer,
     options_of,
 )
+from diffsmooth.lit.training.progress_bar import show_seldom
 from diffsmooth.lit.training.randomness import DROPOUT, step_generator, step_seed
 from diffsmooth.lit.training.resumption import begun_before, check_same_training, images_of
 from diffsmooth.models.checkpoints.image_cards import Told
@@ -47,6 +49,7 @@ class TrainingModule(pl.LightningModule, ABC):
         seed: the seed of the training noise and the augmentation, and of the noise of validation
             and test, >= 0.
         measures: names of what validation and test measure of each image.
+        compile: whether the steps' network is compiled, see `compile_for_steps`.
 
     Attributes:
         hparams: all options, as plain values, by their names; see `constructor_options`.
@@ -72,6 +75,7 @@ class TrainingModule(pl.LightningModule, ABC):
         learning_rate: LearningRate,
         seed: int,
         measures: tuple[str, ...],
+        compile: bool = False,
     ) -> None:
         super().__init__()
         if seed < 0:
@@ -81,6 +85,7 @@ class TrainingModule(pl.LightningModule, ABC):
         self.save_hyperparameters(constructor_options(inspect.currentframe()), logger=False)  # type: ignore[arg-type]
         self._optimizer = SharedOptimizer(optimizer)
         self._learning_rate = learning_rate
+        self.compiled = compile
         self._position = 0
         self.measured = measures
         self._means = nn.ModuleList(MeanOverImages() for _ in measures)
@@ -164,8 +169,16 @@ class TrainingModule(pl.LightningModule, ABC):
         return {name: value for name, value in options.items() if isinstance(value, PLAIN)}
 
     def setup(self, stage: str) -> None:
-        if stage == "fit":
-            write_whole_checkpoints(self.trainer)
+        if stage != "fit":
+            return
+        write_whole_checkpoints(self.trainer)
+        if self.trainer.strategy.root_device.type != "cpu":
+            show_seldom(self.trainer)
+        if self.compiled:
+            compile_for_steps(self.network)
+
+    def teardown(self, stage: str) -> None:
+        compile_no_more(self.network)
 
     def configure_optimizers(self) -> Any:
         optimizer = self.new_optimizer()

@@ -23,8 +23,9 @@ from diffsmooth.stats.registry import names_code
 
 PLAIN = (bool, int, float, str, tuple, NoneType)
 HARDWARE = ("fused", "foreach", "capturable", "differentiable")  # how an optimiser computes
-# The measures follow from the others, and the checkpoint itself holds what these two led to.
-NOT_KEPT = ("measures", "optimizer", "pretrained")
+# The measures follow from the others, the checkpoint itself holds what these two led to, and how
+# fast it came about is no matter.
+NOT_KEPT = ("measures", "optimizer", "pretrained", "compile")
 
 
 def constructor_options(frame: FrameType) -> dict[str, Any]:

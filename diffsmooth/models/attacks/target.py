@@ -4,6 +4,9 @@ Nothing here mixes images: an image's result does not depend on the batch that i
 """
 
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 
 import torch
@@ -11,6 +14,23 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from diffsmooth.stats.bounds import count_of
+
+OUT_OF_RANGE = "images must lie in [0, 1]"
+_noted: ContextVar[list[Tensor] | None] = ContextVar("_noted", default=None)
+
+
+@contextmanager
+def noted_ranges() -> Iterator[list[Tensor]]:
+    """Within it no attack waits for the device to say whether its images lie in [0, 1].
+
+    Whoever looks later, and raises ValueError then, gets a bool () of each attack.
+    """
+    noted: list[Tensor] = []
+    token = _noted.set(noted)
+    try:
+        yield noted
+    finally:
+        _noted.reset(token)
 
 
 @dataclass(frozen=True)
@@ -44,8 +64,11 @@ class Target:
         wanted = (shape[0] * self.samples, *shape[1:])
         if self.noise is not None and self.noise.shape != wanted:
             raise ValueError(f"noise must be {wanted}, got {tuple(self.noise.shape)}")
-        if not ((self.images >= 0) & (self.images <= 1)).all():
-            raise ValueError("images must lie in [0, 1]")
+        in_range, noted = ((self.images >= 0) & (self.images <= 1)).all(), _noted.get()
+        if noted is not None:
+            noted.append(in_range)
+        elif not in_range:
+            raise ValueError(OUT_OF_RANGE)
 
     def logits(self, delta: Tensor) -> Tensor:
         """Logits (B, samples, K), float32, of images + delta + noise; (B, 1, K) without noise."""

@@ -142,6 +142,17 @@ class EngineRate(NamedTuple):
         )
 
 
+class RowBits(NamedTuple):
+    """Whether each row's outputs are the same bits at any place in the batch, and in words."""
+
+    setting: str
+    exact: bool
+    found: str
+
+    def __str__(self) -> str:
+        return f"    {self.setting}: {self.found}"
+
+
 class NetworkRate(NamedTuple):
     """Of a network alone; `gflop` of a vote, `share` of the matrix product's peak."""
 

@@ -93,7 +93,7 @@ def _profiled(work: Callable[[], object], device: torch.device) -> Iterator[tupl
         seconds_of(calls, device)
     rows: Any = watched.key_averages()
     for row in rows:
-        if row.is_user_annotation:  # spans what it surrounds
+        if getattr(row, "is_user_annotation", False):  # spans what it surrounds
             continue
         if not on_gpu:
             yield row.key, row.self_cpu_time_total / PROFILED / 1e3

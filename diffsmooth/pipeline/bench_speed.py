@@ -12,6 +12,7 @@ from torch import Tensor
 
 from diffsmooth.lit.data import load_images
 from diffsmooth.models import IdentityPurifier
+from diffsmooth.models.smoothing.fixed_function import ensure_fixed
 from diffsmooth.models.smoothing.memory import OutOfMemory, in_short, is_out_of_memory
 from diffsmooth.models.smoothing.noise import NumpyNoise, Votes
 from diffsmooth.models.smoothing.precision import Numerics, current_numerics
@@ -25,6 +26,7 @@ from diffsmooth.pipeline.bench_findings import (
     LeftOut,
     LoopRate,
     NetworkRate,
+    RowBits,
     Subject,
     Switches,
     WorkShare,
@@ -134,6 +136,11 @@ class Scale(NamedTuple):
     flops: dict[str, int | None]
     peaks: dict[str, float]
 
+    @property
+    def both(self) -> int | None:
+        counts = [count for count in self.flops.values() if count is not None]
+        return sum(counts) if len(counts) == len(self.flops) else None
+
 
 def print_speed(
     name: str,
@@ -154,8 +161,8 @@ def print_speed(
         findings: tells.
     """
     flops, batches = _sizes(name, settings, options, device)
-    counts = [count for count in flops.values() if count is not None]
-    gflop = sum(counts) / 1e9 if len(counts) == len(flops) else None
+    scale = Scale(flops, peaks)
+    gflop = None if scale.both is None else scale.both / 1e9
     findings.tell(Subject(name, BENCHMARKS[name], gflop, options.noise))
     usual = AUTHORS_BATCH if options.batch == "auto" else options.batch
     pool = loop_process()
@@ -175,7 +182,7 @@ def print_speed(
     turns = [loops + engines] if device.type == "cpu" else [loops, *([one] for one in engines)]
     best: list[float] | None = None
     for turn in turns:
-        best = _take_turn(turn, best, Scale(flops, peaks), options, device, findings)
+        best = _take_turn(turn, best, scale, options, device, findings)
         pool.shutdown()
         if device.type == "cuda":
             torch.compiler.reset()  # its graphs hold memory
@@ -277,8 +284,13 @@ def _tell_engine(
     rate, outside = statistics.median(measured.rates), statistics.median(measured.outside)
     agreement = _agreement(engine)
     findings.tell(EngineRate(engine.setting, engine.batch, rate, ratio, outside, agreement))
+    fixed = ensure_fixed(engine.f)
+    findings.tell(RowBits(engine.setting, fixed.exact, str(fixed)))
     peak = scale.peaks.get(MODES[engine.setting].precision)
-    for network, flops in scale.flops.items():
+    networks = scale.flops
+    if engine.f._compiled_call_impl is not None:  # as a whole: there are no parts to run
+        networks = {"both": scale.both}
+    for network, flops in networks.items():
         seconds = engine.network_seconds(measured.batches, network)
         seconds /= measured.batches * engine.batch
         gflops = None if flops is None else flops / seconds / 1e9

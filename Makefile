@@ -28,10 +28,12 @@ torture: .venv/installed
 # What only a GPU can settle, in five minutes: $(OUT)/page.md. By $(PYTHON) where it has the packages.
 OUT ?= logs/gpu
 MINUTES ?= 4.8
-PACKAGES := import torch, torchvision, lightning, timm, jsonargparse, scipy, pytest, hypothesis
+LACKING := import sys, importlib.util as u; \
+	sys.exit(any(u.find_spec(n) is None for n in "torch lightning timm jsonargparse".split()))
 gpu:
-	@if $(PYTHON) -c '$(PACKAGES)' 2> /dev/null; then $(PYTHON) tests/gpu/gpu_campaign.py --out $(OUT) --minutes $(MINUTES); \
-	else $(MAKE) .venv/installed && $(BIN)/python tests/gpu/gpu_campaign.py --out $(OUT) --minutes $(MINUTES); fi
+	@python=$(PYTHON); \
+	$$python -c '$(LACKING)' || { make .venv/installed && python=$(BIN)/python; } || exit 1; \
+	$$python tests/gpu/gpu_campaign.py --out $(OUT) --minutes $(MINUTES)
 
 lint: .venv/installed
 	$(BIN)/ruff check .

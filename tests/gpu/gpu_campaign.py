@@ -14,6 +14,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -168,7 +169,7 @@ def _end(process: "subprocess.Popen[bytes]") -> None:
 
 def main() -> int:
     """Reads the options, runs all, and prints the page."""
-    from gpu_page import page_of
+    from gpu_page import Page, page_of
 
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, default=REPOSITORY / "logs" / "gpu")
@@ -186,8 +187,15 @@ def main() -> int:
     def tell(outcome: Outcome) -> None:
         outcomes.append(outcome)
         print(f"{time.monotonic() - begun:6.1f} s  {outcome.part.name}: {outcome.how}", flush=True)
+        try:
+            write_page()
+        except Exception:  # of half a file, say: no reason to measure no more
+            traceback.print_exc()
+
+    def write_page() -> Page:
         page = page_of(outcomes, folder, time.monotonic() - begun)
         (folder / "page.md").write_text(page.text)
+        return page
 
     def chosen(parts: list[Part]) -> list[Part]:
         return [part for part in parts if not options.only or part.name in options.only]
@@ -201,8 +209,7 @@ def main() -> int:
         run(chosen(together), folder, end, tell)
         for part in chosen(benches(folder)):
             run([part], folder, end, tell)
-    page = page_of(outcomes, folder, time.monotonic() - begun)
-    (folder / "page.md").write_text(page.text)
+    page = write_page()
     print(f"\n{page.text}\n{folder / 'page.md'}")
     return int(not page.agrees)
 

@@ -6,6 +6,7 @@ import re
 import subprocess
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 from xml.etree import ElementTree
@@ -182,7 +183,7 @@ def _speed(records: list[Record]) -> Iterator[str]:
 def _by_subject(records: list[Record]) -> Iterator[tuple[Record, list[Record]]]:
     """Each subject with the records up to the next."""
     starts = [i for i, one in enumerate(records) if one["record"] == "Subject"]
-    for start, end in zip(starts, [*starts[1:], len(records)], strict=True):
+    for start, end in pairwise([*starts, len(records)]):
         yield records[start], records[start + 1 : end]
 
 

@@ -89,6 +89,12 @@ def test_the_page_says_what_agrees_and_what_does_not(tmp_path: Path) -> None:
         assert words in still
 
 
+def test_a_page_of_nothing(tmp_path: Path) -> None:
+    page = page_of([Outcome(Part("bench_full", (), 1.0), 2, 9.0)], tmp_path, 9.0)
+    assert "- bench_full: exit code 2" in page.text
+    assert not page.agrees
+
+
 @pytest.mark.slow
 def test_the_campaign_on_a_cpu(tmp_path: Path) -> None:
     """Its parts at tiny size, as `make gpu` starts them."""

@@ -3,22 +3,18 @@
 import gc
 import statistics
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from functools import cached_property, partial
-from typing import NamedTuple, Protocol
+from functools import partial
+from typing import NamedTuple
 
 import torch
-from torch import Tensor
 
-from diffsmooth.lit.data import load_images
 from diffsmooth.models import IdentityPurifier
 from diffsmooth.models.smoothing.fixed_function import ensure_fixed
 from diffsmooth.models.smoothing.memory import OutOfMemory, in_short, is_out_of_memory
-from diffsmooth.models.smoothing.noise import NumpyNoise, Votes
-from diffsmooth.models.smoothing.precision import Numerics, current_numerics
+from diffsmooth.models.smoothing.precision import current_numerics
 from diffsmooth.models.smoothing.vote_function import VoteFunction
-from diffsmooth.models.words import SourceName
 from diffsmooth.pipeline.batch_choice import LARGEST, chosen_batch
+from diffsmooth.pipeline.bench_contestants import Contestant, Engine, Loop, agreement_of
 from diffsmooth.pipeline.bench_findings import (
     EngineRate,
     Findings,
@@ -31,87 +27,14 @@ from diffsmooth.pipeline.bench_findings import (
     Switches,
     WorkShare,
 )
-from diffsmooth.pipeline.bench_process import (
-    GREY,
-    KEY,
-    loop_process,
-    seconds_of,
-    time_loop,
-    vote,
-)
+from diffsmooth.pipeline.bench_process import loop_process
 from diffsmooth.pipeline.bench_profile import milliseconds_by_kind
 from diffsmooth.pipeline.command_specification import AUTHORS_BATCH, BENCHMARKS, BenchOptions
 from diffsmooth.pipeline.work_of_a_batch import flops_a_vote
-from diffsmooth.pipeline.workloads import MODES, SIGMA, WORKLOADS
-from diffsmooth.stats.printed import rounded_down
+from diffsmooth.pipeline.workloads import MODES, WORKLOADS
 
-AGREEMENT_IMAGES, AGREEMENT_VOTES = 40, 50
 SHORT = 0.1  # of a repetition: a batch that takes less is timed in a row of ROW
 ROW = 8
-
-
-class Contestant(Protocol):
-    """What casts votes, in batches."""
-
-    batch: int
-
-    def seconds(self, batches: int) -> float:
-        """How long so many batches of votes take."""
-
-
-class Loop:
-    """The published loop, in a process of its own."""
-
-    numerics: Numerics
-
-    def __init__(
-        self, pool: ProcessPoolExecutor, name: str, batch: int, device: torch.device
-    ) -> None:
-        self.batch = batch
-        self._time = partial(time_loop, pool, name, batch, device)
-
-    def seconds(self, batches: int) -> float:
-        seconds, self.numerics = self._time(batches * self.batch)
-        return seconds
-
-
-class Engine:
-    """The engine in one of the settings; also its networks without it."""
-
-    def __init__(self, name: str, setting: str, batch: int, device: torch.device, word: SourceName):
-        self.name, self.setting, self.batch = name, setting, batch
-        self._device, self._word = device, word
-        self.f = WORKLOADS[name].f(batch, setting, device)
-        self.image = torch.full(self.f.image_shape, GREY)
-
-    def seconds(self, batches: int) -> float:
-        run = partial(vote, self.f, batches * self.batch, self.image, self._word)
-        return seconds_of(run, self._device)
-
-    @cached_property
-    def noisy(self) -> Tensor:
-        votes = [Votes(KEY, 0, 0, self.batch)]
-        return NumpyNoise().noisy(votes, [self.image], SIGMA, self.batch).images.to(self._device)
-
-    @torch.inference_mode()
-    def network_seconds(self, batches: int, network: str = "both") -> float:
-        """Of both networks, or of one: "purifier" or "classifier"."""
-        f, noisy = self.f, self.noisy
-
-        def answer() -> Tensor:
-            if network == "both":
-                return f.answer(noisy, lambda run: None)
-            if network == "purifier":
-                return f.purify(noisy)
-            with f.autocast():
-                return f.local_smoothing(noisy)
-
-        def run() -> None:
-            for _ in range(batches):
-                answers = answer()
-            answers.cpu()
-
-        return seconds_of(run, self._device)
 
 
 class Entry(NamedTuple):
@@ -282,7 +205,7 @@ def _tell_engine(
     if best is not None:
         ratio = statistics.median(a / b for a, b in zip(measured.rates, best, strict=True))
     rate, outside = statistics.median(measured.rates), statistics.median(measured.outside)
-    agreement = _agreement(engine)
+    agreement = agreement_of(engine)
     findings.tell(EngineRate(engine.setting, engine.batch, rate, ratio, outside, agreement))
     fixed = ensure_fixed(engine.f)
     findings.tell(RowBits(engine.setting, fixed.exact, str(fixed)))
@@ -302,26 +225,3 @@ def _tell_engine(
         total = sum(kinds.values())
         for kind, milliseconds in kinds.items():
             findings.tell(WorkShare(engine.setting, kind, milliseconds, milliseconds / total))
-
-
-@torch.inference_mode()
-def _agreement(engine: Engine) -> str:
-    """Share of votes on real images that are those of float32, the networks as loaded."""
-    workload, batch = WORKLOADS[engine.name], engine.batch
-    if workload.random:
-        return "(random weights)"
-    images = load_images("fashion_mnist_sample", "data")
-    reference = workload.f(batch, "plain", engine.f.device)
-    same = total = 0
-    for index in range(0, len(images), len(images) // AGREEMENT_IMAGES):
-        for first in range(0, AGREEMENT_VOTES, batch):
-            count = min(batch, AGREEMENT_VOTES - first)
-            votes = [Votes(KEY._replace(image=index), 0, first, count)]
-            noisy = NumpyNoise().noisy(votes, [images[index].image], SIGMA, batch).images
-            both = [
-                f.answer(noisy.to(engine.f.device), lambda run: None)[:count]
-                for f in (reference, engine.f)
-            ]
-            total += count
-            same += int((both[0] == both[1]).sum())
-    return f"{rounded_down(100 * same / total, 2)} % of {total}"

@@ -21,7 +21,7 @@ from diffsmooth.models import (
 from diffsmooth.models.diffusion.presets import get_preset
 from diffsmooth.models.smoothing.vote_function import VoteFunction
 from diffsmooth.pipeline import bench as measures
-from diffsmooth.pipeline import bench_speed
+from diffsmooth.pipeline import bench_contestants
 from diffsmooth.pipeline.bench_process import in_processes
 from diffsmooth.pipeline.device import choose_compile
 from diffsmooth.pipeline.work_of_a_batch import flops_a_vote
@@ -35,7 +35,7 @@ def test_the_benchmark_runs_and_its_float32_votes_are_the_same(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     monkeypatch.chdir(REPOSITORY)
-    monkeypatch.setattr(bench_speed, "AGREEMENT_IMAGES", 5)
+    monkeypatch.setattr(bench_contestants, "AGREEMENT_IMAGES", 5)
     monkeypatch.setattr(
         measures, "MATRIX_SIDES", {"cpu": 64}
     )  # bf16 takes minutes where it is emulated

@@ -3,7 +3,7 @@ BIN := .venv/bin
 LOWEST := .venv-lowest/bin
 AUDIT := .venv-audit
 
-.PHONY: demo test test-slow torture test-lowest lint type bench audit constraints locked clean
+.PHONY: demo test test-slow torture gpu test-lowest lint type bench audit constraints locked clean
 # A process a core, of one thread each.
 OPTIONS := -m pytest -n auto --dist worksteal
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python $(OPTIONS)
@@ -24,6 +24,16 @@ test-lowest: .venv-lowest/installed
 # Kills, full disks, jumping clocks, broken files: ten minutes on two cores; see docs/reliability.md.
 torture: .venv/installed
 	$(BIN)/python tests/torture/campaign.py
+
+# What only a GPU can settle, in five minutes: $(OUT)/page.md. By $(PYTHON) where it has the packages.
+OUT ?= logs/gpu
+MINUTES ?= 4.8
+LACKING := import sys, importlib.util as u; \
+	sys.exit(any(u.find_spec(n) is None for n in "torch lightning timm jsonargparse".split()))
+gpu:
+	@python=$(PYTHON); \
+	$$python -c '$(LACKING)' || { make .venv/installed && python=$(BIN)/python; } || exit 1; \
+	$$python tests/gpu/gpu_campaign.py --out $(OUT) --minutes $(MINUTES)
 
 lint: .venv/installed
 	$(BIN)/ruff check .

@@ -1,34 +1,34 @@
 """Votes a second of the published loop and of the engine on this machine, and what they take."""
 
+import platform
 import statistics
+from datetime import UTC, datetime
+from pathlib import Path
 
 import torch
-from torch import Tensor
 
 from diffsmooth.lit.data import load_images
 from diffsmooth.models.smoothing.engine import Task, VoteEngine
-from diffsmooth.models.smoothing.noise import NumpyNoise, Votes
 from diffsmooth.models.smoothing.noise_sources import noise_source
-from diffsmooth.models.smoothing.precision import current_numerics, resolve_precision
-from diffsmooth.models.smoothing.vote_function import VoteFunction
-from diffsmooth.pipeline.bench_process import (
-    GREY,
-    KEY,
-    in_processes,
-    loop_process,
-    seconds_of,
-    time_loop,
-    vote,
+from diffsmooth.models.smoothing.precision import resolve_precision
+from diffsmooth.pipeline.bench_findings import (
+    Findings,
+    LeftOut,
+    Machine,
+    MatrixPeak,
+    PeakMemory,
+    ProcessRates,
+    SequentialVotes,
 )
-from diffsmooth.pipeline.bench_training import print_training
-from diffsmooth.pipeline.command_specification import BENCHMARKS, BenchOptions
+from diffsmooth.pipeline.bench_process import GREY, KEY, in_processes, seconds_of, vote
+from diffsmooth.pipeline.bench_speed import print_speed
+from diffsmooth.pipeline.bench_training import training_rates
+from diffsmooth.pipeline.command_specification import BenchOptions
 from diffsmooth.pipeline.device import can_compile, pick_device
-from diffsmooth.pipeline.workloads import MODES, SIGMA, WORKLOADS
+from diffsmooth.pipeline.workloads import MODES, WORKLOADS
 from diffsmooth.stats import GroupSequential
-from diffsmooth.stats.printed import rounded_down
 
-MATRIX_SIDE = 2048
-AGREEMENT_IMAGES, AGREEMENT_VOTES = 40, 50
+MATRIX_SIDES = {"cpu": 2048, "cuda": 8192}  # smaller ones measure a GPU's launch time
 
 
 def measure(options: BenchOptions) -> None:
@@ -43,19 +43,25 @@ def measure(options: BenchOptions) -> None:
         settings = ["plain", "float32"]
         settings += ["bf16"] if fastest_mode(device) == "bf16" else []
         settings += ["compiled"] if device.type == "cuda" else []
-    print(f"{machine_text(device)}, torch {torch.__version__}, {torch.get_num_threads()} threads")
-    _print_matrix_peaks(settings, device)
+    findings = Findings(Path(options.json) if options.json is not None else None)
+    findings.tell(_machine(device))
+    reason = can_compile(device) if "compiled" in settings else ""
+    if reason:
+        findings.tell(LeftOut("compiled", reason))
+        settings = [setting for setting in settings if setting != "compiled"]
+    peaks = {peak.precision: peak.gflops for peak in _tell_matrix_peaks(settings, device, findings)}
     if "speed" in options.sections:
         for name in options.workloads:
-            _print_speed(name, settings, options, device)
+            print_speed(name, settings, options, device, peaks, findings)
     if "memory" in options.sections:
-        _print_memory(options, device)
+        findings.tell(_memory(options, device))
     if "processes" in options.sections and device.type == "cpu":
-        _print_processes(options)
+        findings.tell(_processes(options))
     if "sequential" in options.sections:
-        _print_sequential(options, device)
+        findings.tell(_sequential(options, device))
     if "training" in options.sections:
-        print_training(options.seconds, device)
+        for rate in training_rates(options.seconds, device):
+            findings.tell(rate)
 
 
 def fastest_mode(device: torch.device) -> str:
@@ -69,144 +75,71 @@ def machine_text(device: torch.device) -> str:
     return f"cpu ({torch.backends.cpu.get_cpu_capability()})"
 
 
-def _print_matrix_peaks(settings: list[str], device: torch.device) -> None:
+def _machine(device: torch.device) -> Machine:
+    date = datetime.now(UTC).isoformat(timespec="seconds")
+    return Machine(
+        machine_text(device), torch.__version__, torch.version.cuda, platform.python_version(),
+        torch.get_num_threads(), date,
+    )  # fmt: skip
+
+
+def _tell_matrix_peaks(
+    settings: list[str], device: torch.device, findings: Findings
+) -> list[MatrixPeak]:
     # Where bf16 is emulated, a product takes seconds: only where something is measured in it.
     wanted = {MODES[setting].precision for setting in settings}
     dtypes = {"float32": torch.float32, "bf16": torch.bfloat16}
-    for dtype in (dtype for precision, dtype in dtypes.items() if precision in wanted):
-        a = torch.randn(MATRIX_SIDE, MATRIX_SIDE, device=device).to(dtype)
-        best = min(seconds_of(lambda a=a: a @ a, device) for _ in range(10))  # type: ignore[misc]
-        print(f"matrix product, {dtype}: {2 * MATRIX_SIDE**3 / best / 1e9:,.0f} GFLOP/s")
+    side, peaks = MATRIX_SIDES[device.type], []
+    for precision, dtype in dtypes.items():
+        if precision in wanted:
+            a = torch.randn(side, side, device=device).to(dtype)
+            best = min(seconds_of(lambda a=a: a @ a, device) for _ in range(10))  # type: ignore[misc]
+            peaks.append(MatrixPeak(precision, str(dtype), side, 2 * side**3 / best / 1e9))
+            findings.tell(peaks[-1])
+    return peaks
 
 
-@torch.inference_mode()
-def _run_networks(model: VoteFunction, noisy: Tensor, batches: int) -> None:
-    for _ in range(batches):
-        answers = model.answer(noisy, lambda run: None)
-    answers.cpu()
-
-
-def _print_speed(
-    name: str, settings: list[str], options: BenchOptions, device: torch.device
-) -> None:
-    reason = can_compile(device)
-    if reason and "compiled" in settings:
-        print(f"compiled is left out: {reason}")
-        settings = [setting for setting in settings if setting != "compiled"]
-    batch, workload = options.batch, WORKLOADS[name]
-    models = [workload.f(batch, setting, device) for setting in settings]
-    image = torch.full(workload.info.image_shape, GREY)
-    noisy = NumpyNoise().noisy([Votes(KEY, 0, 0, batch)], [image], SIGMA, batch).images.to(device)
-    for model in models:  # compiles
-        vote(model, batch, image)
-    loop: list[float] = []
-    engine: list[list[float]] = [[] for _ in models]
-    networks: list[list[float]] = [[] for _ in models]
-    with loop_process() as pool:
-        time_loop(pool, name, batch, device, batch)  # warms up
-        once, numerics = time_loop(pool, name, batch, device, batch)
-        batches = max(2, round(options.seconds / once))
-        votes = batches * batch
-        print(f"\n{BENCHMARKS[name]}; batches of {batch}, {votes} votes a repetition")
-        for _ in range(options.repetitions):  # interleaved: the machine's speed drifts
-            loop.append(time_loop(pool, name, batch, device, votes)[0])
-            for i, model in enumerate(models):
-                run = lambda m=model: vote(m, votes, image, options.noise)  # noqa: E731
-                engine[i].append(seconds_of(run, device))
-                alone = lambda m=model: _run_networks(m, noisy, batches)  # noqa: E731
-                networks[i].append(seconds_of(alone, device))
-    without = "" if device.type == "cuda" else " (nothing of it is used on a CPU)"
-    print(f"CUDA's switches{without}:")
-    print(f"(a) {numerics}\n(b) {current_numerics()}")
-    rate = votes / statistics.median(loop)
-    print(f"{'':22} votes/s   x published   outside the networks   votes as float32")
-    print(f"{'(a) published loop':22} {rate:7.1f}   {1:11.2f}")
-    agreements = _agreements(name, models, device)
-    for i, setting in enumerate(settings):
-        rate = votes / statistics.median(engine[i])
-        ratio = statistics.median(a / b for a, b in zip(loop, engine[i], strict=True))
-        outside = statistics.median(
-            1 - inside / whole for inside, whole in zip(networks[i], engine[i], strict=True)
-        )
-        print(
-            f"{f'(b) engine, {setting}':22} {rate:7.1f}   {ratio:11.2f}   "
-            f"{100 * outside:18.1f} %   {agreements[i]}"
-        )
-
-
-@torch.inference_mode()
-def _agreements(name: str, models: list[VoteFunction], device: torch.device) -> list[str]:
-    """Share of votes on real images that are those of float32, the networks as loaded."""
-    if name == "full":
-        return ["(random weights)"] * len(models)
-    images = load_images("fashion_mnist_sample", "data")
-    batch = models[0].batch
-    reference = WORKLOADS[name].f(batch, "plain", device)
-    same, total = [0] * len(models), 0
-    for index in range(0, len(images), len(images) // AGREEMENT_IMAGES):
-        for first in range(0, AGREEMENT_VOTES, batch):
-            count = min(batch, AGREEMENT_VOTES - first)
-            votes = [Votes(KEY._replace(image=index), 0, first, count)]
-            noisy = NumpyNoise().noisy(votes, [images[index].image], SIGMA, batch).images.to(device)
-            expected = reference.answer(noisy, lambda run: None)[:count]
-            total += count
-            for i, model in enumerate(models):
-                answers = model.answer(noisy, lambda run: None)[:count]
-                same[i] += int((answers == expected).sum())
-    return [f"{rounded_down(100 * count / total, 2)} % of {total}" for count in same]
-
-
-def _print_memory(options: BenchOptions, device: torch.device) -> None:
+def _memory(options: BenchOptions, device: torch.device) -> PeakMemory:
     few, many = min(1000, options.n), options.n
-    peaks, mode = [], fastest_mode(device)
+    peaks, mode, batch = [], fastest_mode(device), options.fixed_batch
     for votes in (few, many):
         if device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(device)
-            model = WORKLOADS["cohen"].f(options.batch, mode, device)
+            model = WORKLOADS["cohen"].f(batch, mode, device)
             vote(model, votes, torch.full((1, 32, 32), GREY), options.noise)
             peaks.append(torch.cuda.max_memory_allocated(device))
         else:
-            ((_, peak),) = in_processes("cohen", mode, options.batch, votes, 1)
+            ((_, peak),) = in_processes("cohen", mode, batch, votes, 1)
             peaks.append(peak)
-    print(
-        f"\npeak memory (Cohen's method, {mode}): {peaks[0] / 2**20:,.0f} MiB at N = {few:,}, "
-        f"{peaks[1] / 2**20:,.0f} MiB at N = {many:,}"
-    )
+    return PeakMemory(mode, (few, many), (peaks[0], peaks[1]))
 
 
-def _print_processes(options: BenchOptions) -> None:
+def _processes(options: BenchOptions) -> ProcessRates:
     rates: list[list[float]] = [[], []]
-    votes, mode = 20 * options.batch, fastest_mode(torch.device("cpu"))
+    votes, mode = 20 * options.fixed_batch, fastest_mode(torch.device("cpu"))
     for _ in range(options.repetitions):
         for i, processes in enumerate((1, 2)):
-            found = in_processes("small", mode, options.batch, votes, processes)
+            found = in_processes("small", mode, options.fixed_batch, votes, processes)
             rates[i].append(sum(votes / seconds for seconds, _ in found))
     one, two = map(statistics.median, rates)
     ratio = statistics.median(b / a for a, b in zip(*rates, strict=True))
-    print(
-        f"\nprocesses of one thread (shipped networks, {mode}): one {one:.1f} votes/s, two "
-        f"{two:.1f} votes/s, {ratio:.2f} times"
-    )
+    return ProcessRates(mode, one, two, ratio)
 
 
-def _print_sequential(options: BenchOptions, device: torch.device) -> None:
+def _sequential(options: BenchOptions, device: torch.device) -> SequentialVotes:
     plan = GroupSequential(n=options.n)
     images = load_images("fashion_mnist_sample", "data")
     step = max(1, len(images) // options.images)
     chosen = range(0, len(images), step)[: options.images]
-    model = WORKLOADS["cohen"].f(options.batch, fastest_mode(device), device)
-    used = []
+    model = WORKLOADS["cohen"].f(options.fixed_batch, fastest_mode(device), device)
+    used: list[int] = []
     with VoteEngine(model, plan, noise_source(options.noise, device)) as engine:
         for index in chosen:
             engine.submit(Task(images[index].image, KEY._replace(image=index)))
             while not engine.needs_task:
                 used += [f.certificate.votes for f in engine.step() if f.certificate]
         used += [f.certificate.votes for f in engine.drain() if f.certificate]
-    mean = statistics.mean(used)
-    error = f"{statistics.stdev(used) / len(used) ** 0.5:,.0f}" if len(used) > 1 else "?"
-    print(
-        f"\nsequential plan (Cohen's method, {len(used)} shipped images, radii "
-        f"{' '.join(f'{radius:g}' for radius in plan.radii)}): {mean:,.0f} +- {error} votes an "
-        f"image on average (+- the standard error), {min(used):,} to {max(used):,}; fixed: "
-        f"{plan.max_votes:,}; {rounded_down(plan.max_votes / mean, 1)} times fewer"
+    error = statistics.stdev(used) / len(used) ** 0.5 if len(used) > 1 else None
+    return SequentialVotes(
+        len(used), plan.radii, statistics.mean(used), error, min(used), max(used), plan.max_votes
     )

@@ -4,7 +4,7 @@ import logging
 import tempfile
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,6 +17,7 @@ from diffsmooth.lit.training import DiffusionTraining, GaussianTraining, SmoothA
 from diffsmooth.lit.training.averaging import AverageWeights
 from diffsmooth.lit.training.module import TrainingModule
 from diffsmooth.models.smoothing.precision import resolve_precision
+from diffsmooth.pipeline.bench_findings import Finding, TrainingHeading, TrainingRate
 from diffsmooth.pipeline.device import can_compile
 
 WARM_UP = 4  # steps, in which memory is found and kernels are chosen
@@ -52,16 +53,6 @@ TRAININGS = {
 }
 
 
-class Rate(NamedTuple):
-    """How fast one of the `TRAININGS` is."""
-
-    training: str
-    batch: int
-    precision: str
-    compiled: bool
-    images_a_second: float
-
-
 class Clock(pl.Callback):
     """Times the steps behind the warm-up, until some seconds have passed.
 
@@ -93,23 +84,18 @@ def _now(device: torch.device) -> float:
     return time.perf_counter()
 
 
-def print_training(seconds: float, device: torch.device) -> list[Rate]:
-    """Prints the rate of each training, measured for about so long, and returns them."""
-    print("\ntraining (random images; the loop of train.py): images/s, batch, precision")
+def training_rates(seconds: float, device: torch.device) -> Iterator[Finding]:
+    """The rate of each training, measured for about so long, under a heading."""
+    yield TrainingHeading()
     compiled = [False, True] if device.type == "cuda" and not can_compile(device) else [False]
-    rates = []
     for name, training in TRAININGS.items():
         for how in compiled:
-            rate = measure_training(name, training, how, seconds, device)
-            rates.append(rate)
-            said = f"{rate.batch}, {rate.precision}{', compiled' * rate.compiled}"
-            print(f"{name:34} {rate.images_a_second:9,.1f}   {said}", flush=True)
-    return rates
+            yield measure_training(name, training, how, seconds, device)
 
 
 def measure_training(
     name: str, training: Training, compiled: bool, seconds: float, device: torch.device
-) -> Rate:
+) -> TrainingRate:
     """The rate of one of them, its first steps left out."""
     batch = training.batch if device.type == "cuda" else CPU_BATCH
     bf16 = resolve_precision("auto", device.type) == "bf16"
@@ -135,7 +121,7 @@ def measure_training(
             trainer.fit(module, datamodule=data)
     finally:
         quiet.setLevel(level)
-    return Rate(name, batch, precision, compiled, clock.steps * batch / clock.took)
+    return TrainingRate(name, batch, precision, compiled, clock.steps * batch / clock.took)
 
 
 def _write_images(folder: Path, batch: int) -> str:

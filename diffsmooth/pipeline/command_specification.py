@@ -3,7 +3,7 @@
 import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Self, get_args
+from typing import Literal, Self, get_args
 
 from diffsmooth.models.words import Code, SetName, SourceName
 from diffsmooth.pipeline.option_checks import (
@@ -190,9 +190,13 @@ BENCHMARKS = {
     "full": "CIFAR-10 size: U-Net of 52.5 M, ResNet-110, m = 5 (random weights)",
     "small": "shipped networks: U-Net of 1.2 M, ResNet-20, m = 5",
     "cohen": "Cohen's method: the shipped ResNet-20 alone",
+    "resnet110": "Cohen's method at CIFAR-10 size: ResNet-110 alone (random weights)",
+    "imagenet": "ImageNet size: U-Net of 552.8 M, BEiT-large, m = 5 (random weights)",
 }
+FOR_LAPTOPS = ("full", "small", "cohen")
 SETTINGS = ("plain", "float32", "bf16", "compiled")
 MOST_SECONDS = 1e5
+AUTHORS_BATCH = 50
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -203,18 +207,33 @@ class BenchOptions(OptionRecord):
         list(SECTIONS[:-1]), f"what to measure, of {', '.join(SECTIONS)}: images a second"
     )
     workloads: list[str] = option(
-        list(BENCHMARKS), "; ".join(f"{name}: {title}" for name, title in BENCHMARKS.items())
+        list(FOR_LAPTOPS), "; ".join(f"{name}: {title}" for name, title in BENCHMARKS.items())
     )
     settings: list[str] | None = option(None, "of the engine: plain (float32, networks as loaded), "
         "float32 and bf16 (prepared for many votes), compiled (bf16); by default bf16 where the "
         "hardware computes in it, and compiled on GPUs only")  # fmt: skip
     accelerator: str = option("auto", "auto, cpu or gpu")
     noise: SourceName = option("integer", "source of the votes' noise: integer, float or device")
-    batch: int = option(50, "votes a forward pass", least=1)
-    seconds: float = option(5.0, "of a repetition of the published loop, about")
+    batch: int | Literal["auto"] = option(50, "votes a forward pass; auto: on a GPU as many as fit "
+        "(a power of two up to 4,096), else 50", least=1)  # fmt: skip
+    loop_batch: list[int] | None = option(None, "of the published loop; the best of several "
+        "counts; by default the engine's, with auto its authors' 50", least=1)  # fmt: skip
+    seconds: float = option(4.0, "of a repetition, about")
     repetitions: int = option(5, "the median is printed", least=1)
     images: int = option(20, "of the sequential section", least=1)
     n: int = option(100_000, "votes of the memory and sequential sections", "--n", "--N", least=1)
+    profile: bool = option(False, "of the speed section: where the time goes, by kinds of work")
+    json: str | None = option(None, "file that gets all that is printed, as records")
+
+    @property
+    def fixed_batch(self) -> int:
+        """Of the sections that choose none."""
+        return AUTHORS_BATCH if self.batch == "auto" else self.batch
+
+    def check_inputs(self) -> Self:
+        if self.json is not None:
+            check_file(Path(self.json))
+        return self
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -1,5 +1,6 @@
 """What `bench` measures: pairs of networks, with the images and the noise that they run on."""
 
+import contextlib
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -15,7 +16,7 @@ from diffsmooth.models import (
     load_classifier,
     load_denoiser,
 )
-from diffsmooth.models.classifiers.dataset_info import CIFAR10, FASHION_MNIST, DatasetInfo
+from diffsmooth.models.classifiers.dataset_info import DatasetInfo, get_dataset_info
 from diffsmooth.models.diffusion.denoiser import Denoiser
 from diffsmooth.models.smoothing.inference import prepare
 from diffsmooth.models.smoothing.vote_function import VoteFunction
@@ -52,42 +53,75 @@ MODES = {
 
 
 class Workload(NamedTuple):
-    """Networks to measure, by what makes them, and their images; without a denoiser it is None."""
+    """Networks to measure.
 
-    info: DatasetInfo
+    Attributes:
+        dataset: whose images they take.
+        denoiser: makes it; None without one.
+        classifier: makes it.
+        m: local copies.
+        random: whether the weights are: votes tell nothing, and big networks are made on their
+            device.
+    """
+
+    dataset: str
     denoiser: Callable[[], Denoiser] | None
     classifier: Callable[[], nn.Module]
     m: int
+    random: bool = False
+
+    @property
+    def info(self) -> DatasetInfo:
+        return get_dataset_info(self.dataset)
 
     def f(self, batch: int, setting: str, device: torch.device) -> VoteFunction:
-        """What votes, in one of the `MODES`; the same weights each time."""
-        torch.manual_seed(0)
-        mode = MODES[setting]
-        level = SIGMA_LOCAL if self.m > 1 else 0.0
-        local = LocalSmoothing(self.classifier(), self.m, level, self.info.image_shape)
-        make = self.denoiser
-        purifier = IdentityPurifier() if make is None else OneShotPurifier(make())
-        f = VoteFunction(
-            purifier, local, SIGMA, self.info.num_classes, batch, mode.precision, copy=False
-        ).to(device)
+        """What votes, in one of the `MODES`; the same weights each time on a kind of device."""
+        f, mode = self.loaded(batch, setting, device), MODES[setting]
         if mode.prepared:
             norms = choose_norms(None, f, device, mode.compiled)
             prepare(f, mode.compiled, bool(norms))
         return f
 
+    def loaded(self, batch: int, setting: str, device: torch.device) -> VoteFunction:
+        """As `f`, its networks not yet prepared, whatever the mode."""
+        torch.manual_seed(0)
+        info, level = self.info, SIGMA_LOCAL if self.m > 1 else 0.0
+        with device if self.random else contextlib.nullcontext():
+            classifier = self.classifier()
+            denoiser = self.denoiser() if self.denoiser else None
+        local = LocalSmoothing(classifier, self.m, level, info.image_shape)
+        purifier = IdentityPurifier() if denoiser is None else OneShotPurifier(denoiser)
+        return VoteFunction(
+            purifier, local, SIGMA, info.num_classes, batch, MODES[setting].precision, copy=False
+        ).to(device)
 
-def _full_denoiser() -> Denoiser:
-    denoiser = build_denoiser("improved-cifar10").eval()
+
+def _random_denoiser(preset: str) -> Denoiser:
+    denoiser = build_denoiser(preset).eval()
     for parameter in denoiser.parameters():
         if not parameter.any():  # the fresh network's zeros would make its answers all alike
             nn.init.normal_(parameter, std=0.02)
     return denoiser
 
 
+def _resnet110() -> nn.Module:
+    return build_classifier("cifar_resnet110", 10)
+
+
+def _beit_large() -> nn.Module:
+    return build_classifier("beit_large_patch16_224", 1000, dataset="imagenet")
+
+
 WORKLOADS = {
-    "full": Workload(CIFAR10, _full_denoiser, lambda: build_classifier("cifar_resnet110", 10), 5),
-    "small": Workload(
-        FASHION_MNIST, lambda: load_denoiser(DIFFUSION), lambda: load_classifier(CLASSIFIER), 5
+    "full": Workload(
+        "cifar10", lambda: _random_denoiser("improved-cifar10"), _resnet110, 5, random=True
     ),
-    "cohen": Workload(FASHION_MNIST, None, lambda: load_classifier(COHEN_CLASSIFIER), 1),
+    "small": Workload(
+        "fashion_mnist", lambda: load_denoiser(DIFFUSION), lambda: load_classifier(CLASSIFIER), 5
+    ),
+    "cohen": Workload("fashion_mnist", None, lambda: load_classifier(COHEN_CLASSIFIER), 1),
+    "resnet110": Workload("cifar10", None, _resnet110, 1, random=True),
+    "imagenet": Workload(
+        "imagenet", lambda: _random_denoiser("guided-imagenet"), _beit_large, 5, random=True
+    ),
 }

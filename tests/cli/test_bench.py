@@ -1,5 +1,6 @@
 """The benchmark, the forecast, and the choice to compile."""
 
+import json
 import re
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from diffsmooth.models import (
 from diffsmooth.models.diffusion.presets import get_preset
 from diffsmooth.models.smoothing.vote_function import VoteFunction
 from diffsmooth.pipeline import bench as measures
+from diffsmooth.pipeline import bench_contestants
 from diffsmooth.pipeline.bench_process import in_processes
 from diffsmooth.pipeline.device import choose_compile
 from diffsmooth.pipeline.work_of_a_batch import flops_a_vote
@@ -30,15 +32,18 @@ CPU = torch.device("cpu")
 
 @pytest.mark.slow
 def test_the_benchmark_runs_and_its_float32_votes_are_the_same(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     monkeypatch.chdir(REPOSITORY)
-    monkeypatch.setattr(measures, "AGREEMENT_IMAGES", 5)
-    monkeypatch.setattr(measures, "MATRIX_SIDE", 64)  # bf16 takes minutes where it is emulated
+    monkeypatch.setattr(bench_contestants, "AGREEMENT_IMAGES", 5)
+    monkeypatch.setattr(
+        measures, "MATRIX_SIDES", {"cpu": 64}
+    )  # bf16 takes minutes where it is emulated
     bench.main(
         ["--sections", "speed", "sequential", "--workloads", "cohen", "--settings", "plain",
          "float32", "--batch", "10", "--repetitions", "1", "--seconds", "0.05", "--images", "3",
-         "--N", "500", "--accelerator", "cpu"]
+         "--N", "500", "--accelerator", "cpu", "--loop_batch", "5", "10", "--profile",
+         "--json", str(tmp_path / "found.json")]
     )  # fmt: skip
     out = capsys.readouterr().out
     assert "(a) published loop" in out
@@ -51,13 +56,46 @@ def test_the_benchmark_runs_and_its_float32_votes_are_the_same(
         "(a) tf32 convolutions on, tf32 products off, deterministic off, timed choice off",
         "(b) tf32 convolutions off, tf32 products off, deterministic on, timed choice off",
     ]
+    found = json.loads((tmp_path / "found.json").read_text())
+    by_kind = {kind: [one for one in found if one["record"] == kind] for kind in KINDS}
+    assert [one["batch"] for one in by_kind["LoopRate"]] == [5, 10]
+    assert max(one["ratio"] for one in by_kind["LoopRate"]) == 1
+    assert [one["setting"] for one in by_kind["EngineRate"]] == ["plain", "float32"]
+    assert by_kind["Subject"][0]["gflop"] == pytest.approx(RESNET20_GFLOP, rel=0.01)
+    (peak,) = by_kind["MatrixPeak"]
+    for one in by_kind["NetworkRate"]:
+        assert one["network"] == "classifier"
+        assert one["gflops"] == pytest.approx(one["gflop"] / one["milliseconds"] * 1e3)
+        assert one["share"] == pytest.approx(one["gflops"] / peak["gflops"])
+    for setting in ("plain", "float32"):
+        shares = {one["kind"]: one["share"] for one in by_kind["WorkShare"]
+                  if one["setting"] == setting}  # fmt: skip
+        assert sum(shares.values()) == pytest.approx(1)
+        assert shares["convolutions"] > 0.1
+        assert shares["noise"] > 0
+
+
+KINDS = ("MatrixPeak", "Subject", "LoopRate", "EngineRate", "NetworkRate", "WorkShare")
+# Multiplications of a ResNet-20 on one channel of 32 x 32, twice: by hand, with its shortcuts.
+RESNET20_GFLOP = 2 * (
+    9 * 16 * 32**2 + 6 * 9 * 16**2 * 32**2
+    + (9 * 16 * 32 + 5 * 9 * 32**2) * 16**2 + 16 * 32 * 16**2
+    + (9 * 32 * 64 + 5 * 9 * 64**2) * 8**2 + 32 * 64 * 8**2
+    + 640
+) / 1e9  # fmt: skip
 
 
 @pytest.mark.parametrize(
     ("words", "message"),
     [
         (["--batch", "0"], "batch must be at least 1"),
-        (["--workloads", "huge"], "workloads must be of full, small, cohen, got 'huge'"),
+        (
+            ["--workloads", "huge"],
+            "workloads must be of full, small, cohen, resnet110, imagenet, got 'huge'",
+        ),
+        (["--batch", "all"], "batch"),
+        (["--loop_batch", "0"], "loop_batch must be at least 1"),
+        (["--json", "/dev/null/found.json"], "/dev/null is not a folder"),
         (["--noise", "white"], "noise must be integer, float or device"),
     ],
 )

@@ -7,11 +7,12 @@ from pathlib import Path
 from typing import Self
 
 from diffsmooth.lit.data.names import DATASETS, ExifChoice
+from diffsmooth.models.smoothing.purifier_kinds import purifier_kind
 from diffsmooth.pipeline.option_checks import check_alpha
 from diffsmooth.pipeline.option_records import option, required
 from diffsmooth.pipeline.output_checks import check_no_input
 from diffsmooth.pipeline.specification import ProcessOptions, SmoothingOptions
-from diffsmooth.pipeline.stored_options import stored_options
+from diffsmooth.pipeline.stored_options import stored_options, told
 from diffsmooth.runs.identity import RunIdentity
 from diffsmooth.runs.names import OutputFiles, RunFiles
 from diffsmooth.runs.reading import Run, read_run
@@ -70,6 +71,8 @@ class AttackOptions(ProcessOptions):
     dataset: str | None = option(None, "its images, where they are your own: .npz or folder")
     data_root: str | None = option(None, "folder of a known dataset, where it has moved")
     weights: str | None = option(None, "as certify's, if the run was given it")
+    arch: str | None = option(None, "as certify's, where it is your code")
+    purifier: str | None = option(None, "as certify's, where it is your code")
     unsafe_load: bool = option(False, "run code that a checkpoint may hold; only for files that "
         "you trust")  # fmt: skip
     image_size: int | None = option(None, "as certify's, if the run was given it", least=1)
@@ -116,10 +119,10 @@ class AttackOptions(ProcessOptions):
         """The options of the job: the attacked run's, where none are given here.
 
         Raises:
-            UserError: what the run does not tell is not given.
+            UserError: what the run does not tell, or names code for, is not given.
         """
-        told, context = self.attacked.identity, self.attacked.run.context
-        dataset = self.dataset or told.dataset
+        identity, context = self.attacked.identity, self.attacked.run.context
+        dataset = self.dataset or identity.dataset
         if dataset not in DATASETS and self.dataset is None:
             raise UserError(f"{self.run}: is of images of your own: name them by --dataset")
         given = {
@@ -129,18 +132,24 @@ class AttackOptions(ProcessOptions):
                 "shard", *(one.name for one in fields(ProcessOptions)),
             )
         }  # fmt: skip
+        classifier = told("classifier", self.classifier, context.get("classifier"))
+        purifier, arch, diffusion = told("purifier", self.purifier, identity.purifier), None, None
+        if identity.arch and identity.arch != classifier:
+            arch = told("arch", self.arch, identity.arch)
+        if purifier_kind(purifier).denoiser:
+            diffusion = told("diffusion", self.diffusion, context.get("diffusion"))
         return SmoothingOptions(
             **given,
             dataset=dataset,
-            classifier=self.classifier or str(context.get("classifier", "")),
-            diffusion=self.diffusion or str(context.get("diffusion", "")) or None,
+            classifier=classifier,
+            diffusion=diffusion,
             data_root=self.data_root or str(context.get("data_root", "data")),
-            arch=told.arch or None,
-            batch=self.batch or told.batch,
-            precision=self.precision or told.precision or "auto",
+            arch=arch,
+            batch=self.batch or identity.batch,
+            precision=self.precision or identity.precision or "auto",
             noise="float",  # of votes on images of any depth; see `AttackWork.source`
             sanity_check=False,  # the run has passed it
-            **stored_options(told, told.purifier),
+            **stored_options(identity, purifier),
         )
 
 

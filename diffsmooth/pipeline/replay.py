@@ -32,7 +32,7 @@ from diffsmooth.pipeline.inputs import Inputs, reading_for
 from diffsmooth.pipeline.networks import Networks
 from diffsmooth.pipeline.purifier_loading import load_purifier
 from diffsmooth.pipeline.specification import SmoothingOptions
-from diffsmooth.pipeline.stored_options import stored_options
+from diffsmooth.pipeline.stored_options import stored_options, told
 from diffsmooth.pipeline.verify_specification import VerifyOptions
 from diffsmooth.runs.identity import RunIdentity
 from diffsmooth.runs.journal import Journal
@@ -42,7 +42,6 @@ from diffsmooth.stats import Certificate, ImageRecord
 from diffsmooth.stats.certificate import SparseCounts
 from diffsmooth.stats.errors import UserError
 from diffsmooth.stats.plan_words import plan_of_text
-from diffsmooth.stats.registry import is_code
 
 # What may be another here than where the run was made, at the price of near-ties.
 ELSEWHERE = ("hardware", "torch", "numpy")
@@ -99,37 +98,23 @@ def options_of(
     Raises:
         UserError: the manifest does not tell, or names code, which a file does not choose.
     """
-
-    def told(name: str, stored: object) -> str:
-        word = getattr(given, name)
-        if word is not None:
-            return str(word)
-        if not stored or type(stored) is not str:
-            raise UserError(f"the manifest does not tell the {name}: give --{name}")
-        if is_code(stored):
-            raise UserError(
-                f"the manifest names code, and a file does not choose what is run: give --{name} "
-                f"{quoted(stored)} if you trust it"
-            )
-        return stored
-
     dataset = context.get("dataset") or (identity.dataset if identity.dataset in DATASETS else "")
-    purifier, classifier = (
-        told("purifier", identity.purifier),
-        told("classifier", context.get("classifier")),
-    )
+    purifier = told("purifier", given.purifier, identity.purifier)
+    classifier = told("classifier", given.classifier, context.get("classifier"))
     arch = None
     if identity.arch and identity.arch != classifier:
-        arch = told("arch", identity.arch)
+        arch = told("arch", given.arch, identity.arch)
     needs_denoiser = purifier_kind(purifier).denoiser
     return SmoothingOptions(
-        dataset=told("dataset", dataset),
+        dataset=told("dataset", given.dataset, dataset),
         classifier=classifier,
         outfile="replay",  # nothing is written
-        data_root=told("data_root", context.get("data_root")),
+        data_root=told("data_root", given.data_root, context.get("data_root")),
         image_size=given.image_size,
         exif=given.exif,
-        diffusion=told("diffusion", context.get("diffusion")) if needs_denoiser else None,
+        diffusion=told("diffusion", given.diffusion, context.get("diffusion"))
+        if needs_denoiser
+        else None,
         unsafe_load=given.unsafe_load,
         batch=identity.batch,
         seed=identity.seed,

@@ -4,6 +4,27 @@ from typing import Any
 
 from diffsmooth.models.smoothing.purifier_kinds import purifier_kind
 from diffsmooth.runs.identity import RunIdentity
+from diffsmooth.shown_text import quoted
+from diffsmooth.stats.errors import UserError
+from diffsmooth.stats.registry import is_code
+
+
+def told(name: str, given: str | None, stored: object) -> str:
+    """What an option is of a run that is there already: its user's word, or else the manifest's.
+
+    Raises:
+        UserError: the manifest does not tell, or names code, which a file does not choose.
+    """
+    if given is not None:
+        return given
+    if not stored or type(stored) is not str:
+        raise UserError(f"the manifest does not tell the {name}: give --{name}")
+    if is_code(stored):
+        raise UserError(
+            f"the manifest names code, and a file does not choose what is run: give --{name} "
+            f"{quoted(stored)} if you trust it"
+        )
+    return stored
 
 
 def stored_options(identity: RunIdentity, purifier: str) -> dict[str, Any]:

@@ -304,3 +304,37 @@ def test_mistakes(
         assert ended.value.code == 2
         assert re.search(message, capsys.readouterr().err)
     assert not list(tmp_path.glob("m.*"))
+
+
+def test_a_manifest_does_not_choose_what_is_run(
+    certified: Path,
+    run: Command,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    (tmp_path / "evil_module.py").write_text("raise SystemExit('ran')")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    manifest, journal = tmp_path / "run.manifest.json", tmp_path / "run.jsonl"
+    for part, name in (("context", "classifier"), ("context", "diffusion"),
+                       ("identity", "purifier"), ("identity", "arch")):  # fmt: skip
+        forged = json.loads(certified.with_name("run.manifest.json").read_text())
+        if name == "diffusion":
+            forged["identity"]["purifier"] = "oneshot"
+        forged[part][name] = "evil_module:thing"
+        manifest.write_text(json.dumps(forged))
+        changed = read_manifest(manifest)
+        assert changed is not None
+        lines = [json.loads(line) for line in certified.read_text().splitlines()]
+        for line in lines:
+            line["identity"] = changed.digest
+            del line["checksum"]
+            line["checksum"] = _checksum(line)
+        journal.write_text("".join(json.dumps(line) + "\n" for line in lines))
+        with pytest.raises(SystemExit) as ended:
+            run(journal, "e.txt")
+        assert ended.value.code == 2
+        said = capsys.readouterr().err
+        assert f"give --{name} 'evil_module:thing' if you trust it" in said
+    assert "evil_module" not in sys.modules

@@ -34,6 +34,15 @@ def give_back_reserve() -> None:
         one.close()
 
 
+def has_room() -> bool:
+    """Whether there is address space for what any command does next."""
+    try:
+        mmap.mmap(-1, 2**24, flags=mmap.MAP_PRIVATE, prot=mmap.PROT_READ).close()
+    except OSError:
+        return False
+    return True
+
+
 def show_error(command: str, message: str) -> None:
     """Prints one line."""
     print(f"{command}: error: {shown(' '.join(message.split()))}", file=sys.stderr)
@@ -64,17 +73,19 @@ def user_errors(command: str, *kinds: type[Exception]) -> Iterator[None]:
     try:
         yield
     except Exception as error:
+        # Where there is none, libraries fail in ways of their own.
+        full = not has_room()
         give_back_reserve()
         if isinstance(error, (UserError, *kinds)):
             fail(command, str(error))
-        full = getattr(error, "errno", None) == errno.ENOMEM
+        full = full or getattr(error, "errno", None) == errno.ENOMEM
         if full or isinstance(error, RuntimeError | MemoryError | ImportError):
             from diffsmooth.models.smoothing.memory import (  # torch takes seconds
                 in_short,
                 is_out_of_memory,
             )
 
-            if is_out_of_memory(error):
+            if full or is_out_of_memory(error):
                 fail(command, f"out of memory: a smaller --batch may help ({in_short(error)})")
         if isinstance(error, OSError) and file_problem(error):
             fail(command, file_problem(error))

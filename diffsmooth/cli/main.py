@@ -94,9 +94,11 @@ def run(command: str, words: list[str], prog: str) -> None:
         except OSError as error:  # Lightning and libraries of torch's look for it while they load
             fail(prog, f"the working directory is gone or closed to us ({error.strerror})")
         module = import_module(f"diffsmooth.cli.{command}")
-        with _printing(prog):
-            module.main(words, prog=prog)
-        give_back_reserve()
+        try:
+            with _printing(prog):
+                module.main(words, prog=prog)
+        finally:
+            give_back_reserve()
 
 
 @contextmanager

@@ -30,11 +30,42 @@ with user_errors("certify.py"):
 """
 
 
-def test_the_end_of_a_process_without_memory_is_one_line() -> None:
-    words = [sys.executable, "-c", PROGRAM]
+# What libraries raise who look into what they have caught: jsonargparse, into the text of it.
+LATER = PROGRAM.replace("                raise\n", "                [][0]\n")
+
+# A command that has told of it itself.
+TOLD = (
+    PROGRAM.replace('with user_errors("certify.py"):', "def told(words, prog):")
+    .replace("                raise\n", "                fail(prog, 'no room')\n")
+    .replace("import user_errors", "import fail")
+    .replace("    hoard = []", "    global hoard; hoard = []")
+)
+TOLD += """
+import sys
+import types
+
+from diffsmooth.cli.main import run
+
+sys.modules["diffsmooth.cli.certify"] = types.SimpleNamespace(main=told)
+run("certify", [], "certify.py")
+"""
+
+
+def test_room_is_given_back_where_a_command_ends_by_itself() -> None:
+    words = [sys.executable, "-c", TOLD]
+    done = subprocess.run(words, cwd=REPOSITORY, capture_output=True, text=True)
+    assert done.stderr == "certify.py: error: no room\n"
+    assert done.returncode == 2
+
+
+@pytest.mark.parametrize(
+    ("program", "said"), [(PROGRAM, "MemoryError"), (LATER, "list index out of range")]
+)
+def test_the_end_of_a_process_without_memory_is_one_line(program: str, said: str) -> None:
+    words = [sys.executable, "-c", program]
     done = subprocess.run(words, cwd=REPOSITORY, capture_output=True, text=True)
     (line,) = done.stderr.splitlines()
-    assert line == "certify.py: error: out of memory: a smaller --batch may help (MemoryError)"
+    assert line == f"certify.py: error: out of memory: a smaller --batch may help ({said})"
     assert done.returncode == 2
 
 

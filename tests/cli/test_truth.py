@@ -119,11 +119,15 @@ def test_radii_beyond_the_truth_are_as_many_as_alpha_explains(classifier: str, r
 
 
 MANY = 3600  # images, of which label-aware plans skip some
-WAYS = [("integer", 1), ("float", 1), ("device", 1), ("integer", 2)]  # noise and processes
+NOISES = ("integer", "float", "device")
 CASES = [
-    *(("half_space", plan, *way) for plan in PLANS for way in WAYS),
-    *(("ball", plan, *WAYS[0]) for plan in PLANS),
-    *(("ball", "fixed", *way) for way in WAYS[1:]),
+    *((one, plan, noise, 1) for one in TRUTHS for plan in PLANS for noise in NOISES),
+    # Two processes: each plan with each noise, and each classifier with each of both.
+    *(
+        (list(TRUTHS)[(row + column) % 2], plan, noise, 2)
+        for row, plan in enumerate(PLANS)
+        for column, noise in enumerate(NOISES)
+    ),
 ]
 
 

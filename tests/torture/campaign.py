@@ -6,6 +6,7 @@ everything; a few are real ones.
 
 import argparse
 import os
+import signal
 import sys
 import tempfile
 import time
@@ -26,10 +27,12 @@ from torture_subject import write_data, write_weights  # noqa: E402
 
 def import_all() -> None:
     """What every command would import."""
+    import diffsmooth.cli.attack
     import diffsmooth.cli.certify
     import diffsmooth.cli.lightning_cli
     import diffsmooth.cli.run
     import diffsmooth.cli.tune
+    import diffsmooth.pipeline.attack_publication
     import diffsmooth.pipeline.gallery
     import diffsmooth.pipeline.publish
     import diffsmooth.pipeline.tune
@@ -47,6 +50,7 @@ def main() -> int:
     parser.add_argument("--only", nargs="*", help="names of tortures")
     parser.add_argument("--keep", action="store_true", help="keep the folder")
     options = parser.parse_args()
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # begun with &, it would ignore all Ctrl-C
     begun = time.monotonic()
     chosen = [one for one in tortures.ALL if not options.only or one.name in options.only]
     assert chosen, f"known are {', '.join(one.name for one in tortures.ALL)}"

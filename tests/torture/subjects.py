@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 import yaml
 from starts import Start
@@ -93,18 +94,25 @@ def certify_words(place: Place, *more: str, data: str = "test.npz") -> list[str]
 
 def certified(folder: Path) -> dict[str, list[tuple[int, object]]]:
     """Rows of table and journal, without what a clock says."""
-    found: dict[str, list[tuple[int, object]]] = {"o.txt": [], "o.jsonl": []}
+    found: dict[str, list[tuple[int, object]]] = {"o.txt": []}
     with open(folder / "o.txt") as table:
         for row in csv.DictReader(table, delimiter="\t"):
             row.pop("time")
             found["o.txt"].append((int(row["idx"]), row))
-    for line in (folder / "o.jsonl").read_text().splitlines():
-        said = json.loads(line)
-        said.pop("seconds")
-        found["o.jsonl"].append((said["index"], said))
-    identity = json.loads((folder / "o.manifest.json").read_text())["identity"]
-    found["o.manifest.json"] = [(0, identity)]
+    found["o.jsonl"] = _journal(folder / "o.jsonl")
+    found["o.manifest.json"] = [_identity(folder / "o.manifest.json")]
     return found
+
+
+def _journal(path: Path) -> list[tuple[int, object]]:
+    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    for line in lines:
+        line.pop("seconds")
+    return [(line["index"], line) for line in lines]
+
+
+def _identity(path: Path) -> tuple[int, object]:
+    return 0, json.loads(path.read_text())["identity"]
 
 
 def certify(*more: str) -> Subject:
@@ -136,6 +144,42 @@ def tuned(folder: Path) -> dict[str, list[tuple[int, object]]]:
 def tune() -> Subject:
     """`tune`, which begins anew."""
     return Subject(tune_words, tuned, lambda place, _: [*tune_words(place), "--overwrite"])
+
+
+def attack_words(place: Place) -> list[str]:
+    """`attack` on eight of the images of a run that was certified for it, once a place."""
+    run = place.root / "attacked"
+    if not run.exists():
+        run.mkdir()
+        ended = Start(certify_words(place), run).begin().end()
+        assert ended.code == 0, ended.said
+    return [
+        "attack", str(run / "o.jsonl"), "a.txt", "--dataset", str(place.data / "test.npz"),
+        "--classifier", "torture_subject:linear", "--budgets", "0.9", "2", "--steps", "2",
+        "--noise_samples", "2", "--search_votes", "8", "--max_images", "8", "--n", "40",
+        "--check_n", "200", "--batch", "16", "--accelerator", "cpu", "--threads", "1",
+        "--logdir", "logs",
+    ]  # fmt: skip
+
+
+def attacked(folder: Path) -> dict[str, list[tuple[int, object]]]:
+    """Rows of tables, journal and pictures, without what a clock says."""
+    found: dict[str, list[tuple[int, object]]] = {"a.txt": [], "a.flips.tsv": []}
+    for name in ("a.txt", "a.flips.tsv"):
+        with open(folder / name) as table:
+            for row in csv.DictReader(table, delimiter="\t"):
+                row.pop("time", None)
+                found[name].append((len(found[name]), row))
+    found["a.jsonl"] = _journal(folder / "a.jsonl")
+    found["a.manifest.json"] = [_identity(folder / "a.manifest.json")]
+    with np.load(folder / "a.images.npz") as pictures:
+        found["a.images.npz"] = [*enumerate((key, pictures[key].tolist()) for key in pictures)]
+    return found
+
+
+def attack() -> Subject:
+    """`attack`, which goes on by the same words."""
+    return Subject(attack_words, attacked, lambda place, _: attack_words(place))
 
 
 def train_words(place: Place) -> list[str]:

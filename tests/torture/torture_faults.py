@@ -33,10 +33,10 @@ def loader_dies() -> None:
 
 
 def little_memory() -> None:
-    """The address space may grow by so many MiB."""
+    """The address space may grow by so many bytes."""
     with open("/proc/self/statm") as file:
         pages = int(file.read().split()[0])
-    most = pages * resource.getpagesize() + int(os.environ["TORTURE_MEMORY"]) * 2**20
+    most = pages * resource.getpagesize() + int(os.environ["TORTURE_MEMORY"])
     resource.setrlimit(resource.RLIMIT_AS, (most, most))
 
 

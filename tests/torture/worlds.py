@@ -12,9 +12,7 @@ from subjects import Place, Rounds, Subject, certify, certify_words
 from tally import Tally
 from torture_faults import FAULTS
 
-# MiB beside what is there before the start: up to more than a tiny run takes. With less, libraries
-# end in ways of their own.
-LEAST_MEMORY, MOST_MEMORY = 64, 200
+FIRST_ROOM = 32.0  # MiB beside what is there before the start; a tiny run takes 3 to 40
 # What a run says that was begun with other files than those that are there now.
 OTHER_FILES = ("belongs to a different run (", "is not the one that was certified")
 
@@ -102,11 +100,11 @@ def by_dying_loaders(subject: Subject, place: Place, tally: Tally, until: float)
     truth = subject.truth(place)
     fault = {"TORTURE_FAULT": "loader_dies"}
     more = ["--data.workers", "1"]
+
+    def begin(words: list[str], folder: Path) -> Start:
+        return Start([*words, *more], folder, fault, FAULTS["loader_dies"]).begin()
+
     for folder in Rounds(place, until):
-
-        def begin(words: list[str], folder: Path = folder) -> Start:
-            return Start([*words, *more], folder, fault, FAULTS["loader_dies"]).begin()
-
         _three_times(begin, subject, place, folder, tally)
         subject.compare(tally, folder, truth)
 
@@ -135,24 +133,30 @@ def by_nan(place: Place, tally: Tally, until: float) -> None:
 
 
 def by_little_memory(subject: Subject, place: Place, tally: Tally, until: float) -> None:
-    """Less memory than it takes: one line, and with enough the same command goes on."""
+    """Less memory than it takes: one line, and with enough the same command goes on.
+
+    The room shrinks after a start that it sufficed, and grows after one that it did not, so that
+    half of the starts are struck whatever they take.
+    """
     chance = random.Random(place.seed)
     truth = subject.truth(place)
+    room, struck = FIRST_ROOM, 0
+
+    def begin(words: list[str], folder: Path) -> Start:
+        nonlocal room, struck
+        room *= 2 if tally.struck > struck else 0.5
+        struck = tally.struck
+        memory = str(int(room * chance.uniform(0.5, 1.5) * 2**20))
+        fault = {"TORTURE_FAULT": "little_memory", "TORTURE_MEMORY": memory}
+        return Start(words, folder, fault, FAULTS["little_memory"]).begin()
+
     for folder in Rounds(place, until):
-
-        def begin(words: list[str], folder: Path = folder) -> Start:
-            fault = {
-                "TORTURE_FAULT": "little_memory",
-                "TORTURE_MEMORY": str(chance.randint(LEAST_MEMORY, MOST_MEMORY)),
-            }
-            return Start(words, folder, fault, FAULTS["little_memory"]).begin()
-
         _three_times(begin, subject, place, folder, tally)
         subject.compare(tally, folder, truth)
 
 
 def _three_times(
-    begin: Callable[[list[str]], Start],
+    begin: Callable[[list[str], Path], Start],
     subject: Subject,
     place: Place,
     folder: Path,
@@ -161,7 +165,7 @@ def _three_times(
     """Starts that are struck and go on, until one is through; after three, one that is not."""
     words = subject.words(place)
     for _ in range(3):
-        ended = tally.count(begin(words).end(), 0, 1, 2, 75)
+        ended = tally.count(begin(words, folder).end(), 0, 1, 2, 75)
         tally.struck += ended.code != 0
         words = subject.again(place, folder)
         if ended.code == 0:

@@ -1,10 +1,13 @@
 """Loaders that Lightning may start early, and which images a device validates and tests on."""
 
 import math
+import multiprocessing.reduction
+import os
 import signal
 from collections.abc import Iterator
 from typing import Any
 
+import torch.multiprocessing
 from torch.utils.data import DataLoader, Dataset, Sampler
 from torch.utils.data.distributed import DistributedSampler
 
@@ -34,9 +37,14 @@ class LazyLoader(DataLoader[Sample]):
         """Nothing is in it."""
 
 
-def _leave_interrupts_to_the_parent(worker: int) -> None:
+def _begin(worker: int) -> None:
     # What a loader's process begins with: Ctrl-C, which all processes get, is not for it.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # The thread that shares batches is started by the first thing shared. Where that is a batch and
+    # there is no room for a thread, it is lost, and its training waits for it for ever.
+    if torch.multiprocessing.get_sharing_strategy() == "file_descriptor":
+        with open(os.devnull) as nothing:
+            multiprocessing.reduction.DupFd(nothing.fileno())
 
 
 def make_loader(
@@ -48,7 +56,7 @@ def make_loader(
         batch_size=rows,
         sampler=sampler,
         num_workers=workers,
-        worker_init_fn=_leave_interrupts_to_the_parent,
+        worker_init_fn=_begin,
         persistent_workers=workers > 0,
         pin_memory=pinned,
     )

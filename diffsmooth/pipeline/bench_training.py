@@ -34,7 +34,7 @@ UNET: dict[str, Any] = {
 
 
 class Training(NamedTuple):
-    """What is trained: what makes it from the data set's name, and a GPU's batch."""
+    """What is trained: what makes it, of which options, and a GPU's batch."""
 
     make: Callable[..., TrainingModule]
     options: dict[str, Any]
@@ -109,7 +109,7 @@ def measure_training(
             data = ImageDataModule(_write_images(Path(folder), batch), batch_size=batch,
                 validation_images=1, drop_last=True)  # fmt: skip
             torch.manual_seed(0)
-            module = training.make(**training.options, dataset=data.info, compile=compiled)
+            module = training.make(**training.options, dataset="cifar10", compile=compiled)
             averaged = isinstance(module, DiffusionTraining)
             trainer = pl.Trainer(
                 accelerator="gpu" if device.type == "cuda" else "cpu", devices=1,

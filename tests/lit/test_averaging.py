@@ -94,7 +94,7 @@ def test_every_third_step_the_average_keeps_the_decay_of_three() -> None:
         if callback.should_update(step_idx=step - 1):
             average.update_parameters(number)
     # 1, then at step 4: 1/8 of 1 and 7/8 of 4; at step 7: 1/8 of that and 7/8 of 7.
-    assert average.module.weight.item() == (1 / 8 + 7 / 8 * 4) / 8 + 7 / 8 * 7
+    assert next(average.module.parameters()).item() == (1 / 8 + 7 / 8 * 4) / 8 + 7 / 8 * 7
     assert average.n_averaged == 3
 
 

@@ -26,6 +26,7 @@ pytestmark = pytest.mark.filterwarnings(
     "ignore:.*does not have many workers",
     "ignore:.*log_every_n_steps",
     "ignore:.*exists and is not",
+    "ignore:.*no `val_dataloader`",
 )
 
 
@@ -116,7 +117,8 @@ def test_what_was_attacked_out_of_range_is_refused_before_a_checkpoint_has_it(
 ) -> None:
     """It was refused at once when each attack waited for the answer."""
     images, labels = torch.rand(12, 1, 32, 32) + 0.5, torch.arange(12) % 4
-    loader = DataLoader(list(zip(images, labels, strict=True)), 3)  # type: ignore[arg-type]
+    pairs: Any = list(zip(images, labels, strict=True))
+    loader: Any = DataLoader(pairs, 3)
     saving = ModelCheckpoint(tmp_path / "out", every_n_train_steps=every, save_last=True)
     module = training.SmoothAdvTraining(arch="cifar_resnet8", steps=1)
     trainer = make_trainer(tmp_path, 1, callbacks=[saving], log_every_n_steps=2)

@@ -1,6 +1,7 @@
 """Batches that are gathered on the device are the usual loader's, to the bit."""
 
 from collections.abc import Iterable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -57,7 +58,7 @@ def test_an_epochs_batches_are_the_usual_ones(
     resident = make_resident(images, CPU)
     for rank in range(ranks):
         for epoch, taken in ((0, 0), (3, 0), (3, 2)):
-            order = TrainingOrder(images, 8, drop_last, 1, ranks, rank, lambda n=taken: n)
+            order = TrainingOrder(images, 8, drop_last, 1, ranks, rank, partial(int, taken))
             loader = ResidentLoader(resident, 8, order)
             loader.sampler.set_epoch(epoch)
             usual = make_loader(images, 8, order, 0, pinned=False)

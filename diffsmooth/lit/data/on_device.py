@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
-from torch.utils.data import BatchSampler, Dataset, Subset
+from torch.utils.data import BatchSampler, Dataset, Sampler, Subset
 from torch.utils.data.distributed import DistributedSampler
 
 from diffsmooth.lit.data.images import Batch, ImageSet, Sample
@@ -46,7 +46,8 @@ class ResidentLoader:
 
     def __init__(self, resident: Resident, rows: int, sampler: DistributedSampler[Sample]) -> None:
         self.resident, self.rows, self.sampler = resident, rows, sampler
-        self.batch_sampler = BatchSampler(sampler, rows, drop_last=False)  # Lightning asks for it
+        items: Sampler[Any] = sampler
+        self.batch_sampler = BatchSampler(items, rows, drop_last=False)  # Lightning asks for it
 
     def __len__(self) -> int:
         return len(self.batch_sampler)

@@ -5,7 +5,7 @@ from typing import Any
 import lightning.pytorch as pl
 import torch
 from lightning.pytorch.callbacks import WeightAveraging
-from torch import nn
+from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
 from diffsmooth.lit.ranges import at_least
@@ -21,7 +21,7 @@ class Average(AveragedModel):
         decay: what the average keeps of itself at an update.
     """
 
-    n_averaged: torch.Tensor
+    n_averaged: Tensor
 
     def __init__(self, module: nn.Module, decay: float) -> None:
         super().__init__(module, use_buffers=False)
@@ -30,12 +30,13 @@ class Average(AveragedModel):
 
     @torch.no_grad()
     def update_parameters(self, model: nn.Module) -> None:
-        averages, current = list(self.module.parameters()), list(model.parameters())
+        averages: list[Tensor] = list(self.module.parameters())
+        current: list[Tensor] = list(model.parameters())
         self._begun = self._begun or bool(self.n_averaged > 0)
         if self._begun:
             shares = torch._foreach_mul(current, 1 - self.decay)
             torch._foreach_mul_(averages, self.decay)
-            torch._foreach_add_(averages, shares)
+            torch._foreach_add_(averages, list(shares))
         else:
             torch._foreach_copy_(averages, current)
         buffers = list(self.module.buffers())

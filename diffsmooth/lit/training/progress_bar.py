@@ -24,4 +24,4 @@ def show_seldom(trainer: pl.Trainer) -> None:
             shown.update(read(bar, *args))
         return shown
 
-    bar.get_metrics = get_metrics  # type: ignore[method-assign]
+    bar.get_metrics = get_metrics  # type: ignore[assignment, method-assign]

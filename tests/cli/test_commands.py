@@ -17,6 +17,7 @@ from diffsmooth.cli.options import add_options
 from diffsmooth.models import build_unet, load_unet
 from diffsmooth.models.checkpoints.formats import read_checkpoint
 from diffsmooth.models.checkpoints.weights import CheckpointMetadata, write_checkpoint
+from diffsmooth.pipeline.batch_choice import USUAL_BATCH
 from diffsmooth.pipeline.specification import CertifyOptions
 from diffsmooth.pipeline.train_checks import check_numbers
 
@@ -34,9 +35,10 @@ def test_the_seeds_line_parses_word_for_word() -> None:
     options = certify_options(*line.split())
     assert (options.dataset, options.classifier) == ("cifar10", "CHECKPOINT")
     assert (options.sigma, options.outfile) == (0.5, "OUT.txt")
-    # The reference's defaults.
+    # The reference's defaults; the batch, on a CPU: see test_batch_choice.py.
     assert (options.n0, options.n, options.alpha) == (100, 10_000, 0.001)
-    assert (options.batch, options.skip, options.max, options.split) == (50, 100, -1, "test")
+    assert (options.batch, options.skip, options.max, options.split) == ("auto", 100, -1, "test")
+    assert USUAL_BATCH == {"certify": 50, "predict": 1000, "attack": 50}
     assert (options.m, options.local_noise_sd) == (5, 0.25)
     assert (options.seed, options.local_seed) == (0, 42)
 

@@ -23,6 +23,7 @@ def data(tmp_path: Path) -> Path:
     return tmp_path
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem.removeprefix("cifar10_h100_"))
 def test_it_trains_at_tiny_size(path: Path, data: Path, monkeypatch: pytest.MonkeyPatch) -> None:

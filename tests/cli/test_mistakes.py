@@ -259,7 +259,7 @@ BUGS = [
     ("report", "diffsmooth.pipeline.report", "read_run"),
     ("verify", "diffsmooth.pipeline.verify", "recheck_run"),
     ("export", "diffsmooth.pipeline.export", "write_checkpoint"),
-    ("bench", "diffsmooth.pipeline.bench", "_print_sequential"),
+    ("bench", "diffsmooth.pipeline.bench", "_sequential"),
     ("doctor", "diffsmooth.pipeline.examine", "examine"),
 ]
 

@@ -11,7 +11,14 @@ pytest.importorskip("triton", reason="Triton comes with torch for CUDA")
 FILES = sorted(Path(__file__).parent.glob("interpreted_*.py"))
 
 
-@pytest.mark.parametrize("path", FILES, ids=[path.stem for path in FILES])
+SLOW = ("interpreted_group_norm",)
+CASES = [
+    pytest.param(path, id=path.stem, marks=[pytest.mark.slow] * (path.stem in SLOW))
+    for path in FILES
+]
+
+
+@pytest.mark.parametrize("path", CASES)
 def test_in_the_interpreter(path: Path) -> None:
     """Triton asks for the variable as it is imported, so that it takes a process of its own."""
     ended = subprocess.run(

@@ -76,6 +76,7 @@ def tests(folder: Path) -> list[Part]:
     files = [path.relative_to(REPOSITORY) for path in sorted(HERE.glob("test_*_on_gpu.py"))]
     if not ON_CPU:
         files.append(Path("tests/models/smoothing/test_integer_noise.py"))
+        files.append(Path("tests/models/kernels/test_group_norm_gpu.py"))
     options = ("-m", "pytest", "-v", "-m", "gpu", "-p", "no:cacheprovider", "-W", "default",
                "--color=no")  # fmt: skip
     return [
@@ -99,14 +100,27 @@ def bench(folder: Path, name: str, seconds: float, *words: str) -> Part:
     )  # fmt: skip
 
 
+def trainings(folder: Path) -> Part:
+    """Images a second of the project's trainings."""
+    how = ("--accelerator", "cpu", "--settings", "float32", "--seconds", "0.2")
+    if not ON_CPU:
+        how = ("--accelerator", "gpu", "--settings", "bf16", "--seconds", "3")
+    words = ("bench", "--sections", "training", *how, "--json", str(folder / "trainings.json"))
+    return Part("trainings", (*DIFFSMOOTH, *words), 1500 if ON_CPU else 100)
+
+
 def benches(folder: Path) -> list[Part]:
     """In the order of their worth; the last compiles for as long as time is left."""
     if ON_CPU:
-        return [bench(folder, "cohen", 1500, "--settings", "float32", "--batch", "8")]
+        return [
+            bench(folder, "cohen", 1500, "--settings", "float32", "--batch", "8"),
+            trainings(folder),
+        ]
     engine = ("--settings", "bf16", "compiled", "--batch", "auto", "--seconds", "1.5")
     return [
         bench(folder, "full", 90, *engine, "--loop_batch", "50", "1000"),
         bench(folder, "resnet110", 60, *engine, "--loop_batch", "50", "1000"),
+        trainings(folder),
         bench(folder, "imagenet", 600, *engine, "--loop_batch", "32"),
     ]
 

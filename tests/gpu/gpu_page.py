@@ -34,6 +34,12 @@ TARGETS = {
     "resnet110": Target("ResNet-110 alone", 300_000, 1_540_000, "about 60,000"),
     "imagenet": Target("ImageNet pair, m = 5", 200, 335, "66"),
 }
+# Images a second on one H100: the goals, and what was there on 2026-11-27 by other loops.
+TRAINING_TARGETS = {
+    "ResNet-110, Gaussian": (15_000, "5,000"),
+    "ResNet-110, SmoothAdv of 10 steps": (1_200, ""),
+    "U-Net of 7.3 M, averaged": (10_000, "2,900 compiled"),
+}
 TESTED = re.compile(r"^(tests/\S+?::.+?) (PASSED|FAILED|ERROR|SKIPPED)\b", re.M)
 WHY = re.compile(r"^(?:FAILED|ERROR) (\S+?::.+?) - (.*)$", re.M)
 SKIPPED = re.compile(r"^SKIPPED \[\d+\] (.*)$", re.M)
@@ -68,6 +74,8 @@ def page_of(outcomes: Sequence["Outcome"], folder: Path, seconds: float) -> Page
             _self_test(name, log, checks)
         elif name.startswith("test_"):
             _tests(name, log, folder / f"{name}.xml", checks)
+        elif name == "trainings":
+            records += _records(folder / f"{name}.json")
         elif name.startswith("bench_"):
             own = _records(folder / f"{name}.json")
             if not any(one["record"] == "EngineRate" for one in own):
@@ -80,7 +88,7 @@ def page_of(outcomes: Sequence["Outcome"], folder: Path, seconds: float) -> Page
     text = "\n".join(
         [
             "# What a GPU says", "", *_head(records, seconds), "",
-            "## How fast", "", *_speed(records), "",
+            "## How fast", "", *_speed(records), "", *_training_speed(records), "",
             *_list("## What does not agree", checks.differing),
             *_list("## What agrees", checks.agreeing),
             *_list("## Not settled", checks.open),
@@ -178,6 +186,20 @@ def _speed(records: list[Record]) -> Iterator[str]:
             shares = " | ".join(f"{100 * found[kind]['share']:.1f}" for kind in kinds)
             total = sum(one["milliseconds"] for one in found.values())
             yield f"| {_title(subject)} | {setting} | {shares} | {total:.4g} |"
+
+
+def _training_speed(records: list[Record]) -> Iterator[str]:
+    """A table of images a second."""
+    yield "| training | batch | precision | compiled | images/s | goal | of the goal | 2026-11-27 |"
+    yield "| --- " * 8 + "|"
+    for one in (one for one in records if one["record"] == "TrainingRate"):
+        goal, before = TRAINING_TARGETS.get(one["training"], (0, ""))
+        rate, share = one["images_per_second"], " | "
+        if goal:
+            share = f"{goal:,} | {100 * rate / goal:.0f} %"
+        compiled = "yes" if one["compiled"] else "no"
+        yield (f"| {one['training']} | {one['batch']} | {one['precision']} | "
+               f"{compiled} | {rate:,.1f} | {share} | {before} |")  # fmt: skip
 
 
 def _by_subject(records: list[Record]) -> Iterator[tuple[Record, list[Record]]]:

@@ -57,6 +57,11 @@ RECORDS = [
     {"record": "WorkShare", "setting": "bf16", "kind": "norms", "milliseconds": 0.25, "share": 1.0},
     {"record": "LeftOut", "what": "compiled at batch 4096", "reason": "out of memory"},
 ]  # fmt: skip
+TRAININGS = [
+    {"record": "TrainingRate", "training": name, "batch": 512, "precision": "bf16-mixed",
+     "compiled": compiled, "images_per_second": rate}
+    for name, compiled, rate in (("ResNet-110, Gaussian", True, 7500.0), ("another", False, 10.0))
+]  # fmt: skip
 
 
 def test_the_page_says_what_agrees_and_what_does_not(tmp_path: Path) -> None:
@@ -64,7 +69,14 @@ def test_the_page_says_what_agrees_and_what_does_not(tmp_path: Path) -> None:
     (tmp_path / "test_x_on_gpu.log").write_text(TESTS)
     (tmp_path / "bench_full.json").write_text(json.dumps(RECORDS))
     (tmp_path / "bench_imagenet.log").write_text("it went wrong\n")
-    codes = {"self_test_bf16": 1, "test_x_on_gpu": 1, "bench_full": None, "bench_imagenet": 2}
+    (tmp_path / "trainings.json").write_text(json.dumps(TRAININGS))
+    codes = {
+        "trainings": 0,
+        "self_test_bf16": 1,
+        "test_x_on_gpu": 1,
+        "bench_full": None,
+        "bench_imagenet": 2,
+    }
     outcomes = [Outcome(Part(name, (), 1.0), code, 9.0) for name, code in codes.items()]
     page = page_of(outcomes, tmp_path, 123.0)
     assert not page.agrees
@@ -76,6 +88,8 @@ def test_the_page_says_what_agrees_and_what_does_not(tmp_path: Path) -> None:
     assert "| bf16 | 2,048 | 4,500.0 | 11.25 | 18,000 | 25 %, missed | 11 % |" in speed
     assert "| CIFAR-10 pair, m = 5 | bf16 | purifier | 0.19 | 88,000 | 12.6 % |" in speed
     assert "compiled at batch 4096: out of memory" in speed
+    assert "| ResNet-110, Gaussian | 512 | bf16-mixed | yes | 7,500.0 | 15,000 | 50 % |" in speed
+    assert "| another | 512 | bf16-mixed | no | 10.0 | | | |" in speed.replace("  ", " ")
     differing = by_title["What does not agree"]
     assert differing.count("\n- ") == 4
     for words in ("DIFFERS ResNet-20 by 5.0e-01", "`test_two`: `assert 1 == 2`", "rows depend",

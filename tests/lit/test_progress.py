@@ -1,3 +1,9 @@
+import fcntl
+import os
+import pty
+import struct
+import sys
+import termios
 from types import SimpleNamespace
 from typing import Any
 
@@ -44,7 +50,7 @@ def test_the_line_tells_the_whole_job(clock: Clock, capsys: pytest.CaptureFixtur
     bar.show(Totals(images=2, correct=1, radius=0.5, votes=250, finished_votes=200))
     line = capsys.readouterr().err
     # 25 votes/s; eight images are left, half of one is done: 750 votes.
-    assert line.startswith("images 4/12: 25 votes/s; certified 0.500, mean radius ")
+    assert line.startswith("images 4/12: 25 votes/s; certified 0.500; ACR ")
     assert line.endswith("; ETA 00:30\n")
 
 
@@ -52,7 +58,26 @@ def test_the_line_does_not_overstate(clock: Clock, capsys: pytest.CaptureFixture
     bar = started(FixedSampleSize(n0=10, n=90), [], total=3000)
     clock.now += 10
     bar.show(Totals(images=2500, correct=2499, radius=1999.0, votes=250, finished_votes=250))
-    assert "certified 0.999, mean radius 0.799" in capsys.readouterr().err
+    assert "certified 0.999; ACR 0.799" in capsys.readouterr().err
+
+
+def test_the_bar_of_a_large_run_fits_into_80_columns(
+    clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shown, terminal = pty.openpty()
+    fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
+    with open(terminal, "w") as stream:
+        monkeypatch.setattr(sys, "stderr", stream)
+        bar = started(FixedSampleSize(n0=100, n=100_000), [], total=50_000)
+        clock.now += 3_600
+        votes = 39_340_800
+        bar.show(Totals(images=393, correct=393, radius=341.2, votes=votes, finished_votes=votes))
+        stream.flush()
+        line = os.read(shown, 10_000).decode().rpartition("\r")[2]
+    os.close(shown)
+    assert line.startswith("images 393/50000 |")
+    assert line.endswith("| 10,928 votes/s; certified 1.000; ACR 0.868; ETA 126:13:35")
+    assert len(line) < 80
 
 
 def test_images_without_labels_have_no_accuracy(

@@ -35,8 +35,7 @@ class Progress(CertificationCallback):
         self._bar = tqdm(
             total=self._total,
             initial=self._before.images,
-            desc="images",
-            bar_format="{desc}: {n_fmt}/{total_fmt} |{bar}| {elapsed}{postfix}",
+            bar_format="images {n_fmt}/{total_fmt} |{bar}| {desc}",  # fits into 80 columns
             dynamic_ncols=True,
             miniters=self._total + 1,  # shown by us
             disable=not self._terminal,
@@ -67,12 +66,12 @@ class Progress(CertificationCallback):
         if images and self._labelled and self._plan.certifies:
             accuracy = (self._before.correct + totals.correct) / images
             radius = (self._before.radius + totals.radius) / images
-            parts.append(f"certified {rounded_down(accuracy)}, mean radius {rounded_down(radius)}")
+            parts += [f"certified {rounded_down(accuracy)}", f"ACR {rounded_down(radius)}"]
         left = self._seconds_left(totals, rate)
         parts.append("ETA ?" if left is None else f"ETA {tqdm.format_interval(left)}")
         if self._terminal and self._bar is not None:
             self._bar.n = images
-            self._bar.set_postfix_str("; ".join(parts), refresh=False)
+            self._bar.set_description_str("; ".join(parts), refresh=False)
             self._bar.refresh()
         else:
             print(f"images {images}/{self._total}: {'; '.join(parts)}", file=sys.stderr, flush=True)

@@ -1,5 +1,6 @@
 """The identity of a run, before its classifier is made; its first start binds the later ones."""
 
+import contextlib
 from collections.abc import Mapping
 from typing import Any, Literal, get_args
 
@@ -37,6 +38,7 @@ def asked_identity(
 ) -> RunIdentity:
     """What the options ask for; what they leave to the run is open."""
     checkpoint, images = inputs
+    assert options.skip is not None  # see `chosen_skip`
     path, runs = options.diffusion_file, purifier.purifier.reverse_runs
     has_unet = path is not None and path.exists()
     diffusion = diffusion_sha256(options.diffusion_source)
@@ -123,6 +125,26 @@ def start_of(files: OutputFiles, overwrite: bool, asked: RunIdentity) -> tuple[R
     if overwrite:
         return first
     raise OutputError(f"{files.table} belongs to a different run ({difference}): {ANEW}")
+
+
+FEW_IMAGES = 1000  # so many are all taken; of more, every hundredth, as the published code does
+
+
+def chosen_skip(skip: int | None, size: int, files: OutputFiles, overwrite: bool) -> int:
+    """Every how many-th of so many images a run takes.
+
+    Where the user does not say, as the run was begun: its default was 100 for all, once.
+    """
+    if skip is not None:
+        return skip
+    stored = None
+    if not overwrite:
+        with contextlib.suppress(ManifestError):  # told by who reads it next
+            manifest = read_manifest(files.manifest)
+            stored = None if manifest is None else manifest.identity.get("skip")
+    if type(stored) is int and stored >= 1:
+        return stored
+    return 1 if size <= FEW_IMAGES else 100
 
 
 def kernels_of(identity: RunIdentity) -> Kernels:

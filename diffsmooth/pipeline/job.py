@@ -27,7 +27,7 @@ from diffsmooth.models.smoothing.vote_function import VoteFunction
 from diffsmooth.pipeline.batch_choice import USUAL_BATCH, chosen_batch
 from diffsmooth.pipeline.classifier_choice import choose_classifier
 from diffsmooth.pipeline.device import choose_compile, choose_norms
-from diffsmooth.pipeline.identity import Command, asked_identity, kernels_of, start_of
+from diffsmooth.pipeline.identity import Command, asked_identity, chosen_skip, kernels_of, start_of
 from diffsmooth.pipeline.inputs import Inputs, reading_for
 from diffsmooth.pipeline.networks import Networks
 from diffsmooth.pipeline.noise_choice import choose_noise
@@ -53,6 +53,12 @@ class Work:
     def voted_on(self, images: ImageSet) -> ImageSet:
         """What the run's items are."""
         return images
+
+    def say(self, options: SmoothingOptions, selection: Sequence[int]) -> str:
+        """What of the images it takes, on one line."""
+        of = "all of them" if options.skip == 1 else f"one in {options.skip}"
+        until = "" if options.max < 0 else f", before number {options.max:,}"
+        return f"taken: {len(selection):,} images, {of}{until}"
 
     def identity(self, asked: RunIdentity) -> RunIdentity:
         """The identity of the run, from that of one that votes on the images as they are.
@@ -132,6 +138,9 @@ def build_job(
     checkpoint = read_classifier(options.classifier, options.weights, options.unsafe_load)
     reading = reading_for(checkpoint, options)
     images = load_images(options.dataset, options.data_root, options.split, reading)
+    skip = chosen_skip(options.skip, len(images), options.files, options.overwrite)
+    is_skip_told = options.skip is not None
+    options = replace(options, skip=skip)
     inputs = Inputs(checkpoint, images)
     purifier = load_purifier(options, options.sigma, images)
     voted_on = work.voted_on(images)
@@ -164,7 +173,8 @@ def build_job(
 
     def check() -> None:
         check_folder("logdir", Path(options.logdir))
-        for line in (*networks.said, _chosen_text(options, identity, networks)):
+        chosen = _chosen_text(options, identity, networks, is_skip_told)
+        for line in (*networks.said, work.say(options, selection), chosen):
             if line:
                 print(line)
         if options.sanity_check and is_first:
@@ -229,7 +239,9 @@ def run_job(job: Job, command: str = "") -> list[ImageRecord] | None:
     return job.run_keeper.records
 
 
-def _chosen_text(options: SmoothingOptions, identity: RunIdentity, networks: Networks) -> str:
+def _chosen_text(
+    options: SmoothingOptions, identity: RunIdentity, networks: Networks, is_skip_told: bool
+) -> str:
     """What was chosen of the run's own accord, on one line; "" where nothing was."""
     auto = {
         "batch": options.batch == "auto",
@@ -237,7 +249,8 @@ def _chosen_text(options: SmoothingOptions, identity: RunIdentity, networks: Net
         "compile": options.compile == "auto",
         "threads": options.threads is None,
     }
-    taken = [f"{name} {getattr(identity, name)}" for name, own in auto.items() if own]
+    taken = [] if is_skip_told else [f"skip {options.skip}"]
+    taken += [f"{name} {getattr(identity, name)}" for name, own in auto.items() if own]
     if options.noise == "auto":
         source = str(identity.noise_source)
         taken.append(f"noise {source_word(source)} ({kind_of_noise(source)})")

@@ -217,7 +217,8 @@ class SmoothingOptions(VotingOptions, ProcessOptions):
     """A run of `certify` or `predict`, but for its plan; the defaults are the published code's."""
 
     outfile: str = required("table to write; its journal, manifest and figure lie beside it")
-    skip: int = option(100, "take every skip-th image", least=1)
+    skip: int | None = option(None, "take every skip-th image (default: 1 where there are at most "
+        "1,000, else 100, as the published code)", least=1)  # fmt: skip
     max: int = option(-1, "stop before this index of the dataset (an index, not a number of "
         "images); -1: no stop. The published loops stop only where it is a multiple of "
         "--skip", least=-1)  # fmt: skip

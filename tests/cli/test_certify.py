@@ -21,10 +21,12 @@ from diffsmooth.lit.data import load_images
 from diffsmooth.lit.data.images import ArrayImages, Sample
 from diffsmooth.models.smoothing.noise import NoiseKey, Votes
 from diffsmooth.models.smoothing.noise_sources import noise_source
+from diffsmooth.pipeline.identity import chosen_skip
 from diffsmooth.report import read_results
 from diffsmooth.runs.gallery import read_gallery, to_bytes
 from diffsmooth.runs.journal import read_journal
 from diffsmooth.runs.line import _checksum
+from diffsmooth.runs.names import OutputFiles
 from diffsmooth.stats import Certificate, ImageRecord, average_certified_radius
 
 REPOSITORY = Path(__file__).parents[2]
@@ -757,3 +759,37 @@ def test_the_manifest_says_when_by_what_and_on_what(
     manifest.write_text(json.dumps(content))
     run(words("o.txt"))  # and when it was begun stays, whenever it goes on
     assert json.loads(manifest.read_text())["context"]["begun"] == "2026-01-01T00:00:00+00:00"
+
+
+def test_of_few_images_all_are_taken_unless_the_run_was_begun_otherwise(
+    words: Command,
+    run: Callable[[list[str]], None],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Fourteen photographs are no 10,000: of a hundredth nobody would learn anything."""
+    images = np.random.default_rng(0).integers(0, 256, (14, 32, 32), dtype=np.uint8)
+    np.savez(tmp_path / "few.npz", images=images, labels=np.arange(14) % 10)
+    few = words("o.txt")
+    few[0] = str(tmp_path / "few.npz")
+    at = few.index("--skip")
+    told, silent = few, few[:at] + few[at + 2 :]
+    run(silent)
+    out = capsys.readouterr().out
+    assert "taken: 14 images, all of them" in out
+    assert "chosen automatically: skip 1, " in out
+    assert len(rows(tmp_path / "o.txt")) == 15
+    run([*told, "--overwrite"])
+    assert "taken: 1 images, one in 200" in capsys.readouterr().out
+    run(silent)  # goes on as it was begun
+    assert "taken: 1 images, one in 200" in capsys.readouterr().out
+    run([*silent, "--overwrite"])
+    assert len(rows(tmp_path / "o.txt")) == 15
+
+
+def test_of_many_images_every_hundredth_is_taken(tmp_path: Path) -> None:
+    files = OutputFiles(str(tmp_path / "o.txt"))
+    assert [chosen_skip(None, size, files, False) for size in (1, 1000, 1001, 10_000)] == [
+        1, 1, 100, 100
+    ]  # fmt: skip
+    assert chosen_skip(7, 10, files, False) == 7

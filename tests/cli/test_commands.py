@@ -35,9 +35,9 @@ def test_the_seeds_line_parses_word_for_word() -> None:
     options = certify_options(*line.split())
     assert (options.dataset, options.classifier) == ("cifar10", "CHECKPOINT")
     assert (options.sigma, options.outfile) == (0.5, "OUT.txt")
-    # The reference's defaults; the batch, on a CPU: see test_batch_choice.py.
+    # The reference's defaults; batch and skip: see test_batch_choice.py and test_certify.py.
     assert (options.n0, options.n, options.alpha) == (100, 10_000, 0.001)
-    assert (options.batch, options.skip, options.max, options.split) == ("auto", 100, -1, "test")
+    assert (options.batch, options.skip, options.max, options.split) == ("auto", None, -1, "test")
     assert USUAL_BATCH == {"certify": 50, "predict": 1000, "attack": 50}
     assert (options.m, options.local_noise_sd) == (5, 0.25)
     assert (options.seed, options.local_seed) == (0, 42)

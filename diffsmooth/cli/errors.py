@@ -1,5 +1,6 @@
 """User mistakes: one clear line, exit code 2, no traceback. A bug keeps its traceback."""
 
+import atexit
 import errno
 import mmap
 import os
@@ -43,6 +44,14 @@ def has_room() -> bool:
     return True
 
 
+def _end_at_once() -> None:
+    """Leaves out what libraries do at the end of a process: it fails without memory."""
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError, ValueError):
+            stream.flush()
+    os._exit(USER_ERROR)
+
+
 def show_error(command: str, message: str) -> None:
     """Prints one line."""
     print(f"{command}: error: {shown(' '.join(message.split()))}", file=sys.stderr)
@@ -75,6 +84,8 @@ def user_errors(command: str, *kinds: type[Exception]) -> Iterator[None]:
     except Exception as error:
         # Where there is none, libraries fail in ways of their own.
         full = not has_room()
+        if full:
+            atexit.register(_end_at_once)  # the last to come is the first to go
         give_back_reserve()
         if isinstance(error, (UserError, *kinds)):
             fail(command, str(error))

@@ -51,6 +51,24 @@ run("certify", [], "certify.py")
 """
 
 
+# A library that does something at the end of the process.
+LAST_WORDS = PROGRAM.replace(
+    "import resource\n",
+    "import atexit, resource, sys\n"
+    "atexit.register(lambda: print('Traceback of a library', file=sys.stderr))\n"
+    "print('a line of before')\n",
+)
+
+
+def test_libraries_do_nothing_any_more_where_there_is_no_memory() -> None:
+    """Seen once in fifty: an interpreter that the lack of memory had broken."""
+    words = [sys.executable, "-c", LAST_WORDS]
+    done = subprocess.run(words, cwd=REPOSITORY, capture_output=True, text=True)
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("certify.py: error: out of memory: ")
+    assert (done.returncode, done.stdout) == (2, "a line of before\n")
+
+
 def test_room_is_given_back_where_a_command_ends_by_itself() -> None:
     words = [sys.executable, "-c", TOLD]
     done = subprocess.run(words, cwd=REPOSITORY, capture_output=True, text=True)

@@ -86,12 +86,13 @@ class SaveTrainingConfig(SaveConfigCallback):
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         if stage == "fit":
+            self._folder = trainer.log_dir  # here: rank zero tells it to all, who must ask
             super().setup(trainer, pl_module, stage)
 
     def save_config(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
-        if trainer.log_dir and "://" not in trainer.log_dir:  # Lightning's may be left half written
+        if self._folder and "://" not in self._folder:  # Lightning's may be left half written
             text = self.parser.dump(self.config, skip_none=False)
-            write_whole(Path(trainer.log_dir) / self.config_filename, text.encode())
+            write_whole(Path(self._folder) / self.config_filename, text.encode())
         said = yaml.safe_load(self.parser.dump(self.config))
         for logger in trainer.loggers:
             logger.log_hyperparams({**said, "git_revision": git_revision()})

@@ -18,3 +18,4 @@ Kernels = Literal["fixed", "timed"]
 """How CUDA's kernels are chosen: by shapes and hardware, or by timing them at each start."""
 
 IN_FLIGHT = 256  # images, at most; how many there really are follows from the votes they want
+USUAL_BATCH = {"certify": 50, "predict": 1000, "attack": 50}  # votes: the published code's

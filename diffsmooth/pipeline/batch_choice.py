@@ -7,7 +7,6 @@ import torch
 from diffsmooth.models.smoothing.vote_function import VoteFunction
 from diffsmooth.pipeline.work_of_a_batch import bytes_of_batch
 
-USUAL_BATCH = {"certify": 50, "predict": 1000, "attack": 50}  # the published code's
 LARGEST = 4096
 TRIED = (8, 32)  # rows whose bytes are counted: the others lie on the line through these
 # Margins: for what kernels take for a while, for CUDA itself, and for the allocator's gaps.

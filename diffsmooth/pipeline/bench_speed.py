@@ -29,7 +29,7 @@ from diffsmooth.pipeline.bench_findings import (
 )
 from diffsmooth.pipeline.bench_process import loop_process
 from diffsmooth.pipeline.bench_profile import milliseconds_by_kind
-from diffsmooth.pipeline.command_specification import AUTHORS_BATCH, BENCHMARKS, BenchOptions
+from diffsmooth.pipeline.command_specification import BENCHMARKS, BenchOptions
 from diffsmooth.pipeline.work_of_a_batch import flops_a_vote
 from diffsmooth.pipeline.workloads import MODES, WORKLOADS
 
@@ -87,11 +87,10 @@ def print_speed(
     scale = Scale(flops, peaks)
     gflop = None if scale.both is None else scale.both / 1e9
     findings.tell(Subject(name, BENCHMARKS[name], gflop, options.noise))
-    usual = AUTHORS_BATCH if options.batch == "auto" else options.batch
     pool = loop_process()
     loops = [
         Entry(f"published loop at batch {batch}", partial(Loop, pool, name, batch, device))
-        for batch in options.loop_batch or [usual]
+        for batch in options.loop_batch or [options.fixed_batch]
     ]
     engines = [
         Entry(
@@ -155,7 +154,7 @@ def _sizes(
     for setting in settings:
         f.precision = MODES[setting].precision
         batches[setting] = (
-            chosen_batch(AUTHORS_BATCH, LARGEST, f, device)
+            chosen_batch(options.fixed_batch, LARGEST, f, device)
             if options.batch == "auto"
             else options.batch
         )

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Self, get_args
 
-from diffsmooth.models.words import Code, SetName, SourceName
+from diffsmooth.models.words import USUAL_BATCH, Code, SetName, SourceName
 from diffsmooth.pipeline.option_checks import (
     check_alpha,
     check_noise,
@@ -196,7 +196,6 @@ BENCHMARKS = {
 FOR_LAPTOPS = ("full", "small", "cohen")
 SETTINGS = ("plain", "float32", "bf16", "compiled")
 MOST_SECONDS = 1e5
-AUTHORS_BATCH = 50
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -228,7 +227,7 @@ class BenchOptions(OptionRecord):
     @property
     def fixed_batch(self) -> int:
         """Of the sections that choose none."""
-        return AUTHORS_BATCH if self.batch == "auto" else self.batch
+        return USUAL_BATCH["certify"] if self.batch == "auto" else self.batch
 
     def check_inputs(self) -> Self:
         if self.json is not None:

@@ -1,13 +1,11 @@
 """The device of a command, and whether networks are compiled for it."""
 
 import math
-import sysconfig
-from pathlib import Path
 
 import torch
 
 from diffsmooth.models.diffusion.unet import FilmNorm
-from diffsmooth.models.kernels.availability import lacking
+from diffsmooth.models.kernels.availability import lacking, lacking_header
 from diffsmooth.models.kernels.group_norm import REVISION
 from diffsmooth.models.smoothing.precision import fix_numerics
 from diffsmooth.models.smoothing.vote_function import VoteFunction
@@ -89,7 +87,6 @@ def can_compile(device: torch.device) -> str:
     from torch._inductor.exc import InvalidCxxCompiler
     from torch.utils._triton import has_triton
 
-    header = Path(sysconfig.get_path("include"), "Python.h")
     if device.type not in WORTH_COMPILING:
         return f"not tried on {device.type}"
     if device.type == "cuda" and not has_triton():
@@ -98,4 +95,4 @@ def can_compile(device: torch.device) -> str:
         get_cpp_compiler()
     except InvalidCxxCompiler:
         return "there is no C++ compiler (set CXX, or install g++)"
-    return "" if header.is_file() else f"{header} is missing (install python3-dev)"
+    return lacking_header()

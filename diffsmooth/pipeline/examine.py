@@ -27,7 +27,8 @@ from diffsmooth.models.smoothing.one_image import run_plan
 from diffsmooth.models.smoothing.precision import autocast
 from diffsmooth.models.smoothing.purifiers import Purifier
 from diffsmooth.models.smoothing.vote_function import VoteFunction
-from diffsmooth.pipeline.batch_choice import USUAL_BATCH, chosen_batch
+from diffsmooth.models.words import USUAL_BATCH
+from diffsmooth.pipeline.batch_choice import chosen_batch
 from diffsmooth.pipeline.classifier_choice import check_classifier, check_forward, resizing
 from diffsmooth.pipeline.command_specification import ExamineOptions
 from diffsmooth.pipeline.input_layer_choice import measure_input_layers, with_input_layer

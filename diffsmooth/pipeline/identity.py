@@ -13,7 +13,7 @@ from diffsmooth.models.checkpoints.sources import classifier_sha256
 from diffsmooth.models.checkpoints.weights import network_sha256
 from diffsmooth.models.smoothing.noise_sources import asked_name
 from diffsmooth.models.smoothing.precision import resolve_precision
-from diffsmooth.models.words import Kernels, Precision
+from diffsmooth.models.words import Precision
 from diffsmooth.pipeline.inputs import Inputs
 from diffsmooth.pipeline.purifier_loading import LoadedPurifier, diffusion_sha256
 from diffsmooth.pipeline.specification import SmoothingOptions
@@ -145,11 +145,6 @@ def chosen_skip(skip: int | None, size: int, files: OutputFiles, overwrite: bool
     if type(stored) is int and stored >= 1:
         return stored
     return 1 if size <= FEW_IMAGES else 100
-
-
-def kernels_of(identity: RunIdentity) -> Kernels:
-    """How a run's kernels are chosen."""
-    return "timed" if identity.kernels == "timed" else "fixed"
 
 
 def _can_be_chosen(stored: Mapping[str, Any]) -> bool:

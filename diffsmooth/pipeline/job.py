@@ -24,10 +24,11 @@ from diffsmooth.models.smoothing.memory import memory_for
 from diffsmooth.models.smoothing.noise_sources import source_word, stored_name
 from diffsmooth.models.smoothing.precision import fix_numerics, resolve_precision
 from diffsmooth.models.smoothing.vote_function import VoteFunction
-from diffsmooth.pipeline.batch_choice import USUAL_BATCH, chosen_batch
+from diffsmooth.models.words import USUAL_BATCH
+from diffsmooth.pipeline.batch_choice import chosen_batch
 from diffsmooth.pipeline.classifier_choice import choose_classifier
 from diffsmooth.pipeline.device import choose_compile, choose_norms
-from diffsmooth.pipeline.identity import Command, asked_identity, chosen_skip, kernels_of, start_of
+from diffsmooth.pipeline.identity import Command, asked_identity, chosen_skip, start_of
 from diffsmooth.pipeline.inputs import Inputs, reading_for
 from diffsmooth.pipeline.networks import Networks
 from diffsmooth.pipeline.noise_choice import choose_noise
@@ -73,7 +74,7 @@ class Work:
 
     def prepare(self, f: VoteFunction, identity: RunIdentity) -> None:
         """Makes f ready for many votes, in place, on its device, as the run has it."""
-        prepare(f, bool(identity.compile), bool(identity.norms), kernels_of(identity))
+        prepare(f, bool(identity.compile), bool(identity.norms), identity.kernels)
 
     def probed(self, selection: Sequence[int]) -> Sequence[int]:
         """The items, the first few of which f is tried on."""
@@ -150,7 +151,7 @@ def build_job(
         raise UserError(f"no image is left with skip {options.skip} and max {options.max}")
     identity, is_first = start_of(options.files, options.overwrite, asked)
     precision = identity.precision or resolve_precision("auto", device.type)
-    fix_numerics(precision, kernels_of(identity))
+    fix_numerics(precision, identity.kernels)
     options = replace(options, normalize=identity.input_layer or "auto")
     classifier = choose_classifier(options, options.local_noise_sd, inputs, device)
     networks = Networks(images, classifier, purifier)

@@ -102,7 +102,7 @@ class RunIdentity:
     precision: str | None = None
     compile: bool | None = None
     norms: str | None = ""
-    kernels: str = "fixed"
+    kernels: Literal["fixed", "timed"] = "fixed"
     noise_source: str | None = None
     hardware: str
     torch: str

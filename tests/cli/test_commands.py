@@ -17,7 +17,7 @@ from diffsmooth.cli.options import add_options
 from diffsmooth.models import build_unet, load_unet
 from diffsmooth.models.checkpoints.formats import read_checkpoint
 from diffsmooth.models.checkpoints.weights import CheckpointMetadata, write_checkpoint
-from diffsmooth.pipeline.batch_choice import USUAL_BATCH
+from diffsmooth.models.words import USUAL_BATCH
 from diffsmooth.pipeline.specification import CertifyOptions
 from diffsmooth.pipeline.train_checks import check_numbers
 

@@ -22,5 +22,10 @@ def lacking(device: torch.device) -> str:
     # Triton builds what starts its kernels when they are first called.
     if not (os.environ.get("CC") or shutil.which("gcc") or shutil.which("clang")):
         return "there is no C compiler (set CC, or install gcc)"
+    return lacking_header()
+
+
+def lacking_header() -> str:
+    """That Python's header, which compilers of extensions need, is missing, in words; or ""."""
     header = Path(sysconfig.get_path("include"), "Python.h")
     return "" if header.is_file() else f"{header} is missing (install python3-dev)"

@@ -3,22 +3,19 @@
 In float32: how the interpreter rounds to bf16 is not how a GPU does.
 """
 
-import copy
 from typing import Any
 
 import pytest
 import torch
+from fused_unets import unets
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from diffsmooth.golden.fill import fill
-from diffsmooth.models import build_unet
 from diffsmooth.models.kernels import group_norm as kernel
 from diffsmooth.models.kernels.group_norm import Split, group_norm
 from diffsmooth.models.smoothing import fused_norm
-from diffsmooth.models.smoothing.fused_norm import FusedNorm, fuse_norms
-from diffsmooth.pipeline.self_test import SMALL_UNETS
+from diffsmooth.models.smoothing.fused_norm import FusedNorm
 
 EPS = 1e-5
 NARROW = {"HELD": 2**9, "TILE": 2**8, "LANES": 32, "FEWEST": 4, "CHUNK": 2**4, "MOST_CHUNKS": 6}
@@ -190,11 +187,7 @@ def test_both_ways_to_split_an_image_give_the_same() -> None:
 def test_a_unet_of_fused_norms_computes_the_same(
     family: str, times: list[float], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    preset, overrides = SMALL_UNETS[family]
-    unet = build_unet(preset, **overrides).eval()
-    unet.load_state_dict(fill(unet.state_dict()))
-    fused = copy.deepcopy(unet)
-    fuse_norms(fused)
+    unet, fused = unets(family)
     x, seen = torch.randn(2, unet.config.in_channels, 16, 16), []
 
     def counted(*args: Any) -> Tensor:

@@ -5,15 +5,13 @@ from collections.abc import Iterator
 
 import pytest
 import torch
+from fused_unets import unets
 from torch import Tensor
 
-from diffsmooth.golden.fill import fill
-from diffsmooth.models import build_unet
 from diffsmooth.models.diffusion.unet import FilmNorm
 from diffsmooth.models.kernels.availability import lacking
 from diffsmooth.models.kernels.group_norm import group_norm, takes
 from diffsmooth.models.smoothing import fused_norm
-from diffsmooth.models.smoothing.fused_norm import fuse_norms
 from diffsmooth.models.smoothing.precision import Numerics, numerics_of
 from diffsmooth.pipeline.self_test import SMALL_UNETS
 
@@ -110,11 +108,7 @@ def test_more_numbers_than_int32_counts() -> None:
 def test_a_unet_of_fused_norms_computes_the_same(
     family: str, number_format: torch.dtype, times: list[float], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    preset, overrides = SMALL_UNETS[family]
-    unet = build_unet(preset, **overrides).eval()
-    unet.load_state_dict(fill(unet.state_dict()))
-    fused = copy.deepcopy(unet)
-    fuse_norms(fused)
+    unet, fused = unets(family)
     unet, fused, calls = unet.cuda(), fused.cuda(), []
 
     def counted(*args: object) -> Tensor:

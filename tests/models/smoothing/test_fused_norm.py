@@ -1,13 +1,12 @@
-import copy
-
 import pytest
 import torch
+from fused_unets import unets
 from torch import Tensor, nn
 
 from diffsmooth.golden.fill import fill
 from diffsmooth.models import IdentityPurifier, LocalSmoothing, OneShotPurifier, build_unet
 from diffsmooth.models.diffusion.presets import get_preset
-from diffsmooth.models.diffusion.unet import AttentionBlock, FilmNorm, SiLU, UNet
+from diffsmooth.models.diffusion.unet import AttentionBlock, FilmNorm, SiLU
 from diffsmooth.models.kernels.group_norm import REVISION
 from diffsmooth.models.smoothing import fused_norm
 from diffsmooth.models.smoothing.fused_norm import FusedNorm, fuse_norms
@@ -19,16 +18,6 @@ from diffsmooth.pipeline.self_test import SMALL_UNETS
 from diffsmooth.stats.errors import UserError
 
 CPU = torch.device("cpu")
-
-
-def unets(family: str) -> tuple[UNet, UNet]:
-    """One with live weights, and the same with fused norms."""
-    preset, overrides = SMALL_UNETS[family]
-    unet = build_unet(preset, **overrides).eval()
-    unet.load_state_dict(fill(unet.state_dict()))
-    fused = copy.deepcopy(unet)
-    fuse_norms(fused)
-    return unet, fused
 
 
 @pytest.mark.parametrize("family", SMALL_UNETS)

@@ -82,17 +82,22 @@ class SaveTrainingConfig(SaveConfigCallback):
     """Saves the config of a training, and hands it and the code's revision to the loggers.
 
     An evaluation must not replace them by its own.
+
+    Attributes:
+        folder: of the logs, once a training is set up; None where there is none.
     """
+
+    folder: str | None = None
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         if stage == "fit":
-            self._folder = trainer.log_dir  # here: rank zero tells it to all, who must ask
+            self.folder = trainer.log_dir  # here: rank zero tells it to all, who must ask
             super().setup(trainer, pl_module, stage)
 
     def save_config(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
-        if self._folder and "://" not in self._folder:  # Lightning's may be left half written
+        if self.folder and "://" not in self.folder:  # Lightning's may be left half written
             text = self.parser.dump(self.config, skip_none=False)
-            write_whole(Path(self._folder) / self.config_filename, text.encode())
+            write_whole(Path(self.folder) / self.config_filename, text.encode())
         said = yaml.safe_load(self.parser.dump(self.config))
         for logger in trainer.loggers:
             logger.log_hyperparams({**said, "git_revision": git_revision()})
@@ -245,7 +250,10 @@ class TrainCLI(LightningCLI):
                     print(f"\n{self._prog}: stopped; {self._how_to_go_on()}", file=sys.stderr)
                 raise SystemExit(code) from None
             if isinstance(error, OSError) and error.filename is None:
-                folder = self.trainer.log_dir or self.trainer.default_root_dir
+                # Not the trainer's: it asks all ranks, and this one is alone.
+                callbacks: list[pl.Callback] = self.trainer.callbacks  # type: ignore[attr-defined]
+                kept = [c.folder for c in callbacks if isinstance(c, SaveTrainingConfig)]
+                folder = next(filter(None, kept), self.trainer.default_root_dir)
                 raise UserError(f"{folder}: {error.strerror or error}") from error
             if _of_a_loader(error):
                 raise UserError(

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import lightning.pytorch as pl
 import numpy as np
 import pytest
 import torch
@@ -14,6 +15,7 @@ from stripes import write_stripes
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from diffsmooth.cli import train
+from diffsmooth.lit.training import GaussianTraining
 from diffsmooth.models.checkpoints.formats import read_checkpoint
 
 REPOSITORY = Path(__file__).parents[2]
@@ -69,6 +71,32 @@ def test_the_options_the_revision_and_noisy_images_are_logged(tmp_path: Path) ->
     assert "val/noisy" in events.Tags()["images"]
     assert {"train/loss", "val/noisy_accuracy"} <= set(events.Tags()["scalars"])
     assert read_checkpoint(next(folder.glob("checkpoints/last.ckpt"))).metadata.sigma == 0.5
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_full_disk_is_told_without_asking_the_other_processes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Lightning's log_dir is a broadcast: a process that has failed alone would wait for ever."""
+
+    def full(module: pl.LightningModule, *_: object) -> None:
+        monkeypatch.setattr(pl.Trainer, "log_dir", property(lambda trainer: pytest.fail("asks")))
+        raise OSError(28, "No space left on device")  # as a write says it: without a name
+
+    monkeypatch.setattr(GaussianTraining, "training_step", full)
+    with pytest.raises(SystemExit) as stopped:
+        train.main([
+            "fit", "--model", "diffsmooth.lit.training.GaussianTraining", "--model.arch",
+            "cifar_resnet8", "--data.root", str(write_stripes(tmp_path / "data")),
+            "--data.validation_images", "32", "--trainer.accelerator", "cpu",
+            "--trainer.max_epochs", "1", "--trainer.logger", "TensorBoardLogger",
+            "--trainer.logger.save_dir", str(tmp_path / "logs"),
+            "--trainer.enable_progress_bar", "false",
+        ])  # fmt: skip
+    assert stopped.value.code == 2
+    line = capsys.readouterr().err.strip().splitlines()[-1]
+    assert f"{tmp_path / 'logs'}" in line
+    assert line.endswith(": No space left on device")
 
 
 def lines(folder: Path, rank: int, word: str) -> list[str]:

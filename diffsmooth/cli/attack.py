@@ -9,11 +9,14 @@ and DDN, with gradients through the purifier), within and beyond each certificat
 they make with fresh noise. Says empirical beside certified accuracy. Exits with 1 where fresh votes
 contradict a certificate, or do not confirm more certificates than alpha allows. Running the same
 command again goes on where it stopped."""
+EXAMPLES = ("OUT.jsonl ATTACK.txt", "OUT.jsonl ATTACK.txt --radii 0.25 0.5 1 --max_images 50")
 
 
 def main(args: list[str] | None = None, prog: str = "diffsmooth attack") -> None:
     """Runs the command on `args`, by default the process's."""
-    options = read_options(AttackOptions, args, prog, DESCRIPTION, with_config=True)
+    options = read_options(
+        AttackOptions, args, prog, DESCRIPTION, with_config=True, examples=EXAMPLES
+    )
     # What follows imports torch, which takes seconds.
     from diffsmooth.cli.errors import user_errors
     from diffsmooth.cli.run import FAILED, run
@@ -29,7 +32,7 @@ def main(args: list[str] | None = None, prog: str = "diffsmooth attack") -> None
         "attack",
         MajorityVote(options.n, options.alpha),
         prog,
-        lambda job, records: problems.extend(publish_attack(job, work, records)),
+        lambda job, records, say: problems.extend(publish_attack(job, work, records, say)),
         work,
     )
     for problem in problems:

@@ -9,10 +9,12 @@ from diffsmooth.pipeline.command_specification import ExamineOptions
 from diffsmooth.shown_text import shown
 from diffsmooth.stats.errors import UserError, option_values
 
+EXAMPLES = ("CHECKPOINT --dataset cifar10", "--self_test --precision bf16")
+
 
 def main(args: list[str] | None = None, prog: str = "diffsmooth doctor") -> None:
     """Runs the command on `args`, by default the process's."""
-    options = read_options(ExamineOptions, args, prog, __doc__)
+    options = read_options(ExamineOptions, args, prog, __doc__, examples=EXAMPLES)
     # What follows imports torch, which takes seconds.
     from diffsmooth.models.checkpoints.sources import read_classifier
     from diffsmooth.models.smoothing.precision import resolve_precision

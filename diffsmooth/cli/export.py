@@ -7,10 +7,12 @@ from diffsmooth.cli.options import read_options
 from diffsmooth.pipeline.command_specification import ExportOptions
 from diffsmooth.shown_text import shown
 
+EXAMPLES = ("LAST.ckpt OUT.pt", "LAST.ckpt OUT.pth.tar --plain")
+
 
 def main(args: list[str] | None = None, prog: str = "diffsmooth export") -> None:
     """Runs the command on `args`, by default the process's."""
-    options = read_options(ExportOptions, args, prog, __doc__)
+    options = read_options(ExportOptions, args, prog, __doc__, examples=EXAMPLES)
     from diffsmooth.pipeline.export import export  # only now: torch takes seconds
 
     with user_errors(prog):

@@ -17,12 +17,12 @@ import torch
 import yaml
 from jsonargparse import Namespace
 from lightning.pytorch.accelerators import CPUAccelerator
-from lightning.pytorch.callbacks import Checkpoint
+from lightning.pytorch.callbacks import Checkpoint, ProgressBar
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 from lightning.pytorch.strategies.launchers.subprocess_script import _SubprocessScriptLauncher
-from lightning.pytorch.utilities import rank_zero_info
 
 from diffsmooth.cli.errors import OneLineErrors, fail, user_errors
+from diffsmooth.cli.help_layout import HelpLayout
 from diffsmooth.cli.log_names import LOGS, OURS, name_logs
 from diffsmooth.cli.named_code import (
     HELP,
@@ -35,7 +35,9 @@ from diffsmooth.cli.train import KEYWORDS, SUBCOMMANDS
 from diffsmooth.lit import training
 from diffsmooth.lit.data.module import ImageDataModule
 from diffsmooth.lit.launching import Launcher
+from diffsmooth.lit.saying import say
 from diffsmooth.lit.stopping import INTERRUPTED, Stopped, end_with_parent, process_rank
+from diffsmooth.lit.training.announcement import Announce, silence_lightning
 from diffsmooth.lit.training.checkpoint_files import (
     default_checkpoints,
     last_checkpoint,
@@ -45,6 +47,7 @@ from diffsmooth.lit.training.classifier import ClassifierTraining
 from diffsmooth.lit.training.divergence import StopDiverged, TrainingDiverged
 from diffsmooth.lit.training.module import TrainingModule
 from diffsmooth.lit.training.pictures import LogPictures
+from diffsmooth.lit.training.progress import TrainingProgress
 from diffsmooth.lit.training.signals import KeepSignals
 from diffsmooth.models.checkpoints.weights import load_weights
 from diffsmooth.models.smoothing.memory import is_out_of_memory
@@ -72,6 +75,9 @@ DENIED = re.compile(r"Importing '([\w.]+)' is not allowed")
 
 class TrainParser(OneLineErrors, LightningArgumentParser):
     """LightningCLI's parser with errors of one line."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, formatter_class=HelpLayout, **kwargs)
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         denied = DENIED.search(message)
@@ -125,7 +131,8 @@ class TrainCLI(LightningCLI):
                 parser_class=TrainParser,
                 trainer_defaults={
                     "logger": {"class_path": OURS, "init_args": LOGS},
-                    "callbacks": [KeepSignals(), StopDiverged(), LogPictures()],
+                    "callbacks": [KeepSignals(), StopDiverged(), LogPictures(), Announce()],
+                    "enable_model_summary": False,  # `Announce` says it
                 },
                 args=args,
             )
@@ -141,7 +148,7 @@ class TrainCLI(LightningCLI):
             "--name",
             type=str | None,
             default=None,
-            help="of the logs' folder under logs/; null: the first config's",
+            help="of the logs' folder under logs/; by default the first config's",
         )
         parser.add_argument(f"--{OPTION}", type=str | None, default=None, help=HELP)
         parser.link_arguments("data.info", "model.init_args.dataset", apply_on="instantiate")
@@ -172,6 +179,10 @@ class TrainCLI(LightningCLI):
         if given["enable_checkpointing"] is not False and not theirs:
             validated = self.datamodule.validation_images > 0 and given["limit_val_batches"] != 0
             callbacks = [*callbacks, *default_checkpoints(self.model.measured, validated)]
+        if given["enable_progress_bar"] is not False and not any(
+            isinstance(callback, ProgressBar) for callback in callbacks
+        ):
+            callbacks = [*callbacks, TrainingProgress()]
         return super().instantiate_trainer(**{"callbacks": callbacks, **kwargs})
 
     def before_fit(self) -> None:
@@ -208,7 +219,7 @@ class TrainCLI(LightningCLI):
         checkpoint = read_trained(path)
         load_weights(self.model.network, checkpoint)
         if checkpoint.note:
-            rank_zero_info(checkpoint.note)
+            say(checkpoint.note)
         self.config_init[self.subcommand]["ckpt_path"] = None
 
     before_test = before_validate
@@ -307,6 +318,7 @@ def run_training(args: list[str] | None, prog: str) -> None:
     """Runs fit, validate or test on `args`, by default the process's."""
     warnings.filterwarnings("ignore", ".*LeafSpec.*")
     warnings.filterwarnings("ignore", ".*LightningCLI's args parameter.*")
+    silence_lightning()
     with user_errors(prog, TrainingDiverged):
         try:
             TrainCLI(args, prog)

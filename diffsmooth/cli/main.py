@@ -10,6 +10,7 @@ from importlib import import_module
 from pathlib import Path
 
 from diffsmooth import __version__
+from diffsmooth.cli.completion import IN_COMPLETION, complete
 from diffsmooth.lit.stopping import stoppable
 from diffsmooth.shown_text import escape_output
 
@@ -50,6 +51,9 @@ def main() -> None:
     """Runs the command that the first argument names, as all that the process does."""
     words = sys.argv[1:]
     _die_by_interrupts()
+    sys.unraisablehook = end_without_memory
+    if IN_COMPLETION in os.environ:
+        complete([*COMMANDS])
     if not words or words[0] in ("-h", "--help", "--version"):
         _open_streams()
         with _printing("diffsmooth"):
@@ -62,7 +66,21 @@ def main() -> None:
 def door(command: str) -> None:
     """Runs a command of the script COMMAND.py, as all that the process does."""
     _die_by_interrupts()
+    sys.unraisablehook = end_without_memory
     run(command, sys.argv[1:], f"{command}.py")
+
+
+def end_without_memory(unraisable: "sys.UnraisableHookArgs") -> None:
+    """Ends the process by one line where memory gave out in a library's callback.
+
+    The library goes on with what it did not get: a figure would lack its text, for example.
+    """
+    if not isinstance(unraisable.exc_value, MemoryError):
+        sys.__unraisablehook__(unraisable)
+        return
+    print("diffsmooth: error: out of memory: a smaller --batch may help", file=sys.stderr)
+    sys.stderr.flush()
+    os._exit(2)
 
 
 def _die_by_interrupts() -> None:

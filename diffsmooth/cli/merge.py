@@ -17,19 +17,22 @@ class MergeOptions(OptionRecord):
     logdir: str = option("logs", "folder of TensorBoard events")
 
 
+EXAMPLES = ("OUT.txt",)
+
+
 def main(args: list[str] | None = None, prog: str = "diffsmooth merge") -> None:
     """Runs the command on `args`, by default the process's."""
-    options = read_options(MergeOptions, args, prog, __doc__)
+    options = read_options(MergeOptions, args, prog, __doc__, examples=EXAMPLES)
     # What follows imports pandas and matplotlib, which take a second.
     from diffsmooth.cli.run import report_failures
     from diffsmooth.pipeline.merge import merge
-    from diffsmooth.pipeline.publish import prediction_text, publish
+    from diffsmooth.pipeline.publish import prediction_closing, publish
 
     with user_errors(prog):
         files = OutputFiles(options.outfile)
         identity, records = merge(files)
         if identity.command == "predict":
-            print(prediction_text(files, records))
+            print(prediction_closing(files, records).text)
         else:
             publish(files, [], Path(options.logdir))
     report_failures(prog, records, "the command of their shard")

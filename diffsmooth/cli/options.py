@@ -1,15 +1,19 @@
 """From a record's declared options to those of a command's parser, and back to a record."""
 
-from collections.abc import Collection
+from argparse import SUPPRESS
+from collections.abc import Collection, Sequence
 from dataclasses import MISSING, fields
 from typing import Any, TypeVar
 
 from jsonargparse import ActionYesNo, ArgumentParser
 
 from diffsmooth.cli.errors import OneLineParser, user_errors
+from diffsmooth.cli.help_layout import GROUPS, HelpLayout, example_text, short_usage
 from diffsmooth.cli.named_code import HELP, OPTION
 from diffsmooth.pipeline.option_records import Option, OptionRecord, options_of
+from diffsmooth.pipeline.specification import PurifierOptions
 
+CONFIG = "YAML file with any of the options, the arguments above by their names among them"
 Record = TypeVar("Record", bound=OptionRecord)
 
 
@@ -19,6 +23,7 @@ def read_options(
     prog: str,
     description: str | None,
     with_config: bool = False,
+    examples: Sequence[str] = (),
     **set_here: Any,
 ) -> Record:
     """A command's options, checked; a mistake ends it with one line.
@@ -28,10 +33,17 @@ def read_options(
         args: the command's words; None takes the process's.
         prog, description: what its help begins with.
         with_config: see `add_options`.
+        examples: of its words, for the help.
         set_here: values of options that the command sets itself.
     """
-    parser = OneLineParser(prog=prog, description=description)
+    parser = OneLineParser(
+        prog=prog,
+        description=description,
+        epilog=example_text(prog, examples),
+        formatter_class=HelpLayout,
+    )
     add_options(parser, record, set_here, with_config)
+    parser.usage = short_usage(parser)
     namespace = parser.parse_args(args)
     with user_errors(prog):
         options = record.from_namespace(namespace, **set_here).check_inputs()
@@ -59,21 +71,29 @@ def add_options(
             _add_by_place(parser, one, with_config)
             del given[one.name]
     if with_config:
-        parser.add_argument("--config", action="config", help="YAML file with any of the options")
+        parser.add_argument("--config", action="config", help=CONFIG)
         parser.add_argument(f"--{OPTION}", type=str | None, default=None, help=HELP)
-    for one in given.values():
-        _add_by_name(parser, one)
+    # What is a command's own comes first; what it shares with others, in their groups.
+    own = () if issubclass(record, PurifierOptions) else vars(record)["__annotations__"]
+    shared = [name for name in given if name not in own]
+    for name in given:
+        if name not in shared or not any(name in names for names in GROUPS.values()):
+            _add_by_name(parser, given[name])
+    for title, names in GROUPS.items():
+        if members := [name for name in names if name in shared]:
+            group = parser.add_argument_group(title)
+            for name in members:
+                _add_by_name(group, given[name])
 
 
 def _add_by_place(parser: ArgumentParser, one: Option, named_too: bool) -> None:
     several: dict[str, Any] = {"nargs": one.nargs} if one.several else {}
     parser.add_argument(one.name, type=_type(one), help=one.text, **several)
     if named_too:
-        text = f"the same as the positional {one.name}"
-        parser.add_argument(f"--{one.name}", type=_type(one), help=text)
+        parser.add_argument(f"--{one.name}", type=_type(one), help=SUPPRESS)
 
 
-def _add_by_name(parser: ArgumentParser, one: Option) -> None:
+def _add_by_name(parser: Any, one: Option) -> None:
     spellings = one.spellings or (f"--{one.name}",)
     more: dict[str, Any] = {"default": one.default, "help": one.text}
     if one.default is MISSING:

@@ -1,6 +1,10 @@
 """Runs a job and says what came out: the common part of `certify` and `predict`."""
 
-from collections.abc import Callable
+import os
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, redirect_stdout
+from typing import TextIO
 
 from diffsmooth.cli.errors import fail, show_error, user_errors
 from diffsmooth.lit.certification.ranks import LostRank
@@ -8,7 +12,9 @@ from diffsmooth.lit.stopping import TRY_AGAIN
 from diffsmooth.pipeline.identity import Command
 from diffsmooth.pipeline.job import Job, Work, build_job, run_job
 from diffsmooth.pipeline.merge import ATTACK_MERGES
-from diffsmooth.pipeline.specification import SmoothingOptions
+from diffsmooth.pipeline.publish import Say
+from diffsmooth.pipeline.specification import ProcessOptions, SmoothingOptions
+from diffsmooth.report.closing import Closing
 from diffsmooth.stats import ImageRecord, Plan
 
 FAILED = 1
@@ -19,7 +25,7 @@ def run(
     command: Command,
     plan: Plan,
     prog: str,
-    publish: Callable[[Job, list[ImageRecord]], None],
+    publish: Callable[[Job, list[ImageRecord], Say], None],
     work: Work | None = None,
 ) -> None:
     """Runs what the options ask for; errors become exit codes: the rank that fails first says why.
@@ -27,9 +33,10 @@ def run(
     Args:
         options, command, plan, work: see `build_job`.
         prog: what messages begin with.
-        publish: shows what came out of a whole run, on rank zero.
+        publish: shows what came out of a whole run, on rank zero; tells the third of its arguments
+            the closing table.
     """
-    with user_errors(prog):
+    with user_errors(prog), hushed(options) as say:
         job = build_job(options, command, plan, work)
         try:
             records = run_job(job, prog)
@@ -41,7 +48,7 @@ def run(
             return
         shard = options.own_shard
         if shard is None:
-            publish(job, records)
+            publish(job, records, say)
         else:
             is_attack, merge = command == "attack", f"diffsmooth merge {job.files.table}"
             what, then = ("tries", ATTACK_MERGES) if is_attack else ("images", merge)
@@ -50,6 +57,23 @@ def run(
                 f"shards are: {then}"
             )
     report_failures(prog, records)
+
+
+@contextmanager
+def hushed(options: ProcessOptions) -> Iterator[Say]:
+    """Within, what is printed goes where --quiet and --json want it; gives what says the rest."""
+    out = sys.stdout
+    with ExitStack() as stack:
+        if options.quiet:
+            elsewhere: TextIO = stack.enter_context(open(os.devnull, "w"))
+        else:
+            elsewhere = sys.stderr if options.json else out
+        stack.enter_context(redirect_stdout(elsewhere))
+
+        def say(closing: Closing) -> None:
+            print(closing.as_json() if options.json else closing.text, file=out, flush=True)
+
+        yield say
 
 
 def report_failures(

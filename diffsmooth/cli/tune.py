@@ -13,12 +13,13 @@ DESCRIPTION = """Chooses the local smoothing (sigma_local and m) by an estimate,
 image, of the certified accuracy of a run to come, on training images that the classifier's training
 left out or held out, as far as its checkpoint says so. Test images are never used. All settings are
 judged on the same noisy images, each purified once."""
+EXAMPLES = ("cifar10 CHECKPOINT 0.50 TUNED.yaml --m 3 5 --images 500",)
 
 
 def main(args: list[str] | None = None, prog: str = "diffsmooth tune") -> None:
     """Runs the command on `args`, by default the process's."""
     args = sys.argv[1:] if args is None else args
-    options = read_options(TuneOptions, args, prog, DESCRIPTION)
+    options = read_options(TuneOptions, args, prog, DESCRIPTION, examples=EXAMPLES)
     # What follows imports torch, which takes seconds.
     from diffsmooth.pipeline.tune import choose, write
     from diffsmooth.report.sweep_table import sweep_text

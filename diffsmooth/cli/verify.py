@@ -8,11 +8,12 @@ DESCRIPTION = """Computes every bound and radius of a finished run again, by ano
 than the one that wrote them, and checks digests, checksums, that no image is missing or stands
 twice, and that the table is what the journal gives. One line a run; exit code 1 unless all hold."""
 DOES_NOT_HOLD = 1
+EXAMPLES = ("OUT.txt --replay 3", "THEIRS.tsv --n 100000 --alpha 0.001 --sigma 0.5")
 
 
 def main(args: list[str] | None = None, prog: str = "diffsmooth verify") -> None:
     """Runs the command on `args`, by default the process's."""
-    options = read_options(VerifyOptions, args, prog, DESCRIPTION)
+    options = read_options(VerifyOptions, args, prog, DESCRIPTION, examples=EXAMPLES)
     from diffsmooth.pipeline.verify import verify  # only now: SciPy takes a second
 
     all_hold = True

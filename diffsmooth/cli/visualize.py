@@ -9,12 +9,13 @@ from diffsmooth.shown_text import shown
 
 DESCRIPTION = """Draws a grid: one row an image with its index and class, then for each noise level
 the noisy image, and the purified one with its PSNR. The noise is that of no certificate."""
+EXAMPLES = ("fashion_mnist_sample GRID.png --images 0 1 2 --sigma 0.25 0.5",)
 
 
 def main(args: list[str] | None = None, prog: str = "diffsmooth visualize") -> None:
     """Runs the command on `args`, by default the process's."""
     # A vote may be a majority over reverse runs, a picture is of one.
-    options = read_options(VisualizeOptions, args, prog, DESCRIPTION, runs=None)
+    options = read_options(VisualizeOptions, args, prog, DESCRIPTION, examples=EXAMPLES, runs=None)
     # What follows imports torch, which takes seconds.
     from diffsmooth.pipeline.visualize import purified_rows
     from diffsmooth.report.figures import save_figure

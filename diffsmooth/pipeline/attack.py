@@ -81,8 +81,8 @@ class AttackWork(Work):
         )
         return self.images
 
-    def say(self, options: SmoothingOptions, selection: Sequence[int]) -> str:
-        return f"taken: {len(self.images.targets):,} of the run's images; {len(selection):,} tries"
+    def taken(self, options: SmoothingOptions, items: int) -> str:
+        return f"{len(self.images.targets):,} of the run's, {items:,} tries"
 
     def identity(self, asked: RunIdentity) -> RunIdentity:
         stored = {k: v for k, v in self.attacked.run.identity.items() if k not in FREE}

@@ -3,18 +3,21 @@
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from diffsmooth.pipeline.attack import AttackWork
 from diffsmooth.pipeline.attack_checks import check_suspects
 from diffsmooth.pipeline.attack_pictures import pictures_of
 from diffsmooth.pipeline.job import Job
-from diffsmooth.pipeline.publish import relative_name
+from diffsmooth.pipeline.publish import Say, relative_name
 from diffsmooth.report.attacks import flip_remarks, sections_of
+from diffsmooth.report.closing import Closing
 from diffsmooth.report.radii import usual_radii
 from diffsmooth.report.tensorboard import write_attacks
-from diffsmooth.report.writers import as_text
+from diffsmooth.report.writers import Section, as_text
 from diffsmooth.runs.attacked import read_attacks, write_pictures
 from diffsmooth.runs.flips import CheckedFlip
+from diffsmooth.runs.names import OutputFiles
 from diffsmooth.shown_text import shown
 from diffsmooth.stats import ABSTAIN, ImageRecord
 from diffsmooth.stats.empirical import (
@@ -27,8 +30,8 @@ from diffsmooth.stats.printed import digits_up, exact
 from diffsmooth.whole_file import write_whole
 
 
-def publish_attack(job: Job, work: AttackWork, records: list[ImageRecord]) -> list[str]:
-    """Checks suspects, and prints what came out.
+def publish_attack(job: Job, work: AttackWork, records: list[ImageRecord], say: Say) -> list[str]:
+    """Checks suspects, and tells `say` what came out.
 
     Returns:
         What contradicts the certificates, one line each.
@@ -46,7 +49,7 @@ def publish_attack(job: Job, work: AttackWork, records: list[ImageRecord]) -> li
         write_pictures(files.images, pictures)
     write_whole(files.flips, found.flips_tsv().encode())
     text = as_text(sections, [*remarks, *said])
-    print(text, end="")
+    say(Closing(text.rstrip("\n"), attack_record(found, sections, problems, files)))
     if len(found):
         events = Path(work.options.logdir) / "attack" / relative_name(files.stem)
         write_attacks(events, read_attacks(files.journal), text)
@@ -59,6 +62,22 @@ def publish_attack(job: Job, work: AttackWork, records: list[ImageRecord]) -> li
     if flips:
         print(f"images that fresh votes were asked about: {shown(files.checks)}")
     return problems
+
+
+def attack_record(
+    found: Empirical, sections: Sequence[Section], problems: list[str], files: OutputFiles
+) -> dict[str, Any]:
+    """For programs: the tables as they are printed, and what contradicts the certificates."""
+    tables = [
+        {"title": one.title, "rows": one.text.reset_index().to_dict("records")} for one in sections
+    ]
+    return {
+        "images": len(found),
+        "tables": tables,
+        "problems": problems,
+        "table": str(files.table),
+        "journal": str(files.journal),
+    }
 
 
 def verdict(

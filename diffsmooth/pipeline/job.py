@@ -19,12 +19,14 @@ from diffsmooth.lit.certification.run_keeper import find_wrong_image
 from diffsmooth.lit.data import ImageSet, load_images
 from diffsmooth.lit.launching import Launcher
 from diffsmooth.models.checkpoints.sources import read_classifier
+from diffsmooth.models.smoothing.fixed_function import FixedFunction
 from diffsmooth.models.smoothing.inference import prepare
 from diffsmooth.models.smoothing.memory import memory_for
 from diffsmooth.models.smoothing.noise_sources import source_word, stored_name
 from diffsmooth.models.smoothing.precision import fix_numerics, resolve_precision
 from diffsmooth.models.smoothing.vote_function import VoteFunction
 from diffsmooth.models.words import USUAL_BATCH
+from diffsmooth.pipeline.announcement import Announcement
 from diffsmooth.pipeline.batch_choice import chosen_batch
 from diffsmooth.pipeline.classifier_choice import choose_classifier
 from diffsmooth.pipeline.device import choose_compile, choose_norms
@@ -42,10 +44,8 @@ from diffsmooth.runs.identity import RunIdentity
 from diffsmooth.runs.manifest import RunContext
 from diffsmooth.runs.names import OutputFiles
 from diffsmooth.runs.outputs import Outputs, Problem
-from diffsmooth.shown_text import shown
 from diffsmooth.stats import ImageRecord, Plan
 from diffsmooth.stats.errors import UserError
-from diffsmooth.stats.results import kind_of_noise
 
 
 class Work:
@@ -55,11 +55,10 @@ class Work:
         """What the run's items are."""
         return images
 
-    def say(self, options: SmoothingOptions, selection: Sequence[int]) -> str:
-        """What of the images it takes, on one line."""
-        of = "all of them" if options.skip == 1 else f"one in {options.skip}"
-        until = "" if options.max < 0 else f", before number {options.max:,}"
-        return f"taken: {len(selection):,} images, {of}{until}"
+    def taken(self, options: SmoothingOptions, items: int) -> str:
+        """What of the images it takes, in words."""
+        of = "all taken" if options.skip == 1 else f"every {options.skip}th taken: {items:,}"
+        return of if options.max < 0 else f"{of}, before number {options.max:,}"
 
     def identity(self, asked: RunIdentity) -> RunIdentity:
         """The identity of the run, from that of one that votes on the images as they are.
@@ -172,17 +171,32 @@ def build_job(
         norms=choose_norms(identity.norms, f, device, compiled),
     )
 
+    shard = options.own_shard
+    share = shard.share_of(selection) if shard else selection
+    outputs = Outputs(options.files, identity, shard)
+    announcement = Announcement(
+        options,
+        identity,
+        networks,
+        plan,
+        device,
+        work.taken(options, len(selection)),
+        len(share),
+        is_first,
+        is_skip_told,
+    )
+
     def check() -> None:
         check_folder("logdir", Path(options.logdir))
-        chosen = _chosen_text(options, identity, networks, is_skip_told)
-        for line in (*networks.said, work.say(options, selection), chosen):
-            if line:
-                print(line)
+        for line in (*images.notes, *networks.notes, *announcement.lines()):
+            print(line)
         if options.sanity_check and is_first:
             print(check_sanity(f, images, votes, options.seed, device), end="")
 
-    shard = options.own_shard
-    share = shard.share_of(selection) if shard else selection
+    def tell(fixed: FixedFunction | None) -> None:
+        done, processes = len(outputs.done().intersection(share)), trainer.world_size
+        print(announcement.votes(done, fixed, processes), flush=True)
+
     context = RunContext(
         options.devices,
         options.num_nodes,
@@ -194,7 +208,6 @@ def build_job(
         options.dataset,
         **this_start(device),
     )
-    outputs = Outputs(options.files, identity, shard)
     noise = str(identity.noise_source)
     module = work.module(f, plan, voted_on, share, command, options, noise)
     preparation = Preparation(
@@ -202,12 +215,15 @@ def build_job(
         identity.threads,
         work.probed(identity.selection),
         check,
-        lambda: not outputs.holds(share),
+        lambda: not outputs.done().issuperset(share),
+        tell,
+        options.dry_run,
     )
     run_keeper = RunKeeper(outputs, context, options.overwrite, work.find_problem)
     # In this order: the trainer is older, since it knows the device.
     callbacks: list[pl.Callback] = trainer.callbacks  # type: ignore[attr-defined]
-    callbacks[:0] = [preparation, run_keeper, Progress(), StopOnSigterm()]
+    progress = [] if options.quiet else [Progress()]
+    callbacks[:0] = [preparation, run_keeper, *progress, StopOnSigterm()]
     return Job(module, trainer, run_keeper)
 
 
@@ -238,23 +254,3 @@ def run_job(job: Job, command: str = "") -> list[ImageRecord] | None:
     if started is not None:
         started.release()  # what happens to the others does no harm any more
     return job.run_keeper.records
-
-
-def _chosen_text(
-    options: SmoothingOptions, identity: RunIdentity, networks: Networks, is_skip_told: bool
-) -> str:
-    """What was chosen of the run's own accord, on one line; "" where nothing was."""
-    auto = {
-        "batch": options.batch == "auto",
-        "precision": options.precision == "auto",
-        "compile": options.compile == "auto",
-        "threads": options.threads is None,
-    }
-    taken = [] if is_skip_told else [f"skip {options.skip}"]
-    taken += [f"{name} {getattr(identity, name)}" for name, own in auto.items() if own]
-    if options.noise == "auto":
-        source = str(identity.noise_source)
-        taken.append(f"noise {source_word(source)} ({kind_of_noise(source)})")
-    if networks.purifier.source and options.diffusion is None:
-        taken.append(f"diffusion {shown(networks.purifier.source)}")
-    return f"chosen automatically: {', '.join(taken)}" if taken else ""

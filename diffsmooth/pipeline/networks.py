@@ -20,10 +20,10 @@ class Networks(NamedTuple):
     purifier: LoadedPurifier
 
     @property
-    def said(self) -> list[str]:
-        """Lines that tell what they are, and what was chosen by measuring."""
+    def notes(self) -> list[str]:
+        """Lines that tell what was found in their files, and chosen by measuring."""
         lines = (*self.classifier.said, self.purifier.note)
-        return [self.images.describe(), *(shown(line) for line in lines if line)]
+        return [shown(line) for line in lines if line]
 
     def vote_function(
         self, options: VotingOptions, m: int, sigma_local: float, batch: int, precision: str

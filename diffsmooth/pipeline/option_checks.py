@@ -1,8 +1,10 @@
 """Ranges of numbers that several commands take: beyond them, floats or memory give out."""
 
 import math
+from importlib.util import find_spec
 
 from diffsmooth.stats.errors import UserError
+from diffsmooth.stats.registry import is_code
 
 # Noise that is smaller is lost in float32 when it is added to a pixel, which has steps of 6e-8.
 LEAST_NOISE, MOST_NOISE = 1e-4, 1e3
@@ -63,3 +65,14 @@ def check_rate(name: str, rate: float) -> None:
         raise UserError(f"{name} must be > 0, got {rate}")
     if not LEAST_RATE <= rate <= MOST_RATE:
         raise UserError(f"{name} must be in {LEAST_RATE:g} .. {MOST_RATE:g}, got {rate}")
+
+
+LOGGERS = ("tensorboard", "csv", "wandb", "none")
+
+
+def check_logger(name: str, word: str) -> None:
+    """Raises UserError for what is no logger's word, and no code."""
+    if word not in LOGGERS and not is_code(word):
+        raise UserError(f"{name} must be of {', '.join(LOGGERS)}, got {word!r}")
+    if word == "wandb" and find_spec("wandb") is None:
+        raise UserError(f"{name} wandb: the package wandb is not installed")

@@ -1,10 +1,11 @@
-"""What a finished certification shows beside its table: summary, figure, gallery, TensorBoard."""
+"""What a finished certification shows beside its table: summary, figure, gallery, loggers."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from diffsmooth.report.closing import Closing, run_record
 from diffsmooth.report.figures import accuracy_figure, save_figure
-from diffsmooth.report.tensorboard import write_run
+from diffsmooth.report.loggers import log_run
 from diffsmooth.report.text import summary_text
 from diffsmooth.runs.gallery import GalleryImage, write_gallery
 from diffsmooth.runs.names import OutputFiles
@@ -13,43 +14,59 @@ from diffsmooth.shown_text import shown
 from diffsmooth.stats import ImageRecord
 from diffsmooth.stats.printed import rounded_down, rounded_up
 
+Say = Callable[[Closing], object]
 
-def publish(files: OutputFiles, gallery: list[GalleryImage], logdir: Path) -> None:
-    """Prints the summary of a finished run and writes the figure, the gallery and the events.
+
+def publish(
+    files: OutputFiles,
+    gallery: list[GalleryImage],
+    logdir: Path,
+    say: Say = lambda closing: print(closing.text),
+    loggers: Sequence[str] = ("tensorboard",),
+) -> None:
+    """Says the summary of a finished run and writes the figure, the gallery and what is logged.
 
     Args:
         files: the run's files; its table, journal and manifest are read.
         gallery: a few of its images; those of an earlier call stay where there are none.
-        logdir: folder of the events; the run's folder in it is named like its table.
+        logdir: folder of what is logged; the run's folder in it is named like its table.
+        say: is told the summary.
+        loggers: see `log_run`.
     """
     if gallery:
         write_gallery(files.images, gallery)
     run = read_run(files.table)
     text = summary_text(run.results)
-    print(text)
+    say(Closing(text, {**run_record(run.results), **_names(files)}))
     save_figure(accuracy_figure({run.name: run.results}), files.figure)
-    events = logdir / "certify" / relative_name(files.stem)
     try:
-        write_run(events, run, text)
+        log_run(loggers, logdir, relative_name(files.stem), run, text)
     except OSError as error:
         if error.filename is None:  # as of a full disk
-            error.filename = str(events)
+            error.filename = str(logdir)
         raise
+    curves = f"curves and images: tensorboard --logdir {shown(logdir)}\n"
     print(
         f"table {shown(files.table)}, figure {shown(files.figure)}, journal "
-        f"{shown(files.journal)}\ncurves and images: tensorboard --logdir {shown(logdir)}\n"
+        f"{shown(files.journal)}\n{curves if 'tensorboard' in loggers else ''}"
         f"a page of all: diffsmooth report {shown(files.table)} --html {shown(files.stem)}.html"
     )
 
 
-def prediction_text(files: OutputFiles, records: Sequence[ImageRecord]) -> str:
+def prediction_closing(files: OutputFiles, records: Sequence[ImageRecord]) -> Closing:
     """Accuracy and abstention of a finished run of `predict`, and where its files are."""
     accuracy = sum(record.correct for record in records) / len(records)
     abstained = sum(record.certificate.status != "answered" for record in records) / len(records)
-    return (
+    text = (
         f"accuracy {rounded_down(accuracy)}, abstained {rounded_up(abstained)}, "
         f"{len(records)} images\ntable {shown(files.table)}, journal {shown(files.journal)}"
     )
+    record = {"images": len(records), "accuracy": accuracy, "abstained": abstained}
+    return Closing(text, {**record, **_names(files)})
+
+
+def _names(files: OutputFiles) -> dict[str, str]:
+    return {"table": str(files.table), "journal": str(files.journal)}
 
 
 def relative_name(stem: Path) -> Path:

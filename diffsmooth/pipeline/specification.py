@@ -18,6 +18,7 @@ from diffsmooth.models.words import (
 from diffsmooth.pipeline.option_checks import (
     check_alpha,
     check_local_noise,
+    check_logger,
     check_noise,
     check_seed,
 )
@@ -27,7 +28,7 @@ from diffsmooth.pipeline.plan_specification import PlanOptions
 from diffsmooth.runs.names import OutputFiles, Shard
 from diffsmooth.shipped import located
 from diffsmooth.stats.errors import UserError, option_values
-from diffsmooth.stats.registry import is_code
+from diffsmooth.stats.registry import imported, is_code
 
 DATASETS = (
     "fashion_mnist, fashion_mnist_sample (shipped), cifar10, imagenet, an .npz file (images uint8 "
@@ -208,8 +209,12 @@ class ProcessOptions(OptionRecord):
     accelerator: str = option("auto", "Lightning's: auto, cpu, gpu, ...")
     devices: int = option(1, "processes on this host, one a device", least=1)
     num_nodes: int = option(1, "hosts", least=1)
-    logdir: str = option("logs", "folder of the TensorBoard events")
+    logdir: str = option("logs", "folder of what is logged")
     overwrite: bool = option(False, "replace the files of a different run; the run's own are kept")
+    dry_run: bool = option(False, "say what the run would do, and how long it would take, and stop "
+        "before the first vote: nothing is written")  # fmt: skip
+    quiet: bool = option(False, "print the closing table only, and errors")
+    json: bool = option(False, "print the closing table as JSON, and all else on standard error")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -266,6 +271,17 @@ class SmoothingOptions(VotingOptions, ProcessOptions):
 @dataclass(frozen=True, kw_only=True)
 class CertifyOptions(SmoothingOptions, PlanOptions):
     """A run of `certify`, with its plan."""
+
+    logger: list[str] = option(["tensorboard"], "what the results are logged to, in LOGDIR: "
+        "tensorboard, csv, wandb (its account, or WANDB_MODE=offline), none; or "
+        "PACKAGE.MODULE:FACTORY of a Lightning logger of your own, from a folder and a name",
+        check=check_logger)  # fmt: skip
+
+    def check_inputs(self) -> Self:
+        for word in self.logger:
+            if is_code(word):
+                imported(word)  # before the votes
+        return super().check_inputs()
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -86,7 +86,7 @@ def choose(options: TuneOptions) -> Chosen:
         choose_classifier(options, usual.sigma_local, Inputs(checkpoint, images), device),
         load_purifier(options, options.sigma, images),
     )
-    print("\n".join(networks.said))
+    print("\n".join([networks.images.describe(), *networks.notes]))
     batch = min(options.batch, total)
     f = networks.vote_function(options, usual.m, usual.sigma_local, batch, precision).to(device)
     if options.sanity_check:

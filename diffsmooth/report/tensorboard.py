@@ -44,25 +44,25 @@ def write_run(folder: Path, run: Run, text: str) -> None:
     for old in folder.glob(f"events.out.tfevents.*{SUFFIX}"):
         old.unlink()  # of an earlier showing of the same run; others' stay
     results = run.results
-    radii = _radii(results)
-    decimals = _decimals(radii)
+    radii = curve_radii(results)
+    decimals = step_decimals(radii)
     tags = curve_tags(decimals)
     accuracy = certified_accuracy(results, radii)
     low, high = certified_accuracy_interval(results, radii).T
     with _said_once(), SummaryWriter(str(folder), filename_suffix=SUFFIX) as writer:
         for tag, values, end in zip(tags, (accuracy, low, high), (0.0, 0.0, 1.0), strict=True):
             for radius, value in zip(radii, values, strict=True):
-                writer.add_scalar(tag, _float32(value, end), _step(radius, decimals))
+                writer.add_scalar(tag, _float32(value, end), step_of(radius, decimals))
         charts = {
             "certified accuracy of all runs": ["Multiline", [re.escape(tags[0]) + "$"]],
             "certified accuracy with its interval": ["Margin", [*tags]],
         }
         writer.add_custom_scalars({"certification": charts})
-        metrics = _metrics(run)
+        metrics = metrics_of(run)
         for tag, value in metrics.items():
             writer.add_scalar(tag, _float32(value, 0.0), 0)
         # Not by add_hparams, which would make another run of them.
-        for summary in hparams(_settings(run), metrics):
+        for summary in hparams(settings_of(run), metrics):
             writer.file_writer.add_summary(summary)
         with any_letters():
             figure = accuracy_figure({run.name: results})
@@ -100,7 +100,7 @@ def write_attacks(folder: Path, run: AttackRun, text: str) -> None:
     with _said_once(), SummaryWriter(str(folder), filename_suffix=SUFFIX) as writer:
         for tag, (values, end) in curves.items() if found.is_labelled else ():
             for radius, value in zip(radii, values, strict=True):
-                writer.add_scalar(tag, _float32(value, end), _step(radius, DECIMALS))
+                writer.add_scalar(tag, _float32(value, end), step_of(radius, DECIMALS))
         writer.add_text("summary", f"```\n{text}\n```")
         for picture in run.pictures[:SHOWN_IMAGES]:
             parts = [picture.original, picture.perturbation, picture.attacked]
@@ -134,7 +134,7 @@ def folder_name(name: str) -> str:
     return re.sub(r"[^\w.-]+", "_", name).strip(".") or "run"
 
 
-def _radii(results: Results) -> np.ndarray:
+def curve_radii(results: Results) -> np.ndarray:
     """The radii of the curve: what the grid decides, or steps of 0.01."""
     if results.grid:
         grid = distinct(results.grid)
@@ -154,14 +154,15 @@ def curve_tags(decimals: int = DECIMALS) -> tuple[str, str, str]:
     return curve, low, high
 
 
-def _step(radius: float, decimals: int) -> int:
+def step_of(radius: float, decimals: int) -> int:
+    """The step that stands for a radius, rounded down."""
     return int(rounded_down(radius, decimals).replace(".", ""))
 
 
-def _decimals(radii: np.ndarray) -> int:
+def step_decimals(radii: np.ndarray) -> int:
     """As many as tell the radii apart, at least DECIMALS."""
     decimals = DECIMALS
-    while decimals < MOST_DECIMALS and len({_step(r, decimals) for r in radii}) < len(radii):
+    while decimals < MOST_DECIMALS and len({step_of(r, decimals) for r in radii}) < len(radii):
         decimals += 1
     return decimals
 
@@ -173,7 +174,7 @@ def _float32(value: float, towards: float) -> np.float32:
     return np.nextafter(kept, np.float32(towards)) if overstates else kept
 
 
-def _metrics(run: Run) -> dict[str, float]:
+def metrics_of(run: Run) -> dict[str, float]:
     """What runs are compared by: tags and numbers."""
     results, radii = run.results, usual_radii([run])
     at_least = " (a lower bound)" if results.understates else ""
@@ -188,7 +189,7 @@ def _metrics(run: Run) -> dict[str, float]:
     return metrics
 
 
-def _settings(run: Run) -> dict[str, str | float]:
+def settings_of(run: Run) -> dict[str, str | float]:
     """What may explain the difference between runs."""
     results = run.results
     known: dict[str, object] = {name: run.identity.get(name) for name in SETTINGS}

@@ -206,16 +206,15 @@ class Outputs:
         unique = f"rank{rank}-{platform.node()[:100]}-{os.getpid()}-{time.time_ns()}"
         return self.files.parts / f"{self.digest}-{unique}.jsonl"
 
-    def holds(self, selection: list[int]) -> bool:
-        """Whether all these images are done: there is nothing to vote on."""
+    def done(self) -> set[int]:
+        """The images that this run has done; none of files that are not its own."""
         try:
             manifest = read_manifest(self.files.manifest)
             if manifest is None or self.identity.difference(manifest.identity):
-                return False
-            done = {record.index for record in self.read_records() if not record.error}
+                return set()
+            return {record.index for record in self.read_records() if not record.error}
         except UserError:
-            return False  # whoever claims the files says what is wrong with them
-        return done.issuperset(selection)
+            return set()  # whoever claims the files says what is wrong with them
 
     def read_records(self) -> list[ImageRecord]:
         """What this run has written so far, finished or not.

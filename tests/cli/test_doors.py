@@ -35,7 +35,7 @@ SLOW = {
         ("--version", 0, "."),
         ("certfy", 2, "unknown command 'certfy'"),
         ("train --help", 0, "usage: diffsmooth train"),
-        ("train fit --help", 0, "usage: diffsmooth train [options] fit"),
+        ("train fit --help", 0, "usage: diffsmooth train fit [options]"),
         ("train fti", 2, "unknown subcommand 'fti'"),
         ("train fit -c no.yaml", 2, "no.yaml: no such config"),
         ("train validate --ckpt_path no.ckpt", 2, "no.ckpt: no such checkpoint"),

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
-from diffsmooth.pipeline.publish import prediction_text
+from diffsmooth.pipeline.publish import prediction_closing
 from diffsmooth.pipeline.sanity import Accuracy
 from diffsmooth.runs.names import OutputFiles
 from diffsmooth.stats import ImageRecord, MajorityVote
@@ -22,6 +22,6 @@ def test_predictions(tmp_path: Path) -> None:
     records = [ImageRecord(i, 0, 1.0, run.certificate) for i in range(2499)]
     records.append(ImageRecord(2499, 0, 1.0, plan.nothing(0.5)))
     files = OutputFiles(tmp_path / "a\x1b[2J.txt")
-    text = prediction_text(files, records)
+    text = prediction_closing(files, records).text
     assert text.startswith("accuracy 0.999, abstained 0.001, 2500 images\n")  # 1 of 2500: 0.0004
     assert r"a\x1b[2J.txt" in text

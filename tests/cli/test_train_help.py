@@ -1,5 +1,6 @@
 """The stored help of train.py, and mistakes in its words that are seen before Lightning is."""
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -32,10 +33,10 @@ def test_the_stored_help_is_lightnings_of_today(
 @pytest.mark.parametrize(
     ("words", "usage"),
     [
-        (["--help"], "train.py [-c CONFIG] {fit,validate,test} ..."),
-        (["fit", "--help"], "train.py [options] fit [-c CONFIG]"),
-        (["validate", "-c", "x.yaml", "-h"], "train.py [options] validate [-c CONFIG]"),
-        (["-h", "test"], "train.py [-c CONFIG] {fit,validate,test} ..."),
+        (["--help"], "train.py {fit,validate,test} [options]"),
+        (["fit", "--help"], "train.py fit [options]"),
+        (["validate", "-c", "x.yaml", "-h"], "train.py validate [options]"),
+        (["-h", "test"], "train.py {fit,validate,test} [options]"),
     ],
 )
 def test_help_is_of_the_subcommand_before_it(
@@ -45,6 +46,15 @@ def test_help_is_of_the_subcommand_before_it(
     out = capsys.readouterr().out
     assert out.startswith("usage: " + usage.replace("train.py", "diffsmooth train"))
     assert "train.py" not in out
+    assert "python" not in out.partition("\nexample")[2]
+
+
+def test_help_speaks_in_words_and_of_what_is_ours_first() -> None:
+    text = help_text("fit", "train.py")
+    assert not re.findall(r"\bnull\b|Union\[|Optional\[|``|:\w+:`", text)
+    places = [text.index(f"\n{title}:\n") for title in ("options", "model", "data", "checkpoint")]
+    assert places == sorted(places)
+    assert places[-1] < text.index("\ntrainer, which is Lightning's:\n") < text.index("\nexamples:")
 
 
 def test_help_of_a_class_is_lightnings() -> None:

@@ -16,4 +16,9 @@ def help_file(subcommand: str) -> Path:
 
 def help_text(subcommand: str, prog: str) -> str:
     """The help of a subcommand, of a train.py that is called `prog`."""
-    return help_file(subcommand).read_text().replace("train.py", prog)
+    text = help_file(subcommand).read_text()
+    return (
+        text
+        if prog.endswith(".py")
+        else text.replace("python train.py", prog).replace("train.py", prog)
+    )

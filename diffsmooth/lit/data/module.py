@@ -5,7 +5,6 @@ from typing import Any
 
 import lightning.pytorch as pl
 import torch
-from lightning.pytorch.utilities import rank_zero_info
 from torch.utils.data import DataLoader, Dataset, Subset
 from torch.utils.data.distributed import DistributedSampler
 
@@ -26,6 +25,7 @@ from diffsmooth.lit.data.training_set import (
     record_images,
 )
 from diffsmooth.lit.ranges import at_least
+from diffsmooth.lit.saying import say
 from diffsmooth.models.checkpoints.training_images import TrainingImages
 from diffsmooth.models.classifiers.dataset_info import DatasetInfo
 
@@ -62,7 +62,7 @@ class ImageDataModule(pl.LightningDataModule):
             diffusion models; see `load_imagenet` for the size of ImageNet's.
         drop_last: leave out an epoch's last batch where it is smaller than the others.
         on_device: keep the images on the device as bytes, and gather batches there: the same ones,
-            without loaders' processes. null: on a GPU, where the images are arrays or purified
+            without loaders' processes. By default on a GPU, where the images are arrays or purified
             draws that fit in an eighth of its memory; a line says where they do not.
 
     Raises:
@@ -165,8 +165,8 @@ class ImageDataModule(pl.LightningDataModule):
         """Loads what a stage (fit, validate or test) is of; None: all that there is."""
         if stage in (None, "fit", "validate"):
             images = load_images(self.dataset, self.root, "train", self.reading)
-            if self.trainer is not None and self.trainer.is_global_zero:
-                print(images.describe())
+            if self.trainer is not None:
+                say(images.describe())
             train = self._views(images, "train")
             split = checked_split(
                 len(train), self.validation_images, self.left_out_images, self.seed
@@ -261,6 +261,6 @@ class ImageDataModule(pl.LightningDataModule):
             if self.on_device:
                 raise DataError(f"on_device: not possible here: {reason}")
             if not self._told:
-                rank_zero_info(f"images are loaded, they do not stay on the GPU: {reason}")
+                say(f"images are loaded, they do not stay on the GPU: {reason}")
             self._told = True
         return make_loader(images, rows, sampler, self.workers, pinned=device.type == "cuda")

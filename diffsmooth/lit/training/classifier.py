@@ -7,12 +7,12 @@ from typing import Any, NamedTuple
 
 import torch
 from lightning.pytorch.cli import OptimizerCallable
-from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from diffsmooth.lit.data.images import Batch
 from diffsmooth.lit.data.sources import describe_dataset
+from diffsmooth.lit.saying import say
 from diffsmooth.lit.training.learning_rate import LearningRate
 from diffsmooth.lit.training.module import TrainingModule
 from diffsmooth.lit.training.pictures import noisy_grid
@@ -105,7 +105,7 @@ class ClassifierTraining(TrainingModule):
             load_pretrained(self.classifier, checkpoint)
             self.begun_with = training_images_of(checkpoint)
             if checkpoint.note:
-                rank_zero_info(checkpoint.note)
+                say(checkpoint.note)
         self._attacked_in_range: Tensor | bool = True
 
     @abstractmethod

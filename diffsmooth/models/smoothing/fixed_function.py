@@ -48,12 +48,14 @@ class FixedFunction(NamedTuple):
         exact: whether each row's outputs are the same bits at any place, beside any rows.
         rounding: by how much the mean softmax of a row differs, if not.
         inputs, outputs: sha256 of a fixed batch, and of what the networks made of it.
+        seconds: that a batch took, the fastest of a few; no part of the finding.
     """
 
     exact: bool
     rounding: float
     inputs: str
     outputs: str
+    seconds: float = 0.0
 
     def __str__(self) -> str:
         if self.exact:
@@ -134,19 +136,23 @@ def _check(
         )
     both, rounding = rows.beside(strangers), 0.0
     gaps = {part: torch.zeros(f.batch, dtype=torch.float64, device=f.device) for part in PARTS}
+    passes = []
     for arrangement in arrangements(f.batch):
+        start = time.monotonic()
         pairs = arrangement.pairs(partial(outputs_of, f), base, both)
         source = arrangement.source[arrangement.kept].to(f.device)
         for gap, pair in zip(gaps.values(), pairs, strict=False):
             gap.scatter_reduce_(0, source, difference_of_rows(*pair), "amax")
-        rounding = max(rounding, tipping(*pairs[-1]))
+        rounding = max(rounding, tipping(*pairs[-1]))  # waits for the device
+        passes.append(time.monotonic() - start)
     exact = not any(gap.any() for gap in gaps.values())
     if f.batch == 1 or not exact:  # what is random differs there, too
         _refuse_random(base, outputs_of(f, rows))
     for part, gap in gaps.items():
         if gap.any():
             _refuse_unless_rounding(f, part, base, rows, strangers, gap)
-    return FixedFunction(exact, rounding, sha256_of(rows), sha256_of(base))
+    fastest = min(passes, default=took)  # the first may have compiled
+    return FixedFunction(exact, rounding, sha256_of(rows), sha256_of(base), fastest)
 
 
 def _refuse_random(one: Outputs, other: Outputs) -> None:

@@ -1,0 +1,133 @@
+"""What a run will do, in five lines before its first vote: so that a slip costs no night."""
+
+import math
+import os
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+
+from diffsmooth.models.smoothing.fixed_function import FixedFunction
+from diffsmooth.pipeline.networks import Networks
+from diffsmooth.pipeline.specification import SmoothingOptions
+from diffsmooth.runs.identity import RunIdentity
+from diffsmooth.shown_text import shown
+from diffsmooth.stats import Plan
+from diffsmooth.stats.results import kind_of_noise
+
+
+class Announcement(NamedTuple):
+    """Says what a run will do.
+
+    Attributes:
+        options: of the run, with the skip that it takes.
+        identity: with all that was chosen.
+        networks, plan, device: of its votes.
+        taken: which images, or tries, on one line.
+        items: how many of them this process's job has.
+        is_first: whether it chooses itself; what an earlier start chose is kept.
+        is_skip_told: whether the user has said which images.
+    """
+
+    options: SmoothingOptions
+    identity: RunIdentity
+    networks: Networks
+    plan: Plan
+    device: torch.device
+    taken: str
+    items: int
+    is_first: bool
+    is_skip_told: bool
+
+    def lines(self) -> list[str]:
+        """The first four: images, networks, computing, and where results go."""
+        return [self._data(), self._networks(), self._computing(), self._output()]
+
+    def votes(self, done: int, fixed: FixedFunction | None, processes: int) -> str:
+        """The fifth, of votes and of time.
+
+        Args:
+            done: items that earlier starts have done.
+            fixed: what was found when the networks were tried; None where they were not.
+            processes: that vote side by side, each as fast as this one.
+        """
+        left, each = self.items - done, self.plan.max_votes
+        most = " at most" if len(self.plan.looks) > 1 else ""
+        text = f"votes: {self.items:,} x {each:,}{most} = {self.items * each:,}, "
+        text += self._noise()
+        if done:
+            text += f"; {done:,} of {self.items:,} are done"
+        if fixed is None or not fixed.seconds:
+            return text if left else f"{text}, nothing is left to do"
+        rate = processes * (self.identity.batch or 1) / fixed.seconds
+        return f"{text}; about {duration(left * each / rate)}{most}, at {rate:,.0f} votes/s"
+
+    def _data(self) -> str:
+        images = self.networks.images
+        shape = " x ".join(map(str, images.info.image_shape))
+        size = f"{len(images):,} of {shape}, {images.info.num_classes} classes"
+        skip = self.identity.skip
+        why = "they are few" if skip == 1 else "as the published code"
+        auto = "" if self.is_skip_told else self._why(why)
+        name = shown(images.info.name)
+        return f"data: {name}, {self.options.split}: {size}; {self.taken}{auto}"
+
+    def _networks(self) -> str:
+        o, i = self.options, self.identity
+        layer = i.input_layer or "none"
+        what = i.arch or "a classifier"
+        text = f"networks: {what} behind input layer {layer}, {near(o.classifier)}"
+        source = self.networks.purifier.source
+        if source is None:
+            return shown(f"{text}; purifier {o.purifier}")
+        found = self._why("it lies where it should") if o.diffusion is None else ""
+        text += f"; purifier {o.purifier}, {near(source)}{found}"
+        return shown(f"{text}; m {o.m}, sigma_local {o.local_noise_sd:g}")
+
+    def _computing(self) -> str:
+        o, i, cuda = self.options, self.identity, self.device.type == "cuda"
+        usual = "the published code's" if i.command == "certify" else "its default"
+        told = {
+            f"{o.processes} process{'es' if o.processes > 1 else ''} on {i.hardware}": "",
+            f"{i.threads} threads": "cores / processes" if o.threads is None else "",
+            str(i.precision): "the best that the hardware has" if o.precision == "auto" else "",
+            f"batch {i.batch}": ("as many as fit" if cuda else usual) if o.batch == "auto" else "",
+            "compiled" if i.compile else "not compiled": "by the work ahead"
+            if o.compile == "auto" and cuda
+            else "",
+        }
+        each = ", ".join(f"{what}{self._why(why) if why else ''}" for what, why in told.items())
+        return f"computing: {each}"
+
+    def _noise(self) -> str:
+        source = str(self.identity.noise_source)
+        text = f"{kind_of_noise(source)} noise ({source})"
+        return text + (self._why("by the images") if self.options.noise == "auto" else "")
+
+    def _output(self) -> str:
+        files = self.options.files
+        return (
+            f"output: {shown(files.table)} and beside it .jsonl (goes on from there), "
+            f".manifest.json; curves in {shown(self.options.logdir)}"
+        )
+
+    def _why(self, why: str) -> str:
+        """That something is chosen, and why."""
+        return f" (auto: {why})" if self.is_first else " (as the run was begun)"
+
+
+def near(path: str) -> str:
+    """A path as it is seen from the working directory, where it lies below it."""
+    below = os.path.isabs(path) and Path(path).is_relative_to(Path.cwd())
+    return os.path.relpath(path) if below else path
+
+
+def duration(seconds: float) -> str:
+    """So many seconds in words, in the largest units that tell them."""
+    if seconds < 60:
+        return f"{math.ceil(seconds)} s"
+    minutes = math.ceil(seconds / 60)
+    if minutes < 60:
+        return f"{minutes} min"
+    hours = math.ceil(minutes / 60)
+    return f"{minutes // 60} h {minutes % 60} min" if minutes < 600 else f"{hours:,} h"

@@ -1,0 +1,80 @@
+"""A run in loggers of Lightning's, as TensorBoard shows it: beside trainings' curves."""
+
+import warnings
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import cast
+
+from lightning.pytorch.loggers import CSVLogger, Logger, WandbLogger
+
+from diffsmooth.report.tensorboard import (
+    curve_radii,
+    curve_tags,
+    metrics_of,
+    settings_of,
+    step_decimals,
+    step_of,
+    write_run,
+)
+from diffsmooth.runs.reading import Run
+from diffsmooth.stats import certified_accuracy, certified_accuracy_interval
+from diffsmooth.stats.registry import imported
+
+MakeLogger = Callable[[Path, str], Logger]
+
+
+def csv_logger(folder: Path, name: str) -> Logger:
+    """FOLDER/metrics.csv and hparams.yaml; what an earlier call wrote is replaced."""
+    return CSVLogger(folder, name="", version="")
+
+
+def wandb_logger(folder: Path, name: str) -> Logger:
+    """A run of the project diffsmooth; without a network where WANDB_MODE is offline."""
+    return WandbLogger(name=name, project="diffsmooth", save_dir=folder)
+
+
+LOGGERS: dict[str, MakeLogger] = {"csv": csv_logger, "wandb": wandb_logger}
+
+
+def log_run(words: Sequence[str], logdir: Path, name: Path, run: Run, text: str) -> None:
+    """Logs a run to each logger that is named.
+
+    Args:
+        words: tensorboard, csv, wandb, none, or `package.module:factory` of a Lightning logger,
+            from a folder and a name.
+        logdir: of all that is logged; the run's folder in it is certify/NAME.
+        name: of the run.
+        run: at least one image.
+        text: shown as it is.
+
+    Raises:
+        UserError: no such factory.
+    """
+    folder = logdir / "certify" / name
+    for word in dict.fromkeys(words):
+        if word == "tensorboard":
+            write_run(folder, run, text)
+        elif word != "none":
+            make = LOGGERS.get(word) or cast(MakeLogger, imported(word))
+            folder.mkdir(parents=True, exist_ok=True)
+            with warnings.catch_warnings():
+                warnings.filterwarnings("ignore", "Experiment logs directory")  # of our own run
+                write_logger(make(folder, name.name), run)
+
+
+def write_logger(logger: Logger, run: Run) -> None:
+    """A run's settings, curve and averages; steps and names are those of `write_run`."""
+    results = run.results
+    radii = curve_radii(results)
+    decimals = step_decimals(radii)
+    accuracy = certified_accuracy(results, radii)
+    ends = certified_accuracy_interval(results, radii).T
+    curves = dict(zip(curve_tags(decimals), (accuracy, *ends), strict=True))
+    logger.log_hyperparams(settings_of(run))
+    for place, radius in enumerate(radii):
+        values = {tag: float(curve[place]) for tag, curve in curves.items()}
+        if place == 0:
+            values |= metrics_of(run)
+        logger.log_metrics(values, step_of(radius, decimals))
+    logger.save()
+    logger.finalize("success")

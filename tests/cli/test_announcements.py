@@ -1,0 +1,108 @@
+"""What a run says before its first vote, and that a dry run stops there."""
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from diffsmooth.cli import certify
+from diffsmooth.pipeline.announcement import duration, near
+
+Words = Callable[..., list[str]]
+
+
+@pytest.fixture
+def words(tmp_path: Path, classifier_file: Path, unet_file: Path) -> Words:
+    def build(*changes: str) -> list[str]:
+        return [
+            "fashion_mnist_sample", str(classifier_file), "0.50", str(tmp_path / "o.txt"),
+            "--m", "2", "--N0", "8", "--N", "30", "--skip", "200", "--diffusion", str(unet_file),
+            "--logdir", str(tmp_path / "logs"), "--accelerator", "cpu", "--threads", "1",
+            "--no_sanity_check", *changes,
+        ]  # fmt: skip
+
+    return build
+
+
+def test_a_run_says_what_it_will_do_in_five_lines(
+    words: Words, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    certify.main(words())
+    data, networks, computing, output, votes, *_ = capsys.readouterr().out.splitlines()
+    size = "1,000 of 1 x 32 x 32, 10 classes"
+    assert data == f"data: fashion_mnist_sample, test: {size}; every 200th taken: 5"
+    found = re.fullmatch(
+        r"networks: cifar_resnet8 behind input layer \w+, \S+\.pt; purifier oneshot, \S+\.pt; "
+        r"m 2, sigma_local 0\.25",
+        networks,
+    )
+    assert found, networks
+    assert re.fullmatch(
+        r"computing: 1 process on cpu [A-Z0-9_ a-z]+, 1 threads, \w+ \(auto: the best that the "
+        r"hardware has\), batch 38 \(auto: the published code's\), not compiled",
+        computing,
+    ), computing
+    assert output.startswith(f"output: {tmp_path}/o.txt and beside it .jsonl")
+    assert re.fullmatch(
+        r"votes: 5 x 38 = 190, exact noise \(integer-[^)]+\) \(auto: by the images\); about \d+ s, "
+        r"at [\d,]+ votes/s",
+        votes,
+    ), votes
+
+
+def test_what_an_earlier_start_chose_is_said_so(
+    words: Words, capsys: pytest.CaptureFixture[str]
+) -> None:
+    certify.main(words())
+    capsys.readouterr()
+    certify.main(words())
+    lines = capsys.readouterr().out.splitlines()
+    assert "batch 38 (as the run was begun)" in lines[2]
+    assert lines[4].endswith("; 5 of 5 are done, nothing is left to do")
+
+
+def test_a_sequential_plan_has_at_most_so_many_votes(
+    words: Words, capsys: pytest.CaptureFixture[str]
+) -> None:
+    certify.main(words("--plan", "group_sequential", "--first_look", "10"))
+    assert "votes: 5 x 38 at most = 190, " in capsys.readouterr().out
+
+
+def test_a_dry_run_writes_nothing(
+    words: Words, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as end:
+        certify.main(words("--dry_run"))
+    assert end.value.code == 0
+    out = capsys.readouterr().out
+    assert out.splitlines()[-1].startswith("votes: 5 x 38 = 190, ")
+    assert "certified accuracy" not in out
+    assert not [path for path in tmp_path.rglob("o.*")]
+    assert not (tmp_path / "logs").exists()
+
+
+def test_a_dry_run_leaves_a_run_as_it_is(words: Words, tmp_path: Path) -> None:
+    certify.main(words())
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    with pytest.raises(SystemExit):
+        certify.main(words("--dry_run"))
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (0.2, "1 s"), (59.0, "59 s"), (59.5, "60 s"), (60.0, "1 min"), (3541.0, "1 h 0 min"),
+        (3600.0 * 9.5, "9 h 30 min"), (3600.0 * 30, "30 h"), (3.6e7, "10,000 h"),
+    ],
+)  # fmt: skip
+def test_durations_are_rounded_up(seconds: float, text: str) -> None:
+    assert duration(seconds) == text
+
+
+def test_paths_are_as_seen_from_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert near(str(tmp_path / "a" / "b.pt")) == "a/b.pt"
+    assert near("/elsewhere/b.pt") == "/elsewhere/b.pt"
+    assert near("package.module:factory") == "package.module:factory"

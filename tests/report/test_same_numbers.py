@@ -6,12 +6,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 from page_runs import Page, make_run, on_grid, ten_images
+from test_attack_report import RUN, attack_run
 from test_tensorboard import events_of
 
 from diffsmooth.report.figures import accuracy_figure
 from diffsmooth.report.page import html_page
 from diffsmooth.report.radii import curve_radii, usual_radii
-from diffsmooth.report.tensorboard import curve_tags, write_run
+from diffsmooth.report.tensorboard import curve_tags, write_attacks, write_run
 from diffsmooth.runs.reading import Run
 from diffsmooth.stats import Results
 from diffsmooth.stats.printed import rounded_down, rounded_up
@@ -45,6 +46,19 @@ def test_the_page_and_tensorboard_agree_at_each_radius(results: Results, tmp_pat
         ends = rounded_down(low[step] + 1e-6), rounded_up(max(0.0, high[step] - 1e-6))
         assert text == f"{rounded_down(share)} [{ends[0]}, {ends[1]}]"
     assert compared == {300: 101, 10: 2 if results.grid else 96}[len(results)]
+
+
+def test_they_agree_on_what_attacks_left(tmp_path: Path) -> None:
+    one = attack_run()
+    write_attacks(tmp_path, one, "text")
+    events, page = events_of(tmp_path), Page(html_page([RUN], np.array([0.5]), attacks=[one]))
+    (tag,) = (tag for tag in events.Tags()["scalars"] if tag.endswith("abstained right"))
+    said = dict(zip(page.curve["radii"], page.curve["texts"][1], strict=True))
+    kept = {f"{event.step / 1000:.2f}": event.value for event in events.Scalars(tag)}
+    assert {radius: said[radius] for radius in kept} == {
+        radius: f"<= {rounded_up(value)}" for radius, value in kept.items()
+    }
+    assert (said["0.34"], said["0.35"]) == ("<= 1.000", "<= 0.500")
 
 
 def test_the_figure_draws_the_numbers_of_the_page() -> None:

@@ -99,6 +99,7 @@ def test_axe_finds_no_violation(
     browser.js(axe)
     assert json.loads(browser.js(CHECK)) == []
     assert browser.js("document.documentElement.scrollWidth") <= width
+    assert browser.problems == []
 
 
 def test_axe_finds_what_is_wrong(axe: str, browser: Chromium, tmp_path: Path) -> None:

@@ -152,7 +152,10 @@ class ReportOptions(OptionRecord):
         "high-probability bound", check=check_probability)  # fmt: skip
     table: list[str] = option([], "write the tables: .txt, .md, .tex (booktabs) or .csv (numbers, "
         "one line a run and radius)")  # fmt: skip
-    figure: list[str] = option([], "write certified accuracy against radius: .png, .pdf or .svg")
+    images: str | None = option(None, "write one line a run and image (.csv): file, names of label "
+        "and prediction, radius, p_lower, votes")  # fmt: skip
+    figure: list[str] = option([], "write certified accuracy against radius, and the distribution "
+        "of p_A: .png, .pdf or .svg")  # fmt: skip
     html: str | None = option(None, "write one page with everything, to browse")
     tensorboard: str | None = option(None, "folder of TensorBoard events, one folder a run")
 

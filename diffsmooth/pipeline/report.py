@@ -10,8 +10,10 @@ from diffsmooth.pipeline.command_specification import ReportOptions
 from diffsmooth.pipeline.output_checks import check_ending, check_file, check_folder
 from diffsmooth.report.at_alpha import at_alpha
 from diffsmooth.report.attacks import attack_sections, flip_remarks, run_of
+from diffsmooth.report.cautions import caution_lines
 from diffsmooth.report.columns import COLUMNS, Column, columns_of
 from diffsmooth.report.figures import ENDINGS, accuracy_figure, figure_bytes
+from diffsmooth.report.image_table import image_table
 from diffsmooth.report.page import html_page
 from diffsmooth.report.radii import distinct, usual_radii
 from diffsmooth.report.same_data import check_same_data, check_same_images
@@ -25,7 +27,8 @@ from diffsmooth.report.tables import (
     paired_tables,
 )
 from diffsmooth.report.tensorboard import folder_name, write_attacks, write_run
-from diffsmooth.report.text import comparison_remarks
+from diffsmooth.report.text import remarks_of
+from diffsmooth.report.true_class import true_class_table
 from diffsmooth.report.writers import Section, as_csv, as_latex, as_markdown, as_text
 from diffsmooth.runs.attacked import AttackRun, read_attacks
 from diffsmooth.runs.names import RunFiles
@@ -55,10 +58,11 @@ def report(options: ReportOptions) -> tuple[str, list[Path]]:
     attacks = [read_attacks(path) for path in options.attacks]
     attacked = [(one, run_of(one, runs)) for one in attacks]
     radii = usual_radii(runs) if options.radii is None else distinct(options.radii)
-    sections, remarks = _sections(runs, radii, columns, options), comparison_remarks(runs)
+    sections, remarks = _sections(runs, radii, columns, options), remarks_of(runs)
     for one, run in attacked:
         sections += attack_sections(one, run, radii, options.decimals)
         remarks += [f"{one.name}: {line}" for line in flip_remarks(one.found, one.records)]
+    remarks += caution_lines(runs, radii, attacked)
     # All is made before anything is written.
     contents = _contents(runs, attacks, radii, columns, sections, remarks, options)
     for path in contents:
@@ -70,7 +74,7 @@ def report(options: ReportOptions) -> tuple[str, list[Path]]:
         events = Path(options.tensorboard)
         for run in runs:
             first = accuracy_table([run], radii, columns, options.decimals)
-            own = as_text([first], comparison_remarks([run]))
+            own = as_text([first], [*remarks_of([run]), *caution_lines([run], radii)])
             write_run(events / folder_name(run.name), run, own)
         for one, run in attacked:
             own = as_text(attack_sections(one, run, radii), flip_remarks(one.found, one.records))
@@ -86,18 +90,23 @@ def _check(options: ReportOptions, names: Sequence[str]) -> None:
     twice = next((run for run, stem in zip(runs, stems, strict=True) if stems.count(stem) > 1), "")
     if twice:
         raise UserError(f"{twice} is named twice")
-    pages = [options.html] if options.html else []
+    pages, images = ([path] if path else [] for path in (options.html, options.images))
     read = (*runs, *options.attacks)
     inputs = {path.resolve() for run in read for path in RunFiles.beside(Path(run)).whole}
     for paths, endings in (
-        (options.table, (*WRITERS, NUMBERS)), (options.figure, ENDINGS), (pages, PAGES)
+        (options.table, (*WRITERS, NUMBERS)), (images, (NUMBERS,)), (options.figure, ENDINGS),
+        (pages, PAGES),
     ):  # fmt: skip
         for path in map(Path, paths):
             check_ending(path, endings)
             check_file(path)
             if path.resolve() in inputs:
                 raise UserError(f"{path}: is of a run, and would be overwritten")
-    written = {Path(path).resolve() for path in (*options.table, *options.figure, *pages)}
+    named = [Path(p).resolve() for p in (*options.table, *images, *options.figure, *pages)]
+    written = set(named)
+    for path in named:
+        if named.count(path) > 1:
+            raise UserError(f"{path}: is to be written twice")
     folders = {folder for path in written for folder in path.parents}
     if options.tensorboard is not None:
         events = Path(options.tensorboard).resolve()
@@ -146,14 +155,16 @@ def _contents(
         else:
             table = WRITERS[ending](sections, remarks)
         contents[path] = table.encode()
+    if options.images:
+        contents[Path(options.images)] = as_csv(image_table(runs)).encode()
     if options.figure:
         results = {run.name: run.results for run in runs}
         found = {one.name: one.found for one in attacks if one.found.is_labelled}
-        figure = accuracy_figure(results, options.envelope, found)
+        figure = accuracy_figure(results, options.envelope, found, radii)
         for path in map(Path, options.figure):
             contents[path] = figure_bytes(figure, path.suffix)
     if options.html:
-        page = html_page(runs, radii, sections[2:], columns, attacks)
+        page = html_page(runs, radii, sections[2:], columns, attacks, options.decimals)
         contents[Path(options.html)] = page.encode()
     return contents
 
@@ -178,6 +189,7 @@ def _sections(
                 bound_table(runs, radii, decimals, options.table_alpha),
             )
         )
+    sections += true_class_table(runs, decimals)
     if options.envelope:
         title = "Upper envelope: the best of the runs at each radius"
         sections.append(Section(title, envelope_table(runs, radii, decimals)))

@@ -31,14 +31,14 @@ class Column:
         heading: one word.
         text: the cell of a run beside others (the runs, itself too) with so many decimals.
         value: what the page sorts by; None where that is not a number.
-        interval: both ends, what is between them as given; "" where there is none.
+        interval: both ends with so many decimals; "" where there is none.
         meaning: the heading in full; "" where it says it all.
     """
 
     heading: str
     text: Callable[[Run, Sequence[Run], int], str]
     value: Callable[[Run], float | None]
-    interval: Callable[[Run], str] = lambda run: ""
+    interval: Callable[[Run, int], str] = lambda run, decimals: ""
     meaning: str = ""
 
 
@@ -46,9 +46,9 @@ def _average(run: Run, runs: Sequence[Run], decimals: int) -> str:
     return average_text(run.results, decimals) if shows_average(run, runs) else MISSING
 
 
-def _average_interval(run: Run) -> str:
+def _average_interval(run: Run, decimals: int) -> str:
     low, high = average_interval(run.results)
-    return "" if np.isnan(low) else f"[{interval_text(low, high, between=', ')}]"
+    return "" if np.isnan(low) else f"[{interval_text(low, high, decimals, ', ')}]"
 
 
 ACR = Column(

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from diffsmooth.report.radii import top_radius
+from diffsmooth.report.radii import curve_radii, top_radius
 from diffsmooth.report.text import is_comparable
+from diffsmooth.report.true_class import true_class_curves
 from diffsmooth.shown_text import shown
 from diffsmooth.stats import (
     Results,
@@ -40,42 +41,48 @@ def accuracy_figure(
     runs: Mapping[str, Results],
     envelope: bool = False,
     attacks: Mapping[str, Empirical] | None = None,
+    radii: Sequence[float] | np.ndarray = (),
 ) -> "Figure":
     """Certified accuracy against radius, one line a run, 95 % intervals shaded.
 
     A run of a grid has a marker with its interval at each radius of the grid, joined by thin dots.
+    Where votes are known, the distribution of p_A stands beside it: a line for its lower bound, and
+    a thin one for the true class's share of the votes.
 
     Args:
         runs: results by the run's name; at least one.
         envelope: adds the best accuracy at each radius, as a broad grey line behind the others.
         attacks: what attacks left, by name: upper bounds, where abstaining counts as right.
+        radii: of the tables; the lines are exact there.
 
     Raises:
         UserError: an envelope of runs of which none can be compared with the others.
     """
     from matplotlib.figure import Figure  # slow: not for help and mistakes
 
-    figure = Figure(figsize=(7.0, 4.2), layout="constrained")
-    axes = figure.subplots()
+    told = any(results.true_class for results in runs.values())
+    figure = Figure(figsize=(11.0 if told else 7.0, 4.2), layout="constrained")
+    axes, *beside = figure.subplots(1, 1 + told, squeeze=False, width_ratios=[3, 2][: 1 + told])[0]
     axes.set_prop_cycle(color=COLOURS)
-    handles, right = _draw_curves(axes, list(runs.values()))
+    handles, right = _draw_curves(axes, list(runs.values()), radii)
+    for other in beside:
+        _draw_true_class(other, list(runs.values()))
     names = [shown(name, NAME_LETTERS) for name in runs]
     if envelope:
-        radii = np.linspace(0.0, right, 201)
-        radii = np.unique(np.concatenate([radii, *(r.grid for r in runs.values())]))
+        points = curve_radii(list(runs.values()), radii)
         able = [r for r in runs.values() if is_comparable(r, list(runs.values()))]
-        best = upper_envelope(able, radii).accuracy
+        best = upper_envelope(able, points).accuracy
         known = ~np.isnan(best)
         handles += axes.plot(
-            radii[known], best[known], drawstyle="steps-pre", color="0.8", linewidth=5, zorder=0,
+            points[known], best[known], drawstyle="steps-pre", color="0.8", linewidth=5, zorder=0,
         )  # fmt: skip
         names.append("upper envelope")
     for i, (name, found) in enumerate((attacks or {}).items()):
         norms = found.wrong_from[np.isfinite(found.wrong_from)]
-        radii = np.unique(np.concatenate([np.linspace(0.0, right, 201), norms[norms <= right]]))
-        left = found.accuracy(radii, abstained_is_right=True)
+        points = curve_radii(list(runs.values()), [*radii, *norms])
+        left = found.accuracy(points, abstained_is_right=True)
         style = STYLES[(i + 3) % len(STYLES)]
-        handles += axes.plot(radii, left, style, drawstyle="steps-post", color="0.35")
+        handles += axes.plot(points, left, style, drawstyle="steps-post", color="0.35")
         names.append(shown(f"{name}: left by attacks", NAME_LETTERS))
     _dress(axes, right, any(results.grid for results in runs.values()))
     if len(names) > 1:
@@ -128,7 +135,9 @@ def plot(*results: Results, labels: Sequence[str] = (), ax: "Axes | None" = None
     return ax
 
 
-def _draw_curves(axes: "Axes", runs: Sequence[Results]) -> tuple[list[Any], float]:
+def _draw_curves(
+    axes: "Axes", runs: Sequence[Results], radii: Sequence[float] | np.ndarray = ()
+) -> tuple[list[Any], float]:
     """The lines and error bars, one a run, and the largest radius that they reach."""
     handles: list[Any] = []
     right = 0.0
@@ -138,19 +147,35 @@ def _draw_curves(axes: "Axes", runs: Sequence[Results]) -> tuple[list[Any], floa
         if results.grid:
             handles.append(_draw_grid(axes, results))
             continue
-        radii = np.linspace(0.0, top, 201)
-        interval = certified_accuracy_interval(results, radii)
+        points = curve_radii([results], radii)
+        interval = certified_accuracy_interval(results, points)
         (line,) = axes.plot(
-            radii,
-            certified_accuracy(results, radii),
+            points,
+            certified_accuracy(results, points),
             STYLES[i % len(STYLES)],
             drawstyle="steps-pre",
         )
         handles.append(line)
         axes.fill_between(
-            radii, interval[:, 0], interval[:, 1], step="pre", color=line.get_color(), alpha=0.15
+            points, interval[:, 0], interval[:, 1], step="pre", color=line.get_color(), alpha=0.15
         )
     return handles, right
+
+
+def _draw_true_class(axes: "Axes", runs: Sequence[Results]) -> None:
+    """The distribution of p_A of each run that tells it, in its colour and style."""
+    for i, results in enumerate(runs):
+        if results.true_class is None:
+            continue
+        levels, lower, share = true_class_curves(results)
+        colour, style = COLOURS[i % len(COLOURS)], STYLES[i % len(STYLES)]
+        axes.plot(levels, lower, style, drawstyle="steps-pre", color=colour)
+        axes.plot(levels, share, ":", drawstyle="steps-pre", color=colour, linewidth=0.8)
+    axes.set_xlim(0.0, 1.0)
+    axes.set_ylim(0.0, 1.0)
+    axes.set_xlabel("p_A: lower bound (thin dots: share of the votes)")
+    axes.set_ylabel("share of images with at least that")
+    axes.grid(alpha=0.3)
 
 
 def _dress(axes: "Axes", right: float, has_grid: bool) -> None:

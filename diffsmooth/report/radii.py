@@ -11,6 +11,7 @@ STEP, TOP = 0.25, 1.5  # of the radii that the field's tables have for images of
 LARGE_STEP, LARGE_TOP = 0.5, 3.0  # and for ImageNet
 LARGE_CLASSES = 100  # above which an unknown dataset counts as such a one
 SAME = 1e-9  # radii that differ by no more are one, see `Results.measures`
+MOST_STEPS = 160  # of a curve
 
 
 def usual_radii(runs: Sequence[Run]) -> np.ndarray:
@@ -40,6 +41,26 @@ def distinct(radii: Sequence[float] | np.ndarray) -> np.ndarray:
         if not kept or radius - kept[-1] > SAME:
             kept.append(radius)
     return np.array(kept)
+
+
+def curve_radii(results: Sequence[Results], radii: Sequence[float] | np.ndarray = ()) -> np.ndarray:
+    """Where curves are computed: even steps, and each radius that a plan or a table names.
+
+    Args:
+        results: of the runs that share an axis, at least one.
+        radii: the table's.
+
+    Returns:
+        float64 (R,), ascending, from 0 to the largest `top_radius`, or to 1 where that is 0.
+    """
+    from matplotlib.ticker import MaxNLocator  # slow: not for help and mistakes
+
+    right = max(map(top_radius, results)) or 1.0
+    steps = MaxNLocator(MOST_STEPS, steps=[1, 2, 5, 10]).tick_values(0.0, right)
+    # 57 * 0.01 is above 0.57, and an image that is certified at 0.57 would be left out there.
+    even = np.round(steps, 12)
+    points = np.concatenate([even, radii, *([*one.grid, top_radius(one)] for one in results)])
+    return distinct(points[(points >= 0.0) & (points <= right)])
 
 
 def default_radii(results: Results) -> np.ndarray:

@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 
 from diffsmooth.report.columns import ACR, COLUMNS, Column, columns_of
+from diffsmooth.report.names import short_names
 from diffsmooth.report.text import (
     MISSING,
     abstention_rate,
@@ -91,6 +92,8 @@ def best_cells(runs: Sequence[Run], radii: np.ndarray, columns: Sequence[Column]
 def envelope_table(runs: Sequence[Run], radii: np.ndarray, decimals: int = 3) -> pd.DataFrame:
     """The best certified accuracy at each radius and the run that has it, as text.
 
+    Of names that are paths it has what tells the runs apart.
+
     Raises:
         UserError: no run that can be compared with the others.
     """
@@ -99,8 +102,10 @@ def envelope_table(runs: Sequence[Run], radii: np.ndarray, decimals: int = 3) ->
     if not able:
         raise UserError("envelope: no run can be compared with the others")
     found = upper_envelope([run.results for run in able], radii)
+    all_names = [run.name for run in runs]
+    short = dict(zip(all_names, short_names(all_names), strict=True))
     names = [
-        able[winner].name if accuracy > 0 else MISSING
+        short[able[winner].name] if accuracy > 0 else MISSING
         for accuracy, winner in zip(found.accuracy, found.winner, strict=True)
     ]
     rows = {

@@ -65,7 +65,7 @@ def write_run(folder: Path, run: Run, text: str) -> None:
         for summary in hparams(settings_of(run), metrics):
             writer.file_writer.add_summary(summary)
         with any_letters():
-            figure = accuracy_figure({run.name: results})
+            figure = accuracy_figure({run.name: results}, radii=usual_radii([run]))
             writer.add_figure("certified accuracy against radius", figure)
         writer.add_text("summary", f"```\n{text}\n```")
         for image in run.gallery[:SHOWN_IMAGES]:

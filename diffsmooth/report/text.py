@@ -120,25 +120,13 @@ def remarks_on(results: Results) -> list[str]:
     return remarks
 
 
-def comparison_remarks(runs: Sequence[Run]) -> list[str]:
-    """What a reader of the comparison must know, one line each."""
-    remarks = [
+def remarks_of(runs: Sequence[Run]) -> list[str]:
+    """What a reader of the runs' files and numbers must know, one line each."""
+    return [
         f"{run.name}: {remark}"
         for run in runs
         for remark in [*run.remarks, *remarks_on(run.results)]
     ]
-    remarks += other_images(runs)
-    alphas = {run.name: run.results.alpha for run in runs if run.results.alpha is not None}
-    if len(set(alphas.values())) > 1:
-        each = ", ".join(f"{name} {exact(alpha)}" for name, alpha in alphas.items())
-        remarks.append(f"the runs are of different alpha: {each}")
-    return remarks
-
-
-def other_images(runs: Sequence[Run]) -> list[str]:
-    """A remark where runs are not on the same images."""
-    alike = len({run.results.index.tobytes() for run in runs}) == 1
-    return [] if alike else ["the runs are not on the same images"]
 
 
 def summary_text(results: Results) -> str:

@@ -238,7 +238,10 @@ def _remarks_on_correct(rows: pd.DataFrame) -> list[str]:
         fault = f"is not predict = label on {len(differs)} lines, first on line {differs[0]}"
     else:
         return []
-    return [f"column correct {fault}: counted anew from label and predict"]
+    return [
+        f"column correct {fault}: counted anew from label and predict; quote no number that was "
+        "counted from that column"
+    ]
 
 
 def wrongly_correct(rows: pd.DataFrame) -> np.ndarray | None:

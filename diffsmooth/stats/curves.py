@@ -44,17 +44,22 @@ def certified_accuracy_interval(
     Returns:
         float64 (R, 2), lower and upper; NaN where the accuracy is.
     """
-    from scipy.special import betaincinv  # slow: not for help and mistakes
-
     check_alpha(1 - level)
     total = _count(results)
     radii = np.asarray(radii, dtype=np.float64)
-    hits, tail = certified_at(results, radii).sum(axis=1), (1 - level) / 2
-    misses = total - hits
+    measured = results.measures(radii)[:, None]
+    hits = certified_at(results, radii).sum(axis=1)
+    return np.where(measured, share_interval(hits, total, level), math.nan)
+
+
+def share_interval(hits: np.ndarray, total: int, level: float = 0.95) -> np.ndarray:
+    """Two-sided Clopper-Pearson intervals of shares: int64 (R,) of `total` to float64 (R, 2)."""
+    from scipy.special import betaincinv  # slow: not for help and mistakes
+
+    misses, tail = total - hits, (1 - level) / 2
     low = np.where(hits == 0, 0.0, betaincinv(np.maximum(hits, 1), misses + 1, tail))
     high = np.where(misses == 0, 1.0, betaincinv(hits + 1, np.maximum(misses, 1), 1 - tail))
-    measured = results.measures(radii)[:, None]
-    return np.where(measured, np.stack([low, high], axis=1), math.nan)
+    return np.stack([low, high], axis=1)
 
 
 def average_certified_radius(results: Results) -> float:

@@ -12,6 +12,7 @@ from diffsmooth.stats.certificate import ABSTAIN, Certificate, Status
 from diffsmooth.stats.errors import UserError
 from diffsmooth.stats.plan_words import kind_of
 from diffsmooth.stats.printed import rounded_down, rounded_up
+from diffsmooth.stats.true_class import TrueClass
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -134,6 +135,7 @@ class Results:
         votes: int64 (M,), or None where not known.
         status: str (M,), see `Status`, or None where not known.
         p_lower: float64 (M,), or None where not known.
+        true_class: what the votes say of p_A, or None where not known, or there are no bounds.
         noise: "exact" or "floating-point", see `kind_of_noise`, or None where not known.
     """
 
@@ -153,6 +155,7 @@ class Results:
     votes: np.ndarray | None = None
     status: np.ndarray | None = None
     p_lower: np.ndarray | None = None
+    true_class: TrueClass | None = None
     noise: str | None = None
 
     @property
@@ -237,16 +240,18 @@ class Results:
         told: dict[str, Any] = dict(zip(names, *plans, strict=True)) if plans else {}
         sources = {r.origin.noise_source if r.origin else None for r in rows}
         source = sources.pop() if len(sources) == 1 else None
+        certifies = not told or kind_of(told["plan"]).certifies
         return cls(
             index=np.array([r.index for r in rows], dtype=np.int64),
             label=np.array([NO_LABEL if n is None else n for n in labels], dtype=np.int64),
             prediction=np.array([c.prediction for c in certificates], dtype=np.int64),
             radius=np.array([c.radius for c in certificates], dtype=np.float64),
             seconds=np.array([r.seconds for r in rows], dtype=np.float64),
-            certifies=not told or kind_of(told["plan"]).certifies,
+            certifies=certifies,
             votes=np.array([c.votes for c in certificates], dtype=np.int64),
             status=np.array([c.status for c in certificates], dtype=str),
             p_lower=np.array([c.p_lower for c in certificates], dtype=np.float64),
+            true_class=TrueClass.of_records(rows) if certifies and None not in labels else None,
             noise=None if source is None else kind_of_noise(source),
             **told,
         )

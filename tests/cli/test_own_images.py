@@ -10,7 +10,7 @@ import pytest
 import torch
 from pictures import RGB, coloured, exif, png, write_classes
 
-from diffsmooth.cli import certify, doctor, predict, train, tune, visualize
+from diffsmooth.cli import certify, doctor, predict, report, train, tune, visualize
 from diffsmooth.models import build_classifier, build_unet
 from diffsmooth.models.checkpoints.weights import CheckpointMetadata, write_checkpoint
 
@@ -266,3 +266,24 @@ def test_each_command_wants_one_size_or_is_told(
     assert f"images: 9 of {channels} x 16 x 16, pets" in capsys.readouterr().out
     if command == "tune":
         assert "image_size: 16\n" in (tmp_path / "t.yaml").read_text()
+
+
+def test_names_of_classes_and_files_go_from_the_folder_to_the_page(
+    tmp_path: Path, classifier: Path
+) -> None:
+    root = write_classes(tmp_path / "pets", each=2, size=(16, 16))
+    certify.main(words(tmp_path, root, classifier, "o.txt", "--N0", "4"))
+    page, images = tmp_path / "p.html", tmp_path / "i.csv"
+    report.main([str(tmp_path / "o.txt"), "--html", str(page), "--images", str(images)])
+    rows = [line.split(",")[1:5] for line in images.read_text().splitlines()]
+    assert rows == [
+        ["idx", "file", "label", "label_name"],
+        ["0", "cat/0.png", "0", "cat"],
+        ["1", "cat/1.png", "0", "cat"],
+        ["2", "dog/0.png", "1", "dog"],
+        ["3", "dog/1.png", "1", "dog"],
+    ]
+    html = page.read_text()
+    assert "cat/<wbr>1.png" in html
+    assert '<th scope="row">dog</th>' in html
+    assert 'alt="image 3 (dog/1.png), noisy"' in html

@@ -13,7 +13,7 @@ from diffsmooth.runs.gallery import GalleryImage
 from diffsmooth.runs.reading import Run
 from diffsmooth.stats import Results
 
-VOID = {"meta", "img", "input", "link", "br", "path", "rect"}
+VOID = {"meta", "img", "input", "link", "br", "path", "rect", "wbr"}
 
 
 def ten_images() -> Results:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from page_runs import make_run, ten_images
+from page_runs import Page, make_run, ten_images
 
 from diffsmooth.report.attacks import (
     attack_sections,
@@ -102,7 +102,13 @@ def test_a_page_with_attacks_shows_them() -> None:
     assert page.count('<li class="attacked">') == 1
     assert "a&lt;b" in page
     assert "a<b" not in page
-    assert "image/svg+xml" in page
+    curve = Page(page).curve
+    assert curve["names"] == ["a", "a<b: left by attacks on 2 images"]
+    # Image 1 breaks at 0.35, image 2 at none.
+    at = {radius: text for radius, text in zip(curve["radii"], curve["texts"][1], strict=True)}
+    assert (at["0.34"], at["0.35"], at["0.95"]) == ("<= 1.000", "<= 0.500", "<= 0.500")
+    heights = dict(zip(curve["radii"], curve["heights"][1], strict=True))
+    assert (heights["0.34"], heights["0.35"]) == (0.0, 50.0)
     assert 'id="attacks"' not in html_page([RUN], np.array([0.0, 0.5]))
 
 

@@ -201,3 +201,25 @@ def test_text_has_contrast(page: Chromium, file: Path, theme: str) -> None:
 def test_the_script_of_a_name_does_not_run(page: Chromium) -> None:
     assert page.js("document.scripts.length") == 2
     assert page.js("document.querySelector('.legend').textContent").count("problem()") == 1
+
+
+@pytest.mark.parametrize("width", [400, 1280])
+def test_names_break_between_words_and_nowhere_else(
+    browser: Chromium, tmp_path: Path, width: int
+) -> None:
+    names = ["cifar10/noise_0.25/diffsmooth/resnet110_consistency_sigma_0.50", "x" * 300]
+    path = tmp_path / "page.html"
+    path.write_text(html_page([make_run(ten_images(), name) for name in names], np.array([0.25])))
+    browser.open(path, width)
+    # The parts between possible ends of lines, each of which must stand on one line.
+    parts = browser.js(
+        "[...document.querySelectorAll('.name')].flatMap(e => [...e.childNodes])"
+        ".filter(n => n.nodeType === 3 && n.parentElement.offsetHeight).map(n => {"
+        "const r = document.createRange(); r.selectNodeContents(n);"
+        "return [n.textContent, r.getClientRects().length]; })"
+    )
+    assert {"cifar10/", "diffsmooth/", "0.25/", "resnet110_", "x" * 20} <= {
+        text for text, _ in parts
+    }
+    assert [part for part in parts if part[1] != 1] == []
+    assert browser.js("document.documentElement.scrollWidth") <= width

@@ -17,7 +17,7 @@ from diffsmooth.report.tables import (
     long_table,
     paired_tables,
 )
-from diffsmooth.report.text import comparison_remarks
+from diffsmooth.report.text import remarks_of
 from diffsmooth.stats import Results
 
 
@@ -44,6 +44,9 @@ def test_the_envelope_names_its_runs(results: Results) -> None:
     table = envelope_table(runs, np.array([0.25, 0.5, 0.95, 1.0]), 2)
     assert table.loc["certified accuracy"].tolist() == ["1.00", "0.50", "0.00", "n/a"]
     assert table.loc["best run"].tolist() == ["short", "long", "n/a", "n/a"]
+    paths = [replace(run, name=f"logs/{run.name}/sigma_0.50") for run in runs]
+    table = envelope_table(paths, np.array([0.25, 0.5]), 2)
+    assert table.loc["best run"].tolist() == ["short", "long"]
 
 
 def test_what_certifies_nothing_or_is_a_lower_bound_never_wins(
@@ -70,7 +73,7 @@ def test_what_certifies_nothing_or_is_a_lower_bound_never_wins(
     assert paired_tables(twins[0], twins[1:], radii)[0].loc["0.20"].tolist()[0] == "+0.000"
     with pytest.raises(ValueError, match="no run can be compared"):
         envelope_table([predicted], radii)
-    remarks = comparison_remarks([stopped, fixed])
+    remarks = remarks_of([stopped, fixed])
     assert any("stopped early for alpha 0.001" in remark for remark in remarks)
 
 
@@ -94,7 +97,7 @@ def test_predictions_have_an_accuracy_and_no_average(results: Results) -> None:
     assert table.loc["predicted"].tolist() == ["0.900", "n/a", "n/a", "0.100", "10"]
     assert interval_table(runs, np.array([0.0])).loc["predicted", "ACR"] == "n/a"
     assert bound_table(runs, np.array([0.0]), 3, 0.001).loc["predicted"].tolist() == ["n/a"]
-    assert "predicted: predictions without radii" in comparison_remarks(runs)[0]
+    assert "predicted: predictions without radii" in remarks_of(runs)[0]
 
 
 def test_intervals_by_hand(results: Results) -> None:
@@ -158,18 +161,14 @@ def test_the_long_table_is_of_numbers(results: Results, on_grid: Results) -> Non
 
 
 def test_remarks(results: Results, on_grid: Results) -> None:
-    assert comparison_remarks([named("fixed", results)]) == []
+    assert remarks_of([named("fixed", results)]) == []
     runs = [named("fixed", results), replace(named("grid", on_grid), remarks=("was cut",))]
-    assert comparison_remarks(runs)[0] == "grid: was cut"
-    assert comparison_remarks(runs)[1].startswith(
-        "grid: decided at the radii of a grid only, so n/a"
-    )
+    assert remarks_of(runs)[0] == "grid: was cut"
+    assert remarks_of(runs)[1].startswith("grid: decided at the radii of a grid only, so n/a")
     tolerant = named("t", replace(on_grid, grid=(), tolerance=0.05))
-    assert "lower bounds" in comparison_remarks([tolerant])[0]
-    other = named("o", replace(results, index=results.index + 1))
-    assert comparison_remarks([runs[0], other]) == ["the runs are not on the same images"]
+    assert "lower bounds" in remarks_of([tolerant])[0]
     status = np.array(["failed", "skipped"] + ["certified"] * 8)
-    assert comparison_remarks([named("s", replace(results, status=status))]) == [
+    assert remarks_of([named("s", replace(results, status=status))]) == [
         "s: 1 images skipped, whose selected class is not the label",
         "s: 1 images failed, which count as not certified; see the journal",
     ]

@@ -129,7 +129,8 @@ def test_a_running_count_in_the_column_correct_is_found(tmp_path: Path) -> None:
     run = read_run(write(tmp_path, HEADER + "".join(rows)))
     assert run.results.correct.tolist() == [True, False, False, True]
     assert run.remarks == (
-        "column correct is a running count: counted anew from label and predict",
+        "column correct is a running count: counted anew from label and predict; quote no number "
+        "that was counted from that column",
     )
     later = read_run(write(tmp_path, HEADER + "".join(rows[1:])))  # begun before this part
     assert "is a running count" in later.remarks[0]

@@ -1,14 +1,12 @@
-"""Attacks: their curve beside the certified one, and pictures of what they did."""
+"""Attacks: what they did, in words and pictures; their curve stands beside the certified one."""
 
-import base64
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from diffsmooth.report.attacks import flip_remarks, run_of, try_name
-from diffsmooth.report.figures import accuracy_figure, figure_bytes
+from diffsmooth.report.attacks import flip_remarks, try_name
+from diffsmooth.report.names import class_names, file_names
 from diffsmooth.report.page.pictures import Picture, picture_of
-from diffsmooth.report.page.text import class_names
 from diffsmooth.runs.attacked import AttackPicture, AttackRun
 from diffsmooth.runs.reading import Run
 from diffsmooth.stats import ABSTAIN, ImageRecord
@@ -22,6 +20,7 @@ class AttackCard:
 
     Attributes:
         index: the image's number in its dataset.
+        file: its name below the dataset's folder, "" where there is none.
         left: name of the class that the attack was to leave.
         method: what was tried.
         prediction: name of the class that was then predicted, or "abstained".
@@ -30,6 +29,7 @@ class AttackCard:
     """
 
     index: int
+    file: str
     left: str
     method: str
     prediction: str
@@ -38,35 +38,33 @@ class AttackCard:
 
 
 class AttackPanel(NamedTuple):
-    """A run of attacks: its name, its figure as a data URI ("" without labels), and pictures."""
+    """A run of attacks: its name, what it found, and pictures."""
 
     name: str
-    figure: str
     remarks: list[str]
     cards: list[AttackCard]
 
 
-def attack_panel(one: AttackRun, runs: Sequence[Run]) -> AttackPanel:
-    """The panel of attacks on one of the runs.
+def attack_panel(one: AttackRun, run: Run) -> AttackPanel:
+    """The panel of attacks on a run.
 
     Raises:
-        UserError: attacks on none of them, or a picture of no try.
+        UserError: a picture of no try.
     """
-    run, figure = run_of(one, runs), ""
-    if one.found.is_labelled:
-        drawn = accuracy_figure({run.name: run.results}, attacks={one.name: one.found})
-        figure = _uri(figure_bytes(drawn, ".svg"))
     records = {record.index: record for record in one.records}
-    names = class_names(run)
+    names, files = class_names(run), file_names(one.records)
     cards = []
     for picture in one.pictures:
         if picture.item not in records:
             raise UserError(f"{one.path}: the picture of try {picture.item} has no result")
-        cards.append(_card(picture, records[picture.item], names))
-    return AttackPanel(one.name, figure, flip_remarks(one.found, one.records), cards)
+        file = files.get(picture.item, "")
+        cards.append(_card(picture, records[picture.item], names, file))
+    return AttackPanel(one.name, flip_remarks(one.found, one.records), cards)
 
 
-def _card(picture: AttackPicture, record: ImageRecord, names: Mapping[int, str]) -> AttackCard:
+def _card(
+    picture: AttackPicture, record: ImageRecord, names: Mapping[int, str], file: str
+) -> AttackCard:
     attack, prediction = record.attack, record.certificate.prediction
     assert attack is not None
     left = record.label if attack.certified == ABSTAIN else attack.certified
@@ -83,8 +81,4 @@ def _card(picture: AttackPicture, record: ImageRecord, names: Mapping[int, str])
     ]
     answer = "abstained" if prediction == ABSTAIN else names.get(prediction, str(prediction))
     shown = "" if left is None else names.get(left, str(left))
-    return AttackCard(attack.image, shown, try_name(attack), answer, facts, pictures)
-
-
-def _uri(svg: bytes) -> str:
-    return f"data:image/svg+xml;base64,{base64.b64encode(svg).decode()}"
+    return AttackCard(attack.image, file, shown, try_name(attack), answer, facts, pictures)

@@ -4,7 +4,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from diffsmooth.report.page.text import class_names, listed
+from diffsmooth.report.names import class_names
+from diffsmooth.report.page.text import listed
 from diffsmooth.runs.reading import Run
 from diffsmooth.stats import ABSTAIN
 from diffsmooth.stats.printed import rounded_up

@@ -4,17 +4,15 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
-from matplotlib.ticker import MaxNLocator
 
 from diffsmooth.report.page.axis import Axis
 from diffsmooth.report.page.text import listed, radius_labels
-from diffsmooth.report.radii import distinct, top_radius
+from diffsmooth.report.radii import curve_radii, top_radius
 from diffsmooth.report.text import MISSING, at_least_text, interval_text
+from diffsmooth.runs.attacked import AttackRun
 from diffsmooth.runs.reading import Run
-from diffsmooth.stats import Results, certified_accuracy, certified_accuracy_interval
-from diffsmooth.stats.printed import radius_label
-
-STEPS = 160
+from diffsmooth.stats import certified_accuracy, certified_accuracy_interval
+from diffsmooth.stats.printed import radius_label, rounded_up
 
 
 class Dot(NamedTuple):
@@ -27,21 +25,27 @@ class Dot(NamedTuple):
 
 
 class Line(NamedTuple):
-    """One run's part of the figure; what is drawn lies in a square of 100 by 100.
+    """One run's part of the figure, or that of attacks; it lies in a square of 100 by 100.
 
     Attributes:
+        name: in the legend.
+        run: number of the run, whose colour it has.
         path: steps through the accuracies, SVG.
         area: the intervals, SVG; "" where each dot has its own.
         dots: what a run has that measured single radii only.
         heights: from the top, one a radius of the curve; None where not measured.
-        texts: accuracy and interval, one a radius.
+        texts: accuracy and interval, one a radius; of attacks what they left, an upper bound.
+        is_attack: whether it is what attacks left.
     """
 
+    name: str
+    run: int
     path: str
     area: str
     dots: list[Dot]
     heights: list[float | None]
     texts: list[str]
+    is_attack: bool = False
 
 
 class Curve(NamedTuple):
@@ -52,7 +56,7 @@ class Curve(NamedTuple):
         places: places of the radii, percent of the x axis, ascending.
         radii: the same as text.
         start: number of the radius that is shown first.
-        lines: one a run.
+        lines: one a run, then one for each run of attacks.
         finding: what the figure says, in words.
     """
 
@@ -65,35 +69,42 @@ class Curve(NamedTuple):
     finding: str
 
 
-def accuracy_curve(runs: Sequence[Run], radii: np.ndarray) -> Curve:
+def accuracy_curve(
+    runs: Sequence[Run],
+    radii: np.ndarray,
+    attacks: Sequence[tuple[AttackRun, Run]] = (),
+    decimals: int = 3,
+) -> Curve:
     """The curve of runs with at least one image each.
 
     Args:
         radii: the table's radii, float64 (R,), ascending; they are among the curve's.
+        attacks: each with the run that was attacked; those on images without labels have no line.
+        decimals: of the numbers.
     """
     right = max(top_radius(run.results) for run in runs) or 1.0
-    points = _points([run.results for run in runs], radii, right)
+    points = curve_radii([run.results for run in runs], radii)
     x, y = Axis(0.0, right * 1.02), Axis(0.0, 1.0)
+    lines = [_line(run, i, points, x, y, decimals) for i, run in enumerate(runs)]
+    names = [run.name for run in runs]
+    lines += [
+        _attack_line(one, names.index(run.name), points, x, y, decimals)
+        for one, run in attacks
+        if one.found.is_labelled
+    ]
     return Curve(
         x,
         y,
         x.places(points).tolist(),
         radius_labels(points),
         int(np.abs(points - radii[len(radii) // 2]).argmin()),
-        [_line(run.results, points, x, y) for run in runs],
-        _finding(runs, radii),
+        lines,
+        _finding(runs, radii, decimals),
     )
 
 
-def _points(results: list[Results], radii: np.ndarray, right: float) -> np.ndarray:
-    """Where the curves are computed: even steps, and each radius that a plan or table names."""
-    even = MaxNLocator(STEPS, steps=[1, 2, 5, 10]).tick_values(0.0, right)
-    named = [np.array([*one.grid, top_radius(one)]) for one in results]
-    points = np.concatenate([even, radii, *named])
-    return distinct(points[(points >= 0.0) & (points <= right)])
-
-
-def _line(results: Results, points: np.ndarray, x: Axis, y: Axis) -> Line:
+def _line(run: Run, number: int, points: np.ndarray, x: Axis, y: Axis, decimals: int) -> Line:
+    results = run.results
     accuracy = certified_accuracy(results, points)
     _, first, same = np.unique(accuracy, return_index=True, return_inverse=True)
     interval = certified_accuracy_interval(results, points[first])[same]  # each takes a millisecond
@@ -106,15 +117,40 @@ def _line(results: Results, points: np.ndarray, x: Axis, y: Axis) -> Line:
     heights: list[float | None] = [None] * len(points)
     for i, value in zip(measured, height, strict=True):
         heights[i] = round(float(value), 3)
+    texts = [
+        _reading(value, low_end, high_end, decimals)
+        for value, (low_end, high_end) in zip(accuracy, interval, strict=True)
+    ]
     back = "".join(f"H{a:.3f}V{b:.3f}" for a, b in zip(places[-2::-1], low[-2::-1], strict=True))
     return Line(
+        run.name,
+        number,
         _steps(places, height),
         "" if single else f"{_steps(places, high)}V{low[-1]:.3f}{back}Z",
         [Dot(*map(float, dot)) for dot in zip(places, height, low, high, strict=True)]
         if single
         else [],
         heights,
-        [_reading(*reading) for reading in zip(accuracy, *interval.T, strict=True)],
+        texts,
+    )
+
+
+def _attack_line(
+    one: AttackRun, number: int, points: np.ndarray, x: Axis, y: Axis, decimals: int
+) -> Line:
+    """What attacks left, abstaining being right; it holds up to the next radius, which has less."""
+    left = one.found.accuracy(points, abstained_is_right=True)
+    places, heights = x.places(points), 100 - y.places(left)
+    steps = (f"H{a:.3f}V{b:.3f}" for a, b in zip(places[1:], heights[1:], strict=True))
+    return Line(
+        f"{one.name}: left by attacks on {len(one.found)} images",
+        number,
+        f"M{places[0]:.3f} {heights[0]:.3f}" + "".join(steps),
+        "",
+        [],
+        [round(float(height), 3) for height in heights],
+        [f"<= {rounded_up(value, decimals)}" for value in left],
+        is_attack=True,
     )
 
 
@@ -124,13 +160,13 @@ def _steps(places: np.ndarray, heights: np.ndarray) -> str:
     return f"M{places[0]:.3f} {heights[0]:.3f}" + "".join(steps) if len(places) else ""
 
 
-def _reading(accuracy: float, low: float, high: float) -> str:
+def _reading(accuracy: float, low: float, high: float, decimals: int) -> str:
     if np.isnan(accuracy):
         return MISSING
-    return f"{at_least_text(accuracy)} [{interval_text(low, high, between=', ')}]"
+    return f"{at_least_text(accuracy, decimals)} [{interval_text(low, high, decimals, ', ')}]"
 
 
-def _finding(runs: Sequence[Run], radii: np.ndarray) -> str:
+def _finding(runs: Sequence[Run], radii: np.ndarray, decimals: int) -> str:
     """Who certifies most at the first and the last radius of the table that was measured."""
     table = np.array([certified_accuracy(run.results, radii) for run in runs])
     measured = np.flatnonzero(~np.isnan(table).all(axis=0))
@@ -139,7 +175,10 @@ def _finding(runs: Sequence[Run], radii: np.ndarray) -> str:
         known = sorted(
             ((-table[k, i], run.name) for k, run in enumerate(runs) if not np.isnan(table[k, i]))
         )
-        values = [at_least_text(-value) + f" ({name})" * (len(runs) > 1) for value, name in known]
+        values = [
+            at_least_text(-value, decimals) + f" ({name})" * (len(runs) > 1)
+            for value, name in known
+        ]
         if len(values) > 4:
             values = [f"from {values[0]} down to {values[-1]}"]
         sentences.append(f"at radius {radius_label(radii[i])} it is {listed(values)}")

@@ -8,13 +8,11 @@ import numpy as np
 from diffsmooth.report.columns import Column
 from diffsmooth.report.page.text import short_number, short_radius
 from diffsmooth.report.tables import accuracy_table
-from diffsmooth.report.text import MISSING, interval_text, other_images, remarks_on
+from diffsmooth.report.text import MISSING, interval_text, remarks_on
 from diffsmooth.runs.reading import Run
 from diffsmooth.shown_text import shown
 from diffsmooth.stats import certified_accuracy, certified_accuracy_interval
 from diffsmooth.stats.printed import exact, radius_label, rounded_up
-
-DECIMALS = 3  # of the table
 
 
 class RunFacts(NamedTuple):
@@ -79,27 +77,27 @@ class Table(NamedTuple):
         radii: those of the first columns, as text.
         columns: the others.
         rows: cells, one row a run.
-        remarks: what is said of the comparison, one line each.
     """
 
     radii: list[str]
     columns: Sequence[Column]
     rows: list[list[Cell]]
-    remarks: list[str]
 
 
-def page_table(runs: Sequence[Run], radii: np.ndarray, columns: Sequence[Column]) -> Table:
+def page_table(
+    runs: Sequence[Run], radii: np.ndarray, columns: Sequence[Column], decimals: int
+) -> Table:
     """The table of runs with at least one image each."""
-    table = accuracy_table(runs, radii, columns, DECIMALS)
+    table = accuracy_table(runs, radii, columns, decimals)
     assert table.best is not None
     rows = []
     for run, texts, best in zip(runs, table.text.to_numpy(), table.best.to_numpy(), strict=True):
         ends = certified_accuracy_interval(run.results, radii)
-        intervals = [f"[{interval_text(low, high, between=', ')}]" for low, high in ends]
-        intervals += [column.interval(run) for column in columns]
+        intervals = [f"[{interval_text(low, high, decimals, ', ')}]" for low, high in ends]
+        intervals += [column.interval(run, decimals) for column in columns]
         values: list[float | None] = [*certified_accuracy(run.results, radii)]
         values += [column.value(run) for column in columns]
         cells = [Cell(*cell) for cell in zip(texts, intervals, values, best, strict=True)]
         # Why a number is missing is said elsewhere on the page.
         rows.append([Cell(MISSING) if c.text.startswith(MISSING) else c for c in cells])
-    return Table([radius_label(radius) for radius in radii], columns, rows, other_images(runs))
+    return Table([radius_label(radius) for radius in radii], columns, rows)

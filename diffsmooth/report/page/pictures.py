@@ -8,7 +8,8 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
-from diffsmooth.report.page.text import class_names, short_radius
+from diffsmooth.report.names import class_names, file_names
+from diffsmooth.report.page.text import short_radius
 from diffsmooth.runs.gallery import GalleryImage
 from diffsmooth.runs.reading import Run
 from diffsmooth.stats import ABSTAIN, Results
@@ -30,6 +31,7 @@ class Card:
 
     Attributes:
         index: the image's number in its dataset.
+        file: its name below the dataset's folder, "" where none is told.
         outcome: correct, wrong, abstained, skipped or failed.
         label, prediction: names of classes; prediction is "" where there is none.
         radius: l2, in [0, 1] pixel units; None where predictions have none.
@@ -39,6 +41,7 @@ class Card:
     """
 
     index: int
+    file: str
     outcome: str
     label: str
     prediction: str
@@ -58,11 +61,16 @@ def gallery(run: Run) -> list[Card]:
     for image in run.gallery:
         if image.index not in rows:
             raise UserError(f"{run.name}: image {image.index} of the gallery has no result")
-    names = class_names(run)
-    return [_card(run.results, image, rows[image.index], names) for image in run.gallery]
+    names, files = class_names(run), file_names(run.records)
+    return [
+        _card(run.results, image, rows[image.index], names, files.get(image.index, ""))
+        for image in run.gallery
+    ]
 
 
-def _card(results: Results, image: GalleryImage, row: int, names: dict[int, str]) -> Card:
+def _card(
+    results: Results, image: GalleryImage, row: int, names: dict[int, str], file: str
+) -> Card:
     label, prediction = int(results.label[row]), int(results.prediction[row])
     status = "" if results.status is None else str(results.status[row])
     radius = float(results.radius[row]) if results.certifies else None
@@ -81,6 +89,7 @@ def _card(results: Results, image: GalleryImage, row: int, names: dict[int, str]
     copies = [picture_of(f"local copy {i} of {m}", copy) for i, copy in enumerate(image.copies, 1)]
     return Card(
         image.index,
+        file,
         _outcome(status, label, prediction),
         names[label],
         "" if prediction == ABSTAIN else names[prediction],

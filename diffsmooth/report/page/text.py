@@ -1,13 +1,14 @@
-"""Numbers and classes as text where there is little room."""
+"""Numbers and names as text where there is little room."""
 
+import re
 from collections.abc import Sequence
 
 import numpy as np
+from markupsafe import Markup
 
-from diffsmooth.models.classifiers.dataset_info import get_dataset_info
-from diffsmooth.runs.reading import Run
-from diffsmooth.stats import ABSTAIN
 from diffsmooth.stats.printed import digits_up, radius_label
+
+LONGEST_WORD = 20  # letters of a name that stay on one line
 
 
 def short_radius(radius: float) -> str:
@@ -31,14 +32,7 @@ def listed(parts: list[str]) -> str:
     return " and ".join(filter(None, [", ".join(parts[:-1]), *parts[-1:]]))
 
 
-def class_names(run: Run) -> dict[int, str]:
-    """Names by number, ascending: all of a known dataset, else the numbers that are seen."""
-    seen = np.unique(np.concatenate([run.results.label, run.results.prediction]))
-    seen = seen[seen != ABSTAIN]
-    try:
-        known = get_dataset_info(run.dataset.removesuffix("_sample")).class_names
-    except ValueError:  # a dataset of the user's own
-        known = ()
-    if seen.min() < 0 or seen.max() >= len(known):
-        return {int(number): str(number) for number in seen}
-    return dict(enumerate(known))
+def breakable(name: str) -> Markup:
+    """A name, escaped, whose line may end behind each / and _, and within very long words only."""
+    parts = re.findall(rf"[^/_]{{1,{LONGEST_WORD}}}[/_]*|[/_]+", name)
+    return Markup("<wbr>").join(parts)

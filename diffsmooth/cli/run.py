@@ -25,7 +25,7 @@ def run(
     command: Command,
     plan: Plan,
     prog: str,
-    publish: Callable[[Job, list[ImageRecord], Say], None],
+    publish: Callable[[Job, list[ImageRecord], Say], object],
     work: Work | None = None,
 ) -> None:
     """Runs what the options ask for; errors become exit codes: the rank that fails first says why.

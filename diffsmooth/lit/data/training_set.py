@@ -174,7 +174,10 @@ def checked_split(total: int, validation: int, left_out: int, seed: int) -> Spli
         DataError: nothing is left to train on.
     """
     if validation >= total:
-        raise DataError(f"validation_images must be below the {total} training images")
+        raise DataError(
+            f"validation_images must be below the {total} training images, got {validation}: "
+            "--data.validation_images, of a training, says how many are held out"
+        )
     if validation + left_out >= total:
         raise DataError(
             f"validation_images and left_out_images together must be below the {total} training "

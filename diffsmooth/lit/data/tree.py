@@ -56,7 +56,10 @@ def subfolders(folder: Path, notes: Notes) -> dict[str, Place]:
         DataError: no such folder, or not a readable one; a link to nothing.
     """
     if not folder.is_dir():
-        raise DataError(f"{printable(folder)}: no such folder")
+        raise DataError(
+            f"{printable(folder)}: no such folder (--data_root, or --data.root of a training, says "
+            "where a known dataset lies)"
+        )
     here = Place(str(folder), os.path.realpath(folder))
     found = {}
     for entry, mode in _entries(here, notes):

@@ -63,8 +63,9 @@ def first_bytes(path: Path) -> bytes:
                     f"{path}: a folder without a network that is known (a config.json of "
                     "diffusers, transformers or timm): name the file in it"
                 )
-            is_there = path.exists()
-            raise UserError(f"{path}: {'no regular file' if is_there else 'no such checkpoint'}")
+            if path.exists():
+                raise UserError(f"{path}: no regular file")
+            raise UserError(f"{path}: no such checkpoint (docs/checkpoints.md: where each lies)")
         with open(path, "rb") as file:
             return file.read(512)
     except OSError as error:

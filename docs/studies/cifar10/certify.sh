@@ -9,6 +9,7 @@ images=$1 out=$2 devices=${3:-1}
 study="--n0 100 --n 1000 --alpha 0.001 --skip 1 --accelerator cpu --precision float32 --threads 1 --batch 50 --no_sanity_check"
 unet=checkpoints/cifar10_diffusion.pt
 python=${PYTHON:-python}
+export ATEN_CPU_CAPABILITY=avx2 ONEDNN_MAX_CPU_ISA=AVX2  # so that a run goes on, on newer processors, too
 
 arm() {  # NAME CLASSIFIER SIGMA OPTIONS...
     local name=$1 classifier=$2 sigma=$3

@@ -46,6 +46,7 @@ from diffsmooth.runs.names import OutputFiles
 from diffsmooth.runs.outputs import Outputs, Problem
 from diffsmooth.stats import ImageRecord, Plan
 from diffsmooth.stats.errors import UserError
+from diffsmooth.stats.printed import ordinal
 
 
 class Work:
@@ -57,7 +58,7 @@ class Work:
 
     def taken(self, options: SmoothingOptions, items: int) -> str:
         """What of the images it takes, in words."""
-        of = "all taken" if options.skip == 1 else f"every {options.skip}th taken: {items:,}"
+        of = "all taken" if options.skip == 1 else f"every {ordinal(options.skip)} taken: {items:,}"
         return of if options.max < 0 else f"{of}, before number {options.max:,}"
 
     def identity(self, asked: RunIdentity) -> RunIdentity:

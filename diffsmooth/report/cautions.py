@@ -11,7 +11,7 @@ from diffsmooth.runs.reading import Run
 from diffsmooth.shown_text import shown
 from diffsmooth.stats import largest_radius
 from diffsmooth.stats.curves import share_interval
-from diffsmooth.stats.printed import exact, radius_label, rounded_down
+from diffsmooth.stats.printed import exact, ordinal, radius_label, rounded_down
 
 WIDE = 0.02  # of a 95 % interval: at an accuracy of 1/2, that of 10,000 images is narrower
 NEAR = 0.9  # of the largest possible radius: from there on, accuracy tells of N
@@ -98,7 +98,7 @@ def _which_images(run: Run) -> tuple[str, str] | None:
         return None
     steps = set(np.diff(index).tolist())
     step = steps.pop() if len(steps) == 1 else 0
-    which = [f"every {step:,}{_ordinal_ending(step)}"] if step > 1 else []
+    which = [f"every {ordinal(step)}"] if step > 1 else []
     which += ["the first"] if step == 1 and index[0] == 0 and not whole else []
     which += [] if known else ["of how many is not told"]
     count = f"all {images:,}" if whole else f"{images:,} of {size:,}" if known else f"{images:,}"
@@ -156,9 +156,3 @@ def _different(
     )
     may = "may be" if None in values.values() and len(set(values.values())) == 2 else "are"
     return [Caution((), f"the runs {may} of different {what}: {each}", advice)]
-
-
-def _ordinal_ending(number: int) -> str:
-    """ "st" of 21, "th" of 11."""
-    endings = {1: "st", 2: "nd", 3: "rd"}
-    return "th" if number % 100 in (11, 12, 13) else endings.get(number % 10, "th")

@@ -76,3 +76,10 @@ def _rounded(value: float, decimals: int, rounding: str) -> str:
     step = Decimal(1).scaleb(-decimals)
     context = Context(prec=DIGITS, rounding=rounding)
     return f"{decimal(value).quantize(step, context=context):f}"
+
+
+def ordinal(number: int) -> str:
+    """ "21st", "11th", "1,000th"."""
+    endings = {1: "st", 2: "nd", 3: "rd"}
+    ending = "th" if number % 100 in (11, 12, 13) else endings.get(number % 10, "th")
+    return f"{number:,}{ending}"

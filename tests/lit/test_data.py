@@ -168,7 +168,7 @@ def test_unknown_words_are_named(tmp_path: Path) -> None:
         load_images("minst")
     with pytest.raises(DataError, match="split must be train or test, got 'val'"):
         load_images("cifar10", tmp_path, "val")
-    with pytest.raises(DataError, match="no such folder .--data_root, "):
+    with pytest.raises(DataError, match=r"no such folder .--data_root, "):
         load_images("imagenet", tmp_path / "nowhere")
 
 
@@ -214,7 +214,7 @@ def test_held_out_images_are_a_fixed_partition() -> None:
     assert checked_split(100, 10, 0, seed=3) == (held_out, [], rest)
     assert checked_split(100, 10, 0, seed=4).validation != held_out
     assert checked_split(5, 0, 0, seed=0) == ([], [], [0, 1, 2, 3, 4])
-    with pytest.raises(DataError, match="got .*: --data.validation_images, of a training"):
+    with pytest.raises(DataError, match=r"got .*: --data.validation_images, of a training"):
         checked_split(5, 5, 0, seed=0)
 
 

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from diffsmooth.stats.printed import (
     digits_up,
     exact,
+    ordinal,
     radius_label,
     rounded_down,
     rounded_up,
@@ -111,3 +112,12 @@ def test_labels_do_not_overstate_and_tell_radii_apart(radius: float, further: fl
     label = radius_label(radius)
     assert float(label) <= radius
     assert radius_label(radius + further) != label
+
+
+@pytest.mark.parametrize(
+    ("number", "text"),
+    [(1, "1st"), (2, "2nd"), (3, "3rd"), (4, "4th"), (11, "11th"), (113, "113th"), (122, "122nd"),
+     (1000, "1,000th")],
+)  # fmt: skip
+def test_ordinals(number: int, text: str) -> None:
+    assert ordinal(number) == text

@@ -151,7 +151,7 @@ def test_broken_files_are_one_clear_line(tmp_path: Path, classifier_file: Path) 
         assert "\n" not in str(error.value)
     with pytest.raises(ValueError, match="a folder"):
         read_checkpoint(tmp_path)
-    with pytest.raises(ValueError, match="no such checkpoint .docs.checkpoints.md: "):
+    with pytest.raises(ValueError, match=r"no such checkpoint .docs.checkpoints.md: "):
         read_checkpoint(tmp_path / "missing.pt")
     for nothing in (
         [1, 2],

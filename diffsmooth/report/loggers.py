@@ -3,9 +3,7 @@
 import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import cast
-
-from lightning.pytorch.loggers import CSVLogger, Logger, WandbLogger
+from typing import TYPE_CHECKING, cast
 
 from diffsmooth.report.tensorboard import (
     curve_radii,
@@ -20,16 +18,23 @@ from diffsmooth.runs.reading import Run
 from diffsmooth.stats import certified_accuracy, certified_accuracy_interval
 from diffsmooth.stats.registry import imported
 
-MakeLogger = Callable[[Path, str], Logger]
+if TYPE_CHECKING:  # Lightning takes seconds
+    from lightning.pytorch.loggers import Logger
+
+MakeLogger = Callable[[Path, str], "Logger"]
 
 
-def csv_logger(folder: Path, name: str) -> Logger:
+def csv_logger(folder: Path, name: str) -> "Logger":
     """FOLDER/metrics.csv and hparams.yaml; what an earlier call wrote is replaced."""
+    from lightning.pytorch.loggers import CSVLogger
+
     return CSVLogger(folder, name="", version="")
 
 
-def wandb_logger(folder: Path, name: str) -> Logger:
+def wandb_logger(folder: Path, name: str) -> "Logger":
     """A run of the project diffsmooth; without a network where WANDB_MODE is offline."""
+    from lightning.pytorch.loggers import WandbLogger
+
     return WandbLogger(name=name, project="diffsmooth", save_dir=folder)
 
 
@@ -62,7 +67,7 @@ def log_run(words: Sequence[str], logdir: Path, name: Path, run: Run, text: str)
                 write_logger(make(folder, name.name), run)
 
 
-def write_logger(logger: Logger, run: Run) -> None:
+def write_logger(logger: "Logger", run: Run) -> None:
     """A run's settings, curve and averages; steps and names are those of `write_run`."""
     results = run.results
     radii = curve_radii(results)

@@ -50,6 +50,7 @@ VOTES = "--N0 5 --N 20 --batch 25 --skip 400 --no_sanity_check"
 PROCESS = "--devices 1 --accelerator cpu --threads 1"
 TINY = {
     "certify": f"{VOTES} {PROCESS}",
+    "demo": f"{VOTES} {PROCESS}",
     "attack": f"--max_images 1 --methods pgd --steps 1 --noise_samples 1 --N 10 --budgets 0.5 "
     f"--search_votes 5 {PROCESS}",
     "tune": "--validation_images 20 --images 4 --sigma_local 0.25 --m 1 --N 50 --radius 0.1 "
@@ -72,6 +73,7 @@ TINY_OF = {
     "configs/train/cifar10_smoothadv_64.yaml": "--data.root colours "
     "--model.init_args.arch cifar_resnet8",
     "mine:network": "--skip 2",
+    "--outfile OUT.txt": "--overwrite",  # several lines write that
 }
 
 MINE = """
@@ -186,11 +188,19 @@ def test_a_line_is_a_command_with_options_that_it_knows(
             import_module(f"diffsmooth.cli.{command}").main(words, f"diffsmooth {command}")
 
 
+def recipes_of(target: str) -> list[str]:
+    """The lines of a target of the Makefile."""
+    makefile = (REPOSITORY / "Makefile").read_text()
+    found = re.search(rf"^{target}:.*\n((?:\t.*\n)+)", makefile, re.MULTILINE)
+    assert found, f"no target {target}"
+    return found[1].split("\n\t")
+
+
 def check_other_program(words: list[str]) -> None:
     """Names what there is; of programs of others nothing is known here."""
     program, *rest = words
     if program == "make":
-        assert re.search(rf"^{rest[0]}:", (REPOSITORY / "Makefile").read_text(), re.MULTILINE)
+        assert recipes_of(rest[0])
     elif program == "python":
         assert (REPOSITORY / next(word for word in rest if "/" in word)).exists()
     elif program == "cd":
@@ -238,10 +248,14 @@ GIVEN: dict[str, Callable[[], dict[str, object]]] = {"docs/training.md": given_t
 
 def run_line(line: str, clone: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     command, words, _ = call_of(line)
-    if not command:
-        assert words[0] == "cd", f"not marked as not run: {line}"
+    if words[0] == "cd":
         monkeypatch.chdir(clone / words[1])
         return
+    if words[0] == "make":  # without its environment
+        for recipe in recipes_of(words[1]):
+            run_line(recipe.replace("$(BIN)/", ""), clone, monkeypatch)
+        return
+    assert command, f"neither run nor marked: {line}"
     words = [STANDS_FOR.get(word, word) for word in words]
     tiny = TINY.get(f"{command} {words[0]}" if command == "train" else command, "").split()
     for word, more in TINY_OF.items():

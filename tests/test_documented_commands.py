@@ -1,4 +1,4 @@
-"""Every command and Python block of the README and docs/ is parsed, and run or said why not.
+"""Every command and Python block of the site's pages is parsed, and run or said why not.
 
 A block that is not run has the reason before it, `<!-- not run: REASON -->`; where that is for some
 of its commands only, these contain WORD: `<!-- not run (WORD): REASON -->`.
@@ -23,10 +23,9 @@ from diffsmooth.cli.errors import OneLineParser
 from diffsmooth.lit.training import GaussianTraining
 
 REPOSITORY = Path(__file__).parents[1]
-PAGES = [
-    "README.md",
-    *sorted(str(p.relative_to(REPOSITORY)) for p in REPOSITORY.glob("docs/**/*.md")),
-]
+OUTSIDE = ("README.md", "CONTRIBUTING.md", "SECURITY.md", "checkpoints/README.md")
+PAGES = [*OUTSIDE, *sorted(str(p.relative_to(REPOSITORY)) for p in REPOSITORY.glob("docs/**/*.md"))]
+LANGUAGES = ("", "bibtex", "python", "sh")  # "" is what came out
 MARK = r"<!-- not run(?: \(([^)\n]+)\))?: [^>\n]+ -->"
 BLOCK = re.compile(rf"(?:^{MARK}\n)?^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 SHELL = ("for ", "done", "if ")  # how lines begin that are the shell's own
@@ -35,11 +34,13 @@ SHELL = ("for ", "done", "if ")  # how lines begin that are the shell's own
 LEFT_OPEN = {
     "[RUN ...] [--replay K]": "--replay 3",
     "[RUN ...]": "",
+    "[-c ...]": "",
     "... OUT.txt": "fashion_mnist_sample CHECKPOINT 0.5 OUT.txt",
     "...": "--config configs/certify/demo.yaml",
 }
 STANDS_FOR = {
     "CHECKPOINT": "checkpoints/fashion_mnist_gaussian_0.25.pt",
+    "FILE": "checkpoints/fashion_mnist_gaussian_0.25.pt",
     "PATH": "own",
     "PILOT.jsonl": "docs/studies/fashion_mnist/diffsmooth.jsonl",
     "RUN": "docs/studies/fashion_mnist/cohen.txt",
@@ -129,6 +130,7 @@ def call_of(line: str) -> Call:
         words += (
             [several[1] + one + several[3] for one in several[2].split(",")] if several else [word]
         )
+    words = [STANDS_FOR.get(word, word) for word in words]
     while re.match(r"\w+=", words[0]):
         name, _, value = words.pop(0).partition("=")
         environment[name] = value
@@ -146,9 +148,11 @@ LINES = sorted({line for block in ALL if block.language == "sh" for line in line
 
 def test_every_mark_stands_before_a_block_and_tells_of_it() -> None:
     for page in PAGES:
-        marks = len(re.findall("<!-- not run", (REPOSITORY / page).read_text()))
+        text = (REPOSITORY / page).read_text()
+        marks = len(re.findall("^<!-- not run", text, re.MULTILINE))
         assert marks == sum(block.left_out is not None for block in ALL if block.page == page), page
     for block in ALL:
+        assert block.language in LANGUAGES, block
         assert block.left_out is None or block.left_out in block.text, block
 
 
@@ -248,15 +252,14 @@ GIVEN: dict[str, Callable[[], dict[str, object]]] = {"docs/training.md": given_t
 
 def run_line(line: str, clone: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     command, words, _ = call_of(line)
-    if words[0] == "cd":
+    if words[:1] == ["cd"]:
         monkeypatch.chdir(clone / words[1])
         return
-    if words[0] == "make":  # without its environment
+    if words[:1] == ["make"]:  # without its environment
         for recipe in recipes_of(words[1]):
             run_line(recipe.replace("$(BIN)/", ""), clone, monkeypatch)
         return
     assert command, f"neither run nor marked: {line}"
-    words = [STANDS_FOR.get(word, word) for word in words]
     tiny = TINY.get(f"{command} {words[0]}" if command == "train" else command, "").split()
     for word, more in TINY_OF.items():
         tiny += more.split() if word in line else []

@@ -3,7 +3,7 @@ BIN := .venv/bin
 LOWEST := .venv-lowest/bin
 AUDIT := .venv-audit
 
-.PHONY: demo test test-slow torture gpu test-lowest lint type bench audit constraints locked clean
+.PHONY: demo test test-slow torture gpu test-lowest lint type bench docs audit constraints locked dist clean
 # A process a core, of one thread each.
 OPTIONS := -m pytest -n auto --dist worksteal
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python $(OPTIONS)
@@ -46,6 +46,11 @@ type: .venv/installed
 bench: .venv/installed
 	$(BIN)/diffsmooth bench
 
+# The site, build/site; a warning (a link or an anchor to nothing, a page in no menu) is an error. What is
+# switched off is a note of the theme's on its own end, in May 2027.
+docs: .venv/installed
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build
+
 # Known vulnerabilities of the versions in constraints.txt: 0 only where each was looked up.
 audit: $(AUDIT)/installed
 	@rm -f $(AUDIT)/found.txt; \
@@ -69,6 +74,18 @@ locked:
 	$(BIN)/python -m pip install --quiet --require-hashes --requirement constraints.txt
 	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable .
 	touch .venv/installed
+
+# Wheel and sdist of the last commit, build/dist; PyPI shows the README's relative links and figures by
+# the code host, make dist URL=https://HOST/OWNER/REPOSITORY.
+VERSION = $(shell sed -n 's/^__version__ = "\(.*\)"/\1/p' diffsmooth/__init__.py)
+dist: .venv/installed $(AUDIT)/installed
+	@test -n "$(URL)" || { echo "make dist: give URL=, the repository's on the code host" >&2; exit 2; }
+	rm -rf build/source build/dist && mkdir -p build/source
+	git archive HEAD | tar -x -C build/source
+	sed -E -i -e 's|!\[([^]]*)\]\(([^):]+)\)|![\1]($(URL)/raw/v$(VERSION)/\2)|g' \
+		-e 's|\]\(([^):#][^):]*)\)|]($(URL)/blob/v$(VERSION)/\1)|g' build/source/README.md
+	$(BIN)/python -m build --outdir build/dist build/source
+	$(AUDIT)/bin/uvx twine check --strict build/dist/*
 
 clean:
 	rm -rf .venv .venv-lowest $(AUDIT)

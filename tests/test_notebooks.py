@@ -18,6 +18,7 @@ def test_a_notebook_was_executed_and_is_small(path: Path) -> None:
     assert any(output.get("data", {}).get("image/png") for c in cells for output in c.outputs)
     assert not any(output.output_type == "error" for c in cells for output in c.outputs)
     assert path.stat().st_size < LARGEST
+    assert "site-packages" not in path.read_text()  # the folders of who executed it
 
 
 @pytest.mark.slow

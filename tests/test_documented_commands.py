@@ -114,7 +114,10 @@ def blocks_of(page: str) -> Iterator[Block]:
 
 
 def lines_of(block: Block) -> Iterator[str]:
-    for line in block.text.replace("\\\n", " ").splitlines():
+    text = block.text.replace("\\\n", " ")
+    for name, first in re.findall(r"^for (\w+) in (\S+)", text, re.MULTILINE):
+        text = text.replace(f"${name}", first)  # a loop is its first round
+    for line in text.splitlines():
         line = line.strip()
         if line and not line.startswith(("#", *SHELL)):
             yield line

@@ -189,7 +189,8 @@ def build_job(
 
     def check() -> None:
         check_folder("logdir", Path(options.logdir))
-        for line in (*images.notes, *networks.notes, *announcement.lines()):
+        data, *others = announcement.lines()
+        for line in (data, *images.notes, *networks.notes, *others):
             print(line)
         if options.sanity_check and is_first:
             print(check_sanity(f, images, votes, options.seed, device), end="")

@@ -39,11 +39,12 @@ def publish(
     text = summary_text(run.results)
     say(Closing(text, {**run_record(run.results), **_names(files)}))
     save_figure(accuracy_figure({run.name: run.results}), files.figure)
+    folder = logdir / "certify" / relative_name(files.stem)
     try:
-        log_run(loggers, logdir, relative_name(files.stem), run, text)
+        log_run(loggers, folder, run, text)
     except OSError as error:
         if error.filename is None:  # as of a full disk
-            error.filename = str(logdir)
+            error.filename = str(folder)
         raise
     curves = f"curves and images: tensorboard --logdir {shown(logdir)}\n"
     print(

@@ -41,21 +41,19 @@ def wandb_logger(folder: Path, name: str) -> "Logger":
 LOGGERS: dict[str, MakeLogger] = {"csv": csv_logger, "wandb": wandb_logger}
 
 
-def log_run(words: Sequence[str], logdir: Path, name: Path, run: Run, text: str) -> None:
+def log_run(words: Sequence[str], folder: Path, run: Run, text: str) -> None:
     """Logs a run to each logger that is named.
 
     Args:
         words: tensorboard, csv, wandb, none, or `package.module:factory` of a Lightning logger,
             from a folder and a name.
-        logdir: of all that is logged; the run's folder in it is certify/NAME.
-        name: of the run.
+        folder: the run's own; its name is the run's.
         run: at least one image.
         text: shown as it is.
 
     Raises:
         UserError: no such factory.
     """
-    folder = logdir / "certify" / name
     for word in dict.fromkeys(words):
         if word == "tensorboard":
             write_run(folder, run, text)
@@ -64,7 +62,7 @@ def log_run(words: Sequence[str], logdir: Path, name: Path, run: Run, text: str)
             folder.mkdir(parents=True, exist_ok=True)
             with warnings.catch_warnings():
                 warnings.filterwarnings("ignore", "Experiment logs directory")  # of our own run
-                write_logger(make(folder, name.name), run)
+                write_logger(make(folder, folder.name), run)
 
 
 def write_logger(logger: "Logger", run: Run) -> None:

@@ -251,7 +251,7 @@ def test_no_words_at_all_are_a_mistake(
 BUGS = [
     ("certify", "diffsmooth.pipeline.publish", "summary_text"),
     ("certify", "diffsmooth.pipeline.job", "choose_classifier"),
-    ("predict", "diffsmooth.pipeline.publish", "prediction_text"),
+    ("predict", "diffsmooth.pipeline.publish", "prediction_closing"),
     ("merge", "diffsmooth.pipeline.merge", "_stored_identity"),
     ("tune", "diffsmooth.pipeline.tune", "certify_settings"),
     ("visualize", "diffsmooth.pipeline.visualize", "look_at"),
@@ -308,7 +308,7 @@ def test_a_full_disk_names_the_file(
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")  # as a write says it: without a name
 
-    monkeypatch.setattr(import_module("diffsmooth.pipeline.publish"), "write_run", full)
+    monkeypatch.setattr(import_module("diffsmooth.report.loggers"), "write_run", full)
     with pytest.raises(SystemExit) as stopped:
         run("certify", commands["certify"], "certify.py")
     assert stopped.value.code == 2

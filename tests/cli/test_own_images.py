@@ -91,7 +91,10 @@ def test_one_small_picture_does_not_shrink_the_others(
     certify.main([*last, "--image-size", "16"])
     assert len((tmp_path / "o.txt").read_text().splitlines()) == 1 + 15
     out = capsys.readouterr().out
-    assert out.startswith("images: 15 of 3 x 16 x 16, pets\nclasses, by the classifier's names: ")
+    assert out.startswith(
+        "data: pets, test: 15 of 3 x 16 x 16, 2 classes; all taken\n"
+        "classes, by the classifier's names: "
+    )
     assert identity(tmp_path)["image_shape"] == [3, 16, 16]
     assert identity(tmp_path)["class_names"] == ["cat", "dog"]
 
@@ -103,7 +106,7 @@ def test_images_of_one_size_are_certified_at_it_and_resized_for_the_classifier(
     assert len(run(root, classifier)) == 4
     assert identity(tmp_path)["image_shape"] == [3, 24, 20]
     out = capsys.readouterr().out
-    assert "images: 4 of 3 x 24 x 20" in out
+    assert "data: pets, test: 4 of 3 x 24 x 20, 2 classes" in out
     assert "classifier: takes 16 x 16; what it is shown, noise and all, is resized" in out
 
 
@@ -131,7 +134,7 @@ def test_a_classifier_of_one_channel_gets_grey_images(
             coloured(16, 16, seed=k).convert(kind).save(folder / "x.png")
     tables = [run(tmp_path / k / "pets", classifier, out=f"{k}.txt") for k in ("RGB", "L")]
     assert tables[0] == tables[1]
-    assert "images: 2 of 1 x 16 x 16" in capsys.readouterr().out
+    assert "data: pets, test: 2 of 1 x 16 x 16" in capsys.readouterr().out
 
 
 def test_class_folders_keep_their_classes(tmp_path: Path, run: Run) -> None:
@@ -263,7 +266,7 @@ def test_each_command_wants_one_size_or_is_told(
     assert "9 images have 2 sizes: 18 x 18 (8), 20 x 24 (1)" in refused(capsys, call)
     call("--image_size", "16")
     channels = 1 if command == "visualize" else 3
-    assert f"images: 9 of {channels} x 16 x 16, pets" in capsys.readouterr().out
+    assert f"9 of {channels} x 16 x 16" in capsys.readouterr().out
     if command == "tune":
         assert "image_size: 16\n" in (tmp_path / "t.yaml").read_text()
 

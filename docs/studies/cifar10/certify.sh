@@ -22,7 +22,7 @@ networks=${NETWORKS:-checkpoints}
 gaussian_025=$networks/cifar10_resnet20_gaussian_0.25.pt
 gaussian_050=$networks/cifar10_resnet20_gaussian_0.50.pt
 clean=$networks/cifar10_resnet20_clean.pt
-local="--diffusion $unet --m 5 --sigma_local SIGMA_LOCAL"
+local="--diffusion $unet --m 5 --sigma_local 0.25"
 once="--diffusion $unet --m 1 --sigma_local 0"
 plain="--purifier none --m 1 --sigma_local 0"
 

@@ -87,21 +87,23 @@ class Announcement(NamedTuple):
     def _computing(self) -> str:
         o, i, cuda = self.options, self.identity, self.device.type == "cuda"
         usual = "the published code's" if i.command == "certify" else "its default"
-        told = {
-            f"{o.processes} process{'es' if o.processes > 1 else ''} on {i.hardware}": "",
-            f"{i.threads} threads": "cores / processes" if o.threads is None else "",
-            str(i.precision): "the best that the hardware has" if o.precision == "auto" else "",
-            f"batch {i.batch}": ("as many as fit" if cuda else usual) if o.batch == "auto" else "",
-            "compiled" if i.compile else "not compiled": "by the work ahead"
-            if o.compile == "auto" and cuda
-            else "",
-        }
-        each = ", ".join(f"{what}{self._why(why) if why else ''}" for what, why in told.items())
+        told = [
+            (f"{counted(o.processes, 'process')} on {i.hardware}", False, ""),
+            (counted(i.threads or 1, "thread"), o.threads is None, "cores / processes"),
+            (str(i.precision), o.precision == "auto", "the best that the hardware has"),
+            (f"batch {i.batch}", o.batch == "auto", "as many as fit" if cuda else usual),
+            (
+                "compiled" if i.compile else "not compiled",
+                o.compile == "auto" and cuda,
+                "by the work ahead",
+            ),
+        ]
+        each = ", ".join(f"{what}{self._why(why) if auto else ''}" for what, auto, why in told)
         return f"computing: {each}"
 
     def _noise(self) -> str:
         source = str(self.identity.noise_source)
-        text = f"{kind_of_noise(source)} noise ({source})"
+        text = f"{kind_of_noise(source)} noise, {source}"
         return text + (self._why("by the images") if self.options.noise == "auto" else "")
 
     def _output(self) -> str:
@@ -114,6 +116,12 @@ class Announcement(NamedTuple):
     def _why(self, why: str) -> str:
         """That something is chosen, and why."""
         return f" (auto: {why})" if self.is_first else " (as the run was begun)"
+
+
+def counted(number: int, word: str) -> str:
+    """Such as "1 process", "2 processes"."""
+    ending = "" if number == 1 else "es" if word.endswith("s") else "s"
+    return f"{number:,} {word}{ending}"
 
 
 def near(path: str) -> str:

@@ -1,6 +1,8 @@
 """What a run says before its first vote, and that a dry run stops there."""
 
 import re
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -9,6 +11,7 @@ import pytest
 from diffsmooth.cli import certify
 from diffsmooth.pipeline.announcement import duration, near
 
+REPOSITORY = Path(__file__).parents[2]
 Words = Callable[..., list[str]]
 
 
@@ -39,13 +42,13 @@ def test_a_run_says_what_it_will_do_in_five_lines(
     )
     assert found, networks
     assert re.fullmatch(
-        r"computing: 1 process on cpu [A-Z0-9_ a-z]+, 1 threads, \w+ \(auto: the best that the "
+        r"computing: 1 process on cpu [A-Z0-9_ a-z]+, 1 thread, \w+ \(auto: the best that the "
         r"hardware has\), batch 38 \(auto: the published code's\), not compiled",
         computing,
     ), computing
     assert output.startswith(f"output: {tmp_path}/o.txt and beside it .jsonl")
     assert re.fullmatch(
-        r"votes: 5 x 38 = 190, exact noise \(integer-[^)]+\) \(auto: by the images\); about \d+ s, "
+        r"votes: 5 x 38 = 190, exact noise, integer-[^(]+ \(auto: by the images\); about \d+ s, "
         r"at [\d,]+ votes/s",
         votes,
     ), votes
@@ -80,6 +83,25 @@ def test_a_dry_run_writes_nothing(
     assert "certified accuracy" not in out
     assert not [path for path in tmp_path.rglob("o.*")]
     assert not (tmp_path / "logs").exists()
+
+
+@pytest.mark.slow
+def test_a_dry_run_of_two_processes_ends_well_and_says_each_line_once(
+    words: Words, tmp_path: Path
+) -> None:
+    command = [sys.executable, "certify.py", *words("--dry_run", "--devices", "2")]
+    done = subprocess.run(
+        command, cwd=REPOSITORY, capture_output=True, text=True, check=False, timeout=300
+    )
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.splitlines()
+    assert [line.partition(":")[0] for line in lines[:5]] == [
+        "data", "networks", "computing", "output", "votes",
+    ]  # fmt: skip
+    assert len(lines) == len(set(lines))
+    assert "2 processes on cpu" in lines[2]
+    assert "Traceback" not in done.stderr
+    assert not [path for path in tmp_path.rglob("o.*")]
 
 
 def test_a_dry_run_leaves_a_run_as_it_is(words: Words, tmp_path: Path) -> None:

@@ -53,7 +53,7 @@ class Announcement(NamedTuple):
         """
         left, each = self.items - done, self.plan.max_votes
         most = " at most" if len(self.plan.looks) > 1 else ""
-        text = f"votes: {self.items:,} x {each:,}{most} = {self.items * each:,}, "
+        text = f"votes: plan {shown(self.plan.name)}, {self.items:,} x {each:,}{most} = {self.items * each:,}, "
         text += self._noise()
         if done:
             text += f"; {done:,} of {self.items:,} are done"

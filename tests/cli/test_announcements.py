@@ -48,7 +48,7 @@ def test_a_run_says_what_it_will_do_in_five_lines(
     ), computing
     assert output.startswith(f"output: {tmp_path}/o.txt and beside it .jsonl")
     assert re.fullmatch(
-        r"votes: 5 x 38 = 190, exact noise, integer-[^(]+ \(auto: by the images\); about \d+ s, "
+        r"votes: plan fixed, 5 x 38 = 190, exact noise, integer-[^(]+ \(auto: by the images\); about \d+ s, "
         r"at [\d,]+ votes/s",
         votes,
     ), votes
@@ -69,7 +69,7 @@ def test_a_sequential_plan_has_at_most_so_many_votes(
     words: Words, capsys: pytest.CaptureFixture[str]
 ) -> None:
     certify.main(words("--plan", "group_sequential", "--first_look", "10"))
-    assert "votes: 5 x 38 at most = 190, " in capsys.readouterr().out
+    assert "votes: plan group_sequential, 5 x 38 at most = 190, " in capsys.readouterr().out
 
 
 def test_a_dry_run_writes_nothing(
@@ -79,7 +79,7 @@ def test_a_dry_run_writes_nothing(
         certify.main(words("--dry_run"))
     assert end.value.code == 0
     out = capsys.readouterr().out
-    assert out.splitlines()[-1].startswith("votes: 5 x 38 = 190, ")
+    assert out.splitlines()[-1].startswith("votes: plan fixed, 5 x 38 = 190, ")
     assert "certified accuracy" not in out
     assert not [path for path in tmp_path.rglob("o.*")]
     assert not (tmp_path / "logs").exists()

@@ -53,14 +53,16 @@ class Announcement(NamedTuple):
         """
         left, each = self.items - done, self.plan.max_votes
         most = " at most" if len(self.plan.looks) > 1 else ""
-        text = f"votes: plan {shown(self.plan.name)}, {self.items:,} x {each:,}{most} = {self.items * each:,}, "
-        text += self._noise()
+        count = f"{self.items:,} x {each:,}{most} = {self.items * each:,}"
+        text = f"votes: plan {shown(self.plan.name)}, {count}, {self._noise()}"
         if done:
             text += f"; {done:,} of {self.items:,} are done"
         if fixed is None or not fixed.seconds:
             return text if left else f"{text}, nothing is left to do"
         rate = processes * (self.identity.batch or 1) / fixed.seconds
-        return f"{text}; about {duration(left * each / rate)}{most}, at {rate:,.0f} votes/s"
+        alone = ", without the attacks' steps" if self.identity.command == "attack" else ""
+        time = f"about {duration(left * each / rate)}{most}{alone}"
+        return f"{text}; {time}, at {rate:,.0f} votes/s"
 
     def _data(self) -> str:
         images = self.networks.images

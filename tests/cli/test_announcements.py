@@ -48,8 +48,8 @@ def test_a_run_says_what_it_will_do_in_five_lines(
     ), computing
     assert output.startswith(f"output: {tmp_path}/o.txt and beside it .jsonl")
     assert re.fullmatch(
-        r"votes: plan fixed, 5 x 38 = 190, exact noise, integer-[^(]+ \(auto: by the images\); about "
-        r"\d+ s, at [\d,]+ votes/s",
+        r"votes: plan fixed, 5 x 38 = 190, exact noise, integer-[^(]+ \(auto: by the images\); "
+        r"about \d+ s, at [\d,]+ votes/s",
         votes,
     ), votes
 

@@ -397,7 +397,7 @@ def test_the_check_is_made_once_for_the_same_weights() -> None:
 
 def test_the_same_networks_give_the_same_digest_and_others_another() -> None:
     one, other = ensure_fixed(smooth(Head()).f), ensure_fixed(smooth(Head()).f)
-    assert one == other
+    assert one._replace(seconds=0.0) == other._replace(seconds=0.0)
     changed = Head()
     with torch.no_grad():
         changed.weight[0, 0] += 1e-3

@@ -58,7 +58,8 @@ class Work:
 
     def taken(self, options: SmoothingOptions, items: int) -> str:
         """What of the images it takes, in words."""
-        of = "all taken" if options.skip == 1 else f"every {ordinal(options.skip)} taken: {items:,}"
+        skip = options.skip or 1
+        of = "all taken" if skip == 1 else f"every {ordinal(skip)} taken: {items:,}"
         return of if options.max < 0 else f"{of}, before number {options.max:,}"
 
     def identity(self, asked: RunIdentity) -> RunIdentity:

@@ -10,6 +10,7 @@ import lightning.pytorch as pl
 import pytest
 import torch
 from conftest import TINY_UNET
+from gpu_device import ACCELERATOR, ON_CPU, device, needs_cuda
 from lightning.pytorch.callbacks import ModelCheckpoint
 from stripes import make_data
 
@@ -25,6 +26,7 @@ from diffsmooth.lit.training import (
 )
 from diffsmooth.lit.training.divergence import StopDiverged
 from diffsmooth.lit.training.module import TrainingModule
+from diffsmooth.lit.training.progress import TrainingProgress
 from diffsmooth.models import load_classifier, load_unet
 
 pytestmark = [pytest.mark.gpu, pytest.mark.filterwarnings("ignore")]
@@ -40,17 +42,23 @@ class WaitsAreErrors(pl.Callback):
 
     def on_train_batch_start(self, *args: Any) -> None:
         if args[-1] >= WARM_UP:
-            torch.cuda.set_sync_debug_mode("error")
+            waits("error")
 
     def on_train_batch_end(self, *args: Any) -> None:
         self.steps += args[-1] >= WARM_UP
-        torch.cuda.set_sync_debug_mode("default")
+        waits("default")
+
+
+def waits(mode: str) -> None:
+    """What torch does where the processor waits for the device: a CPU never does."""
+    if not ON_CPU:
+        torch.cuda.set_sync_debug_mode(mode)
 
 
 @pytest.fixture(autouse=True)
 def waits_are_allowed_again() -> Iterator[None]:
     yield
-    torch.cuda.set_sync_debug_mode("default")
+    waits("default")
 
 
 def gaussian(**options: Any) -> TrainingModule:
@@ -78,19 +86,20 @@ def fit(
 ) -> pl.Trainer:
     saving = ModelCheckpoint(folder, save_last=True)
     trainer = pl.Trainer(
-        accelerator="gpu", devices=1, max_epochs=2, logger=False, num_sanity_val_steps=0,
+        accelerator=ACCELERATOR, devices=1, max_epochs=2, logger=False, num_sanity_val_steps=0,
         enable_model_summary=False, default_root_dir=folder,
         callbacks=[StopDiverged(), AverageWeights(0.9), saving, *more],
-        **{"precision": "bf16-mixed", "enable_progress_bar": True, **options},
+        **{"precision": "32-true" if ON_CPU else "bf16-mixed", **options},
     )  # fmt: skip
     data = make_data(root)
+    data.on_device = data.on_device or ON_CPU  # on a GPU by itself
     data.drop_last = True  # one shape to compile
     trainer.fit(module, datamodule=data)
     return trainer
 
 
 @pytest.mark.parametrize("make", [gaussian, consistency, smoothadv, macer, diffusion])
-@pytest.mark.parametrize("compiled", [False, True])
+@pytest.mark.parametrize("compiled", [False, pytest.param(True, marks=needs_cuda)])
 def test_no_step_waits_for_the_device(
     make: Callable[..., TrainingModule], compiled: bool, tmp_path: Path, root: Path
 ) -> None:
@@ -103,6 +112,15 @@ def test_no_step_waits_for_the_device(
         assert value.isfinite().all()
 
 
+def test_our_bar_waits_for_nothing_where_the_trainer_does_not_log(
+    tmp_path: Path, root: Path
+) -> None:
+    watch = WaitsAreErrors()
+    fit(gaussian(), tmp_path, root, watch, TrainingProgress())
+    assert watch.steps == 2 * (4 - WARM_UP)
+
+
+@needs_cuda
 def test_compiled_losses_are_those_without_but_for_rounding(tmp_path: Path, root: Path) -> None:
     class Losses(pl.Callback):
         def __init__(self) -> None:
@@ -132,7 +150,7 @@ def test_batches_gathered_there_are_the_usual_ones_to_the_bit(root: Path, tmp_pa
     for theirs, ours in zip(usual, loader, strict=True):
         count += 1
         for one, other in zip(theirs, ours, strict=True):
-            assert other.device.type == "cuda"
+            assert other.device.type == device().type
             assert torch.equal(one, other.cpu())
     assert count == 4
 
@@ -146,6 +164,6 @@ def test_the_average_lies_where_the_module_lies(root: Path, tmp_path: Path) -> N
                 if isinstance(callback, AverageWeights)
             ]
             assert average._average_model is not None
-            assert {p.device.type for p in average._average_model.parameters()} == {"cuda"}
+            assert {p.device.type for p in average._average_model.parameters()} == {device().type}
 
     fit(diffusion(), tmp_path, root, Look())

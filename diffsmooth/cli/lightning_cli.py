@@ -35,9 +35,9 @@ from diffsmooth.cli.train import KEYWORDS, SUBCOMMANDS
 from diffsmooth.lit import training
 from diffsmooth.lit.data.module import ImageDataModule
 from diffsmooth.lit.launching import Launcher
-from diffsmooth.lit.saying import say
+from diffsmooth.lit.saying import say, silence_lightning
 from diffsmooth.lit.stopping import INTERRUPTED, Stopped, end_with_parent, process_rank
-from diffsmooth.lit.training.announcement import Announce, silence_lightning
+from diffsmooth.lit.training.announcement import Announce, silence_warnings
 from diffsmooth.lit.training.checkpoint_files import (
     default_checkpoints,
     last_checkpoint,
@@ -319,6 +319,7 @@ def run_training(args: list[str] | None, prog: str) -> None:
     warnings.filterwarnings("ignore", ".*LeafSpec.*")
     warnings.filterwarnings("ignore", ".*LightningCLI's args parameter.*")
     silence_lightning()
+    silence_warnings()
     with user_errors(prog, TrainingDiverged):
         try:
             TrainCLI(args, prog)

@@ -1,4 +1,6 @@
-"""What is said once, by rank zero."""
+"""What is said once, by rank zero; and what Lightning says, which is not."""
+
+import logging
 
 from lightning.pytorch.utilities import rank_zero_only
 
@@ -9,3 +11,9 @@ from diffsmooth.shown_text import shown
 def say(text: str) -> None:
     """Prints lines."""
     print("\n".join(shown(line) for line in text.splitlines()), flush=True)
+
+
+def silence_lightning() -> None:
+    """Leaves out Lightning's remarks: devices, seeds, tips, a line a process. Warnings stay."""
+    for name in ("lightning.pytorch", "lightning.fabric"):
+        logging.getLogger(name).setLevel(logging.WARNING)

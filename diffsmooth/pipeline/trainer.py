@@ -5,7 +5,6 @@ environment variables that it sets. Half a set of them makes Lightning wait for 
 nobody starts, so that is refused.
 """
 
-import logging
 import os
 import warnings
 from collections.abc import Mapping
@@ -17,6 +16,7 @@ from lightning.fabric.plugins.environments import ClusterEnvironment, TorchElast
 from lightning.pytorch.plugins.environments import LightningEnvironment, SLURMEnvironment
 
 from diffsmooth.lit.launching import RankStrategy
+from diffsmooth.lit.saying import silence_lightning
 from diffsmooth.lit.stopping import end_with_parent, is_started_by_us
 from diffsmooth.pipeline.specification import SmoothingOptions
 from diffsmooth.stats.errors import UserError, option_values
@@ -34,8 +34,7 @@ def build_trainer(options: SmoothingOptions) -> pl.Trainer:
     Raises:
         UserError: devices that are not there, or not those that a launcher started.
     """
-    # Lightning's remarks about itself.
-    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+    silence_lightning()
     warnings.filterwarnings("ignore", ".*(LeafSpec|across ranks is zero).*")
     launched = find_launcher(os.environ, options.devices, options.num_nodes)
     end_with_parent(launched is not Launched.BY_US)

@@ -101,6 +101,7 @@ def test_a_dry_run_of_two_processes_ends_well_and_says_each_line_once(
     assert len(lines) == len(set(lines))
     assert "2 processes on cpu" in lines[2]
     assert "Traceback" not in done.stderr
+    assert "GLOBAL_RANK" not in done.stderr + done.stdout  # Lightning's banner of each process
     assert not [path for path in tmp_path.rglob("o.*")]
 
 

@@ -1,6 +1,5 @@
 """What a training says: one line before it begins, and where its checkpoints are at its end."""
 
-import logging
 import warnings
 
 import lightning.pytorch as pl
@@ -10,10 +9,8 @@ from diffsmooth.lit.saying import say
 from diffsmooth.lit.training.module import TrainingModule
 
 
-def silence_lightning() -> None:
-    """Leaves out what Lightning says of itself, once a process: devices, seeds, tips, banners."""
-    for name in ("lightning.pytorch", "lightning.fabric"):
-        logging.getLogger(name).setLevel(logging.WARNING)
+def silence_warnings() -> None:
+    """Leaves out warnings of what is meant so, or explained elsewhere."""
     for remark in (
         ".*does not have many workers.*",  # --data.workers is explained
         ".*is smaller than the logging interval.*",

@@ -27,6 +27,7 @@ RESERVE: list[mmap.mmap] = []
 with suppress(OSError):
     RESERVE.append(mmap.mmap(-1, 2**26, flags=mmap.MAP_PRIVATE, prot=mmap.PROT_READ))
 MOST_LEVELS = 50  # of a config
+FOR_FIGURES = 3 * 2**24  # bytes of address space, of the reserve's 64 MiB
 
 
 def give_back_reserve() -> None:
@@ -35,13 +36,27 @@ def give_back_reserve() -> None:
         one.close()
 
 
-def has_room() -> bool:
-    """Whether there is address space for what any command does next."""
+def has_room(size: int = 2**24) -> bool:
+    """Whether there is address space for what any command does next, by default 16 MiB."""
     try:
-        mmap.mmap(-1, 2**24, flags=mmap.MAP_PRIVATE, prot=mmap.PROT_READ).close()
+        mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE, prot=mmap.PROT_READ).close()
     except OSError:
         return False
     return True
+
+
+def make_room() -> None:
+    """Before a run's figures and events, which libraries write in threads of their own.
+
+    A thread that memory fails as an exception unwinds may turn for ever (CPython 3.11 does, where
+    it has no room for a line's number), and the process would wait for it.
+
+    Raises:
+        MemoryError: there is not enough even with the reserve.
+    """
+    give_back_reserve()
+    if not has_room(FOR_FIGURES):
+        raise MemoryError("no room for figures and events")
 
 
 def _end_at_once() -> None:

@@ -21,7 +21,7 @@ from lightning.pytorch.callbacks import Checkpoint, ProgressBar
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 from lightning.pytorch.strategies.launchers.subprocess_script import _SubprocessScriptLauncher
 
-from diffsmooth.cli.errors import OneLineErrors, fail, user_errors
+from diffsmooth.cli.errors import OneLineErrors, fail, give_back_reserve, user_errors
 from diffsmooth.cli.help_layout import HelpLayout
 from diffsmooth.cli.log_names import LOGS, OURS, name_logs
 from diffsmooth.cli.named_code import (
@@ -255,6 +255,7 @@ class TrainCLI(LightningCLI):
         try:
             yield
         except BaseException as error:
+            give_back_reserve()  # what is said of it may need room
             code = _stopped(error)
             if code is not None:
                 if process_rank() == 0:

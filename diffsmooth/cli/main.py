@@ -103,6 +103,7 @@ def run(command: str, words: list[str], prog: str) -> None:
         from diffsmooth.cli.errors import (  # only now: imports are slow, and torch's more so
             fail,
             give_back_reserve,
+            user_errors,
         )
 
         if command not in COMMANDS:
@@ -114,7 +115,12 @@ def run(command: str, words: list[str], prog: str) -> None:
         module = import_module(f"diffsmooth.cli.{command}")
         try:
             with _printing(prog):
-                module.main(words, prog=prog)
+                try:
+                    module.main(words, prog=prog)
+                except MemoryError as error:  # there was none left, even to say so
+                    give_back_reserve()
+                    with user_errors(prog):
+                        raise MemoryError("at the end of its room") from error
         finally:
             give_back_reserve()
 

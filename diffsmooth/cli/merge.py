@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from diffsmooth.cli.errors import user_errors
+from diffsmooth.cli.errors import make_room, user_errors
 from diffsmooth.cli.options import read_options
 from diffsmooth.pipeline.option_records import OptionRecord, option, required
 from diffsmooth.runs.names import OutputFiles
@@ -34,5 +34,6 @@ def main(args: list[str] | None = None, prog: str = "diffsmooth merge") -> None:
         if identity.command == "predict":
             print(prediction_closing(files, records).text)
         else:
+            make_room()
             publish(files, [], Path(options.logdir))
     report_failures(prog, records, "the command of their shard")

@@ -1,6 +1,6 @@
 """`diffsmooth report`: tables, figures, TensorBoard and a page from the results of runs."""
 
-from diffsmooth.cli.errors import user_errors
+from diffsmooth.cli.errors import make_room, user_errors
 from diffsmooth.cli.options import read_options
 from diffsmooth.pipeline.command_specification import ReportOptions
 from diffsmooth.shown_text import shown
@@ -17,6 +17,7 @@ def main(args: list[str] | None = None, prog: str = "diffsmooth report") -> None
     from diffsmooth.pipeline.report import report  # only now: Matplotlib takes a second
 
     with user_errors(prog):
+        make_room()
         text, written = report(options)
     # Last: who reads a few lines only, and closes the pipe, has the files all the same.
     print(text, end="")

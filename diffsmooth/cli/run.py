@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, redirect_stdout
 from typing import TextIO
 
-from diffsmooth.cli.errors import fail, show_error, user_errors
+from diffsmooth.cli.errors import fail, make_room, show_error, user_errors
 from diffsmooth.lit.certification.ranks import LostRank
 from diffsmooth.lit.stopping import TRY_AGAIN
 from diffsmooth.pipeline.identity import Command
@@ -48,6 +48,7 @@ def run(
             return
         shard = options.own_shard
         if shard is None:
+            make_room()
             publish(job, records, say)
         else:
             is_attack, merge = command == "attack", f"diffsmooth merge {job.files.table}"

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from diffsmooth.cli import certify, errors
+from diffsmooth.cli.main import run
 from diffsmooth.models.smoothing.memory import is_out_of_memory
 
 REPOSITORY = Path(__file__).parents[2]
@@ -103,3 +105,46 @@ def test_what_libraries_say_for_it(error: Exception) -> None:
 def test_other_errors_are_not_taken_for_it() -> None:
     for error in (ImportError("no module x"), OSError(28, "No space"), RuntimeError("thread")):
         assert not is_out_of_memory(error)
+
+
+def test_figures_and_events_are_not_begun_without_room(
+    tmp_path: Path, classifier_file: Path, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    """A thread of TensorBoard's that memory failed turned for ever, and the process waited."""
+    words = [
+        "fashion_mnist_sample", str(classifier_file), "0.50", str(tmp_path / "o.txt"),
+        "--purifier", "none", "--m", "1", "--sigma_local", "0", "--n0", "4", "--n", "10",
+        "--skip", "500", "--logdir", str(tmp_path / "logs"), "--accelerator", "cpu",
+        "--no_sanity_check",
+    ]  # fmt: skip
+    with monkeypatch.context() as scarce:
+        scarce.setattr(errors, "has_room", lambda size=0: size != errors.FOR_FIGURES)
+        with pytest.raises(SystemExit) as end:
+            certify.main(words)
+    assert end.value.code == 2
+    said = capsys.readouterr()
+    line = said.err.strip().splitlines()[-1]
+    assert line.startswith("certify.py: error: out of memory: a smaller --batch may help (")
+    assert "certified accuracy" not in said.out
+    assert not (tmp_path / "logs").exists()
+    rows = (tmp_path / "o.txt").read_text()
+    certify.main(words)  # the votes are not lost
+    assert (tmp_path / "o.txt").read_text() == rows
+    assert (tmp_path / "o.png").exists()
+
+
+def test_memory_that_fails_as_it_is_told_is_one_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The handlers of a command failed, too, each with a MemoryError of its own."""
+
+    def fails(words: list[str], prog: str) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(certify, "main", fails)
+    with pytest.raises(SystemExit) as end:
+        run("certify", [], "certify.py")
+    assert end.value.code == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("certify.py: error: out of memory: a smaller --batch may help (")

@@ -96,6 +96,7 @@ def test_the_end_of_a_process_without_memory_is_one_line(program: str, said: str
         ImportError("/x/y.so: cannot allocate memory in static TLS block"),
         OSError(12, "Cannot allocate memory"),
         RuntimeError("can't start new thread"),
+        RuntimeError("std::bad_alloc"),
     ],
 )
 def test_what_libraries_say_for_it(error: Exception) -> None:

@@ -14,7 +14,7 @@ from diffsmooth.stats.errors import UserError
 # ImportErrors: the loader of shared libraries.
 SAID = re.compile(
     r"out of memory|(can't|cannot) allocate memory|not enough memory|ALLOC_FAILED"
-    r"|can't start new thread|failed to map segment",
+    r"|can't start new thread|failed to map segment|bad_alloc",
     re.I,
 )
 

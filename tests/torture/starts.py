@@ -34,6 +34,11 @@ class Ended:
     hung: bool = False
 
     @property
+    def aborted(self) -> bool:
+        """Whether it is the C library, or the interpreter, that ended it."""
+        return self.code in (-signal.SIGABRT, -signal.SIGSEGV) or self.said.endswith(": ABORT\n")
+
+    @property
     def traceback(self) -> bool:
         """Whether Python's internals were shown, or C++'s last words."""
         return "Traceback" in self.said or "terminate called" in self.said or self.code in (-6, -11)

@@ -24,6 +24,8 @@ class Tally:
         struck: those that met with what is done to them.
         lost, doubled, wrong: rows of tables and lines of journals, at the end.
         tracebacks, hangs, litter: starts that ended so; files left behind.
+        aborts: starts that the C library, or the interpreter, ended without memory: no code of ours
+            runs then. They are no faults; the rows are compared all the same.
         seconds: that it took.
         notes: of each fault what shows it.
         skipped: why it could not be done here.
@@ -38,6 +40,7 @@ class Tally:
     tracebacks: int = 0
     hangs: int = 0
     litter: int = 0
+    aborts: int = 0
     seconds: float = 0.0
     notes: list[str] = field(default_factory=list)
     skipped: str = ""
@@ -95,12 +98,12 @@ class Tally:
 
 def text_of(tallies: list[Tally]) -> str:
     """A Markdown table."""
-    columns = ("starts", "struck", *FAULTS)
-    lines = [f"| torture | {' | '.join(columns)} | seconds |", f"| --- |{' ---: |' * 9}"]
+    columns = ("starts", "struck", *FAULTS, "aborts")
+    lines = [f"| torture | {' | '.join(columns)} | seconds |", f"| --- |{' ---: |' * 10}"]
     for one in tallies:
         cells = [one.skipped or f"{getattr(one, name):,}" for name in columns]
         if one.skipped:
-            lines.append(f"| {one.name} | not done here: {one.skipped} |{' |' * 8}")
+            lines.append(f"| {one.name} | not done here: {one.skipped} |{' |' * 9}")
         else:
             lines.append(f"| {one.name} | {' | '.join(cells)} | {one.seconds:.0f} |")
     sums = [f"{sum(getattr(one, name) for one in tallies):,}" for name in columns]

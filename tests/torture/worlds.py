@@ -151,7 +151,7 @@ def by_little_memory(subject: Subject, place: Place, tally: Tally, until: float)
         return Start(words, folder, fault, FAULTS["little_memory"]).begin()
 
     for folder in Rounds(place, until):
-        _three_times(begin, subject, place, folder, tally)
+        _three_times(begin, subject, place, folder, tally, may_abort=True)
         subject.compare(tally, folder, truth)
 
 
@@ -161,11 +161,17 @@ def _three_times(
     place: Place,
     folder: Path,
     tally: Tally,
+    may_abort: bool = False,
 ) -> None:
     """Starts that are struck and go on, until one is through; after three, one that is not."""
     words = subject.words(place)
     for _ in range(3):
-        ended = tally.count(begin(words, folder).end(), 0, 1, 2, 75)
+        ended = begin(words, folder).end()
+        if may_abort and ended.aborted:
+            tally.starts += 1
+            tally.aborts += 1
+        else:
+            tally.count(ended, 0, 1, 2, 75)
         tally.struck += ended.code != 0
         words = subject.again(place, folder)
         if ended.code == 0:

@@ -12,7 +12,7 @@ IN_COMPLETION = "_ARGCOMPLETE"  # the environment variable that asks for it
 
 
 def complete(commands: list[str]) -> None:
-    """Tells the shell how the line goes on, and ends the process."""
+    """Tells the shell how the line goes on; argcomplete then ends the process."""
     import argcomplete  # only where a shell asks
 
     line = os.environ["COMP_LINE"][: int(os.environ["COMP_POINT"])]
@@ -20,16 +20,11 @@ def complete(commands: list[str]) -> None:
     if len(words) < 2 or words[1] not in commands:
         parser = ArgumentParser("diffsmooth", add_help=False)
         parser.add_argument("command", choices=commands)
-    elif words[1] == "train":
-        parser = train_parser(words[2:])
-    else:
-        # What the command's parser sees begins at its own name.
-        os.environ[IN_COMPLETION] = "2"
-        import_module(f"diffsmooth.cli.{words[1]}").main([])
-        return
-    if words[1:2] == ["train"]:
-        os.environ[IN_COMPLETION] = "2"
-    argcomplete.autocomplete(parser)
+        argcomplete.autocomplete(parser)
+    os.environ[IN_COMPLETION] = "2"  # what the command's parser sees begins at its own name
+    if words[1] == "train":
+        argcomplete.autocomplete(train_parser(words[2:]))
+    import_module(f"diffsmooth.cli.{words[1]}").main([])  # its parser does
 
 
 def train_parser(words: list[str]) -> ArgumentParser:

@@ -120,7 +120,7 @@ def run(command: str, words: list[str], prog: str) -> None:
                 except MemoryError as error:  # there was none left, even to say so
                     give_back_reserve()
                     with user_errors(prog):
-                        raise MemoryError("at the end of its room") from error
+                        raise error
         finally:
             give_back_reserve()
 

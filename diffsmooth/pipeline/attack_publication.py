@@ -9,7 +9,7 @@ from diffsmooth.pipeline.attack import AttackWork
 from diffsmooth.pipeline.attack_checks import check_suspects
 from diffsmooth.pipeline.attack_pictures import pictures_of
 from diffsmooth.pipeline.job import Job
-from diffsmooth.pipeline.publish import Say, relative_name
+from diffsmooth.pipeline.publish import Say, files_record, relative_name
 from diffsmooth.report.attacks import flip_remarks, sections_of
 from diffsmooth.report.closing import Closing
 from diffsmooth.report.radii import usual_radii
@@ -71,13 +71,8 @@ def attack_record(
     tables = [
         {"title": one.title, "rows": one.text.reset_index().to_dict("records")} for one in sections
     ]
-    return {
-        "images": len(found),
-        "tables": tables,
-        "problems": problems,
-        "table": str(files.table),
-        "journal": str(files.journal),
-    }
+    record = {"images": len(found), "tables": tables, "problems": problems}
+    return {**record, **files_record(files)}
 
 
 def verdict(

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
@@ -196,9 +197,12 @@ def build_job(
         if options.sanity_check and is_first:
             print(check_sanity(f, images, votes, options.seed, device), end="")
 
+    @cache  # to read a long journal takes a while
+    def done() -> set[int]:
+        return outputs.done().intersection(share)
+
     def tell(fixed: FixedFunction | None) -> None:
-        done, processes = len(outputs.done().intersection(share)), trainer.world_size
-        print(announcement.votes(done, fixed, processes), flush=True)
+        print(announcement.votes(len(done()), fixed, trainer.world_size), flush=True)
 
     context = RunContext(
         options.devices,
@@ -218,7 +222,7 @@ def build_job(
         identity.threads,
         work.probed(identity.selection),
         check,
-        lambda: not outputs.done().issuperset(share),
+        lambda: len(done()) < len(share),
         tell,
         options.dry_run,
     )

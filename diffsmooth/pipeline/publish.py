@@ -37,7 +37,7 @@ def publish(
         write_gallery(files.images, gallery)
     run = read_run(files.table)
     text = summary_text(run.results)
-    say(Closing(text, {**run_record(run.results), **_names(files)}))
+    say(Closing(text, {**run_record(run.results), **files_record(files)}))
     save_figure(accuracy_figure({run.name: run.results}), files.figure)
     folder = logdir / "certify" / relative_name(files.stem)
     try:
@@ -63,10 +63,11 @@ def prediction_closing(files: OutputFiles, records: Sequence[ImageRecord]) -> Cl
         f"{len(records)} images\ntable {shown(files.table)}, journal {shown(files.journal)}"
     )
     record = {"images": len(records), "accuracy": accuracy, "abstained": abstained}
-    return Closing(text, {**record, **_names(files)})
+    return Closing(text, {**record, **files_record(files)})
 
 
-def _names(files: OutputFiles) -> dict[str, str]:
+def files_record(files: OutputFiles) -> dict[str, str]:
+    """Where a run's results are, for programs."""
     return {"table": str(files.table), "journal": str(files.journal)}
 
 

@@ -9,7 +9,7 @@ import lightning.pytorch as pl
 from lightning.pytorch.callbacks import ProgressBar
 from tqdm import tqdm
 
-SELDOM = 50  # steps, where the trainer logs none
+from diffsmooth.lit.training.progress_bar import read_every
 
 
 class TrainingProgress(ProgressBar):
@@ -21,6 +21,7 @@ class TrainingProgress(ProgressBar):
 
     def __init__(self) -> None:
         super().__init__()
+        self._is_on = True
         self._bar: tqdm | None = None
         self._images = 0  # of this rank, since `_since`
         self._steps = 0
@@ -33,8 +34,6 @@ class TrainingProgress(ProgressBar):
     def enable(self) -> None:
         """Shows again."""
         self._is_on = True
-
-    _is_on = True
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._images, self._steps, self._since = 0, 0, time.monotonic()
@@ -52,8 +51,7 @@ class TrainingProgress(ProgressBar):
     ) -> None:
         self._images += len(batch[0])
         self._steps += 1
-        every: int = trainer.log_every_n_steps or SELDOM  # type: ignore[attr-defined]
-        if self._bar is not None and (batch_idx + 1) % every == 0:
+        if self._bar is not None and (batch_idx + 1) % read_every(trainer) == 0:
             seconds = max(time.monotonic() - self._since, 1e-9)
             rate = f"{trainer.world_size * self._images / seconds:,.0f} images/s"
             said = [*self._metrics(trainer, pl_module, "train/"), rate, *self._left(trainer)]

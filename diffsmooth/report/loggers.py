@@ -5,17 +5,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
-from diffsmooth.report.tensorboard import (
-    curve_radii,
-    curve_tags,
-    metrics_of,
-    settings_of,
-    step_decimals,
-    step_of,
-    write_run,
-)
+from diffsmooth.report.tensorboard import logged_curves, metrics_of, settings_of, write_run
 from diffsmooth.runs.reading import Run
-from diffsmooth.stats import certified_accuracy, certified_accuracy_interval
 from diffsmooth.stats.registry import imported
 
 if TYPE_CHECKING:  # Lightning takes seconds
@@ -67,17 +58,12 @@ def log_run(words: Sequence[str], folder: Path, run: Run, text: str) -> None:
 
 def write_logger(logger: "Logger", run: Run) -> None:
     """A run's settings, curve and averages; steps and names are those of `write_run`."""
-    results = run.results
-    radii = curve_radii(results)
-    decimals = step_decimals(radii)
-    accuracy = certified_accuracy(results, radii)
-    ends = certified_accuracy_interval(results, radii).T
-    curves = dict(zip(curve_tags(decimals), (accuracy, *ends), strict=True))
+    steps, curves = logged_curves(run.results)
     logger.log_hyperparams(settings_of(run))
-    for place, radius in enumerate(radii):
+    for place, step in enumerate(steps):
         values = {tag: float(curve[place]) for tag, curve in curves.items()}
         if place == 0:
             values |= metrics_of(run)
-        logger.log_metrics(values, step_of(radius, decimals))
+        logger.log_metrics(values, step)
     logger.save()
     logger.finalize("success")

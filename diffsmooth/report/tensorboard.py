@@ -44,15 +44,12 @@ def write_run(folder: Path, run: Run, text: str) -> None:
     for old in folder.glob(f"events.out.tfevents.*{SUFFIX}"):
         old.unlink()  # of an earlier showing of the same run; others' stay
     results = run.results
-    radii = curve_radii(results)
-    decimals = step_decimals(radii)
-    tags = curve_tags(decimals)
-    accuracy = certified_accuracy(results, radii)
-    low, high = certified_accuracy_interval(results, radii).T
+    steps, curves = logged_curves(results)
+    tags = [*curves]
     with _said_once(), SummaryWriter(str(folder), filename_suffix=SUFFIX) as writer:
-        for tag, values, end in zip(tags, (accuracy, low, high), (0.0, 0.0, 1.0), strict=True):
-            for radius, value in zip(radii, values, strict=True):
-                writer.add_scalar(tag, _float32(value, end), step_of(radius, decimals))
+        for (tag, values), end in zip(curves.items(), (0.0, 0.0, 1.0), strict=True):
+            for step, value in zip(steps, values, strict=True):
+                writer.add_scalar(tag, _float32(value, end), step)
         charts = {
             "certified accuracy of all runs": ["Multiline", [re.escape(tags[0]) + "$"]],
             "certified accuracy with its interval": ["Margin", [*tags]],
@@ -100,7 +97,7 @@ def write_attacks(folder: Path, run: AttackRun, text: str) -> None:
     with _said_once(), SummaryWriter(str(folder), filename_suffix=SUFFIX) as writer:
         for tag, (values, end) in curves.items() if found.is_labelled else ():
             for radius, value in zip(radii, values, strict=True):
-                writer.add_scalar(tag, _float32(value, end), step_of(radius, DECIMALS))
+                writer.add_scalar(tag, _float32(value, end), _step(radius, DECIMALS))
         writer.add_text("summary", f"```\n{text}\n```")
         for picture in run.pictures[:SHOWN_IMAGES]:
             parts = [picture.original, picture.perturbation, picture.attacked]
@@ -134,7 +131,17 @@ def folder_name(name: str) -> str:
     return re.sub(r"[^\w.-]+", "_", name).strip(".") or "run"
 
 
-def curve_radii(results: Results) -> np.ndarray:
+def logged_curves(results: Results) -> tuple[list[int], dict[str, np.ndarray]]:
+    """Steps, each for a radius, and by tags the certified accuracy and the ends of its interval."""
+    radii = _radii(results)
+    decimals = _decimals(radii)
+    accuracy = certified_accuracy(results, radii)
+    ends = certified_accuracy_interval(results, radii).T
+    curves = dict(zip(curve_tags(decimals), (accuracy, *ends), strict=True))
+    return [_step(radius, decimals) for radius in radii], curves
+
+
+def _radii(results: Results) -> np.ndarray:
     """The radii of the curve: what the grid decides, or steps of 0.01."""
     if results.grid:
         grid = distinct(results.grid)
@@ -154,15 +161,14 @@ def curve_tags(decimals: int = DECIMALS) -> tuple[str, str, str]:
     return curve, low, high
 
 
-def step_of(radius: float, decimals: int) -> int:
-    """The step that stands for a radius, rounded down."""
+def _step(radius: float, decimals: int) -> int:
     return int(rounded_down(radius, decimals).replace(".", ""))
 
 
-def step_decimals(radii: np.ndarray) -> int:
+def _decimals(radii: np.ndarray) -> int:
     """As many as tell the radii apart, at least DECIMALS."""
     decimals = DECIMALS
-    while decimals < MOST_DECIMALS and len({step_of(r, decimals) for r in radii}) < len(radii):
+    while decimals < MOST_DECIMALS and len({_step(r, decimals) for r in radii}) < len(radii):
         decimals += 1
     return decimals
 

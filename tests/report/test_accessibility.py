@@ -1,13 +1,12 @@
 """The page by axe-core, which a package of the dev extra brings: no violation is left."""
 
 import json
-from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
 import pytest
-from chromium import Chromium, find_chromium
+from chromium import Chromium
 from page_runs import foreign, label_aware, make_run, on_grid, pictures, predictions, ten_images
 from pets import pets
 from test_attack_report import RUN, attack_run
@@ -35,15 +34,6 @@ def axe() -> str:
         pytest.skip(f"there is no axe-core here: the package {PACKAGE} of the dev extra brings it")
     (script,) = Path(found.submodule_search_locations[0]).glob("**/axe.min.js")
     return script.read_text()
-
-
-@pytest.fixture(scope="module")
-def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chromium]:
-    program = find_chromium()
-    if program is None:
-        pytest.skip("there is no Chromium here (or no bash to start it)")
-    with Chromium(program, tmp_path_factory.mktemp("profile")) as browser:
-        yield browser
 
 
 def every_shade() -> Results:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from chromium import Chromium, find_chromium
+from chromium import Chromium
 from page_runs import foreign, make_run, on_grid, pictures, predictions, ten_images
 
 from diffsmooth.report.page import html_page
@@ -43,15 +43,6 @@ LOW_CONTRAST = """(() => {
     return [ratio, e.className || e.tagName, e.textContent.trim().slice(0, 30)];
   }).filter(([ratio]) => ratio < 4.5).map((low) => low.join(' '));
 })()"""
-
-
-@pytest.fixture(scope="module")
-def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chromium]:
-    program = find_chromium()
-    if program is None:
-        pytest.skip("there is no Chromium here (or no bash to start it)")
-    with Chromium(program, tmp_path_factory.mktemp("profile")) as browser:
-        yield browser
 
 
 @pytest.fixture(scope="module")

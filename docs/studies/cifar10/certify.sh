@@ -2,7 +2,8 @@
 # The study's certifications, in their order; begun again, it goes on where it stopped.
 #   docs/studies/cifar10/certify.sh IMAGES.npz OUT_FOLDER [DEVICES]
 # IMAGES.npz: test images 500 to 999 of the study's order. On a CPU with one thread a process, so that the number of
-# processes (DEVICES) changes nothing.
+# processes (DEVICES) changes nothing. CERTIFY=docs/studies/cifar10/certify_sharing.py computes what the U-Net makes of a noisy
+# image once for all methods of a sigma; the votes are the same.
 set -euo pipefail
 cd "$(dirname "$0")/../../.."
 images=$1 out=$2 devices=${3:-1}
@@ -15,7 +16,7 @@ arm() {  # NAME CLASSIFIER SIGMA OPTIONS...
     local name=$1 classifier=$2 sigma=$3
     shift 3
     [ -f "$classifier" ] || { echo "$name: $classifier is not trained yet"; return; }
-    $python certify.py "$images" "$classifier" "$sigma" "$out/$name.txt" $study --devices "$devices" --logdir "$out/logs" "$@"
+    $python "${CERTIFY:-certify.py}" "$images" "$classifier" "$sigma" "$out/$name.txt" $study --devices "$devices" --logdir "$out/logs" "$@"
 }
 
 networks=${NETWORKS:-checkpoints}

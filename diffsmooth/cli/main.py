@@ -11,7 +11,7 @@ from pathlib import Path
 
 from diffsmooth import __version__
 from diffsmooth.cli.completion import IN_COMPLETION, complete
-from diffsmooth.lit.stopping import stoppable
+from diffsmooth.lit.stopping import Stopped, stoppable
 from diffsmooth.shown_text import escape_output
 
 COMMANDS = {
@@ -51,7 +51,7 @@ def main() -> None:
     """Runs the command that the first argument names, as all that the process does."""
     words = sys.argv[1:]
     _die_by_interrupts()
-    sys.unraisablehook = end_without_memory
+    sys.unraisablehook = end_in_callback
     if IN_COMPLETION in os.environ:
         complete([*COMMANDS])
     if not words or words[0] in ("-h", "--help", "--version"):
@@ -66,21 +66,25 @@ def main() -> None:
 def door(command: str) -> None:
     """Runs a command of the script COMMAND.py, as all that the process does."""
     _die_by_interrupts()
-    sys.unraisablehook = end_without_memory
+    sys.unraisablehook = end_in_callback
     run(command, sys.argv[1:], f"{command}.py")
 
 
-def end_without_memory(unraisable: "sys.UnraisableHookArgs") -> None:
-    """Ends the process by one line where memory gave out in a library's callback.
+def end_in_callback(unraisable: "sys.UnraisableHookArgs") -> None:
+    """Ends the process by one line where a library's callback had no memory, or met a signal.
 
     The library goes on with what it did not get: a figure would lack its text, for example.
     """
-    if not isinstance(unraisable.exc_value, MemoryError):
+    error = unraisable.exc_value
+    if isinstance(error, MemoryError):
+        line, code = "error: out of memory: a smaller --batch may help", 2
+    elif isinstance(error, Stopped):
+        line, code = "stopped", int(str(error.code))
+    else:
         sys.__unraisablehook__(unraisable)
         return
-    print("diffsmooth: error: out of memory: a smaller --batch may help", file=sys.stderr)
-    sys.stderr.flush()
-    os._exit(2)
+    print(f"diffsmooth: {line}", file=sys.stderr, flush=True)
+    os._exit(code)
 
 
 def _die_by_interrupts() -> None:

@@ -24,6 +24,9 @@ class Stopped(SystemExit):
     """A signal has ended the work; `code` is the exit code."""
 
 
+_raised: Stopped | None = None  # by the last signal
+
+
 def listen() -> None:
     """From now on, Ctrl-C and SIGTERM raise `Stopped`; the second one kills.
 
@@ -36,7 +39,9 @@ def listen() -> None:
         # Not SIG_DFL: of a second one that is here already Python would print that it is lost.
         signal.signal(signal.SIGINT, _kill)
         signal.signal(signal.SIGTERM, _kill)
-        raise Stopped(INTERRUPTED if signal_number == signal.SIGINT else TRY_AGAIN)
+        global _raised
+        _raised = Stopped(INTERRUPTED if signal_number == signal.SIGINT else TRY_AGAIN)
+        raise _raised
 
     for number in (signal.SIGINT, signal.SIGTERM):
         if signal.getsignal(number) != signal.SIG_IGN:
@@ -56,11 +61,17 @@ def stoppable(command: str, again: str) -> Iterator[None]:
         command: as it is said before the line.
         again: how to go on.
     """
+    global _raised
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    _raised = None
     listen()
     try:
         yield
-    except (Stopped, KeyboardInterrupt) as stopped:
+    except (Stopped, KeyboardInterrupt, Exception) as error:
+        # A library in C may have made another exception of ours (matplotlib's makes ValueErrors).
+        stopped = _raised if isinstance(error, Exception) else error
+        if stopped is None:
+            raise
         # A second signal kills, whatever Python is at.
         before = dict.fromkeys(before, signal.SIG_DFL)
         for number in before:

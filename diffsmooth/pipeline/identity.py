@@ -105,8 +105,8 @@ def start_of(files: OutputFiles, overwrite: bool, asked: RunIdentity) -> tuple[R
         asked: what its identity is to be, as far as that is told.
 
     Raises:
-        OutputError: the files belong to another run, or are broken; not with --overwrite, which is
-            about to replace them.
+        OutputError: the files belong to another run that has finished an image, or are broken; not
+            with --overwrite, which is about to replace them.
     """
     first = (asked, True)
     try:
@@ -122,7 +122,7 @@ def start_of(files: OutputFiles, overwrite: bool, asked: RunIdentity) -> tuple[R
     difference = asked.difference(manifest.identity)
     if not difference:
         return asked.adopting(manifest.identity), False
-    if overwrite:
+    if overwrite or files.hold_nothing:
         return first
     raise OutputError(f"{files.table} belongs to a different run ({difference}): {ANEW}")
 
@@ -138,7 +138,7 @@ def chosen_skip(skip: int | None, size: int, files: OutputFiles, overwrite: bool
     if skip is not None:
         return skip
     stored = None
-    if not overwrite:
+    if not (overwrite or files.hold_nothing):
         with contextlib.suppress(ManifestError):  # told by who reads it next
             manifest = read_manifest(files.manifest)
             stored = None if manifest is None else manifest.identity.get("skip")

@@ -152,6 +152,7 @@ def build_job(
     if not selection:
         raise UserError(f"no image is left with skip {options.skip} and max {options.max}")
     identity, is_first = start_of(options.files, options.overwrite, asked)
+    is_untried = is_first or options.files.hold_nothing
     precision = identity.precision or resolve_precision("auto", device.type)
     fix_numerics(precision, identity.kernels)
     options = replace(options, normalize=identity.input_layer or "auto")
@@ -194,7 +195,7 @@ def build_job(
         data, *others = announcement.lines()
         for line in (data, *images.notes, *networks.notes, *others):
             print(line)
-        if options.sanity_check and is_first:
+        if options.sanity_check and is_untried:
             print(check_sanity(f, images, votes, options.seed, device), end="")
 
     @cache  # to read a long journal takes a while

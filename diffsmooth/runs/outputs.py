@@ -169,11 +169,15 @@ class Outputs:
         self._locks.drop()
 
     def _has_stranger(self, context: RunContext, overwrite: bool, problem_of: ProblemOf) -> bool:
-        """Whether something is of another run, or broken; refused unless it may be overwritten."""
+        """Whether something is of another run, or broken.
+
+        Refused unless it may be overwritten, or nothing would be lost by that.
+        """
         try:
             self._check_own(context.probes, problem_of)
         except (JournalError, ManifestError, OutputError) as error:
-            if not overwrite:
+            is_lost = not (isinstance(error, OutputError) and self.files.hold_nothing)
+            if is_lost and not overwrite:
                 raise OutputError(f"{error}: {ANEW}") from error
             return True
         return False

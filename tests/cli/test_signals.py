@@ -124,6 +124,30 @@ def test_the_second_signal_kills(
             signal.signal(number, handler)
 
 
+def test_a_library_that_makes_another_exception_of_a_signals_does_not_hide_it(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+
+    def draw() -> None:
+        """As matplotlib's C++, where a signal strikes it as it reads a bounding box."""
+        try:
+            signal.raise_signal(signal.SIGTERM)
+        except BaseException:
+            raise ValueError("Invalid bounding box") from None
+
+    try:
+        with pytest.raises(SystemExit) as stopped, stoppable("it", "once more"):
+            draw()
+        assert stopped.value.code == 75
+        assert capsys.readouterr().err == "\nit: stopped; once more\n"
+        with pytest.raises(ValueError, match="of its own"), stoppable("it", "once more"):
+            raise ValueError("of its own")  # a bug, long after the signal
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
 @pytest.mark.slow
 def test_a_process_that_is_killed_before_it_joins_ends_the_run_with_75(start: Start) -> None:
     process = start("--devices", "2")

@@ -368,7 +368,41 @@ def test_other_numbers_on_the_same_hardware_are_refused_unless_kernels_were_time
                     outputs.claim(CONTEXT._replace(probes=(probe,)), overwrite=False)
             else:
                 outputs.claim(CONTEXT._replace(probes=(probe,)), overwrite=False)
+                append_record(outputs.new_part(0), record_of(outputs, 4))
             outputs.release()
+
+
+def test_a_run_that_finished_no_image_binds_nobody(tmp_path: Path) -> None:
+    table, another = tmp_path / "o.txt", dataclasses.replace(IDENTITY, seed=1)
+    one, other = (Probe("gpu", "0", outputs, 0.0) for outputs in "12")
+    first = make_outputs(table)
+    first.claim(CONTEXT._replace(probes=(one,)), overwrite=False)
+    first.new_part(0).touch()  # a process that was killed as it began its first line
+    with pytest.raises(OutputError, match="another process is at work on it"):
+        make_outputs(table, another).claim(CONTEXT, overwrite=False)  # it may finish one yet
+    first.release()
+    again = make_outputs(table)  # the same options, and networks that were mended in their code
+    again.claim(CONTEXT._replace(probes=(other,)), overwrite=False)
+    assert read_manifest(again.files.manifest).probes == [other]  # type: ignore[union-attr]
+    again.release()
+    mended = make_outputs(table, another)
+    mended.claim(CONTEXT, overwrite=False)
+    assert read_manifest(mended.files.manifest).identity == another.stored()  # type: ignore[union-attr]
+    append_record(mended.new_part(0), record_of(mended, 4))
+    mended.release()
+    with pytest.raises(OutputError, match="belongs to a different run"):
+        make_outputs(table).claim(CONTEXT, overwrite=False)
+    assert [record.index for record in mended.read_records()] == [4]
+
+
+@pytest.mark.parametrize("name", ["o.txt", "o.jsonl", "o.images.npz"])
+def test_whatever_lies_beside_a_manifest_keeps_its_run(tmp_path: Path, name: str) -> None:
+    first = make_outputs(tmp_path / "o.txt")
+    first.claim(CONTEXT, overwrite=False)
+    first.release()
+    (tmp_path / name).write_text("")
+    with pytest.raises(OutputError, match="belongs to a different run"):
+        make_outputs(tmp_path / "o.txt", OTHER).claim(CONTEXT, overwrite=False)
 
 
 def test_a_run_whose_choices_are_open_claims_nothing(tmp_path: Path) -> None:

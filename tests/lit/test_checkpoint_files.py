@@ -22,6 +22,7 @@ from diffsmooth.lit.training import (
 )
 from diffsmooth.lit.training.checkpoint_files import (
     WholeCheckpointIO,
+    default_checkpoints,
     last_checkpoint,
     read_trained,
     remove_leftovers,
@@ -89,6 +90,35 @@ def test_a_full_disk_is_told_apart_from_a_bug_of_torchs_writer(
     with pytest.raises(IndexError):
         save_whole(tmp_path / "weights.pt", {})
     assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.parametrize("epochs", [3, 4])
+def test_who_goes_on_keeps_the_best_of_before(
+    root: Path, monkeypatch: pytest.MonkeyPatch, epochs: int
+) -> None:
+    """An accuracy that falls after its third epoch."""
+    measured = {0: 0.15, 1: 0.575, 2: 0.9, 3: 0.75}
+
+    def measure(module: GaussianTraining, batch: Any, index: int) -> None:
+        module.log("val/noisy_accuracy", measured[module.current_epoch], batch_size=1)
+
+    monkeypatch.setattr(GaussianTraining, "validation_step", measure)
+
+    def train(epochs: int, resumed: Path | None) -> ModelCheckpoint:
+        callbacks = default_checkpoints(("noisy_accuracy",), validated=True)
+        data = make_data(root)
+        data.validation_images = 32
+        trainer = make_trainer(
+            root.parent / "out", epochs, callbacks=callbacks, limit_train_batches=1
+        )
+        trainer.fit(gaussian(), datamodule=data, ckpt_path=resumed)
+        (best,) = (c for c in callbacks if c.monitor)
+        return best
+
+    best = train(3, None)
+    best = train(epochs, Path(best.best_model_path).parent / "last.ckpt")
+    assert best.best_model_score == pytest.approx(0.9)
+    assert torch.load(best.best_model_path, weights_only=True)["epoch"] == 2
 
 
 def test_every_training_writes_whole_files_and_other_plugins_stay(

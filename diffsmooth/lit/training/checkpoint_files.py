@@ -59,6 +59,9 @@ def default_checkpoints(measured: tuple[str, ...], validated: bool) -> list[Mode
 def write_whole_checkpoints(trainer: pl.Trainer) -> None:
     """Makes a trainer write them so, unless it has a plugin of its own for that.
 
+    Those that keep the best come first: a last.ckpt from before would have the best of an epoch
+    ago, and who goes on from it would put a worse one in its place.
+
     Raises:
         UserError: AsyncCheckpointIO, or ModelCheckpoint's save_last: link, which leave moments
             without a whole file.
@@ -68,6 +71,8 @@ def write_whole_checkpoints(trainer: pl.Trainer) -> None:
         strategy.checkpoint_io = WholeCheckpointIO()
     if isinstance(strategy.checkpoint_io, AsyncCheckpointIO):
         raise UserError("AsyncCheckpointIO leaves torn checkpoints where it is killed: take it out")
+    callbacks: list[pl.Callback] = trainer.callbacks  # type: ignore[attr-defined]
+    callbacks.sort(key=lambda c: isinstance(c, ModelCheckpoint) and c.monitor is None)
     for callback in trainer.checkpoint_callbacks:
         if isinstance(callback, ModelCheckpoint) and callback.save_last == "link":
             raise UserError(

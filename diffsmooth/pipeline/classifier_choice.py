@@ -91,7 +91,7 @@ def check_classifier(checkpoint: Checkpoint, info: DatasetInfo, images: ImageSet
 
     Their size may differ: what the classifier is shown is then resized.
     """
-    path = checkpoint.path
+    path, metadata = checkpoint.path, checkpoint.metadata
     largest, classes = int(images.labels.max()), info.num_classes
     if largest >= classes:
         raise UserError(
@@ -103,7 +103,9 @@ def check_classifier(checkpoint: Checkpoint, info: DatasetInfo, images: ImageSet
             f"{path} takes images of {' x '.join(map(str, wanted))}, "
             f"{images.info.name} has {' x '.join(map(str, given))}"
         )
-    names, own = images.info.class_names, info.class_names
+    names, own = images.info.class_names, metadata.class_names or info.class_names
+    if len(own) < len(names):
+        raise UserError(f"{path} names {len(own)} classes, {images.info.name} has {len(names)}")
     label = misplaced(names, own)
     if label is not None:
         raise UserError(

@@ -110,7 +110,7 @@ def judge_layers(
         return LayerChoice(measured, "", f"{total} images are too few to tell")
     chance = max(1 / num_classes, np.unique(labels, return_counts=True)[1].max() / len(labels))
     if len(measured) * binom.sf(correct - 1, total, chance) > LEVEL:
-        return LayerChoice(measured, "", f"none is better than chance ({chance:.2g})")
+        return LayerChoice(measured, "", f"no layer does better than chance ({chance:.2g})")
     likely = [layer.name for layer in measured if layer is not best and not _beats(best, layer)]
     doubt = ""
     if likely:

@@ -28,7 +28,7 @@ from diffsmooth.pipeline.plan_specification import PlanOptions
 from diffsmooth.runs.names import OutputFiles, Shard
 from diffsmooth.shipped import located
 from diffsmooth.stats.errors import UserError, option_values
-from diffsmooth.stats.registry import imported, is_code
+from diffsmooth.stats.registry import check_call, imported, is_code
 
 DATASETS = (
     "fashion_mnist, fashion_mnist_sample (shipped), cifar10, imagenet, an .npz file (images uint8 "
@@ -280,7 +280,8 @@ class CertifyOptions(SmoothingOptions, PlanOptions):
     def check_inputs(self) -> Self:
         for word in self.logger:
             if is_code(word):
-                imported(word)  # before the votes
+                what = "called with a folder and a name, that gives the logger"
+                check_call(word, imported(word), what, "folder", "name")  # before the votes
         return super().check_inputs()
 
 

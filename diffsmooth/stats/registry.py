@@ -1,10 +1,11 @@
 """Words and what they stand for: one table for each kind of thing, and no word falls through."""
 
 import importlib
+import inspect
 import os
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, Generic, TypeVar
 
 from diffsmooth.shown_text import quoted
@@ -43,6 +44,37 @@ def imported(word: str) -> Any:
         if hasattr(sys.modules.get(module), name) or module not in sys.modules:
             raise
         raise UserError(f"{quoted(word)}: {module} has no {name}") from error
+
+
+def check_call(word: str, factory: Any, what: str, *arguments: object, **options: object) -> None:
+    """Checks that another package's factory can be called so, before it is.
+
+    Args:
+        what: how it is called, and what it gives; said in the error.
+
+    Raises:
+        UserError: it cannot be.
+    """
+    if not callable(factory):
+        raise UserError(f"{word}: must be a function, {what}; got {quoted(factory)}")
+    try:
+        signature = inspect.signature(factory)
+    except ValueError:  # of a function in C
+        return
+    try:
+        signature.bind(*arguments, **options)
+    except TypeError as error:
+        raise UserError(f"{word}: must be a function, {what}; this one: {error}") from error
+
+
+def wanted(factory: Callable[..., Any]) -> int:
+    """How many arguments without a default a factory takes by their place; 0 of one in C."""
+    try:
+        parameters = inspect.signature(factory).parameters.values()
+    except ValueError:
+        return 0
+    by_place = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    return sum(p.default is p.empty and p.kind in by_place for p in parameters)
 
 
 def resolved(thing: Any) -> Any:

@@ -102,6 +102,14 @@ number = 3
 
 def nothing(denoiser):
     return None
+
+
+def direct(noisy, sigma):
+    return noisy
+
+
+def bare():
+    return Whole()
 """
 
 Call = Callable[..., list[tuple[int, tuple[tuple[int, int], ...]]]]
@@ -219,7 +227,11 @@ def test_pictures_are_purified_by_it(tmp_path: Path) -> None:
     [
         (["--diffusion", "stranger_package:absent"], "stranger_package has no absent"),
         (["--diffusion", "no_such_package:f"], "there is no module no_such_package"),
-        (["--diffusion", "stranger_package:number"], "a denoiser's factory must be callable"),
+        (["--diffusion", "stranger_package:number"], "that gives the denoiser; got 3"),
+        (
+            ["--diffusion", "stranger_package:direct"],
+            "must be a function, called with nothing, that gives the denoiser; this one: missing a",
+        ),
         (["--diffusion", "stranger_package:Wide"], "takes images of 3 x 32 x 32, not 1 x 32 x 32"),
         (
             ["--diffusion", "stranger_package:Shared", "--sigma", "1"],
@@ -238,7 +250,8 @@ def test_pictures_are_purified_by_it(tmp_path: Path) -> None:
             "several steps need a denoiser with timesteps",
         ),
         (["--purifier", "stranger_package:absent"], "stranger_package has no absent"),
-        (["--purifier", "stranger_package:number"], "a purifier's factory must be callable"),
+        (["--purifier", "stranger_package:number"], "that gives the purifier; got 3"),
+        (["--purifier", "stranger_package:direct"], "called with the denoiser, that gives the"),
         (
             ["--purifier", "stranger_package:nothing", "--diffusion", "stranger_package:as_it_is"],
             "factory must give a Purifier",
@@ -253,6 +266,14 @@ def test_mistakes_are_named(
         votes("o", *options)
     assert exit_.value.code == 2
     assert message in capsys.readouterr().err
+
+
+def test_a_factory_of_an_architecture_need_not_take_the_number_of_classes(tmp_path: Path) -> None:
+    from diffsmooth.models import build_classifier
+    from diffsmooth.models.classifiers.dataset_info import FASHION_MNIST
+
+    network = build_classifier("stranger_package:bare", 10, "none", FASHION_MNIST)
+    assert network(torch.zeros(2, 1, 32, 32)).argmax(dim=1).tolist() == [9, 9]
 
 
 def test_an_architecture_of_ones_own_votes_as_its_module_does(
@@ -335,7 +356,8 @@ def test_weights_that_are_drawn_anew_are_another_network(
     ("options", "message"),
     [
         (["--classifier", "stranger_package:absent"], "stranger_package has no absent"),
-        (["--classifier", "stranger_package:number"], "must be callable"),
+        (["--classifier", "stranger_package:number"], "that gives the network; got 3"),
+        (["--classifier", "stranger_package:direct"], "that gives the network; this one: missing"),
         (["--classifier", "stranger_package:Output"], "must give an nn.Module"),
         (["--classifier", "stranger_package:Whole", "--weights", "ema"], "weights must be a file"),
         (["--classifier", "stranger_package:Whole", "--weights", "no.pt"], "no such checkpoint"),

@@ -210,7 +210,7 @@ def test_no_input_layer_is_taken_at_chance(
     said = refusal(certify.main, words(path, out, data, *changes), capsys.readouterr)
     for layer in ("standard", "center", "none"):
         assert f"{layer} 0." in said  # its accuracy
-    assert "none is better than chance (0.5): name it by --normalize" in said
+    assert "no layer does better than chance (0.5): name it by --normalize" in said
     assert not out.with_suffix(".manifest.json").exists()
     certify.main(words(path, out, data, "--normalize", "none", "--no_sanity_check"))
 

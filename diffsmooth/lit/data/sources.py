@@ -12,7 +12,7 @@ from diffsmooth.lit.data.npz import labelled_arrays, load_npz
 from diffsmooth.lit.data.reading import Reading, by
 from diffsmooth.lit.data.tree import printable
 from diffsmooth.models.classifiers.dataset_info import DatasetInfo
-from diffsmooth.stats.registry import is_code, resolved
+from diffsmooth.stats.registry import check_call, is_code, resolved
 
 
 def load_images(
@@ -78,8 +78,8 @@ def _load_named(dataset: str, root: Path, split: str, reading: Reading) -> Image
         if packed.is_file() and not known.shipped:
             return load_npz(packed, _facts(known, Reading()))
         return resolved(known.load)(root, split, reading)
-    if not callable(known):
-        raise DataError(f"{dataset}: must be a factory of images, got {type(known)}")
+    what = "called with the root and the split, that gives the images"
+    check_call(dataset, known, what, root, split)
     made = known(root, split)
     if isinstance(made, tuple) and len(made) == 2:
         return labelled_arrays(*made, source=dataset, name=dataset)

@@ -24,7 +24,7 @@ from diffsmooth.models.diffusion.presets import get_preset, unet_config
 from diffsmooth.models.diffusion.unet import UNet
 from diffsmooth.models.words import Convention, SetName
 from diffsmooth.stats.errors import UserError
-from diffsmooth.stats.registry import Registry, is_code
+from diffsmooth.stats.registry import Registry, check_call, is_code
 
 
 def load_denoiser(
@@ -159,8 +159,7 @@ def foreign_denoiser(word: str) -> Denoiser:
 def _made(word: str) -> Denoiser:
     # Once a process: the weights that identify a run are those that vote.
     factory = DENOISERS[word]
-    if not callable(factory):
-        raise UserError(f"{word}: a denoiser's factory must be callable, got {factory!r}")
+    check_call(word, factory, "called with nothing, that gives the denoiser")
     return as_denoiser(factory()).eval()
 
 

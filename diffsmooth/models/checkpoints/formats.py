@@ -13,6 +13,7 @@ from diffsmooth.models.checkpoints.key_names import by_first_level, without_wrap
 from diffsmooth.models.checkpoints.metadata import TRAINING_KEYS
 from diffsmooth.models.checkpoints.reading import ExportedModule, read_file
 from diffsmooth.models.checkpoints.stored_networks import check_tensors, is_state_dict
+from diffsmooth.models.checkpoints.told_classes import told_classes
 from diffsmooth.models.checkpoints.training_images import IMAGES_KEY, TrainingImages
 from diffsmooth.models.checkpoints.weight_sets import LIGHTNING_RAW, choose_set, note_of_two
 from diffsmooth.models.checkpoints.weights import (
@@ -121,6 +122,7 @@ def _foreign(path: Path, content: Any, wanted: SetName | None) -> Checkpoint:
         module = content.float() if not isinstance(content, ExportedModule) else content
         name = f"{type(content).__module__}.{type(content).__qualname__}"
         metadata = CheckpointMetadata("classifier", arch=name, input_layer="none")
+        metadata = metadata._replace(class_names=_classes(path, vars(content)))
         check_tensors(path, module.state_dict())
         return Checkpoint(path, "a whole module", metadata, {}, build=lambda _: module)
     taken = choose_set(path, content, wanted)
@@ -129,6 +131,7 @@ def _foreign(path: Path, content: Any, wanted: SetName | None) -> Checkpoint:
     family, metadata = "a bare state dict", CheckpointMetadata("classifier")
     if not is_state_dict(content):
         family, metadata = _describe_classifier(content)
+        metadata = metadata._replace(class_names=_classes(path, content))
         number = content.get("epoch")
         epoch = number if isinstance(number, int) and 0 <= number < 10**9 else -1
     if UNET_KEY in weights:
@@ -141,6 +144,13 @@ def _foreign(path: Path, content: Any, wanted: SetName | None) -> Checkpoint:
         if not metadata.arch:
             metadata = metadata._replace(arch=_cifar_architecture(weights))
     return Checkpoint(path, family, metadata, weights, epoch, set_key=taken.key, note=taken.note)
+
+
+def _classes(path: Path, content: dict[str, Any]) -> list[str]:
+    try:
+        return told_classes(content)
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from error
 
 
 def _describe_classifier(content: dict[str, Any]) -> tuple[str, CheckpointMetadata]:

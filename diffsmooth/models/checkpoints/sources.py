@@ -1,6 +1,5 @@
 """What a user names a classifier by: a file, a folder, or code of their own."""
 
-import inspect
 from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
@@ -51,16 +50,11 @@ def read_classifier(source: str, weights: str | None = None, unsafe: bool = Fals
 @lru_cache(maxsize=1)
 def _builder(source: str) -> Callable[[int], nn.Module]:
     factory = network_factory(source)
-    wants = any(
-        parameter.default is parameter.empty
-        and parameter.kind in (parameter.POSITIONAL_ONLY, parameter.POSITIONAL_OR_KEYWORD)
-        for parameter in inspect.signature(factory).parameters.values()
-    )
 
     # Once a process: the weights that identify a run are those that vote.
     @lru_cache(maxsize=1)
     def build(num_classes: int) -> nn.Module:
-        return (factory(num_classes) if wants else factory()).eval()
+        return factory(num_classes).eval()
 
     return build
 

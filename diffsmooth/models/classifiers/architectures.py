@@ -3,7 +3,6 @@
 import re
 from collections.abc import Callable
 from difflib import get_close_matches
-from functools import wraps
 from typing import Any, NamedTuple
 
 from torch import Tensor, nn
@@ -18,7 +17,7 @@ from diffsmooth.models.classifiers.hugging_face import (
 from diffsmooth.models.classifiers.input_layers import Resized, build_input_layer
 from diffsmooth.shown_text import is_word, quoted
 from diffsmooth.stats.errors import UserError
-from diffsmooth.stats.registry import Registry, imported, names_code
+from diffsmooth.stats.registry import Registry, check_call, imported, names_code, wanted
 
 CIFAR_EXAMPLES = ("cifar_resnet20", "cifar_resnet56", "cifar_resnet110")
 
@@ -103,19 +102,22 @@ def _build_network(arch: str, num_classes: int, channels: int) -> Network:
     )
 
 
-def network_factory(word: str) -> Callable[..., nn.Module]:
-    """Another package's factory, package.module:name; what it gives is looked at.
+def network_factory(word: str) -> Callable[[int], nn.Module]:
+    """Another package's factory, package.module:name, of a network from the number of classes.
+
+    It is called with that number where it has a parameter without a default.
 
     Raises:
-        UserError: there is none; or, when it is called, it gives no module.
+        UserError: there is none, or it wants something else; or, when it is called, it gives no
+            module.
     """
     factory = imported(word)
-    if not callable(factory):
-        raise UserError(f"{word}: a network's factory must be callable, got {quoted(factory)}")
+    what = "called with the number of classes or nothing, that gives the network"
+    takes = callable(factory) and wanted(factory) > 0
+    check_call(word, factory, what, *([10] if takes else []))
 
-    @wraps(factory, updated=())
-    def make(*arguments: int) -> nn.Module:
-        network = factory(*arguments)
+    def make(num_classes: int) -> nn.Module:
+        network = factory(num_classes) if takes else factory()
         if not isinstance(network, nn.Module):
             raise UserError(f"{word}: must give an nn.Module, got a {type(network).__name__}")
         return network

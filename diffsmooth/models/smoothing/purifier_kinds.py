@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from diffsmooth.models.words import Convention
 from diffsmooth.stats.errors import UserError
-from diffsmooth.stats.registry import Registry, resolved
+from diffsmooth.stats.registry import Registry, check_call, resolved
 
 if TYPE_CHECKING:
     from diffsmooth.models.diffusion.denoiser import Denoiser
@@ -71,7 +71,7 @@ def purifier_kind(word: str) -> PurifierKind:
         UserError: nobody knows the word.
     """
     known = PURIFIERS[word]
-    kind = known if isinstance(known, PurifierKind) else PurifierKind(known)
-    if not (isinstance(kind.factory, str) or callable(kind.factory)):
-        raise UserError(f"{word}: a purifier's factory must be callable, got {kind.factory!r}")
-    return kind
+    if isinstance(known, PurifierKind):
+        return known
+    check_call(word, known, "called with the denoiser, that gives the purifier", None)
+    return PurifierKind(known)

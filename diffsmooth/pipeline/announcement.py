@@ -8,8 +8,11 @@ from typing import NamedTuple
 import torch
 
 from diffsmooth.models.smoothing.fixed_function import FixedFunction
+from diffsmooth.models.smoothing.noise_sources import source_word
 from diffsmooth.pipeline.networks import Networks
+from diffsmooth.pipeline.noise_choice import inexact
 from diffsmooth.pipeline.specification import SmoothingOptions
+from diffsmooth.pipeline.trainer import usable_cores
 from diffsmooth.runs.identity import RunIdentity
 from diffsmooth.shown_text import shown
 from diffsmooth.stats import Plan
@@ -59,10 +62,16 @@ class Announcement(NamedTuple):
             text += f"; {done:,} of {self.items:,} are done"
         if fixed is None or not fixed.seconds:
             return text if left else f"{text}, nothing is left to do"
-        rate = processes * (self.identity.batch or 1) / fixed.seconds
+        rate = processes * self._share * (self.identity.batch or 1) / fixed.seconds
         alone = ", without the attacks' steps" if self.identity.command == "attack" else ""
         time = f"about {duration(left * each / rate)}{most}{alone}"
         return f"{text}; {time}, at {rate:,.0f} votes/s"
+
+    @property
+    def _share(self) -> float:
+        """Of its time in which a process has the cores that its threads want."""
+        wanted = self.options.devices * (self.identity.threads or 1)
+        return min(1.0, usable_cores() / wanted) if self.device.type == "cpu" else 1.0
 
     def _data(self) -> str:
         images = self.networks.images
@@ -81,7 +90,8 @@ class Announcement(NamedTuple):
         text = f"networks: {what} behind input layer {layer}, {near(o.classifier)}"
         source = self.networks.purifier.source
         if source is None:
-            return shown(f"{text}; purifier {o.purifier}")
+            unused = f" ({near(o.diffusion)} is not used)" if o.diffusion else ""
+            return shown(f"{text}; purifier {o.purifier}{unused}")
         found = self._why("it lies where it should") if o.diffusion is None else ""
         text += f"; purifier {o.purifier}, {near(source)}{found}"
         return shown(f"{text}; m {o.m}, sigma_local {o.local_noise_sd:g}")
@@ -106,13 +116,20 @@ class Announcement(NamedTuple):
     def _noise(self) -> str:
         source = str(self.identity.noise_source)
         text = f"{kind_of_noise(source)} noise, {source}"
-        return text + (self._why("by the images") if self.options.noise == "auto" else "")
+        if self.options.noise != "auto" or self.identity.command == "attack":
+            return text
+        why = "all images are of 8 bits"
+        if self.is_first and source_word(source) != "integer":
+            level = self.networks.purifier.purifier.noise_level(self.options.sigma)
+            why = inexact(self.networks.images, self.identity.selection, level)
+        return text + self._why(why)
 
     def _output(self) -> str:
         files = self.options.files
+        goes_on = " (goes on from there)" if files.parts_of_journals() else ""
         return (
-            f"output: {shown(files.table)} and beside it .jsonl (goes on from there), "
-            f".manifest.json; curves in {shown(self.options.logdir)}"
+            f"output: {shown(files.table)}, and beside it .jsonl, .manifest.json{goes_on}; curves "
+            f"in {shown(self.options.logdir)}"
         )
 
     def _why(self, why: str) -> str:

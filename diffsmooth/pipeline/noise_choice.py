@@ -25,12 +25,21 @@ def choose_noise(
     word = None if stored is None else source_word(stored)
     if word in ("float", "device"):
         return word
-    if level > HIGHEST_LEVEL:
-        problem = f"exact noise has levels to {HIGHEST_LEVEL:g}, {level:g} is wanted"
-    elif images.has_eight_bits(indices):
+    problem = inexact(images, indices, level)
+    if not problem:
         return "integer"
-    else:
-        problem = "exact noise is for images of 8 bits, which these are not"
     if word is None:
         return "float"
     raise UserError(f"{problem}: take noise float")
+
+
+def inexact(images: ImageSet, indices: Iterable[int], level: float) -> str:
+    """Why a run cannot have exact noise; "" if it can. Arguments as of `choose_noise`."""
+    if level > HIGHEST_LEVEL:
+        return f"exact noise has levels to {HIGHEST_LEVEL:g}, {level:g} is wanted"
+    index = images.off_grid(indices)
+    if index is None:
+        return ""
+    name = images.file_name(index)
+    which = f"image {index}{f' ({name})' if name else ''}"
+    return f"exact noise is for images of 8 bits, which {which} is not"

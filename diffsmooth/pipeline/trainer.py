@@ -71,9 +71,13 @@ def check_processes(devices: int) -> None:
 
 def threads_a_process(processes: int) -> int:
     """The cores of this host that we may use, shared among its processes."""
+    return max(1, usable_cores() // processes)
+
+
+def usable_cores() -> int:
+    """How many cores of this host we may use."""
     affinity = getattr(os, "sched_getaffinity", None)  # Linux only
-    cores = len(affinity(0)) if affinity else os.cpu_count() or 1
-    return max(1, cores // processes)
+    return len(affinity(0)) if affinity else os.cpu_count() or 1
 
 
 class Launched(Enum):

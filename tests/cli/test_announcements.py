@@ -46,9 +46,12 @@ def test_a_run_says_what_it_will_do_in_five_lines(
         r"hardware has\), batch 38 \(auto: the published code's\), not compiled",
         computing,
     ), computing
-    assert output.startswith(f"output: {tmp_path}/o.txt and beside it .jsonl")
+    assert output.startswith(
+        f"output: {tmp_path}/o.txt, and beside it .jsonl, .manifest.json; curves"
+    )
     assert re.fullmatch(
-        r"votes: plan fixed, 5 x 38 = 190, exact noise, integer-[^(]+ \(auto: by the images\); "
+        r"votes: plan fixed, 5 x 38 = 190, exact noise, integer-[^(]+ "
+        r"\(auto: all images are of 8 bits\); "
         r"about \d+ s, at [\d,]+ votes/s",
         votes,
     ), votes

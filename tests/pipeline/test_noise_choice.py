@@ -13,7 +13,7 @@ from diffsmooth.lit.data import load_images
 from diffsmooth.lit.data.given import GivenImages
 from diffsmooth.lit.data.reading import Reading
 from diffsmooth.models.smoothing.noise_sources import stored_name
-from diffsmooth.pipeline.noise_choice import choose_noise
+from diffsmooth.pipeline.noise_choice import choose_noise, inexact
 from diffsmooth.runs.manifest import read_manifest
 from diffsmooth.stats import FixedSampleSize
 from diffsmooth.stats.errors import UserError
@@ -57,7 +57,7 @@ def test_what_was_said_stays(word: str) -> None:
 
 def test_exact_noise_is_refused_where_it_cannot_be() -> None:
     stored, moved = stored_name("integer"), given(BYTES.float() / 255 + 1e-4)
-    with pytest.raises(UserError, match="of 8 bits, which these are not: take noise float"):
+    with pytest.raises(UserError, match="of 8 bits, which image 0 is not: take noise float"):
         choose_noise(stored, moved, range(4), 0.5)
     with pytest.raises(UserError, match="exact noise has levels to 8, 9 is wanted"):
         choose_noise(stored, given(BYTES), range(4), 9.0)
@@ -68,10 +68,11 @@ def test_exact_noise_is_refused_where_it_cannot_be() -> None:
 def test_a_folders_files_are_looked_at(folder: Path) -> None:
     grey = Reading(channels=1)
     images = load_images(str(folder), reading=grey)
-    assert not images.has_eight_bits(range(4))  # the last has 16
-    assert images.has_eight_bits(range(3))
+    assert images.off_grid(range(4)) == 3  # it has 16
+    assert f"which image 3 ({images.file_name(3)}) is not" in inexact(images, range(4), 0.5)
+    assert inexact(images, range(3), 0.5) == ""
     resized = load_images(str(folder), reading=replace(grey, image_size=4))
-    assert resized.has_eight_bits(range(4))  # resizing rounds to 8 bits
+    assert resized.off_grid(range(4)) is None  # resizing rounds to 8 bits
 
 
 def test_a_run_keeps_its_noise_when_it_goes_on(tmp_path: Path) -> None:

@@ -74,8 +74,8 @@ class FolderImages(ImageSet):
             )
         return Sample(image, int(self.labels[index]), index)
 
-    def has_eight_bits(self, indices: Iterable[int]) -> bool:
-        return self.eight_bits or super().has_eight_bits(indices)
+    def off_grid(self, indices: Iterable[int]) -> int | None:
+        return None if self.eight_bits else super().off_grid(indices)
 
     def fingerprint(self) -> str:
         """Of the files' names, sizes and labels: reading all of ImageNet would take too long."""

@@ -88,16 +88,19 @@ class ImageSet(Dataset[Sample]):
         """Where an image lies below the dataset's folder; "" where images are not files."""
         return ""
 
-    def has_eight_bits(self, indices: Iterable[int]) -> bool:
-        """Whether some images are of 8 bits a channel; those that cannot be read do not matter."""
+    def off_grid(self, indices: Iterable[int]) -> int | None:
+        """The first of some images that is not of 8 bits a channel, among those that can be read.
+
+        None where all are.
+        """
         for index in indices:
             try:
                 image = self[index].image
             except DataError:
                 continue
             if not on_grid(image):
-                return False
-        return True
+                return index
+        return None
 
     def content(self, indices: Iterable[int]) -> str:
         """Hex digest of some images as they are stored, not decoded, and of their labels."""
@@ -189,8 +192,8 @@ class ArrayImages(ImageSet):
     def stored(self, indices: Sequence[int]) -> Tensor:
         return torch.nn.functional.pad(self._images[torch.tensor(indices)], self._padding)
 
-    def has_eight_bits(self, indices: Iterable[int]) -> bool:
-        return True
+    def off_grid(self, indices: Iterable[int]) -> int | None:
+        return None
 
     def fingerprint(self) -> str:
         digest = hashlib.sha256(str((self._images.shape, self.info.image_shape)).encode())

@@ -30,11 +30,14 @@ from diffsmooth.models.smoothing.probe_batch import (
     sha256_of,
     tipping,
 )
+from diffsmooth.models.smoothing.purifiers import IdentityPurifier
 from diffsmooth.models.smoothing.vote_function import VoteFunction
 from diffsmooth.stats.errors import UserError
 
 SPOT_CHECK = 1000  # batches between two spot checks: they cost 0.2 % of the time
 LONG = 5.0  # seconds of a pass, from which on it is said what takes so long
+
+USUAL_RANGE = 0.5  # purified images may be as far beyond [0, 1] without a word
 
 # What rounding may make of outputs, relative to the largest: of logits and purified images where
 # not all rows could be tried again, of mean softmax in a spot check. bf16 was seen to make 5e-2.
@@ -87,12 +90,12 @@ def ensure_fixed(
     Args:
         f: prepared and on its device, as it will vote.
         images: (C, H, W) in [0, 1], on the CPU, to which noise of this check's own is added.
-        say: is told what takes so long.
+        say: is told what takes so long, and of a denoiser's strange images.
 
     Raises:
         UserError: f is random, or looks at its batch: the part that does is named; or weights are
             not finite.
-        NetworkError: it does not run.
+        NetworkError: it does not run, or has another number of classes.
     """
     state = _state(f)
     known = _known.get(f)
@@ -134,17 +137,25 @@ def _check(
             "checking that f is one fixed function of each image: the first of 4 forward passes "
             f"of {f.batch} took {took:.0f} s"
         )
+    f.check_classes(base[-1])
+    _look_at_range(f, base.purified, say)
     both, rounding = rows.beside(strangers), 0.0
     gaps = {part: torch.zeros(f.batch, dtype=torch.float64, device=f.device) for part in PARTS}
     passes = []
-    for arrangement in arrangements(f.batch):
+
+    def timed(rows: Rows) -> Outputs:
         start = time.monotonic()
-        pairs = arrangement.pairs(partial(outputs_of, f), base, both)
+        outputs = outputs_of(f, rows)
+        outputs[-1].cpu()  # waits for the device
+        passes.append(time.monotonic() - start)
+        return outputs
+
+    for arrangement in arrangements(f.batch):
+        pairs = arrangement.pairs(timed, base, both)
         source = arrangement.source[arrangement.kept].to(f.device)
         for gap, pair in zip(gaps.values(), pairs, strict=False):
             gap.scatter_reduce_(0, source, difference_of_rows(*pair), "amax")
-        rounding = max(rounding, tipping(*pairs[-1]))  # waits for the device
-        passes.append(time.monotonic() - start)
+        rounding = max(rounding, tipping(*pairs[-1]))
     exact = not any(gap.any() for gap in gaps.values())
     if f.batch == 1 or not exact:  # what is random differs there, too
         _refuse_random(base, outputs_of(f, rows))
@@ -153,6 +164,18 @@ def _check(
             _refuse_unless_rounding(f, part, base, rows, strangers, gap)
     fastest = min(passes, default=took)  # the first may have compiled
     return FixedFunction(exact, rounding, sha256_of(rows), sha256_of(base), fastest)
+
+
+def _look_at_range(f: VoteFunction, purified: Tensor, say: Callable[[str], object]) -> None:
+    """Says so where purified images are far from [0, 1]: certificates hold, and tell little."""
+    if isinstance(f.purifier, IdentityPurifier):
+        return
+    low, high = (float(end) for end in purified.nan_to_num(nan=0.5).aminmax())
+    if low < -USUAL_RANGE or high > 1 + USUAL_RANGE:
+        say(
+            f"note: the purified images lie between {low:.2g} and {high:.2g}, and the classifier "
+            "is shown them so: a denoiser gives images in [0, 1], not in [-1, 1] or 0 to 255"
+        )
 
 
 def _refuse_random(one: Outputs, other: Outputs) -> None:

@@ -163,13 +163,16 @@ class VoteFunction(nn.Module):
         with memory_for(self.batch):
             for reverse_run in range(self.reverse_runs):
                 confidence = confidence_of(reverse_run)
-                if confidence.shape[-1] != self.num_classes:
-                    raise NetworkError(
-                        f"the classifier has {confidence.shape[-1]} classes, not {self.num_classes}"
-                    )
+                self.check_classes(confidence)
                 finite = confidence.isfinite().all(dim=-1)
                 answers.append(torch.where(finite, confidence.argmax(dim=-1), self.num_classes))
             return answers[0] if len(answers) == 1 else self._of_most(torch.stack(answers, dim=-1))
+
+    def check_classes(self, confidence: Tensor) -> None:
+        """Raises NetworkError unless (..., K) are for as many classes as it answers with."""
+        classes = confidence.shape[-1]
+        if classes != self.num_classes:
+            raise NetworkError(f"the classifier has {classes} classes, not {self.num_classes}")
 
     def _of_most(self, answers: Tensor) -> Tensor:
         """The answer (...) of most reverse runs (..., reverse runs); K where one of them has none.

@@ -520,3 +520,27 @@ def test_differences_know_what_is_no_number() -> None:
     one = torch.tensor([[1.0, nan], [-inf, 2.0], [nan, 1.0], [1.0, 1.0]])
     other = torch.tensor([[1.0, nan], [-inf, 2.0], [0.0, 1.0], [1.0, 2.0]])
     assert difference_of_rows(one, other).tolist() == [0, 0, inf, 0.5]
+
+
+@pytest.mark.parametrize(
+    ("made", "told"),
+    [
+        (lambda noisy: noisy.clamp(0, 1), []),
+        (lambda noisy: 1.4 * noisy.clamp(0, 1), []),  # beyond, as networks' images may be
+        (lambda noisy: 2 * noisy.clamp(0, 1) - 1, ["between -1 and 1,"]),
+        (lambda noisy: 255 * noisy.clamp(0, 1), ["between 0 and 2.6e+02,"]),
+    ],
+)
+def test_a_denoiser_of_another_range_is_told(
+    made: Callable[[Tensor], Tensor], told: list[str]
+) -> None:
+    said: list[str] = []
+    ensure_fixed(
+        smooth(Head(), purifier=OneShotPurifier(lambda x, sigma: made(x))), say=said.append
+    )
+    assert [words for words, line in zip(told, said, strict=True) if words in line] == told
+
+
+def test_another_number_of_classes_is_found_before_the_votes() -> None:
+    with pytest.raises(UserError, match="the classifier has 3 classes, not 4"):
+        ensure_fixed(smooth(Head(), classes=4))

@@ -11,6 +11,7 @@ from diffsmooth.models.checkpoints.loading import classifier_of, told_input_laye
 from diffsmooth.models.checkpoints.weights import Checkpoint
 from diffsmooth.models.classifiers.dataset_info import DatasetInfo, misplaced
 from diffsmooth.models.classifiers.input_layers import Resized
+from diffsmooth.models.classifiers.logits import format_hint
 from diffsmooth.models.smoothing.finite import watched_layers
 from diffsmooth.pipeline.input_layer_choice import measure_input_layers, with_input_layer
 from diffsmooth.pipeline.inputs import Inputs
@@ -124,4 +125,5 @@ def check_forward(model: nn.Module, info: DatasetInfo, path: Path) -> None:
         raise
     except (RuntimeError, AssertionError, ValueError, TypeError) as error:  # of the network's code
         shape = " x ".join(map(str, info.image_shape))
-        raise UserError(f"{path}: cannot take images of {shape} ({error})") from error
+        hint = format_hint(model)
+        raise UserError(f"{path}: cannot take images of {shape} ({error}){hint}") from error

@@ -4,6 +4,7 @@ import math
 import operator
 from bisect import bisect_left
 from functools import lru_cache
+from numbers import Real
 from typing import SupportsIndex
 
 import numpy as np
@@ -163,6 +164,17 @@ def check_alpha(alpha: float) -> None:
     """Raises ValueError unless 0 < alpha < 1."""
     if not 0 < alpha < 1:
         raise ValueError(f"alpha must be in (0, 1), got {alpha}")
+
+
+def number_of(name: str, value: object) -> float:
+    """A real number as a float.
+
+    Raises:
+        ValueError: it is none.
+    """
+    if not isinstance(value, Real):
+        raise ValueError(f"{name} must be a number, got {value!r}")
+    return float(value)
 
 
 def count_of(name: str, value: SupportsIndex) -> int:

@@ -442,3 +442,11 @@ def test_mistakes(more: dict[str, Any], said: str) -> None:
     for n, alpha in ((0, 0.1), (10, 1.5)):
         with pytest.raises(UserError, match="must be"):
             diffsmooth.predict(smooth(), IMAGES, n=n, alpha=alpha)
+
+
+@pytest.mark.parametrize("name", ["double", "half", "bfloat16"])
+def test_networks_of_another_number_format_are_told_what_to_do(name: str) -> None:
+    network = getattr(smooth().f.local_smoothing.classifier.network, name)()
+    kind = str(getattr(torch, {"double": "float64", "half": "float16"}.get(name, name)))
+    with pytest.raises(UserError, match=rf"weights are {kind}, .* make them so by \.float\(\)"):
+        certify(smooth(network))

@@ -153,7 +153,8 @@ def _pixels(given: Any, shape: tuple[int, int, int], what: str) -> Tensor:
     if not first and not last:
         wanted = f"{shape}, or uint8 {(height, width, channels)}"
         raise DataError(
-            f"{what} must be of shape {wanted}, as the classifier is, got {found or given.shape}"
+            f"{what} must be of shape {wanted}, as image_shape of the smoothed classifier says, "
+            f"got {found or tuple(given.shape)}"
         )
     given = given.detach().to("cpu", torch.uint8 if given.dtype == torch.uint8 else torch.float32)
     return (given if first else given.movedim(-1, -3)).contiguous()

@@ -3,9 +3,18 @@
 from collections.abc import Callable
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from diffsmooth.stats.errors import UserError
+
+
+def format_hint(*networks: nn.Module) -> str:
+    """What to do about networks of another number format than their images; "" if there is none."""
+    formats = {str(p.dtype) for n in networks for p in n.parameters() if p.is_floating_point()}
+    others = ", ".join(sorted(formats - {str(torch.float32)}))
+    cure = f"; weights are {others}, images torch.float32: make them so by .float()"
+    return cure if others else ""
 
 
 class Logits(nn.Module):

@@ -14,6 +14,7 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import Tensor, nn
 
+from diffsmooth.models.classifiers.logits import format_hint
 from diffsmooth.models.smoothing.finer_arithmetic import try_again
 from diffsmooth.models.smoothing.finite import check_finite_weights
 from diffsmooth.models.smoothing.local_smoothing import NetworkError
@@ -130,7 +131,7 @@ def _check(
     except RuntimeError as error:
         if is_out_of_memory(error):
             raise
-        raise NetworkError(f"the networks do not run on noisy images: {error}") from error
+        raise does_not_run(f, error) from error
     took = time.monotonic() - start
     if took > LONG:
         say(
@@ -164,6 +165,12 @@ def _check(
             _refuse_unless_rounding(f, part, base, rows, strangers, gap)
     fastest = min(passes, default=took)  # the first may have compiled
     return FixedFunction(exact, rounding, sha256_of(rows), sha256_of(base), fastest)
+
+
+def does_not_run(f: VoteFunction, error: RuntimeError) -> NetworkError:
+    """What to raise for an error of the networks' own code."""
+    hint = format_hint(*f.networks.values())
+    return NetworkError(f"the networks do not run on noisy images: {error}{hint}")
 
 
 def _look_at_range(f: VoteFunction, purified: Tensor, say: Callable[[str], object]) -> None:

@@ -10,9 +10,10 @@ from torch import Tensor, nn
 from diffsmooth.models.classifiers.cifar_resnet import CifarResNet
 from diffsmooth.models.diffusion.unet import Pointwise, UNet
 from diffsmooth.models.smoothing.finite import check_finite_weights, watched_layers
+from diffsmooth.models.smoothing.fixed_function import does_not_run
 from diffsmooth.models.smoothing.fused import FusedConv, FusedResNet
 from diffsmooth.models.smoothing.fused_norm import fuse_norms
-from diffsmooth.models.smoothing.memory import memory_for
+from diffsmooth.models.smoothing.memory import is_out_of_memory, memory_for
 from diffsmooth.models.smoothing.precision import autocast
 from diffsmooth.models.smoothing.probe_batch import probe_rows
 from diffsmooth.models.smoothing.vote_function import VoteFunction
@@ -111,13 +112,18 @@ def _cast_weights(f: VoteFunction) -> None:
 
 
 def _try_out(f: VoteFunction) -> None:
-    """Raises UserError where a layer of the networks gives what is not finite, or nearly so."""
+    """Raises UserError for networks that do not run, or a layer that gives what is not finite."""
     rows = probe_rows(f)[0].take(torch.arange(min(f.batch, 2)))
     with contextlib.ExitStack() as stack:
         for what, network in f.networks.items():
             stack.enter_context(watched_layers(network, what))
         stack.enter_context(memory_for(f.batch))
-        f(*rows)
+        try:
+            f(*rows)
+        except RuntimeError as error:
+            if is_out_of_memory(error):
+                raise
+            raise does_not_run(f, error) from error
 
 
 def _keep_memory() -> None:

@@ -6,7 +6,7 @@ import operator
 import torch
 from torch import Tensor, nn
 
-from diffsmooth.stats.bounds import count_of
+from diffsmooth.stats.bounds import count_of, number_of
 from diffsmooth.stats.errors import UserError
 
 
@@ -47,6 +47,7 @@ class LocalSmoothing(nn.Module):
     ) -> None:
         super().__init__()
         m = count_of("m", m)
+        sigma_local = number_of("sigma_local", sigma_local)
         if not 0 <= sigma_local < math.inf:
             raise ValueError(f"sigma_local must be >= 0 and finite, got {sigma_local}")
         shape = (m, *image_shape)

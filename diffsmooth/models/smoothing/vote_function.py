@@ -13,7 +13,7 @@ from diffsmooth.models.smoothing.local_smoothing import LocalSmoothing, NetworkE
 from diffsmooth.models.smoothing.memory import memory_for
 from diffsmooth.models.smoothing.precision import autocast
 from diffsmooth.models.smoothing.purifiers import Purifier
-from diffsmooth.stats.bounds import count_of
+from diffsmooth.stats.bounds import count_of, number_of
 
 FLOAT32 = np.finfo(np.float32)
 
@@ -75,6 +75,7 @@ class VoteFunction(nn.Module):
         copy: bool = True,
     ) -> None:
         super().__init__()
+        sigma = number_of("sigma", sigma)
         smallest, largest = (float(limit) for limit in (FLOAT32.tiny, FLOAT32.max))
         if not smallest <= sigma <= largest:
             raise ValueError(f"sigma must be > 0 and finite in float32, got {sigma}")

@@ -126,6 +126,8 @@ def test_lightnings_words_for_precisions_are_known() -> None:
         (lambda: smooth(Linear(), Halve(), image_shape=(3, 4, 4)), "takes images of 1 x 4 x 4, no"),
         (lambda: smooth(Linear(), precision="half"), "precision must be auto"),
         (lambda: smooth(Linear(), sigma=0.0), "sigma must be > 0"),
+        (lambda: smooth(Linear(), sigma="0.25"), "sigma must be a number, got '0.25'"),
+        (lambda: smooth(Linear(), sigma_local=None), "sigma_local must be a number, got None"),
         (lambda: smooth(Linear(), num_classes=1), "num_classes must be at least 2"),
         (lambda: smooth(Linear(), batch=0), "batch must be at least 1"),
         (lambda: smooth(Linear(), m=0), "m must be at least 1"),

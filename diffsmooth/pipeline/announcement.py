@@ -13,6 +13,7 @@ from diffsmooth.pipeline.networks import Networks
 from diffsmooth.pipeline.noise_choice import inexact
 from diffsmooth.pipeline.specification import SmoothingOptions
 from diffsmooth.pipeline.trainer import usable_cores
+from diffsmooth.report.cautions import few_classes
 from diffsmooth.runs.identity import RunIdentity
 from diffsmooth.shown_text import shown
 from diffsmooth.stats import Plan
@@ -81,7 +82,11 @@ class Announcement(NamedTuple):
         why = "they are few" if skip == 1 else "as the published code"
         auto = "" if self.is_skip_told else self._why(why)
         name = shown(images.info.name)
-        return f"data: {name}, {self.options.split}: {size}; {self.taken}{auto}"
+        text = f"data: {name}, {self.options.split}: {size}; {self.taken}{auto}"
+        if self.identity.command == "attack":  # whose items are tries
+            return text
+        few = few_classes(images.labels[list(self.identity.selection)], images.info.class_names)
+        return f"{text}; {few}" if few else text
 
     def _networks(self) -> str:
         o, i = self.options, self.identity

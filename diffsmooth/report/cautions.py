@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from diffsmooth.report.names import known_classes
 from diffsmooth.report.text import interval_text
 from diffsmooth.runs.attacked import AttackRun
 from diffsmooth.runs.reading import Run
@@ -16,6 +17,7 @@ from diffsmooth.stats.printed import exact, ordinal, radius_label, rounded_down
 WIDE = 0.02  # of a 95 % interval: at an accuracy of 1/2, that of 10,000 images is narrower
 NEAR = 0.9  # of the largest possible radius: from there on, accuracy tells of N
 CAPPED = 0.1  # of the images: if so many have that radius, the average tells of N
+FEW = 0.5  # of the classes that as many images drawn at random are of
 SAME = 1e-9  # radii that differ by no more, relatively, are one
 MORE = 10  # times as many votes, of which it is told how far they reach
 
@@ -57,7 +59,7 @@ def cautions(
         attacks: each with the run that was attacked.
     """
     whose: dict[tuple[str, str], list[str]] = {}
-    for said_of in (_which_images, lambda run: _near_largest(run, radii)):
+    for said_of in (_which_images, _which_classes, lambda run: _near_largest(run, radii)):
         for run in runs:
             if said := said_of(run):
                 whose.setdefault(said, []).append(run.name)
@@ -109,6 +111,32 @@ def _which_images(run: Run) -> tuple[str, str] | None:
     )
     more = "" if whole else "certify more of them (--skip, --max), or "
     return finding, f"{more}compare runs image by image (--paired)"
+
+
+def few_classes(labels: np.ndarray, names: Sequence[str]) -> str:
+    """Of which classes some images are, where that are few for so many; "" otherwise.
+
+    Args:
+        labels: (N,).
+        names: of all classes; none where they are not known.
+    """
+    there, classes = np.unique(labels), len(names)
+    if classes < 2:
+        return ""
+    expected = classes * (1 - (1 - 1 / classes) ** len(labels))  # of labels drawn at random
+    if len(there) >= FEW * expected:
+        return ""
+    if len(there) == 1:
+        return f"all of one class, {shown(names[int(there[0])])}"
+    return f"of {len(there):,} of {classes:,} classes"
+
+
+def _which_classes(run: Run) -> tuple[str, str] | None:
+    """That the images are of few classes, as the first ones of a folder are."""
+    few = few_classes(run.results.label, known_classes(run))
+    if not few:
+        return None
+    return f"the images are {few}", "take them from all of the data set (--skip)"
 
 
 def _near_largest(run: Run, radii: np.ndarray) -> tuple[str, str] | None:

@@ -204,3 +204,21 @@ def test_of_this_repositorys_studies_is_said_what_is_true_of_them() -> None:
 def test_a_page_without_cautions_has_no_heading_of_them() -> None:
     assert 'id="cautions"' not in html_page([named("a", many())], RADII)
     assert 'id="cautions"' in html_page([named("a", many(10))], RADII)
+
+
+def test_images_of_few_classes_are_told() -> None:
+    sorted_pets = ["cats", "dogs", "owls"]
+    (_, line) = lines_of(many(12), size=50, class_names=sorted_pets)
+    assert line == (
+        "a: the images are all of one class, cats; take them from all of the data set (--skip)"
+    )
+    (one,) = lines_of(many(2), size=50, class_names=["cats", "dogs"])
+    assert "class" not in one  # two of one class are no surprise
+    hundreds = [str(label) for label in range(1000)]
+    spread = replace(many(100), label=np.arange(100) * 10)  # as of ImageNet's every 500th
+    assert not any("classes" in line for line in lines_of(spread, size=100, class_names=hundreds))
+    first = replace(many(100), label=np.arange(100) // 5)
+    assert any(
+        "the images are of 20 of 1,000 classes" in line
+        for line in lines_of(first, size=5000, class_names=hundreds)
+    )

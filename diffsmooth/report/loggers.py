@@ -23,10 +23,16 @@ def csv_logger(folder: Path, name: str) -> "Logger":
 
 
 def wandb_logger(folder: Path, name: str) -> "Logger":
-    """A run of the project diffsmooth; without a network where WANDB_MODE is offline."""
+    """A run of the project diffsmooth; without a network where WANDB_MODE is offline.
+
+    It says nothing itself: not even at the end of the process, after the closing table.
+    """
+    import wandb
     from lightning.pytorch.loggers import WandbLogger
 
-    return WandbLogger(name=name, project="diffsmooth", save_dir=folder)
+    settings = wandb.Settings(silent=True)
+    run = wandb.init(project="diffsmooth", name=name, dir=folder, settings=settings)
+    return WandbLogger(experiment=run)
 
 
 LOGGERS: dict[str, MakeLogger] = {"csv": csv_logger, "wandb": wandb_logger}

@@ -69,3 +69,15 @@ def test_a_terminal_of_80_columns_holds_the_bar(
     # A terminal that does not tell its width gets ten columns of bar; a real one, what is left.
     assert max(len(line) for line in shown if line in bars) - 10 <= 78
     assert max(len(line) for line in shown if line not in bars) <= 80
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_steps_and_rate_are_shown_between_the_metrics(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    terminal = Terminal()
+    monkeypatch.setattr(sys, "stderr", terminal)
+    monkeypatch.setattr("diffsmooth.lit.training.progress.SHOW_SECONDS", 0.0)
+    train.main([*words(tmp_path), "--trainer.log_every_n_steps", "1000"])
+    bars = [line for line in re.split(r"[\r\n]", terminal.getvalue()) if "images/s" in line]
+    assert re.match(r"epoch 1/2 \|.*\| 1/\d+ [\d,]+ images/s; ETA ", bars[0])

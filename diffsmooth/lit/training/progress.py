@@ -12,11 +12,14 @@ from tqdm import tqdm
 from diffsmooth.lit.training.progress_bar import read_every
 
 
+SHOW_SECONDS = 1.0
+
+
 class TrainingProgress(ProgressBar):
     """A line an epoch; on a terminal a bar, too, while it runs. At most 80 columns.
 
-    Numbers are read where the trainer logs, and at an epoch's end: to read them waits for all work
-    of the device.
+    Metrics are read where the trainer logs, and at an epoch's end: to read them waits for all work
+    of the device. Steps, rate and time left are shown each second.
     """
 
     def __init__(self) -> None:
@@ -26,6 +29,8 @@ class TrainingProgress(ProgressBar):
         self._images = 0  # of this rank, since `_since`
         self._steps = 0
         self._since = 0.0
+        self._shown = 0.0
+        self._read: list[str] = []  # metrics, as they were last
 
     def disable(self) -> None:
         """Shows nothing from now on; Lightning calls it on all ranks but the first."""
@@ -37,6 +42,7 @@ class TrainingProgress(ProgressBar):
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._images, self._steps, self._since = 0, 0, time.monotonic()
+        self._read = []
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._open(f"epoch {self._epoch(trainer)}", int(self.total_train_batches), trainer)
@@ -51,11 +57,16 @@ class TrainingProgress(ProgressBar):
     ) -> None:
         self._images += len(batch[0])
         self._steps += 1
-        if self._bar is not None and (batch_idx + 1) % read_every(trainer) == 0:
-            seconds = max(time.monotonic() - self._since, 1e-9)
-            rate = f"{trainer.world_size * self._images / seconds:,.0f} images/s"
-            said = [*self._metrics(trainer, pl_module, "train/"), rate, *self._left(trainer)]
-            self._bar.n = batch_idx + 1
+        if self._bar is None:
+            return
+        now = time.monotonic()
+        is_read = (batch_idx + 1) % read_every(trainer) == 0
+        if is_read:
+            self._read = self._metrics(trainer, pl_module, "train/")
+        if is_read or now - self._shown >= SHOW_SECONDS:
+            rate = self._images * trainer.world_size / max(now - self._since, 1e-9)
+            said = [*self._read, f"{rate:,.0f} images/s", *self._left(trainer)]
+            self._bar.n, self._shown = batch_idx + 1, now
             self._bar.set_description_str("; ".join(said), refresh=True)
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:

@@ -34,7 +34,7 @@ def test_a_training_says_what_it_does_and_what_it_leaves(
 ) -> None:
     train.main(words(tmp_path))
     out, err = capfd.readouterr()
-    images, training, done, last, best = out.splitlines()
+    images, training, done, best, last = out.splitlines()
     assert images.startswith("images: ")
     logs = tmp_path / "logs" / "said"
     assert re.fullmatch(

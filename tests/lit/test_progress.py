@@ -1,4 +1,5 @@
 import fcntl
+import io
 import os
 import pty
 import struct
@@ -117,3 +118,20 @@ def test_each_image_has_one_turn_and_all_add_to_the_totals() -> None:
     work.stop()
     work.flush()
     assert work.is_stopped
+
+
+def test_what_breaks_off_leaves_the_bar_as_it_is_drawn(
+    clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    terminal = io.StringIO()
+    monkeypatch.setattr(terminal, "isatty", lambda: True)
+    monkeypatch.setattr(sys, "stderr", terminal)
+    bar = started(FixedSampleSize(n0=10, n=90), [], total=12)
+    clock.now += 10
+    bar.show(Totals(images=2, correct=1, radius=0.5, votes=250, finished_votes=200))
+    drawn = terminal.getvalue()
+    assert "images 2/12" in drawn
+    bar.on_exception()
+    assert bar._bar is not None
+    bar._bar.close()  # as tqdm does when the process ends
+    assert terminal.getvalue() == drawn

@@ -51,6 +51,11 @@ class Progress(CertificationCallback):
             self._bar.close()
             self._bar = None
 
+    def on_exception(self, *args: object) -> None:
+        """Leaves the bar as it is drawn: it would be drawn again below what is said then."""
+        if self._bar is not None:
+            self._bar.disable = True
+
     def show(self, totals: Totals) -> None:
         """Shows the job's state: what all ranks have done since the start."""
         if not totals.votes:

@@ -11,7 +11,6 @@ from tqdm import tqdm
 
 from diffsmooth.lit.training.progress_bar import read_every
 
-
 SHOW_SECONDS = 1.0
 
 

@@ -29,6 +29,7 @@ from diffsmooth.lit.training.learning_rate import LearningRate
 from diffsmooth.lit.training.macer import margin_hinge
 from diffsmooth.models import load_classifier
 from diffsmooth.models.attacks import ascent_l2
+from diffsmooth.models.classifiers.dataset_info import FASHION_MNIST
 from diffsmooth.models.smoothing.noise import NoiseKey, draw_noise
 
 pytestmark = pytest.mark.filterwarnings(
@@ -263,6 +264,20 @@ def test_fine_tuning_takes_all_but_a_head_of_other_classes(classifier_file: Path
         stored.state_dict().values(), same.classifier.state_dict().values(), strict=True
     ):
         assert torch.equal(value, other)
+
+
+def test_fine_tuning_behind_another_input_layer_is_told(
+    classifier_file: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for layer, mean, told in (
+        ("standard", 0.286, ""),
+        ("none", 0.286, "was trained behind input layer standard, not none"),
+        ("standard", 0.5, "behind input layer standard of fashion_mnist, not standard"),
+    ):
+        info = FASHION_MNIST._replace(mean=(mean,))
+        GaussianTraining("cifar_resnet8", info, input_layer=layer, pretrained=str(classifier_file))
+        said = capsys.readouterr()
+        assert (told in said.out + said.err) if told else not said.out + said.err
 
 
 def test_a_head_of_other_classes_is_new(

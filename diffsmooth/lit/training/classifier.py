@@ -22,7 +22,7 @@ from diffsmooth.models.checkpoints.formats import read_checkpoint
 from diffsmooth.models.checkpoints.image_cards import training_images_of
 from diffsmooth.models.checkpoints.loading import load_pretrained
 from diffsmooth.models.checkpoints.metadata import LARGEST_SIGMA
-from diffsmooth.models.checkpoints.weights import CheckpointMetadata
+from diffsmooth.models.checkpoints.weights import Checkpoint, CheckpointMetadata
 from diffsmooth.models.classifiers.architectures import Classifier, build_classifier
 from diffsmooth.models.classifiers.dataset_info import DatasetInfo
 from diffsmooth.models.classifiers.input_layers import build_input_layer
@@ -104,8 +104,9 @@ class ClassifierTraining(TrainingModule):
             checkpoint = read_checkpoint(pretrained)
             load_pretrained(self.classifier, checkpoint)
             self.begun_with = training_images_of(checkpoint)
-            if checkpoint.note:
-                say(checkpoint.note)
+            for note in (checkpoint.note, _other_layer(checkpoint, input_layer, self._info)):
+                if note:
+                    say(note)
         self._attacked_in_range: Tensor | bool = True
 
     @abstractmethod
@@ -243,3 +244,15 @@ def _views(batch: Batch) -> Tensor:
 def ramp(epoch: int, epochs: int) -> float:
     """(epoch + 1) / epochs, at most 1: the linear warm-up of attacks and of SmoothMix's loss."""
     return min(1.0, (epoch + 1) / max(epochs, 1))
+
+
+def _other_layer(checkpoint: Checkpoint, layer: str, info: DatasetInfo) -> str:
+    """That weights are of a network behind another input layer, as far as their file says."""
+    told = checkpoint.metadata.input_layer
+    theirs = checkpoint.metadata.dataset_info or info
+    if not told or (told, theirs.mean, theirs.std) == (layer, info.mean, info.std):
+        return ""
+    if told == layer and told not in ("standard", "center"):
+        return ""
+    of = f" of {theirs.name}" if told == layer else ""
+    return f"note: {checkpoint.path} was trained behind input layer {told}{of}, not {layer}"

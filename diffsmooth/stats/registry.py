@@ -39,7 +39,10 @@ def imported(word: str) -> Any:
         absent = error.name or module
         if not f"{module}.".startswith(f"{absent}."):
             raise  # of a module that theirs wants
-        raise UserError(f"{quoted(word)}: there is no module {module}") from error
+        raise UserError(
+            f"{quoted(word)}: there is no module {module}, neither in the current folder nor "
+            "where Python looks (PYTHONPATH)"
+        ) from error
     except AttributeError as error:
         if hasattr(sys.modules.get(module), name) or module not in sys.modules:
             raise

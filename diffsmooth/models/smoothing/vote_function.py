@@ -173,7 +173,10 @@ class VoteFunction(nn.Module):
         """Raises NetworkError unless (..., K) are for as many classes as it answers with."""
         classes = confidence.shape[-1]
         if classes != self.num_classes:
-            raise NetworkError(f"the classifier has {classes} classes, not {self.num_classes}")
+            raise NetworkError(
+                f"the classifier has {classes} classes, not {self.num_classes}: labels count from "
+                "0, and class_names of an .npz file names classes that no image has"
+            )
 
     def _of_most(self, answers: Tensor) -> Tensor:
         """The answer (...) of most reverse runs (..., reverse runs); K where one of them has none.

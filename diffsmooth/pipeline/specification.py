@@ -51,6 +51,13 @@ DIFFUSION_FILES = {
         "checkpoints/256x256_diffusion_uncond.pt",
     ),
 }
+# Another network than the published one, so that it is named, but never taken unasked.
+OUR_DIFFUSION = {
+    "cifar10": (
+        "checkpoints/cifar10_diffusion.pt",
+        "a small U-Net of ours, 7.3 M parameters, where the published one has 52.5 M",
+    )
+}
 WEIGHTS = (
     "of a classifier's checkpoint that holds two sets of weights: raw (as trained) or ema "
     "(averaged); by default ema where there are two"
@@ -102,7 +109,8 @@ class PurifierOptions(ImageOptions):
     pad: Pad = option("none", "none: the diffusion model sees the images at their own size; "
         "reflect: padded to its own, and cropped again")  # fmt: skip
     diffusion: str | None = option(None, "checkpoint of the diffusion model; by default the "
-        "published file's name in pretrained_models/, then ours in checkpoints/; or a folder of "
+        "published file's name in pretrained_models/, then in checkpoints/ (of fashion_mnist ours, "
+        "which is shipped; of cifar10 ours has to be named); or a folder of "
         "diffusers (a UNet2DModel with its scheduler), or package.module:factory of a denoiser of "
         "your own, (noisy, sigma) -> clean images", shipped=True)  # fmt: skip
     unsafe_load: bool = option(False, "run code that a checkpoint may hold; only for files that "

@@ -22,7 +22,13 @@ GROUPS = {
         "in_flight",
     }.items()
 }
-PRINT_CONFIG = "print the options as such a file, and exit"
+ANOTHER_FORM = "as the argument above"
+"""The help of what is left out of the help; argparse's own word for it would leave it out of
+--print_config, too."""
+PRINT_CONFIG = (
+    "print what this line says, wherever it stands there, and the defaults, as such a file, and "
+    "exit; =skip_default: only what differs from the defaults"
+)
 NUMBERS = ("int", "float")  # of other types the text tells more
 
 
@@ -31,6 +37,10 @@ class HelpLayout(DefaultHelpFormatter):
 
     Examples keep their lines.
     """
+
+    def add_argument(self, action: Action) -> None:
+        if action.help is not ANOTHER_FORM:
+            super().add_argument(action)
 
     def _get_help_string(self, action: Action) -> str:
         text = action.help or ""

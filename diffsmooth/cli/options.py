@@ -1,6 +1,5 @@
 """From a record's declared options to those of a command's parser, and back to a record."""
 
-from argparse import SUPPRESS
 from collections.abc import Collection, Sequence
 from dataclasses import MISSING, fields
 from typing import Any, TypeVar
@@ -8,7 +7,7 @@ from typing import Any, TypeVar
 from jsonargparse import ActionYesNo, ArgumentParser
 
 from diffsmooth.cli.errors import OneLineParser, user_errors
-from diffsmooth.cli.help_layout import GROUPS, HelpLayout, example_text, short_usage
+from diffsmooth.cli.help_layout import ANOTHER_FORM, GROUPS, HelpLayout, example_text, short_usage
 from diffsmooth.cli.named_code import HELP, OPTION
 from diffsmooth.pipeline.option_records import Option, OptionRecord, options_of
 from diffsmooth.pipeline.specification import PurifierOptions
@@ -90,7 +89,7 @@ def _add_by_place(parser: ArgumentParser, one: Option, named_too: bool) -> None:
     several: dict[str, Any] = {"nargs": one.nargs} if one.several else {}
     parser.add_argument(one.name, type=_type(one), help=one.text, **several)
     if named_too:
-        parser.add_argument(f"--{one.name}", type=_type(one), help=SUPPRESS)
+        parser.add_argument(f"--{one.name}", type=_type(one), help=ANOTHER_FORM)
 
 
 def _add_by_name(parser: Any, one: Option) -> None:

@@ -15,6 +15,7 @@ from diffsmooth.pipeline.merge import ATTACK_MERGES
 from diffsmooth.pipeline.publish import Say
 from diffsmooth.pipeline.specification import ProcessOptions, SmoothingOptions
 from diffsmooth.report.closing import Closing
+from diffsmooth.shown_text import shell_line
 from diffsmooth.stats import ImageRecord, Plan
 
 FAILED = 1
@@ -51,7 +52,8 @@ def run(
             make_room()
             publish(job, records, say)
         else:
-            is_attack, merge = command == "attack", f"diffsmooth merge {job.files.table}"
+            is_attack = command == "attack"
+            merge = shell_line("diffsmooth", "merge", job.files.table)
             what, then = ("tries", ATTACK_MERGES) if is_attack else ("images", merge)
             print(
                 f"shard {shard.number}/{shard.total}: its {len(records)} {what} are done; when all "

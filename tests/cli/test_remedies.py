@@ -1,13 +1,19 @@
 """A mistake's line names what helps: the option, by its name, and the file."""
 
+import shlex
+import shutil
 from pathlib import Path
 
 import pytest
 
+from diffsmooth.cli.options import read_options
 from diffsmooth.models.classifiers.dataset_info import DatasetInfo
 from diffsmooth.models.classifiers.input_layers import build_input_layer
+from diffsmooth.pipeline.publish import publish
 from diffsmooth.pipeline.purifier_loading import load_purifier
-from diffsmooth.pipeline.specification import PurifierOptions
+from diffsmooth.pipeline.specification import CertifyOptions, PurifierOptions
+from diffsmooth.runs.names import OutputFiles
+from diffsmooth.shipped import located
 from diffsmooth.stats.errors import UserError
 
 
@@ -16,16 +22,50 @@ def test_a_denoiser_that_is_not_the_published_one_is_named_where_it_lies(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     options = PurifierOptions(dataset="cifar10")
-    with pytest.raises(UserError, match="name one with --diffusion, or") as missing:
+    with pytest.raises(UserError, match=r"name one with --diffusion, or") as missing:
         load_purifier(options, 0.5, None)  # type: ignore[arg-type]
     assert "ours" not in str(missing.value)
     (tmp_path / "checkpoints").mkdir()
     (tmp_path / "checkpoints/cifar10_diffusion.pt").touch()
     assert options.diffusion_source is None  # it is never taken unasked
-    with pytest.raises(UserError, match=r"\(checkpoints/cifar10_diffusion.pt is a small U-Net of"):
+    with pytest.raises(UserError, match=r"\(checkpoints/cifar10_diffusion\.pt is a small U-Net of"):
         load_purifier(options, 0.5, None)  # type: ignore[arg-type]
 
 
 def test_images_without_a_mean_name_the_option_of_each_command() -> None:
-    with pytest.raises(UserError, match="--model.init_args.input_layer none, .* --normalize none"):
+    with pytest.raises(UserError, match=r"--model\.init_args\.input_layer none, .* --normalize none"):
         build_input_layer("standard", DatasetInfo("mine", (3, 8, 8), ("a", "b")))
+
+
+def test_a_printed_config_is_the_line_that_printed_it(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def options_of(*words: str) -> CertifyOptions:
+        return read_options(CertifyOptions, list(words), "certify", None, with_config=True)
+
+    network = located("pkg:fashion_mnist_gaussian_0.25.pt")
+    by_place = ("fashion_mnist_sample", network, "0.25", "o.txt")
+    more = ("--m", "1", "--plan", "group_sequential", "--radii", "0.1", "0.2", "--no_sanity_check")
+    for flag in ("--print_config", "--print_config=skip_default"):
+        with pytest.raises(SystemExit) as stopped:
+            options_of(*by_place, flag, *more)
+        assert not stopped.value.code
+        file = tmp_path / "c.yaml"
+        file.write_text(capsys.readouterr().out)
+        assert options_of("--config", str(file)) == options_of(*by_place, *more)
+    with pytest.raises(SystemExit):
+        options_of("--help")
+    shown = capsys.readouterr().out
+    assert "--outfile" not in shown
+    assert "above" not in shown.partition("--config")[0]
+
+
+def test_a_command_to_paste_is_quoted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    table = tmp_path / "my out's.txt"
+    study = Path(__file__).parents[2] / "docs/studies/fashion_mnist/cohen"
+    for end in (".txt", ".jsonl"):
+        shutil.copy(f"{study}{end}", table.with_suffix(end))
+    publish(OutputFiles(str(table)), [], tmp_path / "my logs", lambda _: None, [])
+    line = capsys.readouterr().out.strip().rpartition("a page of all: ")[2]
+    page = str(table.with_suffix(".html"))
+    assert shlex.split(line) == ["diffsmooth", "report", str(table), "--html", page]

@@ -2,6 +2,7 @@
 
 import shlex
 import shutil
+from dataclasses import fields, replace
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,8 @@ from diffsmooth.models.classifiers.input_layers import build_input_layer
 from diffsmooth.pipeline.publish import publish
 from diffsmooth.pipeline.purifier_loading import load_purifier
 from diffsmooth.pipeline.specification import CertifyOptions, PurifierOptions
+from diffsmooth.pipeline.stored_options import WhereItLies, stored_options
+from diffsmooth.runs.identity import RunIdentity
 from diffsmooth.runs.names import OutputFiles
 from diffsmooth.shipped import located
 from diffsmooth.stats.errors import UserError
@@ -33,7 +36,9 @@ def test_a_denoiser_that_is_not_the_published_one_is_named_where_it_lies(
 
 
 def test_images_without_a_mean_name_the_option_of_each_command() -> None:
-    with pytest.raises(UserError, match=r"--model\.init_args\.input_layer none, .* --normalize none"):
+    with pytest.raises(
+        UserError, match=r"--model\.init_args\.input_layer none, .* --normalize none"
+    ):
         build_input_layer("standard", DatasetInfo("mine", (3, 8, 8), ("a", "b")))
 
 
@@ -69,3 +74,20 @@ def test_a_command_to_paste_is_quoted(tmp_path: Path, capsys: pytest.CaptureFixt
     line = capsys.readouterr().out.strip().rpartition("a page of all: ")[2]
     page = str(table.with_suffix(".html"))
     assert shlex.split(line) == ["diffsmooth", "report", str(table), "--html", page]
+
+
+def test_a_manifest_whose_networks_lie_elsewhere_names_the_options(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    identity = RunIdentity(**{one.name: None for one in fields(RunIdentity)})
+    identity = replace(identity, dataset="cifar10", purifier="oneshot")
+    manifest = {"data_root": "data", "classifier": "checkpoints/c.pt", "diffusion": "d.pt"}
+    given = WhereItLies()
+    with pytest.raises(UserError, match=r"checkpoints/c\.pt: no such .*: give --classifier where"):
+        stored_options(identity, manifest, given)
+    given = WhereItLies(classifier="elsewhere/c.pt")
+    with pytest.raises(UserError, match=r"d\.pt: no such .*: give --diffusion where"):
+        stored_options(identity, manifest, given)
+    (tmp_path / "d.pt").touch()
+    assert stored_options(identity, manifest, given)["classifier"] == "elsewhere/c.pt"

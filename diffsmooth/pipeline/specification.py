@@ -23,7 +23,7 @@ from diffsmooth.pipeline.option_checks import (
     check_seed,
 )
 from diffsmooth.pipeline.option_records import OptionRecord, option, required
-from diffsmooth.pipeline.output_checks import check_no_input, data_files
+from diffsmooth.pipeline.output_checks import check_no_input, check_place, data_files
 from diffsmooth.pipeline.plan_specification import PlanOptions
 from diffsmooth.runs.names import OutputFiles, Shard
 from diffsmooth.shipped import located
@@ -250,6 +250,7 @@ class SmoothingOptions(VotingOptions, ProcessOptions):
 
     def check_inputs(self) -> Self:
         files = self.files
+        check_place(files.table)
         check_no_input(
             (*files.results, files.manifest, files.parts),
             [

@@ -6,8 +6,10 @@ from dataclasses import fields, replace
 from pathlib import Path
 
 import pytest
+from torchvision import datasets
 
 from diffsmooth.cli.options import read_options
+from diffsmooth.lit.data import load_images
 from diffsmooth.models.classifiers.dataset_info import DatasetInfo
 from diffsmooth.models.classifiers.input_layers import build_input_layer
 from diffsmooth.pipeline.publish import publish
@@ -91,3 +93,48 @@ def test_a_manifest_whose_networks_lie_elsewhere_names_the_options(
         stored_options(identity, manifest, given)
     (tmp_path / "d.pt").touch()
     assert stored_options(identity, manifest, given)["classifier"] == "elsewhere/c.pt"
+
+
+def test_words_in_the_wrong_place(capsys: pytest.CaptureFixture[str]) -> None:
+    for words, line in (
+        (["a", "c.pt", "o.txt", "0.5"], "sigma must be a number, got 'o.txt'; the order is dataset "
+         "classifier sigma outfile"),
+        (["a", "c.pt", "0.5", "o.txt", "--N", "x"], "n must be a whole number, got 'x'"),
+        (["a", "c.pt", "0.5", "o.txt", "--radii", "0", "x"], "radii element 2 must be a number, "
+         "got 'x'"),
+        (["a", "c.pt", "0.5", "o.txt", "--logger", "mlflow"], "logger must be of tensorboard, csv, "
+         "wandb, none, or PACKAGE.MODULE:FACTORY of a logger of your own, got 'mlflow'"),
+    ):  # fmt: skip
+        with pytest.raises(SystemExit) as stopped:
+            read_options(CertifyOptions, words, "certify", None, with_config=True)
+        assert stopped.value.code == 2
+        said = capsys.readouterr().err.strip().removesuffix(" (--help explains the options)")
+        assert said == f"certify: error: {line}"
+
+
+@pytest.mark.parametrize("place", ["/proc/sys/o.txt", "/proc/sys/deeper/o.txt", "/dev/null/o.txt"])
+def test_a_table_that_cannot_be_written_is_refused_before_anything_is_loaded(place: str) -> None:
+    network = located("pkg:fashion_mnist_gaussian_0.25.pt")
+    options = CertifyOptions(
+        dataset="fashion_mnist_sample", classifier=network, sigma=0.5, outfile=place
+    )
+    with pytest.raises(UserError, match=f"{place}: cannot be written .* is no folder that can be"):
+        options.check_inputs()
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_data_that_cannot_be_had_names_the_option_and_leaves_nothing(
+    there: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Absent:
+        def __init__(self, root: str, train: bool, download: bool) -> None:
+            raise RuntimeError("no network" if download else "not found")
+
+    monkeypatch.setattr(datasets, "CIFAR10", Absent)
+    root = tmp_path / "data"
+    if there:
+        root.mkdir()
+        (root / "other").touch()
+    with pytest.raises(UserError, match=r"CIFAR-10 is not under .*--data_root.*\(no network\)"):
+        load_images("cifar10", str(root))
+    assert [path.name for path in tmp_path.rglob("*")] == (["data", "other"] if there else [])

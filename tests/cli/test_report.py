@@ -152,7 +152,7 @@ def test_equal_names_are_told_apart_by_their_folders(
         (["{a}", "--figure", "{a}/"], "a.txt: its name must end in .png"),
         (["{a}", "--radii", "-1"], "radii must be >= 0 and finite, got -1.0"),
         (["{a}", "--radii", "1e400"], "radii must be >= 0 and finite, got inf"),
-        (["{a}", "--radii", "nan"], '"radii" element 1: Expected a'),
+        (["{a}", "--radii", "nan"], "radii element 1 must be a number, got 'nan'"),
         (["{a}", "--decimals", "-1"], "decimals must be in 0 .. 9, got -1"),
         (["{a}", "--alpha", "1"], "alpha must be in (0, 1), got 1.0"),
         (["{a}", "--alpha", "0.01"], "a.txt: has no journal (.jsonl) beside it"),

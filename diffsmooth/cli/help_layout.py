@@ -49,7 +49,7 @@ class HelpLayout(DefaultHelpFormatter):
             text = PRINT_CONFIG
         elif "default" not in text.lower():
             said += filter(None, [plain_type(self._get_type_str(action) or "")])
-            if action.option_strings and action.default not in (None, SUPPRESS, []):
+            if action.option_strings and action.default not in (None, SUPPRESS, [], ""):
                 said.append(f"default: {plain_value(action.default)}")
         if known := getattr(action, "extra_help", str)():
             said.append(known.strip(", "))  # the classes that it may be

@@ -64,10 +64,13 @@ def run(
 
 @contextmanager
 def hushed(options: ProcessOptions) -> Iterator[Say]:
-    """Within, what is printed goes where --quiet and --json want it; gives what says the rest."""
+    """Within, what is printed goes where --quiet and --json want it; gives what says the rest.
+
+    What a dry run says is its result.
+    """
     out = sys.stdout
     with ExitStack() as stack:
-        if options.quiet:
+        if options.quiet and not options.dry_run:  # which says nothing else
             elsewhere: TextIO = stack.enter_context(open(os.devnull, "w"))
         else:
             elsewhere = sys.stderr if options.json else out

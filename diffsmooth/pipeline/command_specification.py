@@ -97,7 +97,9 @@ smoothing-consistency, which put standard in front (DiffSmooth 0.5,0.5 for its B
 class ExportOptions(OptionRecord):
     """Which checkpoint, and in which form."""
 
-    checkpoint: str = required("a .ckpt that train.py wrote", shipped=True)
+    checkpoint: str = required(
+        "a .ckpt that train.py wrote, or another file that certify.py reads", shipped=True
+    )
     outfile: str = required("file to write; not the checkpoint itself")
     plain: bool = option(False, PLAIN)
     code: str = option("", CODE)

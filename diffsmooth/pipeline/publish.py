@@ -46,11 +46,15 @@ def publish(
         if error.filename is None:  # as of a full disk
             error.filename = str(folder)
         raise
-    curves = f"curves and images: {shell_line('tensorboard', '--logdir', logdir)}\n"
+    curves = ""
+    if "tensorboard" in loggers:
+        curves = f"curves and images: {shell_line('tensorboard', '--logdir', logdir)}\n"
+    if "csv" in loggers:
+        curves += f"curves as numbers: {shown(folder / 'metrics.csv')}\n"
     page = shell_line("diffsmooth", "report", files.table, "--html", f"{files.stem}.html")
     print(
         f"table {shown(files.table)}, figure {shown(files.figure)}, journal "
-        f"{shown(files.journal)}\n{curves if 'tensorboard' in loggers else ''}"
+        f"{shown(files.journal)}\n{curves}"
         f"a page of all: {page}"
     )
 

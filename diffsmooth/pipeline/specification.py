@@ -221,8 +221,14 @@ class ProcessOptions(OptionRecord):
     overwrite: bool = option(False, "replace the files of a different run; the run's own are kept")
     dry_run: bool = option(False, "say what the run would do, and how long it would take, and stop "
         "before the first vote: nothing is written")  # fmt: skip
-    quiet: bool = option(False, "print the closing table only, and errors")
+    quiet: bool = option(False, "print the closing table only (of --dry_run what it says), and "
+        "errors")  # fmt: skip
     json: bool = option(False, "print the closing table as JSON, and all else on standard error")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.dry_run and self.json:
+            raise UserError("--json is of the closing table, which a --dry_run does not have")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -297,5 +303,6 @@ class CertifyOptions(SmoothingOptions, PlanOptions):
 class PredictOptions(SmoothingOptions):
     """A run of `predict`, by defaults of its own."""
 
-    skip: int = 1
-    n: int = 100_000
+    outfile: str = required("table to write; its journal and manifest lie beside it")
+    skip: int = option(1, "take every skip-th image", least=1)
+    n: int = option(100_000, "votes an image", "--n", "--N", least=1)

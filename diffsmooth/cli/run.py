@@ -7,6 +7,7 @@ from contextlib import ExitStack, contextmanager, redirect_stdout
 from typing import TextIO
 
 from diffsmooth.cli.errors import fail, make_room, show_error, user_errors
+from diffsmooth.cli.terminal import for_terminal
 from diffsmooth.lit.certification.ranks import LostRank
 from diffsmooth.lit.stopping import TRY_AGAIN
 from diffsmooth.pipeline.identity import Command
@@ -77,7 +78,8 @@ def hushed(options: ProcessOptions) -> Iterator[Say]:
         stack.enter_context(redirect_stdout(elsewhere))
 
         def say(closing: Closing) -> None:
-            print(closing.as_json() if options.json else closing.text, file=out, flush=True)
+            text = closing.as_json() if options.json else for_terminal(closing.text)
+            print(text, file=out, flush=True)
 
         yield say
 

@@ -1,6 +1,7 @@
 """Text of others (names, paths, what files hold) made harmless to show; of no floor."""
 
 import reprlib
+import shlex
 import sys
 from io import TextIOWrapper
 
@@ -28,6 +29,11 @@ def shown(text: object, most: int = MOST) -> str:
     if len(whole) > most:
         whole = f"{whole[: most // 2]}...{whole[-(most // 2) :]}"
     return "".join(c if c.isprintable() else _escaped(c) for c in whole)
+
+
+def shell_line(*words: object) -> str:
+    """A command as it is to be pasted into a shell: words with spaces or quotes are quoted."""
+    return shown(shlex.join(map(str, words)))
 
 
 def quoted(value: object) -> str:

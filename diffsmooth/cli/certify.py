@@ -1,7 +1,8 @@
 """`diffsmooth certify`, also `python certify.py`: certified radii of a dataset's images."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from diffsmooth.cli.errors import user_errors
 from diffsmooth.cli.options import read_options
@@ -22,10 +23,11 @@ def main(
     prog: str = "certify.py",
     description: str = DESCRIPTION,
     examples: Sequence[str] = EXAMPLES,
+    preset: Mapping[str, Any] = {},
 ) -> None:
-    """Runs the command on `args`, by default the process's."""
+    """Runs the command on `args`, by default the process's; for `preset` see `read_options`."""
     options = read_options(
-        CertifyOptions, args, prog, description, with_config=True, examples=examples
+        CertifyOptions, args, prog, description, True, examples=examples, preset=preset
     )
     with user_errors(prog):
         plan = options.build_plan(options.n, options.alpha)

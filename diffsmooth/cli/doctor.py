@@ -5,6 +5,7 @@ With --self_test: whether this machine's device computes what a CPU computed for
 
 from diffsmooth.cli.errors import USER_ERROR, show_error, user_errors
 from diffsmooth.cli.options import read_options
+from diffsmooth.cli.terminal import for_terminal
 from diffsmooth.pipeline.command_specification import ExamineOptions
 from diffsmooth.shown_text import shown
 from diffsmooth.stats.errors import UserError, option_values
@@ -34,7 +35,7 @@ def main(args: list[str] | None = None, prog: str = "diffsmooth doctor") -> None
         try:
             checkpoint = read_classifier(path, options.weights, options.unsafe_load)
             for line in examine(checkpoint, options, device, precision):
-                print(shown(line), flush=True)
+                print(for_terminal(shown(line)), flush=True)
         except (UserError, OSError) as error:  # one bad file does not keep us from the others
             well = False
             message = str(error)

@@ -167,6 +167,15 @@ yaml_load = get_loader("yaml")  # jsonargparse's
 set_loader("yaml", load_tree, (yaml.YAMLError,))
 
 
+# And where one is not of an option's only type.
+NOT_OF_TYPE = re.compile(
+    r'Parser key "(?P<option>\w+)"(?P<element> element \d+)?:\s+'
+    r"Expected a <class '(?P<type>float|int)'>\. Got value: (?P<value>.*)",
+    re.DOTALL,
+)
+NUMBERS = {"float": "a number", "int": "a whole number"}
+
+
 class OneLineErrors(ArgumentParser):
     """Mixed into a parser, makes its errors one line."""
 
@@ -176,6 +185,13 @@ class OneLineErrors(ArgumentParser):
         found = NO_UNION_MEMBER.fullmatch(message)
         if found:
             message = f"{found['option']} cannot be {found['value'].strip()!r}"
+        found = NOT_OF_TYPE.fullmatch(message)
+        if found:
+            name, wanted = found["option"], NUMBERS[found["type"]]
+            message = f"{name}{found['element'] or ''} must be {wanted}, got {found['value']!r}"
+            by_place = [action.dest for action in self._actions if not action.option_strings]
+            if name in by_place:
+                message += f"; the order is {' '.join(by_place)}"
         fail(self.command or self.prog, f"{message} (--help explains the options)")
 
 

@@ -4,6 +4,7 @@ import sys
 
 from diffsmooth.cli.errors import user_errors
 from diffsmooth.cli.options import read_options
+from diffsmooth.cli.terminal import for_terminal
 from diffsmooth.pipeline.command_specification import ExportOptions
 from diffsmooth.shown_text import shown
 
@@ -20,8 +21,8 @@ def main(args: list[str] | None = None, prog: str = "diffsmooth export") -> None
     if lost:
         print(f"{prog}: note: {lost}", file=sys.stderr)
     if checkpoint.note:
-        print(checkpoint.note)
+        print(for_terminal(checkpoint.note))
     numbers = sum(value.numel() for value in checkpoint.state_dict.values())
     print(f"{shown(options.outfile)}: {checkpoint.metadata.kind}, {numbers:,} numbers")
     for line in said:
-        print(shown(line))
+        print(for_terminal(shown(line)))

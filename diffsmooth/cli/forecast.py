@@ -4,6 +4,7 @@ import sys
 
 from diffsmooth.cli.errors import user_errors
 from diffsmooth.cli.options import read_options
+from diffsmooth.cli.terminal import for_terminal
 from diffsmooth.pipeline.command_specification import ForecastOptions
 
 EXAMPLES = ("PILOT.jsonl --rate 120 --images 500 --devices 1 8",)
@@ -17,6 +18,6 @@ def main(args: list[str] | None = None, prog: str = "diffsmooth forecast") -> No
         from diffsmooth.pipeline.forecast import forecast  # only now: SciPy takes a second
 
         text, warning = forecast(options, plan)
-    print(text)
+    print(for_terminal(text))
     if warning:
         print(f"{prog}: warning: {warning}", file=sys.stderr)

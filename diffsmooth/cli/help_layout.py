@@ -22,7 +22,13 @@ GROUPS = {
         "in_flight",
     }.items()
 }
-PRINT_CONFIG = "print the options as such a file, and exit"
+ANOTHER_FORM = "as the argument above"
+"""The help of what is left out of the help; argparse's own word for it would leave it out of
+--print_config, too."""
+PRINT_CONFIG = (
+    "print what this line says, wherever it stands there, and the defaults, as such a file, and "
+    "exit; =skip_default: only what differs from the defaults"
+)
 NUMBERS = ("int", "float")  # of other types the text tells more
 
 
@@ -32,6 +38,10 @@ class HelpLayout(DefaultHelpFormatter):
     Examples keep their lines.
     """
 
+    def add_argument(self, action: Action) -> None:
+        if action.help is not ANOTHER_FORM:
+            super().add_argument(action)
+
     def _get_help_string(self, action: Action) -> str:
         text = action.help or ""
         said = ["required"] if action.required and action.option_strings else []
@@ -39,7 +49,7 @@ class HelpLayout(DefaultHelpFormatter):
             text = PRINT_CONFIG
         elif "default" not in text.lower():
             said += filter(None, [plain_type(self._get_type_str(action) or "")])
-            if action.option_strings and action.default not in (None, SUPPRESS, []):
+            if action.option_strings and action.default not in (None, SUPPRESS, [], ""):
                 said.append(f"default: {plain_value(action.default)}")
         if known := getattr(action, "extra_help", str)():
             said.append(known.strip(", "))  # the classes that it may be

@@ -148,7 +148,8 @@ class TrainCLI(LightningCLI):
             "--name",
             type=str | None,
             default=None,
-            help="of the logs' folder under logs/; by default the first config's",
+            help="of the logs' folder under logs/ (in a config, name:); by default the first "
+            "config's file name",
         )
         parser.add_argument(f"--{OPTION}", type=str | None, default=None, help=HELP)
         parser.link_arguments("data.info", "model.init_args.dataset", apply_on="instantiate")

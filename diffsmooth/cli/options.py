@@ -1,14 +1,21 @@
 """From a record's declared options to those of a command's parser, and back to a record."""
 
-from argparse import SUPPRESS
-from collections.abc import Collection, Sequence
+import re
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import MISSING, fields
 from typing import Any, TypeVar
 
 from jsonargparse import ActionYesNo, ArgumentParser
 
 from diffsmooth.cli.errors import OneLineParser, user_errors
-from diffsmooth.cli.help_layout import GROUPS, HelpLayout, example_text, short_usage
+from diffsmooth.cli.help_layout import (
+    ANOTHER_FORM,
+    GROUPS,
+    HelpLayout,
+    example_text,
+    plain_value,
+    short_usage,
+)
 from diffsmooth.cli.named_code import HELP, OPTION
 from diffsmooth.pipeline.option_records import Option, OptionRecord, options_of
 from diffsmooth.pipeline.specification import PurifierOptions
@@ -24,6 +31,7 @@ def read_options(
     description: str | None,
     with_config: bool = False,
     examples: Sequence[str] = (),
+    preset: Mapping[str, Any] = {},
     **set_here: Any,
 ) -> Record:
     """A command's options, checked; a mistake ends it with one line.
@@ -34,6 +42,8 @@ def read_options(
         prog, description: what its help begins with.
         with_config: see `add_options`.
         examples: of its words, for the help.
+        preset: the command's own defaults, of whatever the record declares; what is given so is
+            an option, also where the record has it by its place.
         set_here: values of options that the command sets itself.
     """
     parser = OneLineParser(
@@ -42,7 +52,7 @@ def read_options(
         epilog=example_text(prog, examples),
         formatter_class=HelpLayout,
     )
-    add_options(parser, record, set_here, with_config)
+    add_options(parser, record, set_here, with_config, preset)
     parser.usage = short_usage(parser)
     namespace = parser.parse_args(args)
     with user_errors(prog):
@@ -55,6 +65,7 @@ def add_options(
     record: type[OptionRecord],
     leave_out: Collection[str] = (),
     with_config: bool = False,
+    preset: Mapping[str, Any] = {},
 ) -> None:
     """Adds the options of a record.
 
@@ -64,14 +75,21 @@ def add_options(
         leave_out: fields that are no options of this command.
         with_config: whether --config reads them from a file, too; what is required by its place
             then may be given as an option, and both forms share one value.
+        preset: see `read_options`.
     """
-    given = {one.name: one for one in options_of(record) if one.name not in leave_out}
+    given = {
+        one.name: _preset(one, preset[one.name]) if one.name in preset else one
+        for one in options_of(record)
+        if one.name not in leave_out
+    }
     for one in (given[each.name] for each in fields(record) if each.name in given):
         if one.default is MISSING and not one.spellings:
             _add_by_place(parser, one, with_config)
             del given[one.name]
     if with_config:
-        parser.add_argument("--config", action="config", help=CONFIG)
+        by_place = any(not action.option_strings for action in parser._actions)
+        text = CONFIG if by_place else CONFIG.partition(",")[0]
+        parser.add_argument("--config", action="config", help=text)
         parser.add_argument(f"--{OPTION}", type=str | None, default=None, help=HELP)
     # What is a command's own comes first; what it shares with others, in their groups.
     own = () if issubclass(record, PurifierOptions) else vars(record)["__annotations__"]
@@ -86,11 +104,18 @@ def add_options(
                 _add_by_name(group, given[name])
 
 
+def _preset(one: Option, value: Any) -> Option:
+    """An option with a default of the command's own, which its text says, too."""
+    text = re.sub(r" \(default: [^)]*\)", "", one.text)
+    more = f"; here {plain_value(value)}" if "default" in text else ""
+    return one._replace(text=text + more, default=value)
+
+
 def _add_by_place(parser: ArgumentParser, one: Option, named_too: bool) -> None:
     several: dict[str, Any] = {"nargs": one.nargs} if one.several else {}
     parser.add_argument(one.name, type=_type(one), help=one.text, **several)
     if named_too:
-        parser.add_argument(f"--{one.name}", type=_type(one), help=SUPPRESS)
+        parser.add_argument(f"--{one.name}", type=_type(one), help=ANOTHER_FORM)
 
 
 def _add_by_name(parser: Any, one: Option) -> None:

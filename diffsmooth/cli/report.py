@@ -2,6 +2,7 @@
 
 from diffsmooth.cli.errors import make_room, user_errors
 from diffsmooth.cli.options import read_options
+from diffsmooth.cli.terminal import for_terminal
 from diffsmooth.pipeline.command_specification import ReportOptions
 from diffsmooth.shown_text import shown
 
@@ -20,6 +21,6 @@ def main(args: list[str] | None = None, prog: str = "diffsmooth report") -> None
         make_room()
         text, written = report(options)
     # Last: who reads a few lines only, and closes the pipe, has the files all the same.
-    print(text, end="")
+    print(for_terminal(text), end="")
     if written:
         print(f"\nwritten: {', '.join(map(shown, written))}")

@@ -7,6 +7,7 @@ from contextlib import ExitStack, contextmanager, redirect_stdout
 from typing import TextIO
 
 from diffsmooth.cli.errors import fail, make_room, show_error, user_errors
+from diffsmooth.cli.terminal import for_terminal
 from diffsmooth.lit.certification.ranks import LostRank
 from diffsmooth.lit.stopping import TRY_AGAIN
 from diffsmooth.pipeline.identity import Command
@@ -15,6 +16,7 @@ from diffsmooth.pipeline.merge import ATTACK_MERGES
 from diffsmooth.pipeline.publish import Say
 from diffsmooth.pipeline.specification import ProcessOptions, SmoothingOptions
 from diffsmooth.report.closing import Closing
+from diffsmooth.shown_text import shell_line
 from diffsmooth.stats import ImageRecord, Plan
 
 FAILED = 1
@@ -51,7 +53,8 @@ def run(
             make_room()
             publish(job, records, say)
         else:
-            is_attack, merge = command == "attack", f"diffsmooth merge {job.files.table}"
+            is_attack = command == "attack"
+            merge = shell_line("diffsmooth", "merge", job.files.table)
             what, then = ("tries", ATTACK_MERGES) if is_attack else ("images", merge)
             print(
                 f"shard {shard.number}/{shard.total}: its {len(records)} {what} are done; when all "
@@ -62,17 +65,21 @@ def run(
 
 @contextmanager
 def hushed(options: ProcessOptions) -> Iterator[Say]:
-    """Within, what is printed goes where --quiet and --json want it; gives what says the rest."""
+    """Within, what is printed goes where --quiet and --json want it; gives what says the rest.
+
+    What a dry run says is its result.
+    """
     out = sys.stdout
     with ExitStack() as stack:
-        if options.quiet:
+        if options.quiet and not options.dry_run:  # which says nothing else
             elsewhere: TextIO = stack.enter_context(open(os.devnull, "w"))
         else:
             elsewhere = sys.stderr if options.json else out
         stack.enter_context(redirect_stdout(elsewhere))
 
         def say(closing: Closing) -> None:
-            print(closing.as_json() if options.json else closing.text, file=out, flush=True)
+            text = closing.as_json() if options.json else for_terminal(closing.text)
+            print(text, file=out, flush=True)
 
         yield say
 

@@ -7,7 +7,7 @@ from diffsmooth.cli.errors import user_errors
 from diffsmooth.cli.named_code import options_that_allow
 from diffsmooth.cli.options import read_options
 from diffsmooth.pipeline.tune_specification import TuneOptions
-from diffsmooth.shown_text import shown
+from diffsmooth.shown_text import shell_line, shown
 
 DESCRIPTION = """Chooses the local smoothing (sigma_local and m) by an estimate, from few votes an
 image, of the certified accuracy of a run to come, on training images that the classifier's training
@@ -31,8 +31,8 @@ def main(args: list[str] | None = None, prog: str = "diffsmooth tune") -> None:
     _, table, figure = map(shown, options.files)
     code = (options.classifier, options.arch, options.purifier, options.diffusion, options.dataset)
     typed = [*options_that_allow(code), *["--unsafe_load"] * options.unsafe_load]
-    words = shlex.join(["--config", options.outfile, "--outfile", "OUT.txt", *typed])
+    words = ("--config", options.outfile, "--outfile", "OUT.txt", *typed)
     print(
         f"sweep {table}, figure {figure}\n"
-        f"to certify the test images: python certify.py {shown(words)}"
+        f"to certify the test images: {shell_line('python', 'certify.py', *words)}"
     )

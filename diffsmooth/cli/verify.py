@@ -2,6 +2,7 @@
 
 from diffsmooth.cli.errors import user_errors
 from diffsmooth.cli.options import read_options
+from diffsmooth.cli.terminal import for_terminal
 from diffsmooth.pipeline.verify_specification import VerifyOptions
 
 DESCRIPTION = """Computes every bound and radius of a finished run again, by another implementation
@@ -19,7 +20,7 @@ def main(args: list[str] | None = None, prog: str = "diffsmooth verify") -> None
     all_hold = True
     with user_errors(prog):
         for verdict in verify(options):
-            print(verdict, flush=True)
+            print(for_terminal(str(verdict)), flush=True)
             all_hold = all_hold and verdict.holds
     if not all_hold:
         raise SystemExit(DOES_NOT_HOLD)

@@ -18,7 +18,7 @@ from diffsmooth.report.writers import Section, as_text
 from diffsmooth.runs.attacked import read_attacks, write_pictures
 from diffsmooth.runs.flips import CheckedFlip
 from diffsmooth.runs.names import OutputFiles
-from diffsmooth.shown_text import shown
+from diffsmooth.shown_text import shell_line, shown
 from diffsmooth.stats import ABSTAIN, ImageRecord
 from diffsmooth.stats.empirical import (
     LEVEL,
@@ -53,11 +53,14 @@ def publish_attack(job: Job, work: AttackWork, records: list[ImageRecord], say: 
     if len(found):
         events = Path(work.options.logdir) / "attack" / relative_name(files.stem)
         write_attacks(events, read_attacks(files.journal), text)
+    page = shell_line(
+        "diffsmooth", "report", work.options.run, "--attacks", files.journal,
+        "--html", f"{files.stem}.html",
+    )  # fmt: skip
     print(
         f"table {shown(files.table)}, journal {shown(files.journal)}, smallest flip of each image "
         f"{shown(files.flips)}\n"
-        f"a page of all: diffsmooth report {shown(work.options.run)} --attacks "
-        f"{shown(files.journal)} --html {shown(files.stem)}.html"
+        f"a page of all: {page}"
     )
     if flips:
         print(f"images that fresh votes were asked about: {shown(files.checks)}")

@@ -8,7 +8,7 @@ from typing import Self
 
 from diffsmooth.pipeline.option_checks import check_alpha
 from diffsmooth.pipeline.option_records import option, required
-from diffsmooth.pipeline.output_checks import check_no_input
+from diffsmooth.pipeline.output_checks import check_no_input, check_place
 from diffsmooth.pipeline.specification import ProcessOptions, SmoothingOptions
 from diffsmooth.pipeline.stored_options import WhereItLies, stored_options
 from diffsmooth.runs.identity import RunIdentity
@@ -81,6 +81,7 @@ class AttackOptions(ProcessOptions, WhereItLies):
 
     def check_inputs(self) -> Self:
         out, attacked = OutputFiles(self.outfile), RunFiles.beside(Path(self.run))
+        check_place(out.table)
         check_no_input((*out.results, out.manifest), (*attacked.whole, attacked.figure))
         if out.stem.absolute() == attacked.stem.absolute():
             raise UserError(f"{self.outfile}: has the name of the run that is attacked")

@@ -47,7 +47,9 @@ class Machine(NamedTuple):
     date: str
 
     def __str__(self) -> str:
-        return f"{self.device}, torch {self.torch}, {self.threads} threads"
+        return (
+            f"{self.device}, torch {self.torch}, {self.threads} thread{'s' * (self.threads != 1)}"
+        )
 
 
 class MatrixPeak(NamedTuple):
@@ -80,11 +82,9 @@ class Switches(NamedTuple):
 
     published: str
     engine: str
-    used: bool
 
     def __str__(self) -> str:
-        without = "" if self.used else " (nothing of it is used on a CPU)"
-        return f"CUDA's switches{without}:\n(a) {self.published}\n(b) {self.engine}"
+        return f"CUDA's switches:\n(a) {self.published}\n(b) {self.engine}"
 
 
 class LeftOut(NamedTuple):

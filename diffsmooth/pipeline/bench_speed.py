@@ -126,8 +126,8 @@ def _take_turn(
     if loops:
         best = max((one.rates for one in loops), key=statistics.median)
         assert isinstance(loops[0].who, Loop)
-        used = device.type == "cuda"
-        findings.tell(Switches(str(loops[0].who.numerics), str(current_numerics()), used))
+        if device.type == "cuda":  # a CPU uses none of them
+            findings.tell(Switches(str(loops[0].who.numerics), str(current_numerics())))
         findings.tell(Heading())
         for one in loops:
             rate = statistics.median(one.rates)

@@ -68,8 +68,10 @@ class ExamineOptions(ImageOptions):
     diffusion: str | None = option(None, "diffusion model, for the costs", shipped=True)
     sigma: float = option(0.5, "of the planned run, for the costs", check=check_noise)
     m: int = option(5, "local copies a vote of the planned run", least=1)
-    n: int = option(100_000, "votes an image of it", "--n", "--N", least=1)
-    images: int = option(500, "images of it", least=1)
+    n: int = option(100_000, "votes an image of it, as in the papers (certify's default is "
+        "10,000)", "--n", "--N", least=1)  # fmt: skip
+    images: int = option(500, "images of it, as in the papers; whatever `certify` would take",
+        least=1)  # fmt: skip
     weights: str | None = option(None, f"{WEIGHTS}; or, of package.module:factory, the file of "
         "its weights")  # fmt: skip
     unsafe_load: bool = option(False, "run code that a file may hold")
@@ -95,7 +97,9 @@ smoothing-consistency, which put standard in front (DiffSmooth 0.5,0.5 for its B
 class ExportOptions(OptionRecord):
     """Which checkpoint, and in which form."""
 
-    checkpoint: str = required("a .ckpt that train.py wrote", shipped=True)
+    checkpoint: str = required(
+        "a .ckpt that train.py wrote, or another file that certify.py reads", shipped=True
+    )
     outfile: str = required("file to write; not the checkpoint itself")
     plain: bool = option(False, PLAIN)
     code: str = option("", CODE)
@@ -177,12 +181,17 @@ class ReportOptions(OptionRecord):
 class ForecastOptions(PlanOptions):
     """A pilot, and the run to come."""
 
-    pilot: str = required("journal (.jsonl) of a run on images of that kind, at that sigma")
+    pilot: str = required("table or journal of a run on images of that kind, at that sigma")
     rate: float = required("votes a second of a device, as `diffsmooth bench` shows "
         "them", "--rate", check=check_rate)  # fmt: skip
-    images: int = option(500, "images of the run", least=1)
+    images: int = option(500, "images of the run, as in the papers; whatever `certify` would take",
+        least=1)  # fmt: skip
     devices: list[int] = option([1, 8, 64], "numbers of devices", least=1)
-    n: int = option(100_000, "votes an image, at most", "--n", "--N")
+    n: int = option(100_000, "votes an image, at most, as in the papers (certify's default is "
+        "10,000)", "--n", "--N")  # fmt: skip
+    radii: list[float] | None = option(None, "of group_sequential: the l2 radii that the table "
+        "shall show, in [0, 1] pixel units; by default the pilot's, where it is of that plan, or "
+        "certify's default")  # fmt: skip
     alpha: float = option(0.001, "failure probability an image", check=check_alpha)
     seed: int = option(0, "of the simulation")
     plan: str = "group_sequential"

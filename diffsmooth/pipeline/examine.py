@@ -98,7 +98,7 @@ def examine(
         model = with_input_layer(model, layer, info).to(device)
     else:
         yield f"  input layer  {layer}"
-    yield from _noise_levels(model, images, device, precision)
+    yield from _noise_levels(model, images, device, precision, guess=metadata.sigma is None)
     yield _cost(model, images, options, device, precision)
 
 
@@ -194,8 +194,10 @@ def _parameters(model: nn.Module) -> str:
 
 
 def _noise_levels(
-    model: nn.Module, images: ImageSet, device: torch.device, precision: str
+    model: nn.Module, images: ImageSet, device: torch.device, precision: str, guess: bool
 ) -> Iterator[str]:
+    """Its accuracy under noise; where `guess`, also at which noise it seems to be trained."""
+
     def classify(noisy: Tensor, _: object) -> Tensor:
         with autocast(precision, device.type):
             return model(noisy).argmax(dim=1)
@@ -213,7 +215,7 @@ def _noise_levels(
     yield f"  accuracy     {cells} (sigma; {accuracy.total} images of {images.info.name})"
     if max(shares) < 2 / images.info.num_classes:
         yield "  trained at   unknown: it is near chance at every level"
-    else:
+    elif guess:  # where the file says it, a guess beside it could only differ
         yield f"  trained at   about sigma {max(held):g}, by where its accuracy begins to drop"
 
 

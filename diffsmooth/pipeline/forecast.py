@@ -1,12 +1,14 @@
 """Votes, hours and load of a run to come, from a small one."""
 
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 from diffsmooth.pipeline.command_specification import ForecastOptions
 from diffsmooth.runs.journal import read_journal
+from diffsmooth.runs.names import JOURNAL, RunFiles
 from diffsmooth.stats.errors import UserError, option_values
 from diffsmooth.stats.forecast import Estimate, forecast_average, forecast_votes, simulate_loads
 from diffsmooth.stats.pilot import Unresolved, pilot_images, unresolved
@@ -15,6 +17,7 @@ from diffsmooth.stats.printed import digits_up, radius_label, rounded_down, roun
 
 IMAGES_TO_SIMULATE = 1_000_000  # in all runs, which take a second
 LEAST_RUNS, MOST_RUNS = 10, 1000
+GRID_PLAN = "group_sequential"
 
 
 def forecast(options: ForecastOptions, plan: Plan) -> tuple[str, str]:
@@ -26,19 +29,28 @@ def forecast(options: ForecastOptions, plan: Plan) -> tuple[str, str]:
     path = Path(options.pilot)
     if not path.is_file():
         raise UserError(f"{path}: no such file")
+    if path.suffix != JOURNAL:
+        path = RunFiles.beside(path).journal
+        if not path.is_file():
+            raise UserError(f"{options.pilot}: has no journal beside it, and a table has no votes")
     records = read_journal(path).records
     certificates = [record.certificate for record in records]
     labels = [one.label if one.label is not None and one.label >= 0 else None for one in records]
     pilot = pilot_images(certificates, labels)
     if len({certificate.sigma for certificate in certificates}) > 1:
         raise UserError(f"{path}: of several sigmas, which are not one run")
-    sigma = certificates[0].sigma
+    sigma, grid = certificates[0].sigma, certificates[0].grid
+    said = ""
+    if grid and plan.name == GRID_PLAN and options.radii is None and options.tolerance is None:
+        radii = list(grid)
+        plan = replace(options, radii=radii).build_plan(options.n, options.alpha)
+        said = f"radii {' '.join(map(radius_label, radii))}, as the pilot's\n"
     with option_values("seed"):
         rng = np.random.default_rng(options.seed)
     votes = forecast_votes(pilot, plan, sigma, rng)
     average = forecast_average(votes, pilot, plan, sigma, rng)
     fixed = options.n0 + options.n  # votes an image of the plan that it is compared with
-    text = _votes_text(votes, average, plan, fixed)
+    text = said + _votes_text(votes, average, plan, fixed)
     text += "\n" + _loads_text(votes, average, options, fixed, rng)
     short = unresolved(pilot, plan, sigma)
     return text, _warning(short, len(pilot)) if short else ""

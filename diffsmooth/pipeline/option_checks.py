@@ -73,6 +73,7 @@ LOGGERS = ("tensorboard", "csv", "wandb", "none")
 def check_logger(name: str, word: str) -> None:
     """Raises UserError for what is no logger's word, and no code."""
     if word not in LOGGERS and not is_code(word):
-        raise UserError(f"{name} must be of {', '.join(LOGGERS)}, got {word!r}")
+        words = f"{', '.join(LOGGERS)}, or PACKAGE.MODULE:FACTORY of a logger of your own"
+        raise UserError(f"{name} must be of {words}, got {word!r}")
     if word == "wandb" and find_spec("wandb") is None:
         raise UserError(f"{name} wandb: the package wandb is not installed")

@@ -42,6 +42,14 @@ def check_file(path: Path) -> None:
     check_target(path)
 
 
+def check_place(path: Path) -> None:
+    """As `check_file`, but by a look alone: for names that many processes write to at once."""
+    check_names(path)
+    there = next((one for one in path.absolute().parents if exists(str(one))), path)
+    if not there.is_dir() or not os.access(there, os.W_OK):
+        raise UserError(f"{path}: cannot be written ({there} is no folder that can be written to)")
+
+
 def check_no_input(outputs: Iterable[Path], inputs: Iterable[str | Path | None]) -> None:
     """Raises UserError where what is to be written is what is read, or lies in a folder of it.
 

@@ -10,7 +10,7 @@ from diffsmooth.report.text import summary_text
 from diffsmooth.runs.gallery import GalleryImage, write_gallery
 from diffsmooth.runs.names import OutputFiles
 from diffsmooth.runs.reading import read_run
-from diffsmooth.shown_text import shown
+from diffsmooth.shown_text import shell_line, shown
 from diffsmooth.stats import ImageRecord
 from diffsmooth.stats.printed import rounded_down, rounded_up
 
@@ -46,11 +46,16 @@ def publish(
         if error.filename is None:  # as of a full disk
             error.filename = str(folder)
         raise
-    curves = f"curves and images: tensorboard --logdir {shown(logdir)}\n"
+    curves = ""
+    if "tensorboard" in loggers:
+        curves = f"curves and images: {shell_line('tensorboard', '--logdir', logdir)}\n"
+    if "csv" in loggers:
+        curves += f"curves as numbers: {shown(folder / 'metrics.csv')}\n"
+    page = shell_line("diffsmooth", "report", files.table, "--html", f"{files.stem}.html")
     print(
         f"table {shown(files.table)}, figure {shown(files.figure)}, journal "
-        f"{shown(files.journal)}\n{curves if 'tensorboard' in loggers else ''}"
-        f"a page of all: diffsmooth report {shown(files.table)} --html {shown(files.stem)}.html"
+        f"{shown(files.journal)}\n{curves}"
+        f"a page of all: {page}"
     )
 
 

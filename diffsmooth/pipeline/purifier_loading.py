@@ -16,7 +16,11 @@ from diffsmooth.models.classifiers.dataset_info import DatasetInfo
 from diffsmooth.models.diffusion.denoiser import Denoiser
 from diffsmooth.models.smoothing.purifiers import Purifier
 from diffsmooth.models.words import Convention
-from diffsmooth.pipeline.specification import DIFFUSION_FILES, PurifierOptions
+from diffsmooth.pipeline.specification import (
+    DIFFUSION_FILES,
+    OUR_DIFFUSION,
+    PurifierOptions,
+)
 from diffsmooth.stats.errors import UserError
 from diffsmooth.stats.registry import is_code
 
@@ -47,9 +51,12 @@ def load_purifier(options: PurifierOptions, sigma: float, images: ImageSet) -> L
     source = options.diffusion_source
     if source is None:
         tried = ", ".join(DIFFUSION_FILES.get(options.dataset, ()))
+        ours, what = OUR_DIFFUSION.get(options.dataset, ("", ""))
         raise UserError(
             f"no diffusion model for {options.dataset}{f' (looked for {tried})' if tried else ''}: "
-            "name one with --diffusion, or use --purifier none"
+            "name one with --diffusion"
+            + (f" ({ours} is {what})" if ours and Path(ours).is_file() else "")
+            + ", or use --purifier none"
         )
     denoiser, set_key, note = load_diffusion(
         source, sigma, images.info, options.used_convention, options.pad, options.unsafe_load

@@ -62,7 +62,7 @@ def report(options: ReportOptions) -> tuple[str, list[Path]]:
     for one, run in attacked:
         sections += attack_sections(one, run, radii, options.decimals)
         remarks += [f"{one.name}: {line}" for line in flip_remarks(one.found, one.records)]
-    remarks += caution_lines(runs, radii, attacked)
+    remarks += caution_lines(runs, radii, attacked, options.paired)
     # All is made before anything is written.
     contents = _contents(runs, attacks, radii, columns, sections, remarks, options)
     for path in contents:
@@ -164,7 +164,9 @@ def _contents(
         for path in map(Path, options.figure):
             contents[path] = figure_bytes(figure, path.suffix)
     if options.html:
-        page = html_page(runs, radii, sections[2:], columns, attacks, options.decimals)
+        page = html_page(
+            runs, radii, sections[2:], columns, attacks, options.decimals, options.paired
+        )
         contents[Path(options.html)] = page.encode()
     return contents
 

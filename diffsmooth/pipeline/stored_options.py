@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from diffsmooth.lit.data.names import DATASETS, ExifChoice
@@ -57,6 +58,11 @@ def stored_options(
             raise UserError(
                 f"the manifest names code, and a file does not choose what is run: give --{name} "
                 f"{quoted(stored)} if you trust it"
+            )
+        if name in ("classifier", "diffusion") and not Path(stored).exists():
+            raise UserError(
+                f"{stored}: no such checkpoint, as seen from here; the manifest names it: give "
+                f"--{name} where it lies"
             )
         return stored
 

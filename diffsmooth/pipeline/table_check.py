@@ -10,18 +10,20 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
-from scipy.special import betaincinv, ndtri
+from scipy.special import betaincinv, log_ndtr, ndtri
 
 from diffsmooth.pipeline.exact_votes import float32_or_less, largest_bound, mp, radius_of
 from diffsmooth.pipeline.verify_specification import VerifyOptions
 from diffsmooth.runs.field_tables import KINDS, RADIUS, read_rows, wrongly_correct
 from diffsmooth.shown_text import quoted, shown
 from diffsmooth.stats import ABSTAIN
+from diffsmooth.stats.bounds import votes_to_reach
 from diffsmooth.stats.printed import digits_up
 from diffsmooth.stats.results import NO_LABEL
 
 MOST_COUNTS = 200_000  # votes: beyond, the radii of all counts take long, and lie too close to tell
 ROUNDING = 1e-7  # relative, of other people's quantiles and of a sigma in float32
+MOST_ALPHA = 0.5  # nobody certifies at more
 LEFT_OUT = 3  # radii of no count that are named
 
 
@@ -77,7 +79,7 @@ def check_table(path: Path, stated: VerifyOptions) -> TableFindings:
     certified = {line: row for line, row in rows.items() if row.certified}
     n, alpha, sigma = stated.n, stated.alpha, stated.sigma
     all_stated = n is not None and alpha is not None and sigma is not None
-    unfit, share = list[int](), 1.0
+    unfit, share, beyond = list[int](), 1.0, 0.0
     if n is not None and alpha is not None and sigma is not None:
         spans = _spans({line: row.cells[RADIUS] for line, row in certified.items()})
         largest = radius_of(largest_bound(n, mp.mpf(alpha)), mp.mpf(sigma))
@@ -85,6 +87,9 @@ def check_table(path: Path, stated: VerifyOptions) -> TableFindings:
         for line, (low, _) in spans.items():
             if low > largest:
                 wrong.append((line, f"radius is {rows[line].cells[RADIUS]}, {most}"))
+                beyond = max(beyond, low)
+        if beyond:
+            remarks.append(_what_would_do(beyond, n, alpha, sigma))
         if n <= MOST_COUNTS:
             unfit, share = _of_no_count(spans, n, alpha, sigma)
 
@@ -96,7 +101,9 @@ def check_table(path: Path, stated: VerifyOptions) -> TableFindings:
     if wrong:
         lines = tuple(told(*one) for one in sorted(wrong))
         text = f"{len({line for line, _ in wrong})} of {len(rows)} lines cannot be"
-        return TableFindings("contradicts", text, (*lines, *notes))
+        return TableFindings(
+            "contradicts", text, (*notes, *lines)
+        )  # of many lines the first are shown
     text = f"nothing in {len(rows)} lines contradicts"
     if not has_radii:
         return TableFindings("cannot tell", f"{text}, and there are no radii", notes)
@@ -110,6 +117,19 @@ def check_table(path: Path, stated: VerifyOptions) -> TableFindings:
     text += f"; each of {len(certified)} radii is, as printed, that of some count {setting}"
     text += f" (a radius at random: {digits_up(100 * share, 2)} %)"
     return TableFindings("consistent", text, notes)
+
+
+def _what_would_do(radius: float, n: int, alpha: float, sigma: float) -> str:
+    """Which N or alpha allow a radius that n votes at alpha do not; not that a run had them."""
+    votes, level = votes_to_reach(radius, sigma, alpha), math.exp(n * log_ndtr(radius / sigma))
+    enough = [f"{votes:,} votes at alpha {alpha}"] if votes < math.inf else []
+    enough += [f"{n:,} votes at alpha {digits_up(level, 2)}"] if level < MOST_ALPHA else []
+    if not enough:
+        return "neither a billion votes nor an alpha of 0.5 would allow all these radii"
+    return (
+        f"{' or '.join(enough)} would allow all these radii, and fewer or a smaller one would not; "
+        "whether the run had that, the table does not tell"
+    )
 
 
 def _impossible(

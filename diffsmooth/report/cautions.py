@@ -37,11 +37,14 @@ class Caution(NamedTuple):
 
 
 def caution_lines(
-    runs: Sequence[Run], radii: np.ndarray, attacks: Sequence[tuple[AttackRun, Run]] = ()
+    runs: Sequence[Run],
+    radii: np.ndarray,
+    attacks: Sequence[tuple[AttackRun, Run]] = (),
+    paired: bool = False,
 ) -> list[str]:
     """The cautions, one line each; see `cautions`."""
     lines = []
-    for names, finding, advice in cautions(runs, radii, attacks):
+    for names, finding, advice in cautions(runs, radii, attacks, paired):
         everyone = len(names) == len(runs) > 1
         whose = "all runs: " if everyone else f"{', '.join(names)}: " if names else ""
         lines.append(f"{whose}{finding}; {advice}")
@@ -49,7 +52,10 @@ def caution_lines(
 
 
 def cautions(
-    runs: Sequence[Run], radii: np.ndarray, attacks: Sequence[tuple[AttackRun, Run]] = ()
+    runs: Sequence[Run],
+    radii: np.ndarray,
+    attacks: Sequence[tuple[AttackRun, Run]] = (),
+    paired: bool = False,
 ) -> list[Caution]:
     """What must be asked of the runs' tables: each thing once, of however many runs it is.
 
@@ -57,9 +63,14 @@ def cautions(
         runs: with at least one image each.
         radii: float64 (R,), of the tables, l2, in [0, 1] pixel units.
         attacks: each with the run that was attacked.
+        paired: whether the runs are compared image by image beside that.
     """
     whose: dict[tuple[str, str], list[str]] = {}
-    for said_of in (_which_images, _which_classes, lambda run: _near_largest(run, radii)):
+    for said_of in (
+        lambda run: _which_images(run, paired),
+        _which_classes,
+        lambda run: _near_largest(run, radii),
+    ):
         for run in runs:
             if said := said_of(run):
                 whose.setdefault(said, []).append(run.name)
@@ -91,7 +102,7 @@ def cautions(
     return found
 
 
-def _which_images(run: Run) -> tuple[str, str] | None:
+def _which_images(run: Run, paired: bool) -> tuple[str, str] | None:
     """Which images of how many, and how much that leaves open; None where nobody would ask."""
     index, images, size = run.results.index, len(run.results), run.identity.get("size")
     low, high = share_interval(np.array([images // 2]), images)[0]
@@ -109,8 +120,11 @@ def _which_images(run: Run) -> tuple[str, str] | None:
         f"{count} images{details}: of so many, an accuracy near 0.5 has the 95 % interval "
         f"{interval_text(low, high)}"
     )
-    more = "" if whole else "certify more of them (--skip, --max), or "
-    return finding, f"{more}compare runs image by image (--paired)"
+    advice = [] if whole else ["certify more of them (--skip, --max)"]
+    advice.append(
+        "read the comparison image by image" if paired else "compare runs image by image (--paired)"
+    )
+    return finding, ", or ".join(advice)
 
 
 def few_classes(labels: np.ndarray, names: Sequence[str]) -> str:

@@ -232,7 +232,10 @@ def long_table(runs: Sequence[Run], radii: np.ndarray, alpha: float | None) -> p
 
 
 def _bound(results: Results, radii: np.ndarray, alpha: float | None) -> np.ndarray:
-    """The high-probability bound (R,); NaN where alpha is not known, or nothing is certified."""
+    """The high-probability bound (R,); NaN where alpha is not known, or nothing is certified.
+
+    0 where the theorem's is below: no accuracy is.
+    """
     if alpha is None or not results.certifies:
         return np.full(len(radii), np.nan)
-    return high_probability_accuracy(results, radii, alpha, RHO)
+    return np.maximum(high_probability_accuracy(results, radii, alpha, RHO), 0.0)

@@ -132,3 +132,15 @@ def test_paths_are_as_seen_from_here(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert near(str(tmp_path / "a" / "b.pt")) == "a/b.pt"
     assert near("/elsewhere/b.pt") == "/elsewhere/b.pt"
     assert near("package.module:factory") == "package.module:factory"
+
+
+def test_what_a_dry_run_says_is_its_result(
+    words: Words, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        certify.main(words("--dry_run", "--quiet"))
+    assert "\nvotes: plan fixed, 5 x 38 = 190, " in capsys.readouterr().out
+    with pytest.raises(SystemExit) as stopped:
+        certify.main(words("--dry_run", "--json"))
+    assert stopped.value.code == 2
+    assert "--json is of the closing table, which a --dry_run" in capsys.readouterr().err

@@ -25,6 +25,8 @@ from diffsmooth.pipeline import bench_contestants
 from diffsmooth.pipeline.bench_process import in_processes
 from diffsmooth.pipeline.device import choose_compile
 from diffsmooth.pipeline.work_of_a_batch import flops_a_vote
+from diffsmooth.runs.journal import append_record
+from diffsmooth.stats import GroupSequential, ImageRecord
 
 REPOSITORY = Path(__file__).parents[2]
 CPU = torch.device("cpu")
@@ -155,6 +157,31 @@ def test_a_forecast_says_its_errors_and_where_the_pilot_ends(
     assert "a pilot of N = 5,114 or more would tell" in line
     forecast.main([*words, "--radii", "0", "0.5", "1"])
     assert not capsys.readouterr().err
+
+
+def test_a_forecast_takes_the_pilots_radii_and_its_table(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    plan = GroupSequential(n0=10, n=200, radii=(0.1, 0.3))
+    for index in range(30):
+        run = plan.start(0.5, 10)
+        while run.wanted:
+            lost = run.wanted * index // 100
+            run.update(np.array([run.wanted - lost, lost, *8 * [0]]))
+        record = ImageRecord(index, 0, 1.0, run.certificate)
+        append_record(tmp_path / "p.jsonl", record)
+    table = tmp_path / "p.txt"
+    table.touch()
+    said = []
+    for words in ((), ("--radii", "0.1", "0.3"), ("--radii", "0.1", "1")):
+        forecast.main([str(table), "--rate", "1", "--N", "1000", "--images", "9", *words])
+        said.append(capsys.readouterr().out)
+    assert said[0] == f"radii 0.10 0.30, as the pilot's\n{said[1]}"
+    assert said[1] != said[2]
+    (tmp_path / "p.jsonl").unlink()
+    with pytest.raises(SystemExit):
+        forecast.main([str(table), "--rate", "1"])
+    assert "p.txt: has no journal beside it, and a table has no votes" in capsys.readouterr().err
 
 
 def smoothed() -> VoteFunction:

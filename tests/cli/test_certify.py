@@ -621,7 +621,7 @@ MISTAKES = [
     (["--classifier", str(REPOSITORY / "setup.cfg")], "setup.cfg: not a readable checkpoint"),
     (["--diffusion", "nowhere.pt"], "nowhere.pt: no such checkpoint"),
     (["--outfile", "/proc/nowhere/o.txt"], "/proc/nowhere/o.txt: cannot be written"),
-    (["--N", "many"], 'Parser key "n": Expected a'),
+    (["--N", "many"], "n must be a whole number, got 'many'"),
     (["--colour", "red"], "colour"),
 ]
 

@@ -95,13 +95,17 @@ def own_logger(folder: Path, name: str) -> Logger:
 
 
 def test_results_go_to_each_logger_that_is_named(
-    words: Words, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    words: Words,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.setitem(sys.modules, "my_loggers", sys.modules[__name__])
     named = ["--logger", "csv", "tensorboard", "my_loggers:own_logger"]
     for _ in range(2):  # a second showing replaces the first
-        certify.main([*words(), "--n0", "8", "--quiet", *named])
+        certify.main([*words(), "--n0", "8", *named])
     (folder,) = (path.parent for path in (tmp_path / "logs").rglob("o/metrics.csv"))
+    assert f"curves as numbers: {folder}/metrics.csv\n" in capsys.readouterr().out
     assert list(folder.glob("events.*"))
     assert "sigma: 0.5" in (folder / "hparams.yaml").read_text()
     results = read_results(tmp_path / "o.jsonl")
@@ -132,7 +136,7 @@ def test_wandb_gets_the_curve_offline_and_says_nothing(words: Words, tmp_path: P
 @pytest.mark.parametrize(
     ("word", "message"),
     [
-        ("mlflow", "logger must be of tensorboard, csv, wandb, none, got 'mlflow'"),
+        ("mlflow", "logger must be of tensorboard, csv, wandb, none, or PACKAGE.MODULE:FACTORY"),
         ("no_such_module:factory", "no_such_module"),
     ],
 )

@@ -14,6 +14,7 @@ from diffsmooth.models.checkpoints.formats import read_checkpoint
 from diffsmooth.models.checkpoints.training_images import TrainingImages, split_images
 from diffsmooth.models.checkpoints.weights import CheckpointMetadata, write_checkpoint
 from diffsmooth.models.classifiers.dataset_info import get_dataset_info
+from diffsmooth.pipeline import examine
 from diffsmooth.pipeline.examine import describe
 
 
@@ -196,3 +197,18 @@ def test_a_weight_that_overflows_is_named(
         doctor.main([str(path), "--accelerator", "cpu"])
     assert stopped.value.code == 2
     assert "1.fc gives 3e+38" in capsys.readouterr().err
+
+
+def test_the_training_noise_is_guessed_only_where_the_file_does_not_say_it(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(examine, "MOST_IMAGES", 60)
+    said = Path(__file__).parents[2] / "checkpoints" / "fashion_mnist_gaussian_0.25.pt"
+    known = read_checkpoint(said)
+    silent = tmp_path / "silent.pt"
+    write_checkpoint(silent, known.metadata._replace(sigma=None), known.state_dict)
+    for path, guessed in ((said, False), (silent, True)):
+        doctor.main([str(path), "--images", "1", "--N", "10", "--m", "1"])
+        out = capsys.readouterr().out
+        assert ("trained at   about" in out) == guessed
+        assert ("sigma' 0.25" in out) != guessed

@@ -3,6 +3,7 @@
 import re
 import shlex
 from importlib import import_module
+from pathlib import Path
 
 import pytest
 from jsonargparse import ArgumentParser
@@ -10,6 +11,7 @@ from jsonargparse import ArgumentParser
 from diffsmooth.cli import options
 from diffsmooth.cli.help_layout import GROUPS
 from diffsmooth.cli.main import COMMANDS
+from diffsmooth.cli.train_help import FOLDER
 from diffsmooth.pipeline.option_records import options_of
 from diffsmooth.pipeline.specification import CertifyOptions, PredictOptions
 from diffsmooth.pipeline.tune_specification import TuneOptions
@@ -78,3 +80,32 @@ def test_groups_stand_in_their_order(capsys: pytest.CaptureFixture[str]) -> None
     hardware = text[places[-1] :]
     assert "--devices" in hardware
     assert "--alpha" not in hardware
+
+
+def test_the_help_of_demo_has_its_own_defaults(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
+    text = help_of("demo", capsys)
+    assert text.startswith("usage: diffsmooth demo [options]\n")  # nothing is required
+    assert "required" not in text.partition("\ndata:")[2]
+    for option, default in (
+        ("dataset", "fashion_mnist_sample"), ("outfile", "logs/demo.txt"), ("n", "1000"),
+        ("sigma", "0.5"), ("overwrite", "yes"), ("skip", "50"),
+    ):  # fmt: skip
+        (said,) = re.findall(rf"^  --{option}\b[^(]*(?:\(.*)?\n(?:    .*\n)*", text, re.MULTILINE)
+        assert f"default: {default})" in " ".join(said.split()), said
+
+
+def test_the_help_of_predict_is_of_what_it_has(capsys: pytest.CaptureFixture[str]) -> None:
+    text = " ".join(help_of("predict", capsys).split())
+    assert "N0" not in text
+    assert "table to write; its journal and manifest lie beside it" in text
+    assert "take every skip-th image (int, default: 1)" in text
+    assert "(default: )" not in help_of("export", capsys)
+
+
+@pytest.mark.parametrize("path", sorted(FOLDER.glob("*.txt")), ids=lambda path: path.stem)
+def test_the_help_of_trainings_fits_a_terminal(path: Path) -> None:
+    text = path.read_text().partition("\nexample")[0]
+    assert [line for line in text.splitlines() if len(line) > 80 and " " in line.strip()] == []

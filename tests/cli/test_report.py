@@ -59,6 +59,8 @@ def test_several_runs_paired_and_enveloped(
     assert ["0.50", "-0.750", "0", "6", "0.032", "0.063"] in rows
     assert "p for one radius alone (McNemar), and for all of these p together (Holm)" in out
     assert "appendix D" in out
+    assert "read the comparison image by image" in out
+    assert "(--paired)" not in out  # it is given
 
 
 def test_everything_is_written_by_its_ending(
@@ -69,6 +71,7 @@ def test_everything_is_written_by_its_ending(
     names = ["t.txt", "t.md", "t.tex", "t.csv", "f.png", "f.pdf", "f.svg", "r.html"]
     files = [str(out / name) for name in names]
     arguments = ["--table", *files[:4], "--figure", *files[4:7], "--html", files[7]]
+    arguments += ["--table-alpha", "0.001"]
     main([*paths, *arguments, "--tensorboard", str(tmp_path / "events"), "--names", "one", "two"])
     shown = capsys.readouterr().out
     assert sorted(path.name for path in out.iterdir()) == sorted(names)
@@ -79,6 +82,7 @@ def test_everything_is_written_by_its_ending(
     assert numbers["run"].unique().tolist() == ["one", "two"]
     row = numbers[(numbers["run"] == "one") & (numbers["radius"] == 0.25)].iloc[0]
     assert row["certified_accuracy"] == 1.0
+    assert numbers["high_probability_bound"].min() == 0.0  # of no accuracy below
     assert row["low_95"] == pytest.approx(0.025 ** (1 / 8))  # of 8 out of 8
     assert "<html" in (out / "r.html").read_text()
     assert sorted(path.name for path in (tmp_path / "events").iterdir()) == ["one", "two"]
@@ -87,6 +91,8 @@ def test_everything_is_written_by_its_ending(
     page = (out / "r.html").read_text()
     assert "a against b, on the same 8 images" in page
     assert "Upper envelope" in page
+    assert "read the comparison image by image" in page
+    assert "(--paired)" not in page
     assert f"written: {files[0]}" in shown
 
 
@@ -152,7 +158,7 @@ def test_equal_names_are_told_apart_by_their_folders(
         (["{a}", "--figure", "{a}/"], "a.txt: its name must end in .png"),
         (["{a}", "--radii", "-1"], "radii must be >= 0 and finite, got -1.0"),
         (["{a}", "--radii", "1e400"], "radii must be >= 0 and finite, got inf"),
-        (["{a}", "--radii", "nan"], '"radii" element 1: Expected a'),
+        (["{a}", "--radii", "nan"], "radii element 1 must be a number, got 'nan'"),
         (["{a}", "--decimals", "-1"], "decimals must be in 0 .. 9, got -1"),
         (["{a}", "--alpha", "1"], "alpha must be in (0, 1), got 1.0"),
         (["{a}", "--alpha", "0.01"], "a.txt: has no journal (.jsonl) beside it"),

@@ -1,6 +1,8 @@
 """Other people's tables: what their numbers can be, and what they cannot."""
 
 import math
+import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -70,7 +72,20 @@ def test_one_printed_digit_beyond_the_largest_contradicts(
     cells[3] = form.format(largest + 1.01 * step)
     found = checked(tmp_path / "t", [rows[0], "\t".join(cells), rows[2]], stated)
     assert found.verdict == "contradicts"
-    assert found.lines[0].startswith(f"t, line 3, image 1: radius is {cells[3]}, {n} votes give")
+    note, line = found.lines
+    assert line.startswith(f"t, line 3, image 1: radius is {cells[3]}, {n} votes give")
+    # By what the note names, and by nothing less, the line may be: as far as its digits tell.
+    votes, level = re.search(r": ([\d,]+) votes at .* at alpha (\S+) would", note).groups()  # type: ignore
+    votes, level = int(votes.replace(",", "")), float(level)
+    changed = [rows[0], "\t".join(cells)]
+    for more, verdict in ((0, "consistent"), (-2, "contradicts")):
+        other = replace(stated, n=votes + more)
+        assert checked(tmp_path / "t", changed, other).verdict in (verdict, "cannot tell")
+        assert (checked(tmp_path / "t", changed, other).verdict == "contradicts") == (more < 0)
+    for factor in (1.0, 0.9):
+        other = replace(stated, alpha=level * factor)
+        found = checked(tmp_path / "t", changed, other)
+        assert (found.verdict == "contradicts") == (factor < 1)
 
 
 def test_radii_of_no_count_contradict_nothing_but_nobody_can_tell(tmp_path: Path) -> None:
@@ -102,6 +117,7 @@ def test_of_very_many_votes_the_largest_radius_alone_is_known(tmp_path: Path) ->
     assert "(a radius at random: 100 %)" in checked(tmp_path / "t", rows, stated).text
     largest = 0.25 * norm.isf(-math.expm1(math.log(0.001) / 10**8))
     assert checked(tmp_path / "t", [rows[0].replace("1.2", "1.4"), rows[1]], stated).lines == (
+        "note: neither a billion votes nor an alpha of 0.5 would allow all these radii",
         f"t, line 2, image 0: radius is 1.437, 100000000 votes give {largest:.6f} at most",
     )
 
@@ -127,7 +143,8 @@ def test_a_planted_fault_contradicts_and_its_line_is_named(row: str, tmp_path: P
     assert checked(tmp_path / "t", rows).verdict == "consistent"
     found = checked(tmp_path / "t", [*rows, row])
     line = f"t, line 4, image {row[0]}: {FAULTS[row]}"
-    assert (found.verdict, found.lines) == ("contradicts", (line,))
+    assert (found.verdict, found.lines[-1]) == ("contradicts", line)
+    assert len(found.lines) == 1 + ("at most" in line)
     assert found.text == "1 of 3 lines cannot be"
 
 

@@ -13,21 +13,21 @@ from diffsmooth.cli.help_layout import example_text
 from diffsmooth.cli.train import SUBCOMMANDS
 from diffsmooth.cli.train_help import FOLDER, MADE_WITH, help_file
 
-FIXED = {"COLUMNS": "100", "NO_COLOR": "1"}  # the terminal of whoever makes them is not ours
+FIXED = {"COLUMNS": "80", "NO_COLOR": "1"}  # the terminal of whoever makes them is not ours
 CONFIG = "configs/train/fashion_mnist_gaussian.yaml"
 EVALUATE = f"-c {CONFIG} --ckpt_path checkpoints/fashion_mnist_gaussian_0.25.pt"
 # What each does, and how it is called.
 ABOUT = {
-    "": ("Trains base classifiers and diffusion models by LightningCLI: layer configs with -c, "
-         "then\noverride anything (docs/training.md).", [f"fit -c {CONFIG}"]),
-    "fit": ("Trains; begins anew, or goes on from --ckpt_path. Noise levels are standard "
-            "deviations in\n[0, 1] pixel units.", [
+    "": ("Trains base classifiers and diffusion models by LightningCLI: layer configs with\n"
+         "-c, then override anything (docs/training.md).", [f"fit -c {CONFIG}"]),
+    "fit": ("Trains; begins anew, or goes on from --ckpt_path. Noise levels are\nstandard "
+            "deviations in [0, 1] pixel units.", [
                 f"fit -c {CONFIG}",
                 f"fit -c {CONFIG} --ckpt_path last",
                 f"fit -c {CONFIG} --model.init_args.sigma 0.12",
                 "fit --model.help GaussianTraining",
             ]),
-    "validate": ("Evaluates a checkpoint on the images held out of training.",
+    "validate": ("Evaluates a checkpoint on the held-out images.",
                  [f"validate {EVALUATE}"]),
     "test": ("Evaluates a checkpoint on the test images.", [f"test {EVALUATE}"]),
 }  # fmt: skip

@@ -3,6 +3,7 @@
 import gzip
 import math
 import zlib
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from diffsmooth.npz_file import DEFLATE_RATIO
 
 # Where Debian's package dataset-fashion-mnist puts the files.
 SYSTEM_FOLDER = Path("/usr/share/datasets/fashion-mnist")
+SAYS_WHERE = "--data_root, or --data.root of a training, says where"
 SAMPLE = Path(__file__).parent / "fashion_mnist_sample.npz"
 
 
@@ -40,7 +42,7 @@ def load_fashion_mnist(root: Path, split: str, reading: Reading = Reading()) -> 
                 return ArrayImages(_read_idx(images), _read_idx(labels), FASHION_MNIST, images)
     absent = (
         f"Fashion-MNIST is neither under {root} nor in {SYSTEM_FOLDER} "
-        "(apt-get install dataset-fashion-mnist)"
+        f"(apt-get install dataset-fashion-mnist; {SAYS_WHERE})"
     )
     data = _find_or_download("FashionMNIST", root, split, absent)
     return ArrayImages(data.data.numpy(), data.targets.numpy(), FASHION_MNIST, root)
@@ -59,7 +61,7 @@ def load_cifar10(root: Path, split: str, reading: Reading = Reading()) -> ArrayI
     Raises:
         DataError: not under `root`, and cannot be downloaded.
     """
-    absent = f"CIFAR-10 is not under {root} (cifar-10-batches-py, or {split}.npz)"
+    absent = f"CIFAR-10 is not under {root} (cifar-10-batches-py, or {split}.npz; {SAYS_WHERE})"
     data = _find_or_download("CIFAR10", root, split, absent)
     return ArrayImages(data.data, np.asarray(data.targets), CIFAR10, root)
 
@@ -98,7 +100,12 @@ def _find_or_download(name: str, root: Path, split: str, absent: str) -> Any:
             return dataset(str(root), train=train, download=False)  # root may be read-only
         except RuntimeError:
             root.mkdir(parents=True, exist_ok=True)
-            with FileLock(root / ".download.lock"):
-                return dataset(str(root), train=train, download=True)
+            with FileLock(lock := root / ".download.lock"):
+                try:
+                    return dataset(str(root), train=train, download=True)
+                finally:  # whoever waits for it finds the data, or fails alike
+                    lock.unlink(missing_ok=True)
     except (OSError, RuntimeError) as error:
+        with suppress(OSError):  # it holds something
+            root.rmdir()
         raise DataError(f"{absent} and cannot be downloaded ({error})") from error

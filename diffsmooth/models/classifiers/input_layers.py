@@ -95,7 +95,8 @@ def build_input_layer(name: str, info: DatasetInfo) -> nn.Module:
     if name in ("standard", "center"):
         if not info.mean:
             raise UserError(
-                f"dataset {info.name!r} has no conventional mean: use input layer 'none'"
+                f"dataset {info.name!r} has no conventional mean: its input layer is none, or "
+                "MEAN,STD (in training --model.init_args.input_layer none, else --normalize none)"
             )
         return Normalize(info.mean, info.std) if name == "standard" else InputCenter(info.mean)
     return Normalize(*layer_numbers(name, info.image_shape[0]))

@@ -36,6 +36,7 @@ def html_page(
     columns: Sequence[Column] = DEFAULT,
     attacks: Sequence[AttackRun] = (),
     decimals: int = 3,
+    paired: bool = False,
 ) -> str:
     """The page that `diffsmooth report --html` writes.
 
@@ -46,6 +47,7 @@ def html_page(
         columns: those of that table, after the radii's.
         attacks: on these runs; their tables are among the sections.
         decimals: of that table's numbers, and of the curve's.
+        paired: whether the sections compare the runs image by image.
 
     Returns:
         A whole HTML document in ASCII or UTF-8 text. Its size does not grow with the number of
@@ -73,7 +75,7 @@ def html_page(
         runs=[run_facts(run) for run in runs],
         curve=accuracy_curve(runs, radii, attacked, decimals),
         table=page_table(runs, radii, columns, decimals),
-        cautions=caution_lines(runs, radii, attacked),
+        cautions=caution_lines(runs, radii, attacked, paired),
         sections=sections,
         true_class=true_class_figure(runs, decimals),
         distributions=distributions(runs),

@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 from diffsmooth.pipeline.run_recheck import Fault, recheck_run
 from diffsmooth.pipeline.verify_specification import VerifyOptions
+from diffsmooth.runs.identity import RunIdentity
 from diffsmooth.runs.journal import read_journal
 from diffsmooth.runs.names import RunFiles, is_there
 from diffsmooth.shown_text import shown
@@ -91,6 +92,11 @@ def _verdict(run: str, files: RunFiles, options: VerifyOptions) -> Verdict:
         if options.replay is not None:
             if found.manifest is None:
                 raise UserError(f"{files.manifest}: no such file, and without it no vote is drawn")
+            if RunIdentity.from_stored(found.manifest.identity).is_from_python:
+                raise UserError(
+                    f"{name}: was certified from Python, not by the command, and does not say how "
+                    "its networks were made: its votes cannot be cast again"
+                )
             from diffsmooth.pipeline.replay import replay  # only now: torch takes seconds
 
             replayed = replay(found.manifest, read_journal(files.journal), options)

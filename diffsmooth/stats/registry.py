@@ -23,6 +23,12 @@ def is_code(word: str) -> bool:
     return names_code(word) and not os.path.exists(word)
 
 
+def import_from_here() -> None:
+    """Lets code of the current folder be imported, as `python -m` does; console scripts do not."""
+    if os.getcwd() not in sys.path:
+        sys.path.append(os.getcwd())
+
+
 def imported(word: str) -> Any:
     """What `package.module:name` stands for.
 
@@ -30,8 +36,7 @@ def imported(word: str) -> Any:
         UserError: there is no such module, or no such name in it.
     """
     module, _, name = word.partition(":")
-    if os.getcwd() not in sys.path:  # as `python -m` does; console scripts do not
-        sys.path.append(os.getcwd())
+    import_from_here()
     try:
         return getattr(importlib.import_module(module), name)
     except ModuleNotFoundError as error:

@@ -6,6 +6,7 @@ from diffsmooth.cli.errors import user_errors
 from diffsmooth.cli.options import read_options
 from diffsmooth.pipeline.command_specification import ExportOptions
 from diffsmooth.shown_text import shown
+from diffsmooth.stats.printed import counted
 
 EXAMPLES = ("LAST.ckpt OUT.pt", "LAST.ckpt OUT.pth.tar --plain")
 
@@ -22,6 +23,6 @@ def main(args: list[str] | None = None, prog: str = "diffsmooth export") -> None
     if checkpoint.note:
         print(checkpoint.note)
     numbers = sum(value.numel() for value in checkpoint.state_dict.values())
-    print(f"{shown(options.outfile)}: {checkpoint.metadata.kind}, {numbers:,} numbers")
+    print(f"{shown(options.outfile)}: {checkpoint.metadata.kind}, {counted(numbers, 'number')}")
     for line in said:
         print(shown(line))

@@ -38,7 +38,7 @@ from diffsmooth.pipeline.sanity import MOST_IMAGES, Accuracy, right_answers
 from diffsmooth.pipeline.specification import find_diffusion
 from diffsmooth.stats import MajorityVote
 from diffsmooth.stats.errors import UserError
-from diffsmooth.stats.printed import digits_down, exact, rounded_down, rounded_up
+from diffsmooth.stats.printed import counted, digits_down, exact, rounded_down, rounded_up
 
 NOISE_LEVELS = (0.0, 0.12, 0.25, 0.5, 1.0)
 LAYER_SIGMA = 0.25  # at which input layers are compared
@@ -121,8 +121,8 @@ def describe(checkpoint: Checkpoint) -> list[str]:
         f"{path}",
         *_size(path),
         f"  written by   {checkpoint.family}",
-        f"  holds        a {metadata.kind}, {network}: {len(checkpoint.state_dict)} tensors, "
-        f"{numbers:,} numbers",
+        f"  holds        a {metadata.kind}, {network}: "
+        f"{counted(len(checkpoint.state_dict), 'tensor')}, {counted(numbers, 'number')}",
         *(
             [f"  weights      {checkpoint.note.removeprefix(f'{path}: ')}"]
             if checkpoint.note
@@ -260,5 +260,5 @@ def _cost(
     return (
         f"  cost         {1 / seconds:.3g} votes/s on this {device.type} ({precision}, m = "
         f"{options.m}, batch {batch}{peak}; {what}): {rounded_up(hours, 1)} hours for "
-        f"{options.images} images of {options.n:,} votes"
+        f"{counted(options.images, 'image')} of {counted(options.n, 'vote')}"
     )

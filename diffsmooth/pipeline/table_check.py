@@ -17,7 +17,7 @@ from diffsmooth.pipeline.verify_specification import VerifyOptions
 from diffsmooth.runs.field_tables import KINDS, RADIUS, read_rows, wrongly_correct
 from diffsmooth.shown_text import quoted, shown
 from diffsmooth.stats import ABSTAIN
-from diffsmooth.stats.printed import digits_up
+from diffsmooth.stats.printed import counted, digits_up
 from diffsmooth.stats.results import NO_LABEL
 
 MOST_COUNTS = 200_000  # votes: beyond, the radii of all counts take long, and lie too close to tell
@@ -97,7 +97,7 @@ def check_table(path: Path, stated: VerifyOptions) -> TableFindings:
         lines = tuple(told(*one) for one in sorted(wrong))
         text = f"{len({line for line, _ in wrong})} of {len(rows)} lines cannot be"
         return TableFindings("contradicts", text, (*lines, *notes))
-    text = f"nothing in {len(rows)} lines contradicts"
+    text = f"nothing in {counted(len(rows), 'line')} contradicts"
     if not has_radii:
         return TableFindings("cannot tell", f"{text}, and there are no radii", notes)
     if not all_stated:

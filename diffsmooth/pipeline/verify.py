@@ -11,6 +11,7 @@ from diffsmooth.runs.journal import read_journal
 from diffsmooth.runs.names import RunFiles, is_there
 from diffsmooth.shown_text import shown
 from diffsmooth.stats.errors import UserError
+from diffsmooth.stats.printed import counted
 
 FAULTS_SHOWN = 20
 MANIFEST = ".manifest.json"
@@ -86,7 +87,7 @@ def _verdict(run: str, files: RunFiles, options: VerifyOptions) -> Verdict:
         failed = sum(bool(fields["error"]) for _, fields in found.records)
         predicts = any(fields["plan"] == "majority" for _, fields in found.records)
         what = "answer" if predicts else "bound and radius"
-        said = [f"{len(found.records)} images, each {what} computed again"]
+        said = [f"{counted(len(found.records), 'image')}, each {what} computed again"]
         said += [f"{failed} failed"] if failed else []
         said += ["no manifest says which images the run was to have"] if not found.manifest else []
         if options.replay is not None:

@@ -20,6 +20,7 @@ from diffsmooth.models.checkpoints.pickles import (
 from diffsmooth.models.words import SetName
 from diffsmooth.shown_text import quoted, word
 from diffsmooth.stats.errors import UserError
+from diffsmooth.stats.printed import counted
 from diffsmooth.stats.registry import is_code
 
 Form = Literal["zip", "legacy", "safetensors", "export"]
@@ -222,7 +223,8 @@ def _check_members(path: Path, members: list[zipfile.ZipInfo]) -> None:
     if pickles[0].file_size > most:
         raise _unreadable(
             path,
-            f"its data.pkl has {pickles[0].file_size:,} bytes: more than {tensors} tensors need",
+            f"its data.pkl has {pickles[0].file_size:,} bytes: more than "
+            f"{counted(tensors, 'tensor')} can need",
         )
     _check_records(path, members)
 

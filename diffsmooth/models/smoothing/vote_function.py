@@ -14,6 +14,7 @@ from diffsmooth.models.smoothing.memory import memory_for
 from diffsmooth.models.smoothing.precision import autocast
 from diffsmooth.models.smoothing.purifiers import Purifier
 from diffsmooth.stats.bounds import count_of
+from diffsmooth.stats.printed import counted
 
 FLOAT32 = np.finfo(np.float32)
 
@@ -164,8 +165,10 @@ class VoteFunction(nn.Module):
             for reverse_run in range(self.reverse_runs):
                 confidence = confidence_of(reverse_run)
                 if confidence.shape[-1] != self.num_classes:
+                    has = counted(confidence.shape[-1], "class")
                     raise NetworkError(
-                        f"the classifier has {confidence.shape[-1]} classes, not {self.num_classes}"
+                        f"the classifier has {has}, not {self.num_classes}: one logit for each is "
+                        "wanted"
                     )
                 finite = confidence.isfinite().all(dim=-1)
                 answers.append(torch.where(finite, confidence.argmax(dim=-1), self.num_classes))

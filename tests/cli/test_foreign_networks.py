@@ -99,6 +99,10 @@ class Weighted(Purifier):
         return self.share * noisy
 
 
+def denoise(noisy, sigma):
+    return noisy
+
+
 several = PurifierKind(Mine, denoiser=False, steps=4)
 number = 3
 
@@ -240,6 +244,7 @@ def test_pictures_are_purified_by_it(tmp_path: Path) -> None:
             ["--diffusion", "stranger_package:Shared", "--purifier", "multistep"],
             "several steps need a denoiser with timesteps",
         ),
+        (["--diffusion", "stranger_package:denoise"], "name a function without arguments that"),
         (["--purifier", "stranger_package:absent"], "stranger_package has no absent"),
         (["--purifier", "stranger_package:number"], "a purifier's factory must be callable"),
         (
@@ -339,6 +344,7 @@ def test_weights_that_are_drawn_anew_are_another_network(
     [
         (["--classifier", "stranger_package:absent"], "stranger_package has no absent"),
         (["--classifier", "stranger_package:number"], "must be callable"),
+        (["--classifier", "stranger_package:denoise"], "wants 2 values itself: a factory has no"),
         (["--classifier", "stranger_package:Output"], "must give an nn.Module"),
         (["--classifier", "stranger_package:Whole", "--weights", "ema"], "weights must be a file"),
         (["--classifier", "stranger_package:Whole", "--weights", "no.pt"], "no such checkpoint"),
@@ -409,6 +415,45 @@ def test_folders_of_transformers_and_diffusers(
     with pytest.raises(SystemExit):
         votes("o", *words)
     assert "belongs to a different run (classifier" in capsys.readouterr().err
+
+
+def doctor_says(capsys: pytest.CaptureFixture[str], *words: str) -> str:
+    capsys.readouterr()
+    try:
+        doctor.main([*words, "--accelerator", "cpu"])
+    except SystemExit:
+        return capsys.readouterr().err
+    return capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("name", "gives", "taken"),
+    [
+        ("Whole", "gives        Whole: 2 tensors, 10,250 numbers\n", "takes it as the classifier"),
+        ("network", "gives        Sequential: 2 tensors, 10,250 numbers, made for 10 classes",
+         "takes it as the classifier"),
+        ("Shared", "gives        Shared: 1 tensor, 1 number", "takes it as --diffusion"),
+        ("as_it_is", "gives        function\n", "takes it as --diffusion: (noisy, sigma) to"),
+        ("Mine", "gives        a purifier", "takes it as --purifier"),
+    ],
+)  # fmt: skip
+def test_the_doctor_says_what_code_gives_and_how_it_is_taken(
+    name: str, gives: str, taken: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    said = doctor_says(capsys, f"stranger_package:{name}")
+    assert gives in said
+    assert f"  certify      {taken}" in said
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [("Output", "gives Output, neither an nn.Module"), ("number", "must be callable, got 3"),
+     ("denoise", "is no factory, for it wants 2 values itself: name a function without")],
+)  # fmt: skip
+def test_the_doctor_says_why_code_is_not_taken(
+    name: str, message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert message in doctor_says(capsys, f"stranger_package:{name}")
 
 
 WHOLE = """

@@ -10,6 +10,7 @@ import torch
 
 from diffsmooth.models.checkpoints.folders import diffusers_denoiser
 from diffsmooth.models.checkpoints.formats import read_checkpoint
+from diffsmooth.models.checkpoints.sources import values_wanted
 from diffsmooth.models.checkpoints.weights import (
     Checkpoint,
     check_kind,
@@ -161,6 +162,11 @@ def _made(word: str) -> Denoiser:
     factory = DENOISERS[word]
     if not callable(factory):
         raise UserError(f"{word}: a denoiser's factory must be callable, got {factory!r}")
+    if values_wanted(factory):
+        raise UserError(
+            f"{word}: wants values itself: name a function without arguments that gives the "
+            "denoiser"
+        )
     return as_denoiser(factory()).eval()
 
 

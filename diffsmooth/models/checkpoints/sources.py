@@ -51,11 +51,12 @@ def read_classifier(source: str, weights: str | None = None, unsafe: bool = Fals
 @lru_cache(maxsize=1)
 def _builder(source: str) -> Callable[[int], nn.Module]:
     factory = network_factory(source)
-    wants = any(
-        parameter.default is parameter.empty
-        and parameter.kind in (parameter.POSITIONAL_ONLY, parameter.POSITIONAL_OR_KEYWORD)
-        for parameter in inspect.signature(factory).parameters.values()
-    )
+    wants = values_wanted(factory)
+    if wants > 1:
+        raise UserError(
+            f"{source}: wants {wants} values itself: a factory has no arguments, or the number of "
+            "classes"
+        )
 
     # Once a process: the weights that identify a run are those that vote.
     @lru_cache(maxsize=1)
@@ -63,6 +64,15 @@ def _builder(source: str) -> Callable[[int], nn.Module]:
         return (factory(num_classes) if wants else factory()).eval()
 
     return build
+
+
+def values_wanted(function: Callable[..., Any]) -> int:
+    """How many values a function must be given, by their places."""
+    return sum(
+        parameter.default is parameter.empty
+        and parameter.kind in (parameter.POSITIONAL_ONLY, parameter.POSITIONAL_OR_KEYWORD)
+        for parameter in inspect.signature(function).parameters.values()
+    )
 
 
 def classifier_sha256(source: str, checkpoint: Checkpoint, num_classes: int) -> str:

@@ -107,7 +107,8 @@ def check_table(path: Path, stated: VerifyOptions) -> TableFindings:
         some = tuple(told(line, f"radius is {rows[line].cells[RADIUS]}") for line in unfit)
         text += f", but {len(unfit)} of {len(certified)} radii are those of no count {setting}"
         return TableFindings("cannot tell", text, (*some[:LEFT_OUT], *notes))
-    text += f"; each of {len(certified)} radii is, as printed, that of some count {setting}"
+    each = f"each of {len(certified)} radii" if len(certified) > 1 else "its radius"
+    text += f"; {each} is, as printed, that of some count {setting}"
     text += f" (a radius at random: {digits_up(100 * share, 2)} %)"
     return TableFindings("consistent", text, notes)
 

@@ -115,5 +115,7 @@ def test_the_site_is_built_without_a_warning_and_loads_nothing_from_elsewhere(
             assert not re.match(r"""["']?(https?:)?//""", address), f"{path.name}: {address}"
     for path in tmp_path.rglob("*.css"):
         assert not re.search(r"@import|url\([\"']?(https?:)?//", path.read_text()), path.name
+    table = (tmp_path / "checkpoints.html").read_text()
+    assert '<span class="option">--unsafe_load</span>' in table  # does not break at its hyphens
     index = json.loads((tmp_path / "search/search_index.json").read_text())
     assert any("Clopper-Pearson" in entry["text"] for entry in index["docs"])

@@ -7,6 +7,7 @@ from diffsmooth.cli.options import read_options
 from diffsmooth.cli.terminal import for_terminal
 from diffsmooth.pipeline.command_specification import ExportOptions
 from diffsmooth.shown_text import shown
+from diffsmooth.stats.printed import counted
 
 EXAMPLES = ("LAST.ckpt OUT.pt", "LAST.ckpt OUT.pth.tar --plain")
 
@@ -23,6 +24,6 @@ def main(args: list[str] | None = None, prog: str = "diffsmooth export") -> None
     if checkpoint.note:
         print(for_terminal(checkpoint.note))
     numbers = sum(value.numel() for value in checkpoint.state_dict.values())
-    print(f"{shown(options.outfile)}: {checkpoint.metadata.kind}, {numbers:,} numbers")
+    print(f"{shown(options.outfile)}: {checkpoint.metadata.kind}, {counted(numbers, 'number')}")
     for line in said:
         print(for_terminal(shown(line)))

@@ -4,15 +4,18 @@ import errno
 import os
 import signal
 import sys
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 from diffsmooth import __version__
 from diffsmooth.cli.completion import IN_COMPLETION, complete
 from diffsmooth.lit.stopping import Stopped, stoppable
-from diffsmooth.shown_text import escape_output
+from diffsmooth.shown_text import escape_output, shown
 
 COMMANDS = {
     "demo": "certified radii of 20 shipped images, by shipped networks: begin here",
@@ -39,6 +42,7 @@ USAGE = "\n".join(
         "\ndiffsmooth COMMAND --help explains a command's options.",
     ]
 )
+FORMAT_WARNING = warnings.formatwarning
 GOES_ON = (
     "demo",
     "certify",
@@ -87,6 +91,15 @@ def end_in_callback(unraisable: "sys.UnraisableHookArgs") -> None:
     os._exit(code)
 
 
+def _in_one_line(
+    prog: str, message: Warning | str, category: type[Warning], filename: str, *place: Any
+) -> str:
+    """A warning of ours, without the line of the source that gave it; others' stay as they are."""
+    if Path(filename).is_relative_to(Path(__file__).parents[1]):
+        return f"{prog}: warning: {shown(message)}\n"
+    return FORMAT_WARNING(message, category, filename, *place)
+
+
 def _die_by_interrupts() -> None:
     """Before a command listens, and when it is done, Ctrl-C ends the process without a word.
 
@@ -100,6 +113,7 @@ def run(command: str, words: list[str], prog: str) -> None:
     """Runs a command, called as `prog`, with the ends that are no mistake of an option's."""
     _open_streams()
     escape_output()
+    warnings.formatwarning = partial(_in_one_line, prog)
     again = "goes on from here" if command in GOES_ON else "begins anew"
     # Ranks that lose rank zero would print the frames of torch's library, in thirty lines each.
     os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")

@@ -17,6 +17,7 @@ from diffsmooth.report.cautions import few_classes
 from diffsmooth.runs.identity import RunIdentity
 from diffsmooth.shown_text import shown
 from diffsmooth.stats import Plan
+from diffsmooth.stats.printed import counted
 from diffsmooth.stats.results import kind_of_noise
 
 
@@ -77,7 +78,7 @@ class Announcement(NamedTuple):
     def _data(self) -> str:
         images = self.networks.images
         shape = " x ".join(map(str, images.info.image_shape))
-        size = f"{len(images):,} of {shape}, {images.info.num_classes} classes"
+        size = f"{len(images):,} of {shape}, {counted(images.info.num_classes, 'class')}"
         skip = self.identity.skip
         why = "they are few" if skip == 1 else "as the published code"
         auto = "" if self.is_skip_told else self._why(why)
@@ -104,11 +105,14 @@ class Announcement(NamedTuple):
     def _computing(self) -> str:
         o, i, cuda = self.options, self.identity, self.device.type == "cuda"
         usual = "the published code's" if i.command == "certify" else "its default"
+        size = "as many as fit" if cuda else usual
+        if i.batch == self.plan.max_votes:
+            size = "an image's votes"
         told = [
             (f"{counted(o.processes, 'process')} on {i.hardware}", False, ""),
             (counted(i.threads or 1, "thread"), o.threads is None, "cores / processes"),
             (str(i.precision), o.precision == "auto", "the best that the hardware has"),
-            (f"batch {i.batch}", o.batch == "auto", "as many as fit" if cuda else usual),
+            (f"batch {i.batch}", o.batch == "auto", size),
             (
                 "compiled" if i.compile else "not compiled",
                 o.compile == "auto" and cuda,
@@ -140,12 +144,6 @@ class Announcement(NamedTuple):
     def _why(self, why: str) -> str:
         """That something is chosen, and why."""
         return f" (auto: {why})" if self.is_first else " (as the run was begun)"
-
-
-def counted(number: int, word: str) -> str:
-    """Such as "1 process", "2 processes"."""
-    ending = "" if number == 1 else "es" if word.endswith("s") else "s"
-    return f"{number:,} {word}{ending}"
 
 
 def near(path: str) -> str:

@@ -21,6 +21,7 @@ from diffsmooth.runs.identity import RunIdentity
 from diffsmooth.runs.outputs import Problem
 from diffsmooth.stats import ImageRecord, MajorityVote, Plan
 from diffsmooth.stats.errors import UserError, option_values
+from diffsmooth.stats.printed import counted
 
 # What of an identity is no property of the smoothed classifier and its images.
 FREE = frozenset({
@@ -82,7 +83,7 @@ class AttackWork(Work):
         return self.images
 
     def taken(self, options: SmoothingOptions, items: int) -> str:
-        return f"{len(self.images.targets):,} of the run's, {items:,} tries"
+        return f"{len(self.images.targets):,} of the run's, {counted(items, 'try')}"
 
     def identity(self, asked: RunIdentity) -> RunIdentity:
         stored = {k: v for k, v in self.attacked.run.identity.items() if k not in FREE}

@@ -157,7 +157,7 @@ class AttackedRun:
         identity = RunIdentity.from_stored(run.identity)
         if origin is None or identity.command != "certify":
             raise UserError(f"{path}: is no certification, or of a version that says too little")
-        if identity.indices:
+        if identity.is_from_python:
             raise UserError(f"{path}: was certified from Python, not by the command")
         with option_values():
             return cls(run, identity, origin.identity, plan_of_text(identity.plan))

@@ -31,6 +31,7 @@ from diffsmooth.models.words import USUAL_BATCH
 from diffsmooth.pipeline.batch_choice import chosen_batch
 from diffsmooth.pipeline.classifier_choice import check_classifier, check_forward, resizing
 from diffsmooth.pipeline.command_specification import ExamineOptions
+from diffsmooth.pipeline.examine_code import describe_made, examine_code
 from diffsmooth.pipeline.input_layer_choice import measure_input_layers, with_input_layer
 from diffsmooth.pipeline.inputs import reading_for
 from diffsmooth.pipeline.purifier_loading import load_diffusion
@@ -38,7 +39,7 @@ from diffsmooth.pipeline.sanity import MOST_IMAGES, Accuracy, right_answers
 from diffsmooth.pipeline.specification import find_diffusion
 from diffsmooth.stats import MajorityVote
 from diffsmooth.stats.errors import UserError
-from diffsmooth.stats.printed import digits_down, exact, rounded_down, rounded_up
+from diffsmooth.stats.printed import counted, digits_down, exact, rounded_down, rounded_up
 
 NOISE_LEVELS = (0.0, 0.12, 0.25, 0.5, 1.0)
 LAYER_SIGMA = 0.25  # at which input layers are compared
@@ -54,8 +55,22 @@ def examine(
     Raises:
         UserError: weights that do not fit, or images that do not.
     """
-    yield from describe(checkpoint)
     metadata = checkpoint.metadata
+    if checkpoint.family == "code":
+        classes = None
+        if options.dataset:
+            images = load_images(
+                options.dataset, options.data_root, reading=reading_for(checkpoint, options)
+            )
+            classes = images.info.num_classes
+        code = examine_code(metadata.arch, classes)
+        yield metadata.arch
+        yield f"  gives        {code.gives}"
+        yield f"  certify      takes it {code.taken}"
+        if not code.is_classifier:
+            return
+    else:
+        yield from describe(checkpoint)
     if metadata.kind != "classifier":
         yield f"  keys         {_denoiser_keys(checkpoint)}"
         return
@@ -106,6 +121,9 @@ def describe(checkpoint: Checkpoint) -> list[str]:
     """What the file itself says, in lines."""
     metadata, path = checkpoint.metadata, checkpoint.path
     numbers = sum(value.numel() for value in checkpoint.state_dict.values())
+    size = f"{counted(len(checkpoint.state_dict), 'tensor')}, {counted(numbers, 'number')}"
+    if checkpoint.build is not None and not checkpoint.state_dict:  # a whole module
+        size = describe_made(checkpoint.build(0)).partition(": ")[2]
     network = metadata.arch or metadata.preset or "of unknown architecture"
     said = {
         "dataset": metadata.dataset,
@@ -121,8 +139,7 @@ def describe(checkpoint: Checkpoint) -> list[str]:
         f"{path}",
         *_size(path),
         f"  written by   {checkpoint.family}",
-        f"  holds        a {metadata.kind}, {network}: {len(checkpoint.state_dict)} tensors, "
-        f"{numbers:,} numbers",
+        f"  holds        a {metadata.kind}, {network}: {size}",
         *(
             [f"  weights      {checkpoint.note.removeprefix(f'{path}: ')}"]
             if checkpoint.note
@@ -262,5 +279,5 @@ def _cost(
     return (
         f"  cost         {1 / seconds:.3g} votes/s on this {device.type} ({precision}, m = "
         f"{options.m}, batch {batch}{peak}; {what}): {rounded_up(hours, 1)} hours for "
-        f"{options.images} images of {options.n:,} votes"
+        f"{counted(options.images, 'image')} of {counted(options.n, 'vote')}"
     )

@@ -214,6 +214,9 @@ def build_job(
         options.data_root,
         options.shard or "",
         options.dataset,
+        options.image_size,
+        options.exif,
+        options.weights,
         **this_start(device),
     )
     noise = str(identity.noise_source)

@@ -12,7 +12,7 @@ from diffsmooth.runs.names import OutputFiles
 from diffsmooth.runs.reading import read_run
 from diffsmooth.shown_text import shell_line, shown
 from diffsmooth.stats import ImageRecord
-from diffsmooth.stats.printed import rounded_down, rounded_up
+from diffsmooth.stats.printed import counted, rounded_down, rounded_up
 
 Say = Callable[[Closing], object]
 
@@ -65,7 +65,8 @@ def prediction_closing(files: OutputFiles, records: Sequence[ImageRecord]) -> Cl
     abstained = sum(record.certificate.status != "answered" for record in records) / len(records)
     text = (
         f"accuracy {rounded_down(accuracy)}, abstained {rounded_up(abstained)}, "
-        f"{len(records)} images\ntable {shown(files.table)}, journal {shown(files.journal)}"
+        f"{counted(len(records), 'image')}\n"
+        f"table {shown(files.table)}, journal {shown(files.journal)}"
     )
     record = {"images": len(records), "accuracy": accuracy, "abstained": abstained}
     return Closing(text, {**record, **files_record(files)})

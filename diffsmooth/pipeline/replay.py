@@ -41,6 +41,7 @@ from diffsmooth.stats import Certificate, ImageRecord
 from diffsmooth.stats.certificate import SparseCounts
 from diffsmooth.stats.errors import UserError
 from diffsmooth.stats.plan_words import plan_of_text
+from diffsmooth.stats.printed import counted
 
 # What may be another here than where the run was made, at the price of near-ties.
 ELSEWHERE = ("hardware", "torch", "numpy", "kernels")
@@ -181,7 +182,8 @@ def _compared(
         if tipped > (math.ceil(share * compared) if why else 0) or (was != now and not why):
             text = f"were {_counts(was)}, voted again they are {_counts(now)}"
             faults.append((record.index, "votes", text))
-    text = f"{len(again)} images voted again (seed {seed}): {others or 'none'} of {cast} votes "
+    text = f"{counted(len(again), 'image')} voted again (seed {seed}): "
+    text += f"{others or 'none'} of {cast} votes "
     text += "differ" if others != 1 else "differs"
     if why:
         text += f", of which up to {share:g} an image may tip, since {why}"

@@ -18,7 +18,7 @@ from diffsmooth.runs.field_tables import KINDS, RADIUS, read_rows, wrongly_corre
 from diffsmooth.shown_text import quoted, shown
 from diffsmooth.stats import ABSTAIN
 from diffsmooth.stats.bounds import votes_to_reach
-from diffsmooth.stats.printed import digits_up
+from diffsmooth.stats.printed import counted, digits_up
 from diffsmooth.stats.results import NO_LABEL
 
 MOST_COUNTS = 200_000  # votes: beyond, the radii of all counts take long, and lie too close to tell
@@ -101,10 +101,9 @@ def check_table(path: Path, stated: VerifyOptions) -> TableFindings:
     if wrong:
         lines = tuple(told(*one) for one in sorted(wrong))
         text = f"{len({line for line, _ in wrong})} of {len(rows)} lines cannot be"
-        return TableFindings(
-            "contradicts", text, (*notes, *lines)
-        )  # of many lines the first are shown
-    text = f"nothing in {len(rows)} lines contradicts"
+        # Of many lines the first are shown.
+        return TableFindings("contradicts", text, (*notes, *lines))
+    text = f"nothing in {counted(len(rows), 'line')} contradicts"
     if not has_radii:
         return TableFindings("cannot tell", f"{text}, and there are no radii", notes)
     if not all_stated:
@@ -114,7 +113,8 @@ def check_table(path: Path, stated: VerifyOptions) -> TableFindings:
         some = tuple(told(line, f"radius is {rows[line].cells[RADIUS]}") for line in unfit)
         text += f", but {len(unfit)} of {len(certified)} radii are those of no count {setting}"
         return TableFindings("cannot tell", text, (*some[:LEFT_OUT], *notes))
-    text += f"; each of {len(certified)} radii is, as printed, that of some count {setting}"
+    each = f"each of {len(certified)} radii" if len(certified) > 1 else "its radius"
+    text += f"; {each} is, as printed, that of some count {setting}"
     text += f" (a radius at random: {digits_up(100 * share, 2)} %)"
     return TableFindings("consistent", text, notes)
 

@@ -6,10 +6,12 @@ from typing import NamedTuple
 
 from diffsmooth.pipeline.run_recheck import Fault, recheck_run
 from diffsmooth.pipeline.verify_specification import VerifyOptions
+from diffsmooth.runs.identity import RunIdentity
 from diffsmooth.runs.journal import read_journal
 from diffsmooth.runs.names import RunFiles, is_there
 from diffsmooth.shown_text import shown
 from diffsmooth.stats.errors import UserError
+from diffsmooth.stats.printed import counted
 
 FAULTS_SHOWN = 20
 MANIFEST = ".manifest.json"
@@ -85,12 +87,17 @@ def _verdict(run: str, files: RunFiles, options: VerifyOptions) -> Verdict:
         failed = sum(bool(fields["error"]) for _, fields in found.records)
         predicts = any(fields["plan"] == "majority" for _, fields in found.records)
         what = "answer" if predicts else "bound and radius"
-        said = [f"{len(found.records)} images, each {what} computed again"]
+        said = [f"{counted(len(found.records), 'image')}, each {what} computed again"]
         said += [f"{failed} failed"] if failed else []
         said += ["no manifest says which images the run was to have"] if not found.manifest else []
         if options.replay is not None:
             if found.manifest is None:
                 raise UserError(f"{files.manifest}: no such file, and without it no vote is drawn")
+            if RunIdentity.from_stored(found.manifest.identity).is_from_python:
+                raise UserError(
+                    f"{name}: was certified from Python, not by the command, and does not say how "
+                    "its networks were made: its votes cannot be cast again"
+                )
             from diffsmooth.pipeline.replay import replay  # only now: torch takes seconds
 
             replayed = replay(found.manifest, read_journal(files.journal), options)

@@ -14,7 +14,7 @@ from diffsmooth.stats import ABSTAIN, ImageRecord
 from diffsmooth.stats.attacks import Attack
 from diffsmooth.stats.empirical import Empirical
 from diffsmooth.stats.errors import UserError
-from diffsmooth.stats.printed import exact, radius_label, rounded_down, rounded_up
+from diffsmooth.stats.printed import counted, exact, radius_label, rounded_down, rounded_up
 
 BEYOND, MOST_BEYOND = 0.5, 5.0  # steps of radii beyond those that can be certified, and their end
 
@@ -126,8 +126,8 @@ def flip_remarks(found: Empirical, records: Sequence[ImageRecord]) -> list[str]:
     inside = [r for r in records if r.attack is not None and not r.error and r.attack.is_inside]
     held = sum(r.certificate.prediction == r.attack.certified for r in inside if r.attack)
     remarks = [
-        f"{len(inside)} tries within certificates: the class held in {held}, PREDICT abstained in "
-        f"{sum(r.certificate.prediction == ABSTAIN for r in inside)}"
+        f"{counted(len(inside), 'try')} within certificates: the class held in {held}, PREDICT "
+        f"abstained in {sum(r.certificate.prediction == ABSTAIN for r in inside)}"
     ]
     if flipped.any():
         ratios = found.flip[flipped] / found.radius[flipped]

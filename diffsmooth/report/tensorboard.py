@@ -66,11 +66,13 @@ def write_run(folder: Path, run: Run, text: str) -> None:
             writer.add_figure("certified accuracy against radius", figure)
         writer.add_text("summary", f"```\n{text}\n```")
         for image in run.gallery[:SHOWN_IMAGES]:
-            strip = np.concatenate(
-                [image.original, image.noisy, image.purified, *image.copies], axis=2
-            )
-            copies = ", local copies" if len(image.copies) else ""
-            writer.add_image(f"image {image.index}: original, noisy, purified{copies}", strip, 0)
+            parts, names = [image.original, image.noisy], ["original", "noisy"]
+            if not np.array_equal(image.purified, image.noisy):  # there is a purifier
+                parts, names = [*parts, image.purified], [*names, "purified"]
+            if len(image.copies):
+                parts, names = [*parts, *image.copies], [*names, "local copies"]
+            tag = f"image {image.index}: {', '.join(names)}"
+            writer.add_image(tag, np.concatenate(parts, axis=2), 0)
 
 
 def write_attacks(folder: Path, run: AttackRun, text: str) -> None:

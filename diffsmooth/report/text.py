@@ -16,7 +16,7 @@ from diffsmooth.stats import (
     certified_accuracy_interval,
 )
 from diffsmooth.stats.comparison import Interval
-from diffsmooth.stats.printed import exact, radius_label, rounded_down, rounded_up
+from diffsmooth.stats.printed import counted, exact, radius_label, rounded_down, rounded_up
 
 MISSING = "n/a"
 
@@ -114,9 +114,13 @@ def remarks_on(results: Results) -> list[str]:
             "more at this one: accuracies are lower bounds, not compared with other plans"
         )
     if skipped := results.count("skipped"):
-        remarks.append(f"{skipped} images skipped, whose selected class is not the label")
+        images = counted(skipped, "image")
+        remarks.append(f"{images} skipped, whose selected class is not the label")
     if failed := results.count("failed"):
-        remarks.append(f"{failed} images failed, which count as not certified; see the journal")
+        counts = "counts" if failed == 1 else "count"
+        remarks.append(
+            f"{counted(failed, 'image')} failed, which {counts} as not certified; see the journal"
+        )
     return remarks
 
 
@@ -148,7 +152,7 @@ def summary_text(results: Results) -> str:
     )
     lines.append(
         f"average certified radius {average_text(results)}{largest}, "
-        f"abstained {abstained_text(results)}, {len(results)} images"
+        f"abstained {abstained_text(results)}, {counted(len(results), 'image')}"
     )
     if results.plan is not None and results.votes is not None:
         votes = rounded_up(results.votes.mean(), 0)

@@ -76,6 +76,8 @@ def read_attacks(path: Path | str) -> AttackRun:
     """
     files = RunFiles.beside(Path(path))
     manifest = read_manifest(files.manifest)
+    if manifest is None and not is_there(Path(path)):
+        raise UserError(f"{path}: no such file")
     if manifest is None or manifest.identity.get("command") != "attack":
         raise UserError(f"{path}: is not of a run of attacks")
     if not is_there(files.journal):

@@ -211,10 +211,9 @@ def _without_certificate(rows: pd.DataFrame) -> list[str]:
     contradict = abstained & (rows[RADIUS] > 0)
     if contradict.any():
         line = rows.index[contradict][0]
-        remarks.append(
-            f"{contradict.sum()} lines abstain with a radius, the first is line {line}: it is "
-            "taken as 0"
-        )
+        one = contradict.sum() == 1
+        which = "1 line abstains" if one else f"{contradict.sum()} lines abstain"
+        remarks.append(f"{which} with a radius, the first is line {line}: it is taken as 0")
     negative = rows[RADIUS] < 0
     if negative.any():
         line = rows.index[negative][0]

@@ -112,6 +112,11 @@ class RunIdentity:
     attack: str = ""
 
     @property
+    def is_from_python(self) -> bool:
+        """Whether `diffsmooth.certify` made the run: its network has its input layer in it."""
+        return self.input_layer == ""
+
+    @property
     def selection(self) -> Sequence[int]:
         """Indices of the images, ascending."""
         return self.indices or selection_of(self.size, self.skip, self.max)

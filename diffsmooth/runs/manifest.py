@@ -23,6 +23,8 @@ class RunContext(NamedTuple):
 
     Attributes:
         dataset: as the user named it; the identity has the name of its images.
+        image_size, exif, weights: the options, by which files became images and weights; for those
+            who need both again.
         begun: when the run was begun, UTC.
         device, made_by: what computed at the last start, and the versions of what else took part.
         probes: those of all starts so far; one hardware must give one digest.
@@ -36,6 +38,9 @@ class RunContext(NamedTuple):
     data_root: str
     shard: str = ""
     dataset: str = ""
+    image_size: int | None = None
+    exif: str | None = None
+    weights: str | None = None
     host: str = platform.node()
     version: str = __version__
     begun: str = ""

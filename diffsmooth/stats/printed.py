@@ -83,3 +83,12 @@ def ordinal(number: int) -> str:
     endings = {1: "st", 2: "nd", 3: "rd"}
     ending = "th" if number % 100 in (11, 12, 13) else endings.get(number % 10, "th")
     return f"{number:,}{ending}"
+
+
+def counted(number: int, word: str) -> str:
+    """Such as "1 image", "2 images", "3 tries", "1,000 classes"."""
+    if number == 1:
+        return f"1 {word}"
+    if word.endswith("y"):
+        return f"{number:,} {word[:-1]}ies"
+    return f"{number:,} {word}{'es' if word.endswith('s') else 's'}"

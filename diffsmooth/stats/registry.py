@@ -24,6 +24,12 @@ def is_code(word: str) -> bool:
     return names_code(word) and not os.path.exists(word)
 
 
+def import_from_here() -> None:
+    """Lets code of the current folder be imported, as `python -m` does; console scripts do not."""
+    if os.getcwd() not in sys.path:
+        sys.path.append(os.getcwd())
+
+
 def imported(word: str) -> Any:
     """What `package.module:name` stands for.
 
@@ -31,8 +37,7 @@ def imported(word: str) -> Any:
         UserError: there is no such module, or no such name in it.
     """
     module, _, name = word.partition(":")
-    if os.getcwd() not in sys.path:  # as `python -m` does; console scripts do not
-        sys.path.append(os.getcwd())
+    import_from_here()
     try:
         return getattr(importlib.import_module(module), name)
     except ModuleNotFoundError as error:
@@ -70,7 +75,7 @@ def check_call(word: str, factory: Any, what: str, *arguments: object, **options
         raise UserError(f"{word}: must be a function, {what}; this one: {error}") from error
 
 
-def wanted(factory: Callable[..., Any]) -> int:
+def values_wanted(factory: Callable[..., Any]) -> int:
     """How many arguments without a default a factory takes by their place; 0 of one in C."""
     try:
         parameters = inspect.signature(factory).parameters.values()

@@ -11,7 +11,7 @@ from diffsmooth.stats.attacks import Attack
 from diffsmooth.stats.certificate import ABSTAIN, Certificate, Status
 from diffsmooth.stats.errors import UserError
 from diffsmooth.stats.plan_words import kind_of
-from diffsmooth.stats.printed import rounded_down, rounded_up
+from diffsmooth.stats.printed import counted, rounded_down, rounded_up
 from diffsmooth.stats.true_class import TrueClass
 
 if TYPE_CHECKING:
@@ -203,7 +203,10 @@ class Results:
     def __repr__(self) -> str:
         from diffsmooth.stats.curves import average_certified_radius, certified_accuracy
 
-        parts = [f"{len(self)} images", f"{int((self.prediction == ABSTAIN).sum())} without answer"]
+        parts = [
+            counted(len(self), "image"),
+            f"{int((self.prediction == ABSTAIN).sum())} without answer",
+        ]
         parts += [f"sigma {self.sigma:g}"] if self.sigma is not None else []
         if not self.is_labelled:
             parts.append("no labels")

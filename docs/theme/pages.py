@@ -22,6 +22,8 @@ REPOSITORY = Path(__file__).parents[2]
 OUTSIDE = "repository/"  # in the site
 LINK = re.compile(r"(?<=\]\()([^)\s:#]+)(?=[)#])")
 FENCE = re.compile(r"^ *```")
+CODE = re.compile(r"<code>([^<]+)</code>")
+OPTION = re.compile(r"(?<![\w-])--[\w-]+")
 BLOCK = re.compile(r"- |1\. |\||```")  # begins a list, a table or a block of code
 
 
@@ -130,3 +132,9 @@ def output_html(output: dict[str, Any]) -> str:
         return re.sub(r"\n\s*", "", table)
     plain = html.escape(text.get("text/plain", "").rstrip()).replace("\n", "&#10;")
     return f'<pre class="output"><code>{plain}</code></pre>' if plain else ""
+
+
+def on_page_content(content: str, page: Page, config: MkDocsConfig, files: Files) -> str:
+    """Options stay on one line: browsers break behind their hyphens."""
+    whole = r'<span class="option">\g<0></span>'
+    return CODE.sub(lambda code: OPTION.sub(whole, code.group(0)), content)

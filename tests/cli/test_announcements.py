@@ -43,7 +43,7 @@ def test_a_run_says_what_it_will_do_in_five_lines(
     assert found, networks
     assert re.fullmatch(
         r"computing: 1 process on cpu [A-Z0-9_ a-z]+, 1 thread, \w+ \(auto: the best that the "
-        r"hardware has\), batch 38 \(auto: the published code's\), not compiled",
+        r"hardware has\), batch 38 \(auto: an image's votes\), not compiled",
         computing,
     ), computing
     assert output.startswith(

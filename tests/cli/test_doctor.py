@@ -144,7 +144,7 @@ def test_keys_are_checked_without_images(
     with pytest.raises(SystemExit) as stopped:
         doctor.main([str(path)])
     assert stopped.value.code == 2
-    assert "weights do not fit: 1.layer1.1.conv1.weight is missing" in capsys.readouterr().err
+    assert "weights do not fit: layer1.1.conv1.weight is missing" in capsys.readouterr().err
 
 
 def test_a_classifier_of_a_folder_takes_its_images_at_its_size(

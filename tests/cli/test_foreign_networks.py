@@ -1,7 +1,10 @@
 """Networks of other people, named on the command line: of a package, a folder, a whole file."""
 
 import hashlib
+import importlib
 import json
+import os
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -428,6 +431,98 @@ def test_folders_of_transformers_and_diffusers(
     with pytest.raises(SystemExit):
         votes("o", *words)
     assert "belongs to a different run (classifier" in capsys.readouterr().err
+
+
+def doctor_says(capsys: pytest.CaptureFixture[str], *words: str) -> str:
+    capsys.readouterr()
+    try:
+        doctor.main([*words, "--accelerator", "cpu"])
+    except SystemExit:
+        return capsys.readouterr().err
+    return capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("name", "gives", "taken"),
+    [
+        ("Whole", "gives        Whole: 2 tensors, 10,250 numbers\n", "takes it as the classifier"),
+        ("network", "gives        Sequential: 2 tensors, 10,250 numbers, made for 10 classes",
+         "takes it as the classifier"),
+        ("Shared", "gives        Shared: 1 tensor, 1 number", "takes it as --diffusion"),
+        ("as_it_is", "gives        function\n", "takes it as --diffusion: (noisy, sigma) to"),
+        ("Mine", "gives        a purifier", "takes it as --purifier"),
+    ],
+)  # fmt: skip
+def test_the_doctor_says_what_code_gives_and_how_it_is_taken(
+    name: str, gives: str, taken: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    said = doctor_says(capsys, f"stranger_package:{name}")
+    assert gives in said
+    assert f"  certify      {taken}" in said
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [("Output", "gives Output, neither an nn.Module"), ("number", "must be callable, got 3"),
+     ("direct", "is no factory, for it wants 2 values itself: name a function without")],
+)  # fmt: skip
+def test_the_doctor_says_why_code_is_not_taken(
+    name: str, message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert message in doctor_says(capsys, f"stranger_package:{name}")
+
+
+WHOLE = """
+from torch import nn
+
+class Whole(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.last = nn.Linear(12, 2)
+
+    def forward(self, x):
+        return self.last(x.flatten(1))
+"""
+SAVE = "import torch, {module}; torch.save({module}.Whole(), 'whole.pt')"
+SCRIPT = "import sys; sys.path.remove(''); from diffsmooth.cli.main import main; main()"
+
+
+def test_a_whole_modules_code_may_lie_in_the_current_folder(tmp_path: Path) -> None:
+    def python(code: str, *words: str) -> subprocess.CompletedProcess[str]:
+        there = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+        command = [sys.executable, "-c", code, *words]
+        return subprocess.run(command, cwd=tmp_path, env=there, capture_output=True, text=True)
+
+    (tmp_path / "my_networks.py").write_text(WHOLE)
+    python(SAVE.format(module="my_networks")).check_returncode()
+    # As the console script, which does not look there of its own accord.
+    done = python(SCRIPT, "doctor", "whole.pt", "--unsafe_load", "--accelerator", "cpu")
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == (
+        "diffsmooth doctor: warning: whole.pt: loading runs whatever code the file holds\n"
+    )
+
+
+@pytest.mark.filterwarnings("ignore:.*loading runs whatever code")
+def test_a_whole_module_whose_code_is_not_there_says_what_to_do(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "gone_networks.py").write_text(WHOLE)
+    whole = importlib.import_module("gone_networks").Whole()
+    torch.save(whole, tmp_path / "whole.pt")
+    monkeypatch.delitem(sys.modules, "gone_networks")
+    (tmp_path / "gone_networks.py").unlink()
+    importlib.invalidate_caches()
+    with pytest.raises(UserError, match=r"needs the module 'gone_networks'.*in its folder"):
+        read_checkpoint(tmp_path / "whole.pt", unsafe=True)
+    main = sys.modules["__main__"]
+    monkeypatch.setattr(main, "Whole", type(whole), raising=False)
+    monkeypatch.setattr(type(whole), "__module__", "__main__")
+    torch.save(whole, tmp_path / "of_main.pt")
+    monkeypatch.delattr(main, "Whole")
+    with pytest.raises(UserError, match=r"needs Whole of the script that saved it.*state_dict"):
+        read_checkpoint(tmp_path / "of_main.pt", unsafe=True)
 
 
 def test_a_file_names_no_code_that_is_run(tmp_path: Path) -> None:

@@ -189,6 +189,24 @@ def test_a_number_out_of_range_is_named(
         ("bench", ["--noise", "x"], "noise must be"),
         ("bench", ["--sections", "x"], "sections must be of"),
         ("doctor", ["--precision", "x"], "precision must be"),
+        (
+            "certify",
+            ["--dataset", "Fashion-MNIST"],
+            "unknown dataset 'Fashion-MNIST': known are "
+            "fashion_mnist, fashion_mnist_sample, cifar10, imagenet or PACKAGE.MODULE:FACTORY, and "
+            "no folder or .npz file is called so (nearest: fashion_mnist",
+        ),
+        (
+            "certify",
+            ["--dataset", "{inputs}/Trian.npz"],
+            "{inputs}/Trian.npz: no such file or folder (nearest: {inputs}/train.npz",
+        ),
+        ("certify", ["--dataset", "none.npz"], "none.npz: no such file or folder"),
+        ("certify", ["--dataset", "~/none"], "~/none: no such file or folder"),
+        ("certify", ["--dataset", "{inputs}/deep.yaml"], "deep.yaml: is no .npz file"),
+        ("report", ["--attacks", "nowhere.jsonl"], "nowhere.jsonl: no such file"),
+        ("report", ["--attacks", "{inputs}"], "{inputs}: is a folder, a file is wanted"),
+        ("report", ["--attacks", "{inputs}/deep.yaml"], "deep.yaml: is not of a run of attacks"),
     ],
     ids=lambda value: str(value)[:40],
 )

@@ -158,7 +158,7 @@ def test_doctor_goes_on_after_a_bad_file(
     errors = capsys.readouterr().err.strip().splitlines()
     assert len(errors) == 2
     assert "broken.pt: not a readable checkpoint" in errors[0]
-    assert "1.fc.bias is missing; 1.x is not expected" in errors[1]
+    assert "do not fit: fc.bias is missing; x is not expected" in errors[1]
 
 
 def test_doctor_names_the_nearest_of_the_known_diffusion_models(

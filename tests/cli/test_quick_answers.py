@@ -35,7 +35,7 @@ MISTAKES = [
     (["demo", ["--classifier", "pkg:x"]], "'pkg:x': not among what is shipped, which is pkg:"),
     (["demo", ["--sigma", "-1"]], "sigma must be > 0"),
     (["tune", [*RUN[:3], "o.yaml"]], "nofile.pt: no such checkpoint"),
-    (["visualize", ["no.npz", "o.png"]], "unknown dataset 'no.npz': known are fashion_mnist"),
+    (["visualize", ["no.npz", "o.png"]], "no.npz: no such file or folder"),
     (["export", ["no.ckpt", "o.pt"]], "no.ckpt: no such checkpoint"),
     (["verify", ["nowhere.txt"]], "nowhere.txt: no such file"),
     (["attack", ["no.jsonl", "OUT"]], "no.jsonl: no such file"),

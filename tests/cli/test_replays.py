@@ -3,14 +3,19 @@
 from pathlib import Path
 
 import adopted
+import numpy as np
 import pytest
 import torch
 from pictures import coloured
+from PIL import Image
+from torch import nn
 
-from diffsmooth.cli import certify, verify
+import diffsmooth
+from diffsmooth import FixedSampleSize, SmoothedClassifier
+from diffsmooth.cli import attack, certify, verify
 from diffsmooth.models import build_classifier
 from diffsmooth.models.checkpoints.weights import CheckpointMetadata, write_checkpoint
-from diffsmooth.runs.manifest import read_manifest
+from diffsmooth.runs.manifest import read_manifest, write_manifest
 from diffsmooth.whole_file import file_sha256
 
 STORED = Path(__file__).parents[1] / "runs"
@@ -25,8 +30,12 @@ def run(out: Path, *words: str) -> None:
 
 
 def answer(out: Path, capsys: pytest.CaptureFixture[str], *words: str) -> str:
+    return answer_of(out, capsys, "--replay", "2", "--seed", "0", *words)
+
+
+def answer_of(out: Path, capsys: pytest.CaptureFixture[str], *words: str) -> str:
     capsys.readouterr()
-    verify.main([str(out), "--replay", "2", "--seed", "0", *words])
+    verify.main([str(out), *words])
     return capsys.readouterr().out
 
 
@@ -58,8 +67,97 @@ def test_pictures_in_folders_behind_a_diffusers_folder(
         out, str(tmp_path / "pictures"), "--classifier", str(tmp_path / "c.pt"), "--diffusion",
         str(tmp_path / "unet"), "--skip", "1", "--N0", "4", "--N", "12", *sized,
     )  # fmt: skip
-    said = answer(out, capsys, *sized)
-    assert "2 images voted again (seed 0): none of 32 votes differ" in said
+    told = "2 images voted again (seed 0): none of 32 votes differ"
+    assert told in answer(out, capsys)  # the manifest says how the files became images
+    manifest = read_manifest(tmp_path / "o.manifest.json")
+    assert manifest is not None
+    older = {k: v for k, v in manifest.context.items() if k not in ("image_size", "exif")}
+    write_manifest(manifest._replace(context=older))  # as versions 0.1 and 0.2 wrote it
+    assert told in answer(out, capsys, "--exif", "ignore")
+    attack.main([
+        str(out), str(tmp_path / "attack.txt"), "--max_images", "1", "--budgets", "1", "--methods",
+        "pgd", "--steps", "1", "--n", "8", "--logdir", str(tmp_path / "logs"),
+        "--accelerator", "cpu", "--threads", "1",
+    ])  # fmt: skip
+
+
+@pytest.mark.parametrize("depth", [8, 16])
+def test_pictures_of_one_size_of_an_older_run_are_not_resized(
+    depth: int, classifier_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for seed in range(4):
+        folder = tmp_path / "pictures" / f"{seed % 2}"
+        folder.mkdir(parents=True, exist_ok=True)
+        grey = np.random.default_rng(seed).integers(0, 2**depth, (28, 28))
+        Image.fromarray(grey.astype(f"uint{depth}")).save(folder / f"{seed}.png")
+    out = tmp_path / "o.txt"
+    run(
+        out, str(tmp_path / "pictures"), "--classifier", f"{classifier_file}", "--purifier", "none",
+        "--N0", "4", "--N", "12",
+    )  # fmt: skip
+    manifest = read_manifest(tmp_path / "o.manifest.json")
+    assert manifest is not None
+    assert manifest.context["image_size"] is None
+    older = {k: v for k, v in manifest.context.items() if k != "image_size"}
+    write_manifest(manifest._replace(context=older))
+    assert "2 images voted again (seed 0): none of" in answer(out, capsys)
+
+
+def test_a_size_and_a_word_that_no_run_can_have_are_not_believed(
+    classifier_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "o.txt"
+    run(
+        out, "fashion_mnist_sample", "--classifier", f"{classifier_file}", "--purifier", "none",
+        "--N0", "4", "--N", "12", "--skip", "500",
+    )  # fmt: skip
+    manifest = read_manifest(tmp_path / "o.manifest.json")
+    assert manifest is not None
+    for name, value in [("image_size", "28"), ("image_size", True), ("image_size", 0),
+                        ("exif", "turn"), ("weights", 3)]:  # fmt: skip
+        write_manifest(manifest._replace(context={**manifest.context, name: value}))
+        with pytest.raises(SystemExit) as stopped:
+            answer(out, capsys)
+        assert stopped.value.code == 2
+        assert f"{name} must be" in capsys.readouterr().err
+
+
+def test_the_set_of_weights_is_the_runs(
+    classifier_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    content = torch.load(classifier_file, weights_only=True)
+    averaged = {
+        k: v * 0.9 if v.is_floating_point() else v for k, v in content["state_dict"].items()
+    }
+    sets = {"state_dict": content["state_dict"], "state_dict_ema": averaged}
+    torch.save(sets, tmp_path / "both.pt")
+    out = tmp_path / "o.txt"
+    run(
+        out, "fashion_mnist_sample", "--classifier", str(tmp_path / "both.pt"), "--purifier",
+        "none", "--N0", "4", "--N", "12", "--skip", "500", "--weights", "raw", "--arch",
+        "cifar_resnet8", "--normalize", "standard",
+    )  # fmt: skip
+    assert "2 images voted again (seed 0): none of" in answer(out, capsys)
+
+
+def test_a_run_made_from_python_says_at_once_that_it_is_not_replayed(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    g = SmoothedClassifier(
+        nn.Sequential(nn.Flatten(), nn.Linear(12, 2)), num_classes=2, image_shape=(3, 2, 2)
+    )
+    diffsmooth.certify(
+        g, torch.zeros(2, 3, 2, 2), [0, 1], plan=FixedSampleSize(4, 8), journal=tmp_path / "o",
+        progress=False,
+    )  # fmt: skip
+    assert "the table follows from the votes" in answer_of(tmp_path / "o.txt", capsys)
+    words = {verify: ["--replay", "1"], attack: [str(tmp_path / "attack.txt")]}
+    for command, more in words.items():
+        with pytest.raises(SystemExit) as stopped:
+            command.main([str(tmp_path / "o.txt"), *more])
+        assert stopped.value.code == 2
+        line = capsys.readouterr().err.splitlines()[-1]
+        assert "was certified from Python, not by the command" in line
 
 
 @pytest.mark.parametrize("version", ["0_1", "0_2"])

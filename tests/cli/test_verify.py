@@ -209,7 +209,7 @@ def test_other_networks_or_images_are_refused(place: Place, answer: Callable[...
     assert (code, "the networks and images of the run (data was" in line) == (2, True)
     place.data.rename(elsewhere / "truth.npz")
     code, line = answer("--replay", "1", *place.code)
-    assert (code, "unknown dataset" in line) == (2, True)
+    assert (code, "truth.npz: no such file or folder" in line) == (2, True)
     assert answer("--replay", "1", *words)[0] == 0
 
 

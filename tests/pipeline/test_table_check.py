@@ -181,7 +181,7 @@ def test_without_what_radii_follow_from_nobody_can_tell(tmp_path: Path) -> None:
         assert "follows from --N, --alpha and --sigma" in found.text
     (tmp_path / "p").write_text("idx\tlabel\tpredict\tcorrect\ttime\n0\t3\t3\t1\t1\n")
     assert check_table(tmp_path / "p", STATED).text == (
-        "nothing in 1 lines contradicts, and there are no radii"
+        "nothing in 1 line contradicts, and there are no radii"
     )
     (tmp_path / "p").write_text("idx\tlabel\n0\t3\n")
     with pytest.raises(UserError, match="column 'predict' is missing"):
@@ -195,7 +195,7 @@ def test_the_command_says_so_and_its_exit_code(
     table.write_text(f"{HEADER}\n0\t3\t3\t0.616\t1\t1\n")
     words = [str(table), "--N", "1000", "--N0", "100", "--alpha", "0.001", "--sigma", "0.25"]
     verify.main(words)
-    assert capsys.readouterr().out.startswith(f"{table}: consistent: nothing in 1 lines")
+    assert capsys.readouterr().out.startswith(f"{table}: consistent: nothing in 1 line")
     for more, code in (([], 1), (["--N", "100"], 1), (["--sigma", "-1"], 2), (["--N", "0"], 2)):
         with pytest.raises(SystemExit) as stopped:
             verify.main([*words, *more] if more else words[:1])

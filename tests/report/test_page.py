@@ -191,7 +191,7 @@ def test_remarks_of_the_file_and_of_the_results() -> None:
     page = page_of(make_run(failed(), remarks=("line 7 is cut off",)), make_run(on_grid(), "g"))
     remarks = page.find("ul", class_="remarks")[1:]  # the first are of the comparison
     assert remarks[0] == (
-        "line 7 is cut off1 images failed, which count as not certified; see the journal"
+        "line 7 is cut off1 image failed, which counts as not certified; see the journal"
     )
     assert remarks[1].startswith("decided at the radii of a grid only")
 

@@ -34,8 +34,8 @@ def test_the_closing_table_says_what_was_not_certified(on_grid: Results) -> None
     status = np.array(["failed"] + ["certified"] * 9)
     text = summary_text(replace(on_grid, status=status))
     assert "abstained 0.000" in text
-    assert "1 images failed" in text
+    assert "1 image failed, which counts" in text
     status[0] = "skipped"
     text = summary_text(replace(on_grid, status=status))
     assert "abstained n/a: label-aware" in text
-    assert "1 images skipped" in text
+    assert "1 image skipped" in text

@@ -169,8 +169,8 @@ def test_remarks(results: Results, on_grid: Results) -> None:
     assert "lower bounds" in remarks_of([tolerant])[0]
     status = np.array(["failed", "skipped"] + ["certified"] * 8)
     assert remarks_of([named("s", replace(results, status=status))]) == [
-        "s: 1 images skipped, whose selected class is not the label",
-        "s: 1 images failed, which count as not certified; see the journal",
+        "s: 1 image skipped, whose selected class is not the label",
+        "s: 1 image failed, which counts as not certified; see the journal",
     ]
 
 

@@ -30,7 +30,10 @@ def events_of(folder: Path) -> EventAccumulator:
 
 def test_the_curve_the_figure_the_settings_and_the_images(results: Results, tmp_path: Path) -> None:
     pixels = np.full((1, 4, 4), 128, dtype=np.uint8)
-    gallery = (GalleryImage(7, pixels, pixels, pixels, np.stack([pixels] * 2)),)
+    gallery = (
+        GalleryImage(7, pixels, pixels, pixels // 2, np.stack([pixels] * 2)),
+        GalleryImage(8, pixels, pixels, pixels, np.zeros((0, 1, 4, 4), np.uint8)),
+    )
     run = replace(
         named("run", results),
         gallery=gallery,
@@ -56,6 +59,8 @@ def test_the_curve_the_figure_the_settings_and_the_images(results: Results, tmp_
     assert "certified accuracy against radius" in tags
     image = events.Images("image 7: original, noisy, purified, local copies")[0]
     assert (image.width, image.height) == (20, 4)
+    image = events.Images("image 8: original, noisy")[0]  # no purifier, no copies
+    assert (image.width, image.height) == (8, 4)
 
     layout = layout_pb2.Layout()
     layout.ParseFromString(events.Tensors("custom_scalars__config__")[0].tensor_proto.string_val[0])

@@ -238,7 +238,7 @@ def test_a_negative_radius_certifies_nothing_not_even_at_0(tmp_path: Path) -> No
 def test_who_abstains_has_no_radius(tmp_path: Path) -> None:
     run = read_run(write(tmp_path, HEADER + ROW + "1\t3\t-1\t0.7\t0\t1\n"))
     assert run.results.radius.tolist() == [0.5, 0.0]
-    assert run.remarks[0].startswith("1 lines abstain with a radius, the first is line 3")
+    assert run.remarks[0].startswith("1 line abstains with a radius, the first is line 3")
 
 
 @pytest.mark.parametrize("encoding", ["utf-16", "utf-8-sig"])

@@ -9,6 +9,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from diffsmooth.stats.printed import (
+    counted,
     digits_up,
     exact,
     ordinal,
@@ -121,3 +122,9 @@ def test_labels_do_not_overstate_and_tell_radii_apart(radius: float, further: fl
 )  # fmt: skip
 def test_ordinals(number: int, text: str) -> None:
     assert ordinal(number) == text
+
+
+def test_counted_words() -> None:
+    said = [counted(number, word) for number, word in [(0, "image"), (1, "image"), (2, "try")]]
+    assert said == ["0 images", "1 image", "2 tries"]
+    assert [counted(1, "class"), counted(1000, "class")] == ["1 class", "1,000 classes"]

@@ -14,6 +14,7 @@ from diffsmooth.runs.names import OutputError
 from diffsmooth.runs.outputs import Outputs, Problem
 from diffsmooth.runs.probes import Probe, check_ranks
 from diffsmooth.stats import ImageRecord
+from diffsmooth.stats.printed import counted
 
 READ_AGAIN = 100  # images of a resumed run, at most, that are decoded to see that they are the same
 
@@ -88,7 +89,7 @@ class RunKeeper(CertificationCallback):
         records = merge_records([r for part in from_all_ranks(module.records) for r in part])
         missing = sorted(set(module.selection) - {record.index for record in records})
         if missing:
-            raise OutputError(f"{len(missing)} images are missing, the first is {missing[0]}")
+            raise OutputError(f"{counted(len(missing), 'image')} missing, first {missing[0]}")
         if trainer.is_global_zero:
             self.records = records
             if outputs.shard is None:

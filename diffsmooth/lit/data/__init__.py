@@ -8,6 +8,6 @@ if TYPE_CHECKING:
     from diffsmooth.lit.data.images import ImageSet, Sample
     from diffsmooth.lit.data.module import ImageDataModule
     from diffsmooth.lit.data.reading import Reading
-    from diffsmooth.lit.data.sources import load_images
+    from diffsmooth.lit.data.sources import has_several_sizes, load_images
 else:
     __getattr__, __dir__, __all__ = lazy_names(__name__, __file__)

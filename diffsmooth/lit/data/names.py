@@ -1,6 +1,8 @@
 """What a dataset may be called, and what its files' reader may be told; no torch."""
 
+import os
 from collections.abc import Callable
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -53,10 +55,27 @@ class DataError(UserError):
 
 def check_dataset(dataset: str) -> None:
     """Raises DataError for a dataset that is no known name, .npz file, folder or factory."""
-    path = Path(dataset).expanduser()
-    known = dataset in DATASETS or is_code(dataset)
-    if not (known or path.is_dir() or (path.is_file() and path.suffix == ".npz")):
-        raise DataError(
-            f"unknown dataset '{shown(dataset)}': known are {', '.join(DATASETS)}, an .npz file, "
-            "a folder with one folder a class, or PACKAGE.MODULE:FACTORY"
-        )
+    path, name = Path(dataset).expanduser(), shown(dataset)
+    if dataset in DATASETS or is_code(dataset) or path.is_dir():
+        return
+    if path.is_file():
+        if path.suffix == ".npz":
+            return
+        raise DataError(f"{name}: is no .npz file, and no folder with one folder a class")
+    near = ", ".join(_nearest(dataset, path.parent))
+    hint = f" (nearest: {near})" if near else ""
+    if os.sep in dataset or path.suffix:
+        raise DataError(f"{name}: no such file or folder{hint}")
+    raise DataError(
+        f"unknown dataset '{name}': known are {', '.join(DATASETS)} or PACKAGE.MODULE:FACTORY, and "
+        f"no folder or .npz file is called so{hint}"
+    )
+
+
+def _nearest(dataset: str, folder: Path) -> list[str]:
+    """Known names, and folders and .npz files beside, that are nearly called so; as they can be
+    given."""
+    beside = [p for p in folder.glob("*") if p.suffix == ".npz" or p.is_dir()]
+    names = {name: name for name in DATASETS}
+    names |= {p.name.lower(): shown(Path(dataset).with_name(p.name)) for p in beside}
+    return [names[name] for name in get_close_matches(Path(dataset).name.lower(), names)]

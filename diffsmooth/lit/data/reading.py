@@ -162,6 +162,11 @@ def one_size(paths: list[Path], reading: Reading, folder: Path) -> tuple[int, in
     return next(iter(sizes))
 
 
+def sizes_of(paths: list[Path], exif: ExifChoice | None) -> set[tuple[int, int]]:
+    """(height, width) of all the files that can be read."""
+    return {header.size(exif) for header in map(_header_of, paths) if header is not None}
+
+
 def has_eight_bits(path: Path) -> bool:
     """Whether a file holds an image of 8 bits a channel, or none that can be read."""
     header = _header_of(path)

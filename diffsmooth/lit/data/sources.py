@@ -4,13 +4,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from diffsmooth.lit.data.classes import split_folders
+from diffsmooth.lit.data.classes import split_folder, split_folders
 from diffsmooth.lit.data.folder import FolderImages, load_folder
 from diffsmooth.lit.data.images import DataError, ImageSet
-from diffsmooth.lit.data.names import DATASETS, KnownDataset, check_dataset
+from diffsmooth.lit.data.names import DATASETS, ExifChoice, KnownDataset, check_dataset
 from diffsmooth.lit.data.npz import labelled_arrays, load_npz
-from diffsmooth.lit.data.reading import Reading, by
-from diffsmooth.lit.data.tree import printable
+from diffsmooth.lit.data.reading import Reading, by, sizes_of
+from diffsmooth.lit.data.tree import Notes, image_files, printable, subfolders
 from diffsmooth.models.classifiers.dataset_info import DatasetInfo
 from diffsmooth.stats.registry import check_call, is_code, resolved
 
@@ -65,6 +65,14 @@ def is_folder(dataset: str) -> bool:
     path = Path(dataset).expanduser()
     packed = any((path / f"{split}.npz").is_file() for split in ("train", "test"))
     return dataset not in DATASETS and path.is_dir() and not packed
+
+
+def has_several_sizes(dataset: str, split: str, exif: ExifChoice | None) -> bool:
+    """Whether it is such a folder, and its files need an `image_size` to become images."""
+    if not is_folder(dataset):
+        return False
+    places = subfolders(split_folder(Path(dataset).expanduser(), split), Notes()).values()
+    return len(sizes_of([p for place in places for p in image_files(place, Notes(), {})], exif)) > 1
 
 
 def is_named(dataset: str) -> bool:

@@ -7,6 +7,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 
 from diffsmooth.lit.saying import say
 from diffsmooth.lit.training.module import TrainingModule
+from diffsmooth.stats.printed import counted
 
 
 def silence_warnings() -> None:
@@ -32,9 +33,10 @@ class Announce(pl.Callback):
         ]
         count = sum(p.numel() for p in pl_module.network.parameters())
         batches = int(trainer.num_training_batches)
-        until = f"{trainer.max_epochs} epochs" if trainer.max_epochs not in (None, -1) else "epochs"
+        epochs = trainer.max_epochs
+        until = "epochs" if epochs in (None, -1) else counted(epochs or 0, "epoch")
         if trainer.max_steps >= 0:
-            until += f", at most {trainer.max_steps:,} steps,"
+            until += f", at most {counted(trainer.max_steps, 'step')},"
         done = f", goes on after epoch {trainer.current_epoch}" if trainer.current_epoch else ""
         device = trainer.strategy.root_device.type
         say(
@@ -54,4 +56,4 @@ class Announce(pl.Callback):
                 score = callback.best_model_score
                 value = "" if score is None else f", {callback.monitor} {float(score):.4f}"
                 lines.append(f"best: {callback.best_model_path}{value}")
-        say("\n".join([f"done: {trainer.global_step:,} steps", *lines]))
+        say("\n".join([f"done: {counted(trainer.global_step, 'step')}", *lines]))

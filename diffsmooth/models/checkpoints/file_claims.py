@@ -7,13 +7,20 @@ import re
 import struct
 import zipfile
 import zlib
+from codecs import getincrementaldecoder
 from pathlib import Path
 from typing import Literal, get_args
 
-from diffsmooth.models.checkpoints.pickles import LargePickle, scan_bytes, scan_file
+from diffsmooth.models.checkpoints.pickles import (
+    LargePickle,
+    begins_as_pickle,
+    scan_bytes,
+    scan_file,
+)
 from diffsmooth.models.words import SetName
 from diffsmooth.shown_text import quoted, word
 from diffsmooth.stats.errors import UserError
+from diffsmooth.stats.printed import counted
 from diffsmooth.stats.registry import is_code
 
 Form = Literal["zip", "legacy", "safetensors", "export"]
@@ -38,7 +45,7 @@ FOREIGN = (
     (rb"\x1f\x8b|BZh|\xfd7zXZ\0|7z\xbc\xaf|Rar!|\x28\xb5\x2f\xfd", "compressed: unpack it first"),
     (rb".{257}ustar", "a tar archive: unpack it, and name the checkpoint in it"),
     (rb"version https://git-lfs", "a pointer of Git LFS, not the file: fetch it by git lfs pull"),
-    (rb"(?i)\s*<(!doctype|html|\?xml)", "a web page: the download went wrong"),
+    (rb"(?i)\s*<(!doctype|!--|html|head|body|\?xml)", "a web page: the download went wrong"),
     (rb"\s*[\{\[]", "a JSON text: name the file that holds the weights"),
 )
 FOREIGN_ENDINGS = {
@@ -70,6 +77,16 @@ def first_bytes(path: Path) -> bytes:
             return file.read(512)
     except OSError as error:
         raise UserError(f"{word(str(path))}: cannot be read ({error.strerror})") from error
+
+
+def first_line(start: bytes) -> str:
+    """The first line of a file that begins as a text does, in UTF-8; "" of any other."""
+    try:
+        text = getincrementaldecoder("utf-8-sig")().decode(start)  # its last letter may be cut
+    except UnicodeDecodeError:
+        return ""
+    is_text = all(letter.isprintable() or letter.isspace() for letter in text)
+    return text.strip().partition("\n")[0].rstrip() if is_text else ""
 
 
 def check_source(source: Path | str, weights: str | None = None) -> None:
@@ -117,10 +134,18 @@ def check_file(path: Path, unsafe: bool = False) -> Form:
     if path.suffix in FOREIGN_ENDINGS or re.search(r"\.data-\d{5}-of-\d{5}$", path.name):
         what = FOREIGN_ENDINGS.get(path.suffix, "part of a TensorFlow checkpoint")
         raise _unreadable(path, f"{what}: {EXPORT}")
+    if path.suffix == ".py":
+        why = f"Python source: name a network in it as {path.stem}:NAME, in the folder of"
+        raise _unreadable(path, f"{why} {path.name} or with that on PYTHONPATH")
     try:
         scan_file(path, PICKLE_BYTES, PICKLE_BYTES_A_TENSOR)
     except LargePickle as error:
         raise _unreadable(path, str(error)) from error
+    line = first_line(start)
+    if line and not begins_as_pickle(path):
+        if path.suffix in (".yaml", ".yml"):
+            raise _unreadable(path, "a YAML text: a command's options go with --config")
+        raise _unreadable(path, f"a text, {quoted(line)}: name the file that holds the weights")
     return "legacy"
 
 
@@ -198,7 +223,8 @@ def _check_members(path: Path, members: list[zipfile.ZipInfo]) -> None:
     if pickles[0].file_size > most:
         raise _unreadable(
             path,
-            f"its data.pkl has {pickles[0].file_size:,} bytes: more than {tensors} tensors need",
+            f"its data.pkl has {pickles[0].file_size:,} bytes: more than "
+            f"{counted(tensors, 'tensor')} can need",
         )
     _check_records(path, members)
 

@@ -24,6 +24,7 @@ from diffsmooth.models.classifiers.dataset_info import DatasetInfo, get_dataset_
 from diffsmooth.models.classifiers.input_layers import Resized, build_input_layer
 from diffsmooth.models.words import SetName
 from diffsmooth.stats.errors import UserError
+from diffsmooth.stats.printed import counted
 
 
 def load_classifier(
@@ -110,7 +111,8 @@ def classifier_outline(checkpoint: Checkpoint, arch: str, info: DatasetInfo) -> 
     depth, tensors = cifar_depth(arch), len(checkpoint.state_dict)
     if depth is not None and depth > tensors:
         raise UserError(
-            f"{checkpoint.path}: {arch} has {depth:,} layers, the file holds {tensors} tensors"
+            f"{checkpoint.path}: {arch} has {depth:,} layers, the file holds "
+            f"{counted(tensors, 'tensor')}"
         )
     with torch.device("meta"):
         outline = build_classifier(arch, info.num_classes, "none", info)

@@ -79,6 +79,15 @@ def _scan(stream: _Bounded, a_tensor: int) -> None:
         return
 
 
+def begins_as_pickle(path: Path) -> bool:
+    """Whether a file begins with a whole pickle; after `scan_file`, which says how long it is."""
+    with open(path, "rb") as file:
+        try:
+            return any(opcode.name == "STOP" for opcode, _, _ in pickletools.genops(file))
+        except Exception:  # no pickle
+            return False
+
+
 def globals_of(stream: IO[bytes]) -> list[str]:
     """Names of the globals of the pickles in a stream, one behind the other."""
     found: list[str] = []

@@ -23,6 +23,7 @@ from diffsmooth.models.classifiers.input_layers import Normalize, build_input_la
 from diffsmooth.models.words import Code
 from diffsmooth.shown_text import quoted, word
 from diffsmooth.stats.errors import UserError
+from diffsmooth.stats.printed import counted
 
 SALMAN, DIFFSMOOTH = "Hadisalman/smoothing-adversarial", "javyduck/DiffSmooth"
 ALL = ("locuslab/smoothing", SALMAN, DIFFSMOOTH, "jh-jeong/smoothing-consistency")
@@ -130,7 +131,7 @@ def published_network(checkpoint: Checkpoint, code: Code) -> tuple[PublishedNetw
         classes = len(metadata.class_names) or sum(head)
         what = f"weights do not fit: {problems[0]}"
         if classes and classes not in [n.info.num_classes for n in known]:
-            what = f"has {classes:,} classes"
+            what = f"has {counted(classes, 'class')}"
         has = " or ".join(f"{n.info.num_classes:,} ({n.name})" for n in known)
         raise UserError(f"{path}: {what}; {theirs} takes {_by(wanted)} and has {has} classes")
     _check_order(path, metadata.class_names, network, theirs)

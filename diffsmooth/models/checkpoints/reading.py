@@ -16,6 +16,7 @@ from torch import nn
 from diffsmooth.models.checkpoints.file_claims import Form, check_file
 from diffsmooth.models.checkpoints.pickles import ORDINARY, globals_of
 from diffsmooth.stats.errors import UserError
+from diffsmooth.stats.registry import import_from_here
 
 # What old checkpoints hold beside tensors, and what cannot run code.
 _numpy_scalar: Any = np._core.multiarray.scalar  # type: ignore[attr-defined]
@@ -44,6 +45,7 @@ def read_file(path: Path | str, unsafe: bool = False) -> Any:
     form = check_file(path, unsafe)
     if unsafe:
         warnings.warn(f"{path}: loading runs whatever code the file holds", stacklevel=2)
+        import_from_here()  # the code that it names may be its user's
     try:
         with torch.serialization.safe_globals(HARMLESS), warnings.catch_warnings():
             warnings.filterwarnings("ignore", "Detected pickle protocol")
@@ -75,10 +77,27 @@ def read_file(path: Path | str, unsafe: bool = False) -> Any:
                     f"{path}: not a readable checkpoint (a pickle protocol that cannot be read "
                     "safely: save it with torch's default one, or --unsafe_load)"
                 ) from error
+        absent = _absent_code(error) if unsafe else ""
+        if absent:
+            raise UserError(f"{path}: {absent}") from error
         cause = f": {error}" if unsafe else ""
         raise UserError(
             f"{path}: not a readable checkpoint ({type(error).__name__}{cause})"
         ) from error
+
+
+def _absent_code(error: Exception) -> str:
+    """What to do where a whole module's code is not found; "" of other errors."""
+    instead = "or save its state_dict(), and name the code as MODULE:NAME, with the file as weights"
+    if isinstance(error, ModuleNotFoundError):
+        return (
+            f"needs the module {error.name!r}, which is not found: run this in its folder, or with "
+            f"that on PYTHONPATH; {instead}"
+        )
+    named = re.match(r"Can't get attribute '(\w+)' on <module '([\w.]+\.)?__main__'", str(error))
+    if not named:
+        return ""
+    return f"needs {named.group(1)} of the script that saved it, which no other finds: {instead}"
 
 
 class ExportedModule(nn.Module):

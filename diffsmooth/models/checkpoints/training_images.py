@@ -13,6 +13,7 @@ import numpy as np
 
 from diffsmooth.shown_text import is_word, quoted
 from diffsmooth.stats.errors import UserError
+from diffsmooth.stats.printed import counted
 
 IMAGES_KEY = "diffsmooth_images"
 CHOSEN_BY = ("validation", "test", "nothing")
@@ -179,7 +180,7 @@ class TrainingImages(NamedTuple):
         if self.chosen_by == "test":
             said.append("its TEST images may have chosen this checkpoint")
         if self.extra_total:
-            said.append(f"and on {self.extra_total:,} images of {self.extra}")
+            said.append(f"and on {counted(self.extra_total, 'image')} of {self.extra}")
         if self.pretrained == "other":
             said.append("begun with a checkpoint of other or unknown images")
         return f"{'; '.join(said)} (training split {self.digest[:12]})"

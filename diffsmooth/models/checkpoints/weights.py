@@ -12,6 +12,7 @@ from diffsmooth.models.checkpoints.key_names import unprefixed, unwrapped
 from diffsmooth.models.checkpoints.metadata import METADATA_KEY, CheckpointMetadata
 from diffsmooth.models.checkpoints.saving import alone, save_whole
 from diffsmooth.models.checkpoints.training_images import IMAGES_KEY, TrainingImages
+from diffsmooth.models.classifiers.architectures import Classifier
 from diffsmooth.shown_text import word
 from diffsmooth.stats.errors import UserError
 
@@ -85,7 +86,10 @@ def load_weights(model: nn.Module, checkpoint: Checkpoint) -> None:
 
 def check_weights(model: nn.Module, checkpoint: Checkpoint) -> None:
     """Raises UserError, with the first keys that do not fit, unless all weights fit a network."""
-    refuse_misfits(checkpoint.path, misfits(model, checkpoint.state_dict))
+    problems = misfits(model, checkpoint.state_dict)
+    if isinstance(model, Classifier):  # its 0 is the input layer, of which the file's author knows
+        problems = [problem.removeprefix("1.") for problem in problems]  # nothing
+    refuse_misfits(checkpoint.path, problems)
 
 
 def refuse_misfits(path: Path, problems: list[str]) -> None:

@@ -17,7 +17,7 @@ from diffsmooth.models.classifiers.hugging_face import (
 from diffsmooth.models.classifiers.input_layers import Resized, build_input_layer
 from diffsmooth.shown_text import is_word, quoted
 from diffsmooth.stats.errors import UserError
-from diffsmooth.stats.registry import Registry, check_call, imported, names_code, wanted
+from diffsmooth.stats.registry import Registry, check_call, imported, names_code, values_wanted
 
 CIFAR_EXAMPLES = ("cifar_resnet20", "cifar_resnet56", "cifar_resnet110")
 
@@ -113,7 +113,7 @@ def network_factory(word: str) -> Callable[[int], nn.Module]:
     """
     factory = imported(word)
     what = "called with the number of classes or nothing, that gives the network"
-    takes = callable(factory) and wanted(factory) > 0
+    takes = callable(factory) and values_wanted(factory) > 0
     check_call(word, factory, what, *([10] if takes else []))
 
     def make(num_classes: int) -> nn.Module:

@@ -2,10 +2,12 @@
 
 import math
 import operator
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor, nn
 
+from diffsmooth.shown_text import quoted
 from diffsmooth.stats.bounds import count_of, number_of
 from diffsmooth.stats.errors import UserError
 
@@ -93,13 +95,25 @@ class LocalSmoothing(nn.Module):
         logits = self.classifier(copies.flatten(0, 1).contiguous(memory_format=self.layout))
         rows = len(images) * self.m
         if not isinstance(logits, Tensor) or logits.shape[:-1] != (rows,):
-            what = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
+            what = tuple(logits.shape) if isinstance(logits, Tensor) else _described(logits)
             raise NetworkError(
                 f"the classifier's output must be logits ({rows}, classes), it is {what}"
             )
         if logits.is_complex():
             raise NetworkError("the classifier's output is complex: complex numbers have no order")
         return logits.unflatten(0, (-1, self.m))
+
+
+def _described(output: object) -> str:
+    """What a network gives instead of logits, and what its user can do about it."""
+    kind, such = type(output).__name__, ""
+    if isinstance(output, Mapping) and output:
+        tensors = (key for key, value in output.items() if isinstance(value, Tensor))
+        first = next(tensors, next(iter(output)))
+        kind, such = f"{kind} of {quoted([*output])}", f", such as output[{quoted(first)}]"
+    elif isinstance(output, tuple | list):
+        kind, such = f"{kind} of {len(output)}", ", such as output[0]"
+    return f"{kind}: wrap it in a module whose forward returns the logits alone{such}"
 
 
 def draw_local_noise(m: int, image_shape: tuple[int, int, int], seed: int) -> Tensor:

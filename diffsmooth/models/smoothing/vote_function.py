@@ -14,6 +14,7 @@ from diffsmooth.models.smoothing.memory import memory_for
 from diffsmooth.models.smoothing.precision import autocast
 from diffsmooth.models.smoothing.purifiers import Purifier
 from diffsmooth.stats.bounds import count_of, number_of
+from diffsmooth.stats.printed import counted
 
 FLOAT32 = np.finfo(np.float32)
 
@@ -174,8 +175,8 @@ class VoteFunction(nn.Module):
         classes = confidence.shape[-1]
         if classes != self.num_classes:
             raise NetworkError(
-                f"the classifier has {classes} classes, not {self.num_classes}: labels count from "
-                "0, and class_names of an .npz file names classes that no image has"
+                f"the classifier has {counted(classes, 'class')}, not {self.num_classes}: labels "
+                "count from 0, and class_names of an .npz file names classes that no image has"
             )
 
     def _of_most(self, answers: Tensor) -> Tensor:

@@ -12,7 +12,7 @@ from diffsmooth.report.text import MISSING, at_least_text, interval_text
 from diffsmooth.runs.attacked import AttackRun
 from diffsmooth.runs.reading import Run
 from diffsmooth.stats import certified_accuracy, certified_accuracy_interval
-from diffsmooth.stats.printed import radius_label, rounded_up
+from diffsmooth.stats.printed import counted, radius_label, rounded_up
 
 
 class Dot(NamedTuple):
@@ -143,7 +143,7 @@ def _attack_line(
     places, heights = x.places(points), 100 - y.places(left)
     steps = (f"H{a:.3f}V{b:.3f}" for a, b in zip(places[1:], heights[1:], strict=True))
     return Line(
-        f"{one.name}: left by attacks on {len(one.found)} images",
+        f"{one.name}: left by attacks on {counted(len(one.found), 'image')}",
         number,
         f"M{places[0]:.3f} {heights[0]:.3f}" + "".join(steps),
         "",

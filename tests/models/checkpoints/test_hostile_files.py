@@ -60,6 +60,16 @@ FOREIGN = {
     "model.ckpt.index": lambda p: p.write_bytes(bytes(50)),
     "model.ckpt.data-00000-of-00001": lambda p: p.write_bytes(bytes(50)),
     "code.zip": lambda p: zipped(p, {"checkpoint.pt": b"x"}),
+    "mine.py": lambda p: p.write_text("class Klein(nn.Module):\n    pass\n"),
+    "imports.py": lambda p: p.write_text("import torch\nfrom torch import nn\n"),
+    "renamed_py.pt": lambda p: p.write_text("class Klein(nn.Module):\n    pass\n"),
+    "run.yaml": lambda p: p.write_text("classifier: c.pt\nsigma: 0.5\n"),
+    "images.csv": lambda p: p.write_text("idx,label\n0,1\n"),
+    "table.pt": lambda p: p.write_text("idx\tlabel\tpredict\n0\t1\t1\n"),
+    "words.pt": lambda p: p.write_text(200 * "Gr\u00f6\u00dfe "),  # cut within a letter
+    "missing.pt": lambda p: p.write_text("Not Found"),
+    "head.pt": lambda p: p.write_bytes(b"<head><title>404</title></head>"),
+    "comment.pt": lambda p: p.write_bytes(b"<!-- 404 --><html></html>"),
 }
 SAYS = {
     "keras.h5": "HDF5", "model.keras": "Keras", "a.npy": "NumPy array", "a.npz": "NumPy arrays",
@@ -67,6 +77,12 @@ SAYS = {
     "page.pt": "web page", "lfs.pt": "git lfs pull", "index.json": "JSON",
     "model.ckpt.index": "TensorFlow", "model.ckpt.data-00000-of-00001": "TensorFlow",
     "code.zip": "not of torch.save",
+    "mine.py": "Python source: name a network in it as mine:NAME, in the folder of mine.py",
+    "imports.py": "Python source", "renamed_py.pt": "a text, 'class Klein",
+    "run.yaml": "a YAML text: a command's options go with --config",
+    "images.csv": "a text, 'idx,label'", "table.pt": r"a text, 'idx\\tlabel",
+    "words.pt": "a text, 'Gr", "missing.pt": "a text, 'Not Found'", "head.pt": "web page",
+    "comment.pt": "web page",
 }  # fmt: skip
 
 
@@ -91,6 +107,14 @@ def test_a_tar_archive_is_named(tmp_path: Path) -> None:
     with tarfile.open(tmp_path / "c.pth.tar", "w") as archive:
         archive.add(tmp_path / "c.pt", "c.pt")
     refused(tmp_path / "c.pth.tar", "a tar archive: unpack it")
+
+
+def test_a_pickle_that_is_text_is_one(tmp_path: Path) -> None:
+    weights = np.ones(2).tolist()
+    (tmp_path / "c.pt").write_bytes(pickle.dumps({"w": weights}, protocol=0))
+    refused(tmp_path / "c.pt", "holds no weights|not a readable checkpoint .*pickle")
+    (tmp_path / "d.pt").write_bytes(pickle.dumps(print, protocol=0))
+    refused(tmp_path / "d.pt", "refused, it would run")
 
 
 def test_a_fifo_is_not_waited_for(tmp_path: Path) -> None:
@@ -126,7 +150,7 @@ def test_a_record_that_is_shorter_than_its_tensor_is_refused(tmp_path: Path) -> 
 
 def test_a_data_pkl_of_gigabytes_is_refused_by_its_header(tmp_path: Path) -> None:
     path = zipped(tmp_path / "c.pt", {"c/data.pkl": bytes(2**23), "c/data/0": b"x"})
-    refused(path, "its data.pkl has 8,388,608 bytes: more than 1 tensors need")
+    refused(path, "its data.pkl has 8,388,608 bytes: more than 1 tensor can need")
     content = path.read_bytes()
     # A directory that claims 4 GiB of it, stored, where the file has 8 MiB.
     directory = content.rindex(b"PK\1\2", 0, content.rindex(b"PK\1\2"))

@@ -119,7 +119,7 @@ def test_counters_that_old_torch_did_not_write(tmp_path: Path) -> None:
     old = {k: v for k, v in RAW.state_dict().items() if not k.endswith("num_batches_tracked")}
     assert torch.equal(logits(save(tmp_path / "c.pt", old)), expected(RAW))
     del old["bn1.running_mean"]
-    with pytest.raises(UserError, match=r"1\.bn1\.running_mean is missing"):
+    with pytest.raises(UserError, match=r" bn1\.running_mean is missing"):
         logits(save(tmp_path / "c.pt", old))
 
 

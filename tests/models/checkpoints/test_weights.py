@@ -177,11 +177,11 @@ def test_the_wrong_kind_and_the_wrong_architecture_are_named(
     wrong = tmp_path / "wrong.pt"
     state = build_classifier("cifar_resnet14", 10, dataset="fashion_mnist").state_dict()
     write_checkpoint(wrong, metadata, state)
-    with pytest.raises(ValueError, match=r"do not fit: 1\.layer1\.1\.conv1\.weight"):
+    with pytest.raises(ValueError, match=r"do not fit: layer1\.1\.conv1\.weight"):
         load_classifier(wrong)
     wide = build_classifier("cifar_resnet8", 7, dataset="fashion_mnist").state_dict()
     write_checkpoint(wrong, metadata, wide)
-    with pytest.raises(ValueError, match=r"1\.fc\.weight is \(7, 64\), not \(10, 64\)"):
+    with pytest.raises(ValueError, match=r" fc\.weight is \(7, 64\), not \(10, 64\)"):
         load_classifier(wrong)
 
 

@@ -3,6 +3,7 @@
 import copy
 import math
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
@@ -262,6 +263,13 @@ class Says(nn.Module):
         return self.logits.expand(self.rows or len(x), -1) + 0 * x.sum()
 
 
+class Named(Says):
+    """A dict, as some networks give it."""
+
+    def forward(self, x: Tensor) -> Any:
+        return {"logits": x.flatten(1), "loss": None}
+
+
 INF, NAN = math.inf, math.nan
 ROWS = [(0.0, NAN), (0.0, INF), (-INF, -INF), (-INF, NAN), (0.0, -INF), (1.0, 0.0)]
 
@@ -332,7 +340,10 @@ def _multistep(unet: nn.Module, schedule: object) -> OneShotPurifier:
      (nn.Identity(), r"it is \(8, 1, 16, 16\)"),
      (nn.Flatten(0), r"it is \(2048,\)"),
      (Says(0.0, 1j), "output is complex"),
-     (nn.Sequential(nn.Flatten(), nn.LSTM(256, 2)), "it is tuple")],
+     (nn.Sequential(nn.Flatten(), nn.LSTM(256, 2)), "it is tuple of 2: wrap it in a module whose "
+      r"forward returns the logits alone, such as output\[0\]"),
+     (Named(), r"it is dict of \['logits', 'loss'\]: .*alone, such as output\['logits'\]"),
+     (Says(1.0), "has 1 class, not 2: one logit for each is wanted")],
 )  # fmt: skip
 def test_outputs_of_other_shapes_are_no_votes(network: nn.Module, said: str) -> None:
     f = VoteFunction(IdentityPurifier(), LocalSmoothing(network, 2, 0.1, SHAPE), 0.5, 2)

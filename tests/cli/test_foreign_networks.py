@@ -463,8 +463,8 @@ def test_the_doctor_says_what_code_gives_and_how_it_is_taken(
 
 @pytest.mark.parametrize(
     ("name", "message"),
-    [("Output", "gives Output, neither an nn.Module"), ("number", "must be callable, got 3"),
-     ("direct", "is no factory, for it wants 2 values itself: name a function without")],
+    [("Output", "gives Output, neither an nn.Module"), ("number", "that gives the network; got 3"),
+     ("direct", "called with the number of classes or nothing, that gives the network")],
 )  # fmt: skip
 def test_the_doctor_says_why_code_is_not_taken(
     name: str, message: str, capsys: pytest.CaptureFixture[str]

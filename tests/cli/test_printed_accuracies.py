@@ -23,5 +23,5 @@ def test_predictions(tmp_path: Path) -> None:
     records.append(ImageRecord(2499, 0, 1.0, plan.nothing(0.5)))
     files = OutputFiles(tmp_path / "a\x1b[2J.txt")
     text = prediction_closing(files, records).text
-    assert text.startswith("accuracy 0.999, abstained 0.001, 2500 images\n")  # 1 of 2500: 0.0004
+    assert text.startswith("accuracy 0.999, abstained 0.001, 2,500 images\n")  # 1 of 2500: 0.0004
     assert r"a\x1b[2J.txt" in text

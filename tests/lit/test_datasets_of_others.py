@@ -69,7 +69,7 @@ def test_a_factory_feeds_a_training() -> None:
         ("theirs:broken", r"theirs:broken: must make an ImageSet, or \(images, labels\)"),
         ("theirs:nothing", "theirs has no nothing"),
         ("nowhere:pets", "there is no module nowhere"),
-        ("minst", "known are fashion_mnist, fashion_mnist_sample, cifar10, imagenet, an .npz file"),
+        ("minst", "known are fashion_mnist, fashion_mnist_sample, cifar10, imagenet or PACKAGE"),
     ],
 )
 def test_what_makes_no_images_is_named(word: str, said: str) -> None:

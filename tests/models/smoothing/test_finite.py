@@ -343,7 +343,7 @@ def _multistep(unet: nn.Module, schedule: object) -> OneShotPurifier:
      (nn.Sequential(nn.Flatten(), nn.LSTM(256, 2)), "it is tuple of 2: wrap it in a module whose "
       r"forward returns the logits alone, such as output\[0\]"),
      (Named(), r"it is dict of \['logits', 'loss'\]: .*alone, such as output\['logits'\]"),
-     (Says(1.0), "has 1 class, not 2: one logit for each is wanted")],
+     (Says(1.0), "has 1 class, not 2: labels count from 0")],
 )  # fmt: skip
 def test_outputs_of_other_shapes_are_no_votes(network: nn.Module, said: str) -> None:
     f = VoteFunction(IdentityPurifier(), LocalSmoothing(network, 2, 0.1, SHAPE), 0.5, 2)

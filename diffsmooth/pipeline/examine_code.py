@@ -9,7 +9,6 @@ from torch import nn
 from diffsmooth.models.diffusion.denoiser import Denoiser
 from diffsmooth.models.smoothing.purifier_kinds import PurifierKind
 from diffsmooth.models.smoothing.purifiers import Purifier
-from diffsmooth.shown_text import quoted
 from diffsmooth.stats.errors import UserError
 from diffsmooth.stats.printed import counted
 from diffsmooth.stats.registry import imported, values_wanted
@@ -35,7 +34,7 @@ def examine_code(word: str, classes: int | None) -> Code:
     """Calls a factory, which is its author's code, and looks at what it gives.
 
     Args:
-        word: package.module:name.
+        word: package.module:name, of which `read_classifier` has made a checkpoint.
         classes: that a classifier is to tell apart; None where nobody knows.
 
     Raises:
@@ -44,14 +43,7 @@ def examine_code(word: str, classes: int | None) -> Code:
     thing = imported(word)
     if isinstance(thing, PurifierKind) or (inspect.isclass(thing) and issubclass(thing, Purifier)):
         return Code("a purifier", "as --purifier")
-    if not callable(thing):
-        raise UserError(f"{word}: a factory must be callable, got {quoted(thing)}")
-    wanted = values_wanted(thing)
-    if wanted > 1:
-        raise UserError(
-            f"{word}: is no factory, for it wants {wanted} values itself: name a function without "
-            "arguments that gives it"
-        )
+    wanted = values_wanted(thing)  # none or one, see `network_factory`
     known = CLASSES if classes is None else classes
     made = thing(*[known] * wanted)
     gives = describe_made(made) + (f", made for {counted(known, 'class')}" if wanted else "")

@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
-from diffsmooth.stats.printed import rounded_down
+from diffsmooth.stats.printed import counted, rounded_down
 from diffsmooth.whole_file import write_whole
 
 
@@ -47,9 +47,7 @@ class Machine(NamedTuple):
     date: str
 
     def __str__(self) -> str:
-        return (
-            f"{self.device}, torch {self.torch}, {self.threads} thread{'s' * (self.threads != 1)}"
-        )
+        return f"{self.device}, torch {self.torch}, {counted(self.threads, 'thread')}"
 
 
 class MatrixPeak(NamedTuple):

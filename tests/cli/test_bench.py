@@ -54,10 +54,7 @@ def test_the_benchmark_runs_and_its_float32_votes_are_the_same(
     assert re.search(
         r": [\d,]+ \+- [\d,]+ votes an image on average \(\+- the standard error\)", out
     )
-    assert re.findall(r"^\([ab]\) tf32 .*$", out, re.MULTILINE) == [
-        "(a) tf32 convolutions on, tf32 products off, deterministic off, timed choice off",
-        "(b) tf32 convolutions off, tf32 products off, deterministic on, timed choice off",
-    ]
+    assert "tf32" not in out  # switches of CUDA's
     found = json.loads((tmp_path / "found.json").read_text())
     by_kind = {kind: [one for one in found if one["record"] == kind] for kind in KINDS}
     assert [one["batch"] for one in by_kind["LoopRate"]] == [5, 10]

@@ -84,7 +84,7 @@ class Announcement(NamedTuple):
         auto = "" if self.is_skip_told else self._why(why)
         name = shown(images.info.name)
         text = f"data: {name}, {self.options.split}: {size}; {self.taken}{auto}"
-        if self.identity.command == "attack":  # whose items are tries
+        if self.identity.command == "attack" or not images.is_labelled:  # its items are tries
             return text
         few = few_classes(images.labels[list(self.identity.selection)], images.info.class_names)
         return f"{text}; {few}" if few else text

@@ -131,11 +131,11 @@ def few_classes(labels: np.ndarray, names: Sequence[str]) -> str:
     """Of which classes some images are, where that are few for so many; "" otherwise.
 
     Args:
-        labels: (N,).
+        labels: (N,); one that is negative tells that they are not known.
         names: of all classes; none where they are not known.
     """
     there, classes = np.unique(labels), len(names)
-    if classes < 2:
+    if classes < 2 or there.min(initial=0) < 0:
         return ""
     expected = classes * (1 - (1 - 1 / classes) ** len(labels))  # of labels drawn at random
     if len(there) >= FEW * expected:

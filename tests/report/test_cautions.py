@@ -11,11 +11,12 @@ from scipy.stats import beta, norm
 from test_attack_report import RUN, attack_run
 
 from diffsmooth.cli.report import main
-from diffsmooth.report.cautions import caution_lines, cautions
+from diffsmooth.report.cautions import caution_lines, cautions, few_classes
 from diffsmooth.report.page import html_page
 from diffsmooth.report.radii import usual_radii
 from diffsmooth.runs.reading import Run, read_run
 from diffsmooth.stats import Results
+from diffsmooth.stats.results import NO_LABEL
 
 RADII = np.array([0.0, 0.25, 0.5])
 STUDIES = Path("docs/studies")
@@ -222,3 +223,4 @@ def test_images_of_few_classes_are_told() -> None:
         "the images are of 20 of 1,000 classes" in line
         for line in lines_of(first, size=5000, class_names=hundreds)
     )
+    assert few_classes(np.full(100, NO_LABEL), hundreds) == ""

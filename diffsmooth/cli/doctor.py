@@ -5,10 +5,10 @@ With --self_test: whether this machine's device computes what a CPU computed for
 
 from diffsmooth.cli.errors import USER_ERROR, show_error, user_errors
 from diffsmooth.cli.options import read_options
-from diffsmooth.cli.terminal import for_terminal
 from diffsmooth.pipeline.command_specification import ExamineOptions
 from diffsmooth.shown_text import shown
 from diffsmooth.stats.errors import UserError, option_values
+from diffsmooth.terminal import for_terminal
 
 EXAMPLES = ("CHECKPOINT --dataset cifar10", "--self_test --precision bf16")
 

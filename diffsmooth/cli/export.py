@@ -4,10 +4,10 @@ import sys
 
 from diffsmooth.cli.errors import user_errors
 from diffsmooth.cli.options import read_options
-from diffsmooth.cli.terminal import for_terminal
 from diffsmooth.pipeline.command_specification import ExportOptions
 from diffsmooth.shown_text import shown
 from diffsmooth.stats.printed import counted
+from diffsmooth.terminal import for_terminal
 
 EXAMPLES = ("LAST.ckpt OUT.pt", "LAST.ckpt OUT.pth.tar --plain")
 

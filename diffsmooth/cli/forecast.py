@@ -4,8 +4,8 @@ import sys
 
 from diffsmooth.cli.errors import user_errors
 from diffsmooth.cli.options import read_options
-from diffsmooth.cli.terminal import for_terminal
 from diffsmooth.pipeline.command_specification import ForecastOptions
+from diffsmooth.terminal import for_terminal
 
 EXAMPLES = ("PILOT.jsonl --rate 120 --images 500 --devices 1 8",)
 

@@ -2,9 +2,9 @@
 
 from diffsmooth.cli.errors import make_room, user_errors
 from diffsmooth.cli.options import read_options
-from diffsmooth.cli.terminal import for_terminal
 from diffsmooth.pipeline.command_specification import ReportOptions
 from diffsmooth.shown_text import shown
+from diffsmooth.terminal import for_terminal
 
 EXAMPLES = (
     "OUT.jsonl OTHER.txt --paired --html REPORT.html",

@@ -7,7 +7,6 @@ from contextlib import ExitStack, contextmanager, redirect_stdout
 from typing import TextIO
 
 from diffsmooth.cli.errors import fail, make_room, show_error, user_errors
-from diffsmooth.cli.terminal import for_terminal
 from diffsmooth.lit.certification.ranks import LostRank
 from diffsmooth.lit.stopping import TRY_AGAIN
 from diffsmooth.pipeline.identity import Command
@@ -18,6 +17,7 @@ from diffsmooth.pipeline.specification import ProcessOptions, SmoothingOptions
 from diffsmooth.report.closing import Closing
 from diffsmooth.shown_text import shell_line
 from diffsmooth.stats import ImageRecord, Plan
+from diffsmooth.terminal import for_terminal
 
 FAILED = 1
 

@@ -2,8 +2,8 @@
 
 from diffsmooth.cli.errors import user_errors
 from diffsmooth.cli.options import read_options
-from diffsmooth.cli.terminal import for_terminal
 from diffsmooth.pipeline.verify_specification import VerifyOptions
+from diffsmooth.terminal import for_terminal
 
 DESCRIPTION = """Computes every bound and radius of a finished run again, by another implementation
 than the one that wrote them, and checks digests, checksums, that no image is missing or stands

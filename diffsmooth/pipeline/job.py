@@ -48,6 +48,7 @@ from diffsmooth.runs.outputs import Outputs, Problem
 from diffsmooth.stats import ImageRecord, Plan
 from diffsmooth.stats.errors import UserError
 from diffsmooth.stats.printed import ordinal
+from diffsmooth.terminal import for_terminal
 
 
 class Work:
@@ -193,8 +194,7 @@ def build_job(
     def check() -> None:
         check_folder("logdir", Path(options.logdir))
         data, *others = announcement.lines()
-        for line in (data, *images.notes, *networks.notes, *others):
-            print(line)
+        print(for_terminal("\n".join([data, *images.notes, *networks.notes, *others])))
         if options.sanity_check and is_untried:
             print(check_sanity(f, images, votes, options.seed, device), end="")
 
@@ -203,7 +203,8 @@ def build_job(
         return outputs.done().intersection(share)
 
     def tell(fixed: FixedFunction | None) -> None:
-        print(announcement.votes(len(done()), fixed, trainer.world_size), flush=True)
+        line = announcement.votes(len(done()), fixed, trainer.world_size)
+        print(for_terminal(line), flush=True)
 
     context = RunContext(
         options.devices,

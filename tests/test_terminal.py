@@ -4,7 +4,7 @@ import sys
 
 import pytest
 
-from diffsmooth.cli.terminal import for_terminal
+from diffsmooth.terminal import for_terminal
 
 SENTENCE = " ".join(["word"] * 30)
 

@@ -3,6 +3,7 @@
 import io
 import re
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -56,28 +57,34 @@ def test_a_training_says_what_it_does_and_what_it_leaves(
     assert epochs[-1].endswith("ETA 00:00")
 
 
+@pytest.fixture
+def shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[str]]:
+    """Trains at a terminal; what it draws, each time it draws it."""
+
+    def call(*more: str) -> list[str]:
+        terminal = Terminal()
+        monkeypatch.setattr(sys, "stderr", terminal)
+        train.main([*words(tmp_path), *more])
+        return [line for line in re.split(r"[\r\n]", terminal.getvalue()) if line.strip()]
+
+    return call
+
+
 @pytest.mark.filterwarnings("ignore")
-def test_a_terminal_of_80_columns_holds_the_bar(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    terminal = Terminal()
-    monkeypatch.setattr(sys, "stderr", terminal)
-    train.main(words(tmp_path))
-    shown = [line for line in re.split(r"[\r\n]", terminal.getvalue()) if line.strip()]
-    bars = [line for line in shown if "images/s" in line]
+def test_a_terminal_of_80_columns_holds_the_bar(shown: Callable[..., list[str]]) -> None:
+    lines = shown()
+    bars = [line for line in lines if "images/s" in line]
     assert re.match(r"epoch 1/2 \|.*\| \d+/\d+ loss [\d.]+; noisy_accuracy [\d.]+; ", bars[0])
     # A terminal that does not tell its width gets ten columns of bar; a real one, what is left.
-    assert max(len(line) for line in shown if line in bars) - 10 <= 78
-    assert max(len(line) for line in shown if line not in bars) <= 80
+    assert max(len(line) for line in lines if line in bars) - 10 <= 78
+    assert max(len(line) for line in lines if line not in bars) <= 80
 
 
 @pytest.mark.filterwarnings("ignore")
 def test_steps_and_rate_are_shown_between_the_metrics(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    shown: Callable[..., list[str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    terminal = Terminal()
-    monkeypatch.setattr(sys, "stderr", terminal)
     monkeypatch.setattr("diffsmooth.lit.training.progress.SHOW_SECONDS", 0.0)
-    train.main([*words(tmp_path), "--trainer.log_every_n_steps", "1000"])
-    bars = [line for line in re.split(r"[\r\n]", terminal.getvalue()) if "images/s" in line]
-    assert re.match(r"epoch 1/2 \|.*\| 1/\d+ [\d,]+ images/s; ETA ", bars[0])
+    lines = shown("--trainer.log_every_n_steps", "1000")
+    bar = next(line for line in lines if "images/s" in line)
+    assert re.match(r"epoch 1/2 \|.*\| 1/\d+ [\d,]+ images/s; ETA ", bar)

@@ -5,7 +5,8 @@ each time, and depends neither on its place nor on the other rows, but for round
 """
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 from itertools import chain
 from typing import NamedTuple
@@ -126,12 +127,8 @@ def _check(
     f: VoteFunction, rows: Rows, strangers: Rows, say: Callable[[str], object]
 ) -> FixedFunction:
     start = time.monotonic()
-    try:
+    with errors_of_networks(f):
         base = outputs_of(f, rows)
-    except RuntimeError as error:
-        if is_out_of_memory(error):
-            raise
-        raise does_not_run(f, error) from error
     took = time.monotonic() - start
     if took > LONG:
         say(
@@ -167,10 +164,17 @@ def _check(
     return FixedFunction(exact, rounding, sha256_of(rows), sha256_of(base), fastest)
 
 
-def does_not_run(f: VoteFunction, error: RuntimeError) -> NetworkError:
-    """What to raise for an error of the networks' own code."""
-    hint = format_hint(*f.networks.values())
-    return NetworkError(f"the networks do not run on noisy images: {error}{hint}")
+@contextmanager
+def errors_of_networks(f: VoteFunction) -> Iterator[None]:
+    """Makes an error of the networks' own code a NetworkError; want of memory stays what it is."""
+    try:
+        yield
+    except RuntimeError as error:
+        if is_out_of_memory(error):
+            raise
+        hint = format_hint(*f.networks.values())
+        message = f"the networks do not run on noisy images: {error}{hint}"
+        raise NetworkError(message) from error
 
 
 def _look_at_range(f: VoteFunction, purified: Tensor, say: Callable[[str], object]) -> None:

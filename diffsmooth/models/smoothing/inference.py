@@ -10,10 +10,10 @@ from torch import Tensor, nn
 from diffsmooth.models.classifiers.cifar_resnet import CifarResNet
 from diffsmooth.models.diffusion.unet import Pointwise, UNet
 from diffsmooth.models.smoothing.finite import check_finite_weights, watched_layers
-from diffsmooth.models.smoothing.fixed_function import does_not_run
+from diffsmooth.models.smoothing.fixed_function import errors_of_networks
 from diffsmooth.models.smoothing.fused import FusedConv, FusedResNet
 from diffsmooth.models.smoothing.fused_norm import fuse_norms
-from diffsmooth.models.smoothing.memory import is_out_of_memory, memory_for
+from diffsmooth.models.smoothing.memory import memory_for
 from diffsmooth.models.smoothing.precision import autocast
 from diffsmooth.models.smoothing.probe_batch import probe_rows
 from diffsmooth.models.smoothing.vote_function import VoteFunction
@@ -118,12 +118,8 @@ def _try_out(f: VoteFunction) -> None:
         for what, network in f.networks.items():
             stack.enter_context(watched_layers(network, what))
         stack.enter_context(memory_for(f.batch))
-        try:
-            f(*rows)
-        except RuntimeError as error:
-            if is_out_of_memory(error):
-                raise
-            raise does_not_run(f, error) from error
+        stack.enter_context(errors_of_networks(f))
+        f(*rows)
 
 
 def _keep_memory() -> None:

@@ -3,7 +3,7 @@
     KEPT=FOLDER python docs/studies/cifar10/certify_sharing.py IMAGES CLASSIFIER SIGMA OUT ...
 
 The study's methods vote on the same noise (one seed), behind the same U-Net. So what it makes of a
-batch is computed once and kept in FOLDER, to the bit: 13.5 MB an image of 1,100 votes. Votes are those
+batch is computed once and its numbers kept in FOLDER: 13.5 MB an image of 1,100 votes. Votes are those
 of certify.py, which `diffsmooth verify --replay` draws again without this. The checks that f is a fixed
 function compute anew. FOLDER is of one U-Net, on one kind of processor; the journals' seconds of the
 methods that come later are without the U-Net's.
@@ -14,6 +14,7 @@ import os
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -40,14 +41,14 @@ def purify_once(
     if not voting:
         return purify(self, noisy, sigma, draws)
     key = hashlib.sha256(noisy.contiguous().numpy()).hexdigest()
-    kept = Path(os.environ["KEPT"]) / str(sigma) / key[:2] / f"{key}.pt"
+    kept = Path(os.environ["KEPT"]) / str(sigma) / key[:2] / f"{key}.npy"
     if kept.exists():
-        purified: Tensor = torch.load(kept)
+        purified = torch.from_numpy(np.load(kept))
     else:
         purified = purify(self, noisy, sigma, draws)
         kept.parent.mkdir(parents=True, exist_ok=True)
-        begun = kept.with_suffix(f".{os.getpid()}")
-        torch.save(purified.clone(), begun)
+        begun = kept.with_suffix(f".{os.getpid()}.npy")
+        np.save(begun, purified.numpy())
         begun.replace(kept)
     return purified
 

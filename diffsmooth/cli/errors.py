@@ -7,9 +7,10 @@ import os
 import re
 import sys
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from itertools import pairwise
+from pathlib import Path
 from typing import Any, NoReturn
 
 import yaml
@@ -17,6 +18,7 @@ from jsonargparse import ArgumentParser, get_loader, set_loader
 
 from diffsmooth.cli.named_code import command_line, read_allowed, refusal
 from diffsmooth.lit.stopping import wait_to_speak
+from diffsmooth.pipeline.output_checks import exists
 from diffsmooth.shipped import located
 from diffsmooth.shown_text import shown
 from diffsmooth.stats.errors import UserError
@@ -216,11 +218,32 @@ class OneLineParser(OneLineErrors):
             self.error(str(error))
         self._configs = command_line.get().configs
         try:
+            check_configs(self._configs)
+        except UserError as error:
+            self.error(str(error))
+        try:
             return super().parse_args(words, *args[1:], **kwargs)
         except (ValueError, OSError) as error:  # of a config's name, its bytes, or a number
             self.error(str(error))
         except RecursionError:
             self.error("a value that is nested too deeply")
+
+
+def check_configs(configs: Iterable[str]) -> None:
+    """Raises UserError for a config that is not there, or is a folder."""
+    for config in configs:
+        if is_path(config) and not exists(config):
+            raise UserError(f"{config}: no such config")
+        if is_path(config) and Path(config).is_dir():
+            raise UserError(f"{config}: a folder, not a config")
+
+
+def is_path(text: str) -> bool:
+    """Whether it can only be meant as a path here: no URL, no null, no YAML text in its place."""
+    try:
+        return "://" not in text and isinstance(yaml.safe_load(text), str)
+    except yaml.YAMLError:
+        return False
 
 
 def located_values(words: Sequence[str], *options: str) -> list[str]:

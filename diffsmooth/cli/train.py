@@ -7,10 +7,8 @@ import sys
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
 
-import yaml
-
-from diffsmooth.cli.errors import located_values, user_errors
-from diffsmooth.pipeline.output_checks import check_trained, exists
+from diffsmooth.cli.errors import check_configs, is_path, located_values, user_errors
+from diffsmooth.pipeline.output_checks import check_trained
 from diffsmooth.shown_text import quoted
 from diffsmooth.stats.errors import UserError
 
@@ -48,11 +46,9 @@ def check_words(words: Sequence[str]) -> None:
     if not words or not (words[0].startswith("-") or words[0] in SUBCOMMANDS):
         said = f"unknown subcommand {quoted(words[0])}" if words else "a subcommand is wanted"
         raise UserError(f"{said}: known are {', '.join(SUBCOMMANDS)} (--help explains them)")
-    for config in _values(words, "-c", "--config"):
-        if _is_path(config) and not exists(config):
-            raise UserError(f"{config}: no such config")
+    check_configs(_values(words, "-c", "--config"))
     for checkpoint in _values(words, "--ckpt_path"):
-        if checkpoint not in KEYWORDS and _is_path(checkpoint):
+        if checkpoint not in KEYWORDS and is_path(checkpoint):
             check_trained(checkpoint)
 
 
@@ -61,11 +57,3 @@ def _values(words: Sequence[str], *options: str) -> Iterator[str]:
         option, equals, value = word.partition("=")
         if option in options and (equals or after):
             yield value if equals else after
-
-
-def _is_path(text: str) -> bool:
-    """Whether it can only be meant as a path here: no URL, no null, no YAML text in its place."""
-    try:
-        return "://" not in text and isinstance(yaml.safe_load(text), str)
-    except yaml.YAMLError:
-        return False

@@ -171,10 +171,10 @@ def test_a_number_out_of_range_is_named(
         ("certify", ["--outfile", f"{242 * 'x'}.txt"], "long"),  # its manifest's name would be
         ("certify", ["--outfile", "/dev/null/o.txt"], "/dev/null/o.txt: cannot be written"),
         ("certify", ["--outfile", "/"], "outfile '/' is not the name of a file"),
-        ("certify", ["--config", "none.yaml"], "none.yaml"),
+        ("certify", ["--config", "none.yaml"], "none.yaml: no such config"),
         ("certify", ["--config", ""], "config"),
         ("certify", ["--config", "a\0b"], "null byte"),
-        ("certify", ["--config", "{inputs}"], "{inputs}"),
+        ("certify", ["--config", "{inputs}"], "{inputs}: a folder, not a config"),
         ("certify", ["--config", "{inputs}/open.yaml"], "open.yaml"),
         ("certify", ["--config", "{inputs}/list.yaml"], "list.yaml"),
         ("certify", ["--config", "{inputs}/deep.yaml"], "more than 50 levels"),

@@ -70,6 +70,7 @@ def test_help_of_a_class_is_lightnings() -> None:
         (["fti"], "unknown subcommand 'fti': known are fit, validate, test"),
         (["fit", "-c", "no.yaml"], "no.yaml: no such config"),
         (["fit", "--config=no.yaml"], "no.yaml: no such config"),
+        (["fit", "-c", "."], ".: a folder, not a config"),
         (["test", "--ckpt_path", "no.ckpt"], "no.ckpt: no such checkpoint"),
         (["fit", "--ckpt_path=no/no.ckpt"], "no/no.ckpt: no such checkpoint"),
     ],

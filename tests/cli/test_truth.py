@@ -120,14 +120,12 @@ def test_radii_beyond_the_truth_are_as_many_as_alpha_explains(classifier: str, r
 
 MANY = 3600  # images, of which label-aware plans skip some
 NOISES = ("integer", "float", "device")
+# Each plan with each noise: of one classifier by one process, of the other by two.
 CASES = [
-    *((one, plan, noise, 1) for one in TRUTHS for plan in PLANS for noise in NOISES),
-    # Two processes: each plan with each noise, and each classifier with each of both.
-    *(
-        (list(TRUTHS)[(row + column) % 2], plan, noise, 2)
-        for row, plan in enumerate(PLANS)
-        for column, noise in enumerate(NOISES)
-    ),
+    (list(TRUTHS)[(row + column + processes) % 2], plan, noise, processes)
+    for row, plan in enumerate(PLANS)
+    for column, noise in enumerate(NOISES)
+    for processes in (1, 2)
 ]
 
 

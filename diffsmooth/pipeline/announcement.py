@@ -93,7 +93,9 @@ class Announcement(NamedTuple):
         o, i = self.options, self.identity
         layer = i.input_layer or "none"
         what = i.arch or "a classifier"
-        text = f"networks: {what} behind input layer {layer}, {near(o.classifier)}"
+        text = f"networks: {what} behind input layer {layer}"
+        if o.classifier != what:  # else it is code
+            text += f", {near(o.classifier)}"
         source = self.networks.purifier.source
         if source is None:
             unused = f" ({near(o.diffusion)} is not used)" if o.diffusion else ""

@@ -72,7 +72,8 @@ def choose_classifier(
         if choice.doubt:
             said.append(f"note: {choice.doubt}; --normalize decides")
         model = with_input_layer(model, layer, info)
-    if metadata.dataset_info is None:  # what was guessed by the file's form is said at each start
+    # What was guessed by the file's form is said at each start.
+    if metadata.dataset_info is None and checkpoint.family != "code":
         said.append(f"classifier: {arch} behind input layer {layer}, a file of {checkpoint.family}")
     if resized := resizing(model):
         said.append(resized)

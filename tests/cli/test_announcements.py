@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from torch import nn
 
 from diffsmooth.cli import certify
 from diffsmooth.pipeline.announcement import duration, near
@@ -55,6 +56,20 @@ def test_a_run_says_what_it_will_do_in_five_lines(
         r"about \d+ s, at [\d,]+ votes/s",
         votes,
     ), votes
+
+
+def a_network() -> nn.Module:
+    return nn.Sequential(nn.Flatten(), nn.Linear(32 * 32, 10)).eval()
+
+
+def test_a_network_of_the_users_own_code_is_named_once(
+    words: Words, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data, _, *others = words()
+    certify.main([data, f"{__name__}:a_network", *others])
+    _, networks, *_ = capsys.readouterr().out.splitlines()
+    name = f"{__name__}:a_network"
+    assert networks.startswith(f"networks: {name} behind input layer none; purifier oneshot, ")
 
 
 def test_what_an_earlier_start_chose_is_said_so(

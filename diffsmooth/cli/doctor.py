@@ -17,7 +17,6 @@ def main(args: list[str] | None = None, prog: str = "diffsmooth doctor") -> None
     """Runs the command on `args`, by default the process's."""
     options = read_options(ExamineOptions, args, prog, __doc__, examples=EXAMPLES)
     # What follows imports torch, which takes seconds.
-    from diffsmooth.models.checkpoints.sources import read_classifier
     from diffsmooth.models.smoothing.precision import resolve_precision
     from diffsmooth.pipeline.device import pick_device
     from diffsmooth.pipeline.examine import examine
@@ -33,8 +32,7 @@ def main(args: list[str] | None = None, prog: str = "diffsmooth doctor") -> None
     well = True
     for path in options.checkpoints:
         try:
-            checkpoint = read_classifier(path, options.weights, options.unsafe_load)
-            for line in examine(checkpoint, options, device, precision):
+            for line in examine(path, options, device, precision):
                 print(for_terminal(shown(line)), flush=True)
         except (UserError, OSError) as error:  # one bad file does not keep us from the others
             well = False

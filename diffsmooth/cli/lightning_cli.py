@@ -6,9 +6,10 @@ import shlex
 import sys
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from copy import deepcopy
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -285,9 +286,19 @@ class TrainCLI(LightningCLI):
         except UserError:
             return "nothing is saved yet: the same command begins anew"
         python = "python " if self._prog.endswith(".py") else ""
-        resumed = "--ckpt_path" in self._words
-        words = self._words if resumed else [*self._words, "--ckpt_path", "last"]
+        words = going_on(self._words)
         return f"to go on from the last checkpoint: {python}{self._prog} {shlex.join(words)}"
+
+
+def going_on(words: Sequence[str]) -> list[str]:
+    """The words of a training that goes on from its last checkpoint, wherever it was begun from."""
+    option = "--ckpt_path"
+    kept = [
+        word
+        for before, word in pairwise(["", *words])
+        if option not in (before, word) and not word.startswith(f"{option}=")
+    ]
+    return [*kept, option, "last"]
 
 
 def _of_another_rank(error: BaseException) -> bool:

@@ -17,7 +17,7 @@ from diffsmooth.models.checkpoints.loading import (
     classifier_outline,
     told_input_layer,
 )
-from diffsmooth.models.checkpoints.sources import path_sha256
+from diffsmooth.models.checkpoints.sources import path_sha256, read_classifier
 from diffsmooth.models.checkpoints.weights import Checkpoint, misfits
 from diffsmooth.models.classifiers.dataset_info import DatasetInfo
 from diffsmooth.models.diffusion.openai import build_unet
@@ -31,7 +31,7 @@ from diffsmooth.models.words import USUAL_BATCH
 from diffsmooth.pipeline.batch_choice import chosen_batch
 from diffsmooth.pipeline.classifier_choice import check_classifier, check_forward, resizing
 from diffsmooth.pipeline.command_specification import ExamineOptions
-from diffsmooth.pipeline.examine_code import describe_made, examine_code
+from diffsmooth.pipeline.examine_code import describe_made, examine_code, is_purifier
 from diffsmooth.pipeline.input_layer_choice import measure_input_layers, with_input_layer
 from diffsmooth.pipeline.inputs import reading_for
 from diffsmooth.pipeline.purifier_loading import load_diffusion
@@ -40,6 +40,7 @@ from diffsmooth.pipeline.specification import find_diffusion
 from diffsmooth.stats import MajorityVote
 from diffsmooth.stats.errors import UserError
 from diffsmooth.stats.printed import counted, digits_down, exact, rounded_down, rounded_up
+from diffsmooth.stats.registry import imported, is_code
 
 NOISE_LEVELS = (0.0, 0.12, 0.25, 0.5, 1.0)
 LAYER_SIGMA = 0.25  # at which input layers are compared
@@ -48,13 +49,26 @@ SLOW_SECONDS = 0.2  # a vote; slower ones are timed in small batches
 
 
 def examine(
-    checkpoint: Checkpoint, options: ExamineOptions, device: torch.device, precision: str
+    source: str, options: ExamineOptions, device: torch.device, precision: str
 ) -> Iterator[str]:
-    """Lines that tell what the file holds; for a classifier also how it does under noise.
+    """Lines that tell what a user names: a file, a folder or code.
 
     Raises:
-        UserError: weights that do not fit, or images that do not.
+        UserError: see `read_classifier`; weights that do not fit, or images that do not.
     """
+    if is_code(source) and is_purifier(imported(source)):
+        yield source
+        yield "  gives        a purifier"
+        yield "  certify      takes it as --purifier"
+        return
+    checkpoint = read_classifier(source, options.weights, options.unsafe_load)
+    yield from _examine_network(checkpoint, options, device, precision)
+
+
+def _examine_network(
+    checkpoint: Checkpoint, options: ExamineOptions, device: torch.device, precision: str
+) -> Iterator[str]:
+    """What it holds; of a classifier also how it does under noise."""
     metadata = checkpoint.metadata
     if checkpoint.family == "code":
         classes = None
@@ -141,7 +155,7 @@ def describe(checkpoint: Checkpoint) -> list[str]:
         f"  written by   {checkpoint.family}",
         f"  holds        a {metadata.kind}, {network}: {size}",
         *(
-            [f"  weights      {checkpoint.note.removeprefix(f'{path}: ')}"]
+            [f"  note         {checkpoint.note.removeprefix(f'{path}: ')}"]
             if checkpoint.note
             else []
         ),

@@ -41,8 +41,6 @@ def examine_code(word: str, classes: int | None) -> Code:
         UserError: there is no such name, or it is nothing that a run could take.
     """
     thing = imported(word)
-    if isinstance(thing, PurifierKind) or (inspect.isclass(thing) and issubclass(thing, Purifier)):
-        return Code("a purifier", "as --purifier")
     wanted = values_wanted(thing)  # none or one, see `network_factory`
     known = CLASSES if classes is None else classes
     made = thing(*[known] * wanted)
@@ -58,6 +56,13 @@ def examine_code(word: str, classes: int | None) -> Code:
         )
     taken = "as the classifier: images in [0, 1] to logits; what it normalises is its own"
     return Code(gives, taken, is_classifier=True)
+
+
+def is_purifier(thing: object) -> bool:
+    """Whether a run takes it as --purifier."""
+    return isinstance(thing, PurifierKind) or (
+        inspect.isclass(thing) and issubclass(thing, Purifier)
+    )
 
 
 def describe_made(made: object) -> str:

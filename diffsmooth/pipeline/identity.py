@@ -20,7 +20,7 @@ from diffsmooth.pipeline.specification import SmoothingOptions
 from diffsmooth.runs.identity import RunIdentity, selection_of, ties_of
 from diffsmooth.runs.manifest import ManifestError, read_manifest
 from diffsmooth.runs.names import OutputError, OutputFiles
-from diffsmooth.runs.outputs import ANEW
+from diffsmooth.runs.outputs import ANEW, binds_nobody
 from diffsmooth.stats import Plan
 from diffsmooth.stats.errors import UserError, option_values
 from diffsmooth.stats.registry import is_code
@@ -122,7 +122,7 @@ def start_of(files: OutputFiles, overwrite: bool, asked: RunIdentity) -> tuple[R
     difference = asked.difference(manifest.identity)
     if not difference:
         return asked.adopting(manifest.identity), False
-    if overwrite or files.hold_nothing:
+    if overwrite or binds_nobody(files):
         return first
     raise OutputError(f"{files.table} belongs to a different run ({difference}): {ANEW}")
 
@@ -138,7 +138,7 @@ def chosen_skip(skip: int | None, size: int, files: OutputFiles, overwrite: bool
     if skip is not None:
         return skip
     stored = None
-    if not (overwrite or files.hold_nothing):
+    if not (overwrite or binds_nobody(files)):
         with contextlib.suppress(ManifestError):  # told by who reads it next
             manifest = read_manifest(files.manifest)
             stored = None if manifest is None else manifest.identity.get("skip")

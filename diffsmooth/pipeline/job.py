@@ -44,7 +44,7 @@ from diffsmooth.pipeline.trainer import build_trainer, threads_a_process
 from diffsmooth.runs.identity import RunIdentity
 from diffsmooth.runs.manifest import RunContext
 from diffsmooth.runs.names import OutputFiles
-from diffsmooth.runs.outputs import Outputs, Problem
+from diffsmooth.runs.outputs import Outputs, Problem, binds_nobody
 from diffsmooth.stats import ImageRecord, Plan
 from diffsmooth.stats.errors import UserError
 from diffsmooth.stats.printed import ordinal
@@ -153,7 +153,7 @@ def build_job(
     if not selection:
         raise UserError(f"no image is left with skip {options.skip} and max {options.max}")
     identity, is_first = start_of(options.files, options.overwrite, asked)
-    is_untried = is_first or options.files.hold_nothing
+    is_untried = is_first or binds_nobody(options.files)
     precision = identity.precision or resolve_precision("auto", device.type)
     fix_numerics(precision, identity.kernels)
     options = replace(options, normalize=identity.input_layer or "auto")

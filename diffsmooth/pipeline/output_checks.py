@@ -57,7 +57,7 @@ def check_no_input(outputs: Iterable[Path], inputs: Iterable[str | Path | None])
         outputs: files, which need not be there.
         inputs: files or folders; others and None are passed over.
     """
-    known = [Path(path).expanduser() for path in inputs if path]
+    known = [Path(os.path.expanduser(path)) for path in inputs if path]
     for output in outputs:
         for path in known:
             if path.is_file() and output.exists() and output.samefile(path):
@@ -68,8 +68,8 @@ def check_no_input(outputs: Iterable[Path], inputs: Iterable[str | Path | None])
 
 def data_files(dataset: str, root: str) -> list[Path]:
     """What a dataset is read from: its folder or its file, or the packed files of a known one."""
-    own = Path(dataset).expanduser()
-    folders = (own, Path(root).expanduser())
+    own = Path(os.path.expanduser(dataset))
+    folders = (own, Path(os.path.expanduser(root)))
     packed = [folder / f"{split}.npz" for folder in folders for split in ("train", "test")]
     is_packed = any(path.is_file() for path in packed[:2])  # other files may lie beside them
     return packed if is_packed else [own, *packed]
@@ -93,6 +93,6 @@ def check_trained(path: str) -> None:
 def exists(path: str) -> bool:
     """Whether something is there; a name that no file can have is left to who opens it."""
     try:
-        return Path(path).expanduser().exists()
-    except (OSError, RuntimeError, ValueError):
+        return Path(os.path.expanduser(path)).exists()
+    except (OSError, ValueError):
         return True  # a name that says what is wrong with it when it is opened

@@ -1,5 +1,6 @@
 """On which training images `tune` judges: those that its classifier's training left."""
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -49,7 +50,7 @@ def training_images(options: TuneOptions, reading: Reading) -> ImageSet:
     Raises:
         UserError: there is none of its own: `certify` would certify the images of the choice.
     """
-    there = options.dataset in DATASETS or Path(options.dataset).expanduser().exists()
+    there = options.dataset in DATASETS or Path(os.path.expanduser(options.dataset)).exists()
     if there and not has_split(options.dataset, "train"):
         raise UserError(
             f"{options.dataset} has no training images apart from those that certify.py takes: "

@@ -137,14 +137,6 @@ class OutputFiles(RunFiles):
         """What a finished run leaves, but for its manifest."""
         return self.table, self.journal, self.figure, self.images, self.flips, self.checks
 
-    @property
-    def hold_nothing(self) -> bool:
-        """Whether a run was begun here, and has finished no image: it binds nobody."""
-        written = (path for path in self.parts_of_journals() if path.stat().st_size)
-        return os.path.lexists(self.manifest) and not any(
-            (*filter(os.path.lexists, self.results), *written)
-        )
-
     def parts_of_journals(self, digest: str = "") -> list[Path]:
         """The parts of ours that lie in the folder of parts, of one identity or of any."""
         ours = [path for path in self.among_parts() if PART.fullmatch(path.name)]

@@ -33,6 +33,8 @@ from diffsmooth.stats.results import (
 from diffsmooth.whole_file import write_whole
 
 COLUMNS = {"certify": CERTIFY_COLUMNS, "predict": PREDICT_COLUMNS, "attack": ATTACK_COLUMNS}
+AT_WORK = ": another process is at work on it"
+FINISHED = "computed_by"  # in the context of a finished run's manifest
 ANEW = "choose another outfile, or remove its files (--overwrite)"
 
 
@@ -44,6 +46,30 @@ class Problem(NamedTuple):
 
 
 ProblemOf = Callable[[list[ImageRecord]], Problem | None]
+
+
+def binds_nobody(files: OutputFiles) -> bool:
+    """Whether a run was begun here and has finished no image, so that nothing is lost by another.
+
+    A finished run, whose results may lie elsewhere by now, binds; so does one of another host,
+    whose locks may not be seen here, and one of a version before 0.3, which does not say this.
+    """
+    try:
+        manifest = read_manifest(files.manifest)
+    except ManifestError:
+        return False
+    context = {} if manifest is None else manifest.context
+    if not context.get("begun") or FINISHED in context or context.get("host") != platform.node():
+        return False
+    results = any(map(os.path.lexists, files.results))
+    return not (results or any(map(_has_lines, files.parts_of_journals())))
+
+
+def _has_lines(part: Path) -> bool:
+    try:
+        return part.stat().st_size > 0
+    except FileNotFoundError:  # a run that ended in between has removed its parts
+        return True
 
 
 class Locks:
@@ -72,7 +98,7 @@ class Locks:
             ours = False
         if not ours:
             self.drop()
-            raise OutputError(f"{self._files.table}: another process is at work on it")
+            raise OutputError(f"{self._files.table}{AT_WORK}")
 
     def drop(self, *names: str) -> None:
         """Lets some go, or all."""
@@ -126,14 +152,17 @@ class Outputs:
         files = self.files
         try:
             files.refuse_others_kinds()
-            self._has_stranger(context, overwrite, problem_of)  # before anything is written
+            self._stranger(context, overwrite, problem_of)  # before anything is written
             files.parts.mkdir(parents=True, exist_ok=True)
             # Shards that start at once take their turn.
             self._locks.take("lock.claim", fcntl.LOCK_EX, wait=True)
-            stranger = self._has_stranger(context, overwrite, problem_of)
+            stranger = self._stranger(context, overwrite, problem_of)
             # Shards work side by side; the whole, and what replaces files, wants them all.
             together = self.shard is not None and not stranger
-            self._locks.take("lock", fcntl.LOCK_SH if together else fcntl.LOCK_EX)
+            try:
+                self._locks.take("lock", fcntl.LOCK_SH if together else fcntl.LOCK_EX)
+            except OutputError as error:
+                raise OutputError(f"{stranger or files.table}{AT_WORK}") from error
             if self.shard:
                 self._locks.take(f"lock.{self.shard.number}of{self.shard.total}", fcntl.LOCK_EX)
             if stranger:
@@ -168,19 +197,19 @@ class Outputs:
         """Ends the claim, as the end of the process does."""
         self._locks.drop()
 
-    def _has_stranger(self, context: RunContext, overwrite: bool, problem_of: ProblemOf) -> bool:
-        """Whether something is of another run, or broken.
+    def _stranger(self, context: RunContext, overwrite: bool, problem_of: ProblemOf) -> str:
+        """What is of another run, or broken; "" where nothing is.
 
         Refused unless it may be overwritten, or nothing would be lost by that.
         """
         try:
             self._check_own(context.probes, problem_of)
         except (JournalError, ManifestError, OutputError) as error:
-            is_lost = not (isinstance(error, OutputError) and self.files.hold_nothing)
+            is_lost = not (isinstance(error, OutputError) and binds_nobody(self.files))
             if is_lost and not overwrite:
                 raise OutputError(f"{error}: {ANEW}") from error
-            return True
-        return False
+            return str(error)
+        return ""
 
     def _check_own(self, probes: tuple[Probe, ...], problem_of: ProblemOf) -> None:
         files = self.files
@@ -254,7 +283,7 @@ class Outputs:
             write_whole(files.journal, lines.encode())
             write_whole(files.table, to_tsv(records, columns).encode())
             # Last: all bounds were computed here, also those of lines that others wrote.
-            context = {**stored.context, "computed_by": computed_by()}
+            context = {**stored.context, FINISHED: computed_by()}
             write_manifest(stored._replace(context=context))
             for path in files.among_parts():
                 path.unlink(missing_ok=True)

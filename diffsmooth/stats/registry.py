@@ -66,13 +66,22 @@ def check_call(word: str, factory: Any, what: str, *arguments: object, **options
     if not callable(factory):
         raise UserError(f"{word}: must be a function, {what}; got {quoted(factory)}")
     try:
-        signature = inspect.signature(factory)
+        inspect.signature(factory).bind(*arguments, **options)
     except ValueError:  # of a function in C
         return
-    try:
-        signature.bind(*arguments, **options)
     except TypeError as error:
         raise UserError(f"{word}: must be a function, {what}; this one: {error}") from error
+
+
+def can_call(factory: Callable[..., Any], *arguments: object) -> bool:
+    """Whether a factory takes such arguments; taken to be so of one in C, which does not tell."""
+    try:
+        inspect.signature(factory).bind(*arguments)
+    except TypeError:
+        return False
+    except ValueError:
+        return True
+    return True
 
 
 def values_wanted(factory: Callable[..., Any]) -> int:

@@ -212,3 +212,17 @@ def test_the_training_noise_is_guessed_only_where_the_file_does_not_say_it(
         out = capsys.readouterr().out
         assert ("trained at   about" in out) == guessed
         assert ("sigma' 0.25" in out) != guessed
+
+
+def test_a_purifier_of_ones_own_is_known(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "purifiers_of_mine.py").write_text(
+        "from diffsmooth.models.smoothing.purifier_kinds import PurifierKind\n"
+        "from diffsmooth.models import IdentityPurifier\n"
+        "class Mine(IdentityPurifier):\n    pass\n"
+        "KIND = PurifierKind(Mine, denoiser=False)\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    doctor.main(["purifiers_of_mine:KIND", "purifiers_of_mine:Mine"])
+    assert capsys.readouterr().out.count("takes it as --purifier") == 2

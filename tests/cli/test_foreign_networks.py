@@ -111,6 +111,10 @@ def direct(noisy, sigma):
     return noisy
 
 
+def by_default(num_classes=1000):
+    return network(num_classes)
+
+
 def bare():
     return Whole()
 """
@@ -277,6 +281,16 @@ def test_a_factory_of_an_architecture_need_not_take_the_number_of_classes(tmp_pa
 
     network = build_classifier("stranger_package:bare", 10, "none", FASHION_MNIST)
     assert network(torch.zeros(2, 1, 32, 32)).argmax(dim=1).tolist() == [9, 9]
+
+
+def test_a_factory_of_an_architecture_is_told_the_number_of_classes_where_it_has_a_default() -> (
+    None
+):
+    from diffsmooth.models import build_classifier
+    from diffsmooth.models.classifiers.dataset_info import FASHION_MNIST
+
+    network = build_classifier("stranger_package:by_default", 10, "none", FASHION_MNIST)
+    assert network(torch.zeros(2, 1, 32, 32)).shape == (2, 10)
 
 
 def test_an_architecture_of_ones_own_votes_as_its_module_does(

@@ -171,6 +171,8 @@ def test_a_number_out_of_range_is_named(
         ("certify", ["--outfile", f"{242 * 'x'}.txt"], "long"),  # its manifest's name would be
         ("certify", ["--outfile", "/dev/null/o.txt"], "/dev/null/o.txt: cannot be written"),
         ("certify", ["--outfile", "/"], "outfile '/' is not the name of a file"),
+        ("certify", ["--dataset", "~of_no_user/d.npz"], "~of_no_user"),
+        ("certify", ["--classifier", "~of_no_user/c.pt"], "~of_no_user/c.pt: no such"),
         ("certify", ["--config", "none.yaml"], "none.yaml: no such config"),
         ("certify", ["--config", ""], "config"),
         ("certify", ["--config", "a\0b"], "null byte"),

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from torchvision import datasets
 
+from diffsmooth.cli.lightning_cli import going_on
 from diffsmooth.cli.options import read_options
 from diffsmooth.lit.data import load_images
 from diffsmooth.models.classifiers.dataset_info import DatasetInfo
@@ -122,9 +123,9 @@ def test_a_table_that_cannot_be_written_is_refused_before_anything_is_loaded(pla
         options.check_inputs()
 
 
-@pytest.mark.parametrize("there", [True, False])
+@pytest.mark.parametrize("there", [[], ["data"], ["data", "other"]])
 def test_data_that_cannot_be_had_names_the_option_and_leaves_nothing(
-    there: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    there: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class Absent:
         def __init__(self, root: str, train: bool, download: bool) -> None:
@@ -134,7 +135,16 @@ def test_data_that_cannot_be_had_names_the_option_and_leaves_nothing(
     root = tmp_path / "data"
     if there:
         root.mkdir()
-        (root / "other").touch()
+    for name in there[1:]:
+        (root / name).touch()
     with pytest.raises(UserError, match=r"CIFAR-10 is not under .*--data_root.*\(no network\)"):
         load_images("cifar10", str(root))
-    assert [path.name for path in tmp_path.rglob("*")] == (["data", "other"] if there else [])
+    assert [path.name for path in tmp_path.rglob("*")] == there
+
+
+@pytest.mark.parametrize(
+    "begun", [[], ["--ckpt_path", "last"], ["--ckpt_path=epoch=3.ckpt"], ["--ckpt_path", "3.ckpt"]]
+)
+def test_a_training_goes_on_from_its_last_checkpoint_wherever_it_began(begun: list[str]) -> None:
+    words = ["fit", "-c", "a.yaml", *begun, "--name", "b"]
+    assert going_on(words) == ["fit", "-c", "a.yaml", "--name", "b", "--ckpt_path", "last"]

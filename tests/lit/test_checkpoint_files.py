@@ -92,11 +92,13 @@ def test_a_full_disk_is_told_apart_from_a_bug_of_torchs_writer(
     assert os.listdir(tmp_path) == []
 
 
-@pytest.mark.parametrize("epochs", [3, 4])
+@pytest.mark.parametrize(
+    ("epochs", "is_lost", "found"), [(3, False, 2), (4, False, 2), (4, True, 3), (3, True, None)]
+)
 def test_who_goes_on_keeps_the_best_of_before(
-    root: Path, monkeypatch: pytest.MonkeyPatch, epochs: int
+    root: Path, monkeypatch: pytest.MonkeyPatch, epochs: int, is_lost: bool, found: int | None
 ) -> None:
-    """An accuracy that falls after its third epoch."""
+    """An accuracy that falls after its third epoch; its best.ckpt may not have come along."""
     measured = {0: 0.15, 1: 0.575, 2: 0.9, 3: 0.75}
 
     def measure(module: GaussianTraining, batch: Any, index: int) -> None:
@@ -116,9 +118,15 @@ def test_who_goes_on_keeps_the_best_of_before(
         return best
 
     best = train(3, None)
-    best = train(epochs, Path(best.best_model_path).parent / "last.ckpt")
-    assert best.best_model_score == pytest.approx(0.9)
-    assert torch.load(best.best_model_path, weights_only=True)["epoch"] == 2
+    path = Path(best.best_model_path)
+    if is_lost:
+        path.unlink()
+    best = train(epochs, path.parent / "last.ckpt")
+    if found is None:
+        assert (best.best_model_path, best.best_model_score, path.exists()) == ("", None, False)
+        return
+    assert best.best_model_score == pytest.approx(measured[found])
+    assert torch.load(best.best_model_path, weights_only=True)["epoch"] == found
 
 
 def test_every_training_writes_whole_files_and_other_plugins_stay(

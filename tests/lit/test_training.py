@@ -6,6 +6,7 @@ import torch
 from conftest import TINY_UNET
 from lightning.pytorch.callbacks import EMAWeightAveraging, ModelCheckpoint
 from stripes import StopAfter, make_data, make_trainer
+from torch import Tensor, nn
 
 from diffsmooth.lit.data import ImageDataModule
 from diffsmooth.lit.data.images import DataError
@@ -14,6 +15,7 @@ from diffsmooth.lit.training.learning_rate import LearningRate
 from diffsmooth.lit.training.randomness import random_crop, random_flip, step_generator
 from diffsmooth.models import load_classifier, load_unet
 from diffsmooth.models.checkpoints.formats import read_checkpoint
+from diffsmooth.stats.errors import UserError
 
 
 def make_classifier() -> GaussianTraining:
@@ -70,6 +72,28 @@ def test_training_on_ones_own_data(tmp_path: Path, root: Path) -> None:
     )
     with pytest.raises(DataError, match="has no test images of its own"):
         trainer.test(module, datamodule=ImageDataModule(str(root / "train.npz"), batch_size=32))
+
+
+class Tupled(nn.Module):
+    def forward(self, x: Tensor) -> tuple[Tensor]:
+        return (x.flatten(1)[:, :10],)
+
+
+@pytest.mark.parametrize(
+    ("network", "said"),
+    [
+        (nn.Sequential(nn.Flatten(), nn.Linear(32 * 32, 7)), r"gives \(1, 7\) .* 10 classes"),
+        (Tupled(), "gives a tuple .* logits"),
+        (nn.Conv2d(1, 10, 3), r"gives \(1, 10, 30, 30\) .* logits"),
+        (nn.Sequential(nn.Flatten(), nn.Linear(28 * 28, 10)), "cannot take images of 1 x 32 x 32"),
+    ],
+)
+def test_a_network_that_does_not_give_the_classes_logits_is_not_trained(
+    tmp_path: Path, root: Path, network: nn.Module, said: str
+) -> None:
+    module = GaussianTraining(network, input_layer="none", crop_padding=0)
+    with pytest.raises(UserError, match=said):
+        make_trainer(tmp_path, 1).fit(module, datamodule=make_data(root))
 
 
 def test_a_resumed_run_equals_an_unbroken_one(tmp_path: Path, root: Path) -> None:

@@ -31,6 +31,7 @@ IDENTITY = RunIdentity(
     hardware="cpu", content="0", image_shape=(3, 32, 32), class_names=(), torch="1", numpy="2",
 )  # fmt: skip
 CONTEXT = RunContext(1, 1, "cpu", "a.pt", "b.pt", "data")
+BEGUN = CONTEXT._replace(begun="2026-11-28T12:00:00+00:00")
 
 
 OTHER = dataclasses.replace(IDENTITY, sigma=0.25)
@@ -376,33 +377,56 @@ def test_a_run_that_finished_no_image_binds_nobody(tmp_path: Path) -> None:
     table, another = tmp_path / "o.txt", dataclasses.replace(IDENTITY, seed=1)
     one, other = (Probe("gpu", "0", outputs, 0.0) for outputs in "12")
     first = make_outputs(table)
-    first.claim(CONTEXT._replace(probes=(one,)), overwrite=False)
+    first.claim(BEGUN._replace(probes=(one,)), overwrite=False)
     first.new_part(0).touch()  # a process that was killed as it began its first line
-    with pytest.raises(OutputError, match="another process is at work on it"):
-        make_outputs(table, another).claim(CONTEXT, overwrite=False)  # it may finish one yet
+    both = r"different run \(seed was 0, is 1\): another process is at work on it"
+    with pytest.raises(OutputError, match=both):
+        make_outputs(table, another).claim(BEGUN, overwrite=False)  # it may finish one yet
     first.release()
     again = make_outputs(table)  # the same options, and networks that were mended in their code
-    again.claim(CONTEXT._replace(probes=(other,)), overwrite=False)
+    again.claim(BEGUN._replace(probes=(other,)), overwrite=False)
     assert read_manifest(again.files.manifest).probes == [other]  # type: ignore[union-attr]
     again.release()
     mended = make_outputs(table, another)
-    mended.claim(CONTEXT, overwrite=False)
+    mended.claim(BEGUN, overwrite=False)
     assert read_manifest(mended.files.manifest).identity == another.stored()  # type: ignore[union-attr]
     append_record(mended.new_part(0), record_of(mended, 4))
     mended.release()
     with pytest.raises(OutputError, match="belongs to a different run"):
-        make_outputs(table).claim(CONTEXT, overwrite=False)
+        make_outputs(table).claim(BEGUN, overwrite=False)
     assert [record.index for record in mended.read_records()] == [4]
+
+
+def test_a_finished_run_whose_results_were_moved_binds(tmp_path: Path) -> None:
+    first = make_outputs(tmp_path / "o.txt")
+    first.claim(BEGUN, overwrite=False)
+    first.finish([record_of(first, 4)])
+    first.release()
+    for path in (first.files.table, first.files.journal):
+        path.rename(tmp_path / f"archived_{path.name}")
+    with pytest.raises(OutputError, match="belongs to a different run"):
+        make_outputs(tmp_path / "o.txt", OTHER).claim(BEGUN, overwrite=False)
+
+
+@pytest.mark.parametrize("context", [CONTEXT, BEGUN._replace(host="of other locks")])
+def test_a_run_of_another_host_or_of_an_earlier_version_binds(
+    tmp_path: Path, context: RunContext
+) -> None:
+    first = make_outputs(tmp_path / "o.txt")
+    first.claim(context, overwrite=False)
+    first.release()
+    with pytest.raises(OutputError, match="belongs to a different run"):
+        make_outputs(tmp_path / "o.txt", OTHER).claim(BEGUN, overwrite=False)
 
 
 @pytest.mark.parametrize("name", ["o.txt", "o.jsonl", "o.images.npz"])
 def test_whatever_lies_beside_a_manifest_keeps_its_run(tmp_path: Path, name: str) -> None:
     first = make_outputs(tmp_path / "o.txt")
-    first.claim(CONTEXT, overwrite=False)
+    first.claim(BEGUN, overwrite=False)
     first.release()
     (tmp_path / name).write_text("")
     with pytest.raises(OutputError, match="belongs to a different run"):
-        make_outputs(tmp_path / "o.txt", OTHER).claim(CONTEXT, overwrite=False)
+        make_outputs(tmp_path / "o.txt", OTHER).claim(BEGUN, overwrite=False)
 
 
 def test_a_run_whose_choices_are_open_claims_nothing(tmp_path: Path) -> None:

@@ -63,7 +63,6 @@ def test_a_run_of_several_is_refused_for_its_ties(
 ) -> None:
     out = tmp_path / "o.txt"
     text = adopt(2, out, classifier_file, unet_file)
-    out.write_text("idx\tlabel\n")  # a run that finished no image would bind nobody
     with pytest.raises(SystemExit) as stopped:
         certify_with(2, out, classifier_file, unet_file, monkeypatch)
     assert stopped.value.code == 2

@@ -55,7 +55,8 @@ class DataError(UserError):
 
 def check_dataset(dataset: str) -> None:
     """Raises DataError for a dataset that is no known name, .npz file, folder or factory."""
-    path, name = Path(dataset).expanduser(), shown(dataset)
+    # Everywhere by os.path: pathlib raises where ~NAME is of no user.
+    path, name = Path(os.path.expanduser(dataset)), shown(dataset)
     if dataset in DATASETS or is_code(dataset) or path.is_dir():
         return
     if path.is_file():

@@ -95,6 +95,7 @@ def _find_or_download(name: str, root: Path, split: str, absent: str) -> Any:
     from torchvision import datasets
 
     dataset, train = getattr(datasets, name), split == "train"
+    was_there = root.exists()
     try:
         try:
             return dataset(str(root), train=train, download=False)  # root may be read-only
@@ -106,6 +107,7 @@ def _find_or_download(name: str, root: Path, split: str, absent: str) -> Any:
                 finally:  # whoever waits for it finds the data, or fails alike
                     lock.unlink(missing_ok=True)
     except (OSError, RuntimeError) as error:
-        with suppress(OSError):  # it holds something
-            root.rmdir()
+        if not was_there:
+            with suppress(OSError):  # it holds something
+                root.rmdir()
         raise DataError(f"{absent} and cannot be downloaded ({error})") from error

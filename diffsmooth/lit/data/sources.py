@@ -1,5 +1,6 @@
 """From what the user calls a dataset to its images."""
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -33,11 +34,11 @@ def load_images(
     """
     if split not in ("train", "test"):
         raise DataError(f"split must be train or test, got {split!r}")
-    path = Path(dataset).expanduser()
+    path = Path(os.path.expanduser(dataset))
     if is_folder(dataset):
         return load_folder(path, split, reading)
     if is_named(dataset):
-        images = _load_named(dataset, Path(root).expanduser(), split, reading)
+        images = _load_named(dataset, Path(os.path.expanduser(root)), split, reading)
     elif path.is_dir():
         packed = path / f"{split}.npz"
         if not packed.is_file():
@@ -62,7 +63,7 @@ def load_images(
 
 def is_folder(dataset: str) -> bool:
     """Whether a dataset is a folder of one's own with one folder a class, or nearly."""
-    path = Path(dataset).expanduser()
+    path = Path(os.path.expanduser(dataset))
     packed = any((path / f"{split}.npz").is_file() for split in ("train", "test"))
     return dataset not in DATASETS and path.is_dir() and not packed
 
@@ -71,7 +72,7 @@ def has_several_sizes(dataset: str, split: str, exif: ExifChoice | None) -> bool
     """Whether it is such a folder, and its files need an `image_size` to become images."""
     if not is_folder(dataset):
         return False
-    places = subfolders(split_folder(Path(dataset).expanduser(), split), Notes()).values()
+    places = subfolders(split_folder(Path(os.path.expanduser(dataset)), split), Notes()).values()
     return len(sizes_of([p for place in places for p in image_files(place, Notes(), {})], exif)) > 1
 
 
@@ -100,7 +101,7 @@ def has_split(dataset: str, split: str) -> bool:
     """Whether a dataset's images of a split, train or test, are others than the other split's."""
     if dataset in DATASETS:
         return split == "test" or not DATASETS[dataset].shipped
-    path = Path(dataset).expanduser()
+    path = Path(os.path.expanduser(dataset))
     return is_code(dataset) or (path / f"{split}.npz").is_file() or split in split_folders(path)
 
 

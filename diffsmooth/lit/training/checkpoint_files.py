@@ -81,6 +81,24 @@ def write_whole_checkpoints(trainer: pl.Trainer) -> None:
             )
 
 
+def forget_missing(trainer: pl.Trainer) -> None:
+    """Lets go of the best checkpoints that are not there: a last.ckpt may have come alone.
+
+    Lightning would keep their scores, so that perhaps no best.ckpt is written any more. What rank
+    zero sees decides for all.
+    """
+    for callback in trainer.checkpoint_callbacks:
+        if not isinstance(callback, ModelCheckpoint) or not callback.monitor:
+            continue
+        paths = {*callback.best_k_models, callback.best_model_path} - {""}
+        missing = {path for path in paths if "://" not in path and not Path(path).exists()}
+        missing = trainer.strategy.broadcast(missing)
+        for path in missing:
+            callback.best_k_models.pop(path, None)
+        if callback.best_model_path in missing:
+            callback.best_model_path, callback.best_model_score = "", None
+
+
 def remove_leftovers(folder: Path) -> None:
     """Removes what processes that were killed long ago have left of files half written."""
     for leftover in folder.glob(LEFTOVERS):

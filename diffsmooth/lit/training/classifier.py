@@ -26,6 +26,9 @@ from diffsmooth.models.checkpoints.weights import Checkpoint, CheckpointMetadata
 from diffsmooth.models.classifiers.architectures import Classifier, build_classifier
 from diffsmooth.models.classifiers.dataset_info import DatasetInfo
 from diffsmooth.models.classifiers.input_layers import build_input_layer
+from diffsmooth.stats.errors import UserError
+from diffsmooth.stats.printed import counted
+from diffsmooth.stats.registry import is_code
 
 
 def default_sgd(parameters: Iterable[Any]) -> torch.optim.Optimizer:
@@ -96,8 +99,10 @@ class ClassifierTraining(TrainingModule):
             raise ValueError(f"crop_padding must be >= 0 and below {side}, got {crop_padding}")
         classes = self._info.num_classes
         if isinstance(arch, str):
+            self._users_own = arch if is_code(arch) else ""
             self.classifier = build_classifier(arch, classes, input_layer, self._info)
         else:
+            self._users_own = type(arch).__name__
             self.classifier = Classifier(build_input_layer(input_layer, self._info), arch)
         self.classifier.to(memory_format=torch.channels_last)  # convolutions are faster so
         if pretrained is not None:
@@ -108,6 +113,33 @@ class ClassifierTraining(TrainingModule):
                 if note:
                     say(note)
         self._attacked_in_range: Tensor | bool = True
+
+    def setup(self, stage: str) -> None:
+        if self._users_own:
+            self._check_logits()
+        super().setup(stage)
+
+    def _check_logits(self) -> None:
+        """Raises UserError for a network of the user's that does not give the classes' logits."""
+        shape, classes = self._info.image_shape, self._info.num_classes
+        device = next((p.device for p in self.classifier.parameters()), torch.device("cpu"))
+        modes = [(module, module.training) for module in self.classifier.modules()]
+        try:
+            with torch.no_grad():
+                output = self.classifier.eval()(torch.zeros(1, *shape, device=device))
+        except RuntimeError as error:
+            size = " x ".join(map(str, shape))
+            raise UserError(f"{self._users_own}: cannot take images of {size} ({error})") from error
+        finally:
+            for module, mode in modes:
+                module.training = mode
+        is_tensor = isinstance(output, Tensor)
+        given = tuple(output.shape) if is_tensor else f"a {type(output).__name__}"
+        if given != (1, classes):
+            raise UserError(
+                f"{self._users_own}: gives {given} for an image of {self._info.name}, wanted are "
+                f"logits (1, {classes}), of {counted(classes, 'class')}"
+            )
 
     @abstractmethod
     def losses(self, views: Tensor, labels: Tensor, generator: torch.Generator) -> Losses:

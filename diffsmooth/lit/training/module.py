@@ -12,7 +12,11 @@ from lightning.pytorch.cli import OptimizerCallable
 from torch import Tensor, nn
 
 from diffsmooth.lit.data.images import Batch, Sample
-from diffsmooth.lit.training.checkpoint_files import read_trained, write_whole_checkpoints
+from diffsmooth.lit.training.checkpoint_files import (
+    forget_missing,
+    read_trained,
+    write_whole_checkpoints,
+)
 from diffsmooth.lit.training.compiling import compile_for_steps, compile_no_more
 from diffsmooth.lit.training.divergence import StopDiverged
 from diffsmooth.lit.training.learning_rate import LearningRate
@@ -184,6 +188,9 @@ class TrainingModule(pl.LightningModule, ABC):
         optimizer = self.new_optimizer()
         scheduler = self._learning_rate.scheduler(self.trainer, optimizer)
         return [optimizer], [{"scheduler": scheduler, "interval": "step"}]
+
+    def on_fit_start(self) -> None:
+        forget_missing(self.trainer)
 
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
         # Dropout draws from the global stream: let it, too, depend on the seed, rank and step.

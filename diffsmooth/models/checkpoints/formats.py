@@ -122,16 +122,19 @@ def _foreign(path: Path, content: Any, wanted: SetName | None) -> Checkpoint:
         module = content.float() if not isinstance(content, ExportedModule) else content
         name = f"{type(content).__module__}.{type(content).__qualname__}"
         metadata = CheckpointMetadata("classifier", arch=name, input_layer="none")
-        metadata = metadata._replace(class_names=_classes(path, vars(content)))
+        names, problem = _classes(vars(content))
+        note = f"{path}: {problem}" if problem else ""
+        metadata = metadata._replace(class_names=names)
         check_tensors(path, module.state_dict())
-        return Checkpoint(path, "a whole module", metadata, {}, build=lambda _: module)
+        return Checkpoint(path, "a whole module", metadata, {}, note=note, build=lambda _: module)
     taken = choose_set(path, content, wanted)
-    weights, epoch = taken.weights, -1
+    weights, epoch, problem = taken.weights, -1, ""
     check_tensors(path, weights)
     family, metadata = "a bare state dict", CheckpointMetadata("classifier")
     if not is_state_dict(content):
         family, metadata = _describe_classifier(content)
-        metadata = metadata._replace(class_names=_classes(path, content))
+        names, problem = _classes(content)
+        metadata = metadata._replace(class_names=names)
         number = content.get("epoch")
         epoch = number if isinstance(number, int) and 0 <= number < 10**9 else -1
     if UNET_KEY in weights:
@@ -143,14 +146,18 @@ def _foreign(path: Path, content: Any, wanted: SetName | None) -> Checkpoint:
             weights = {k: v for k, v in weights.items() if "relative_position_index" not in k}
         if not metadata.arch:
             metadata = metadata._replace(arch=_cifar_architecture(weights))
-    return Checkpoint(path, family, metadata, weights, epoch, set_key=taken.key, note=taken.note)
+    note = taken.note
+    if problem:
+        note = f"{note}; {problem}" if note else f"{path}: {problem}"
+    return Checkpoint(path, family, metadata, weights, epoch, set_key=taken.key, note=note)
 
 
-def _classes(path: Path, content: dict[str, Any]) -> list[str]:
+def _classes(content: dict[str, Any]) -> tuple[list[str], str]:
+    """The names of the classes, or why they are not taken: they contradict each other."""
     try:
-        return told_classes(content)
+        return told_classes(content), ""
     except UserError as error:
-        raise UserError(f"{path}: {error}") from error
+        return [], f"{error}, so that names of classes are not taken from it"
 
 
 def _describe_classifier(content: dict[str, Any]) -> tuple[str, CheckpointMetadata]:

@@ -1,5 +1,6 @@
 """The names of a classifier's classes, as people keep them beside its weights."""
 
+import operator
 from collections.abc import Mapping
 from typing import Any
 
@@ -9,6 +10,7 @@ from diffsmooth.stats.errors import UserError
 LISTS = ("class_names", "classes")  # in the order of the labels
 NUMBERS = ("class_to_idx", "label2id")  # from name to label, as torchvision's and transformers'
 NAMES = ("idx_to_class", "id2label")  # from label to name
+MOST_DIGITS = 9  # of a label
 
 
 def told_classes(content: Mapping[str, Any]) -> list[str]:
@@ -40,10 +42,20 @@ def told_classes(content: Mapping[str, Any]) -> list[str]:
 def _ordered(key: str, pairs: list[tuple[Any, Any]]) -> list[str]:
     labels = {}
     for name, label in pairs:
-        number = int(label) if isinstance(label, str) and label.isdecimal() else label
-        if not isinstance(name, str) or not isinstance(number, int):
+        number = _number(label)
+        if not isinstance(name, str) or number is None:
             raise UserError(f"its {key} holds {quoted(name)} and {quoted(label)}: no class")
         labels[number] = name
     if sorted(labels) != list(range(len(pairs))):
         raise UserError(f"its {key} does not give each label from 0 to {len(pairs) - 1} a name")
     return [labels[number] for number in range(len(pairs))]
+
+
+def _number(label: Any) -> int | None:
+    """A label that is a whole number, also one of NumPy's or a tensor, or is written in digits."""
+    if isinstance(label, str):
+        return int(label) if label.isdecimal() and len(label) <= MOST_DIGITS else None
+    try:
+        return operator.index(label)
+    except (TypeError, RuntimeError):  # of a tensor on no device
+        return None

@@ -17,8 +17,16 @@ from diffsmooth.models.classifiers.hugging_face import (
 from diffsmooth.models.classifiers.input_layers import Resized, build_input_layer
 from diffsmooth.shown_text import is_word, quoted
 from diffsmooth.stats.errors import UserError
-from diffsmooth.stats.registry import Registry, check_call, imported, names_code, values_wanted
+from diffsmooth.stats.registry import (
+    Registry,
+    can_call,
+    check_call,
+    imported,
+    names_code,
+    values_wanted,
+)
 
+CLASSES = 10  # that a factory is tried with
 CIFAR_EXAMPLES = ("cifar_resnet20", "cifar_resnet56", "cifar_resnet110")
 
 
@@ -102,10 +110,13 @@ def _build_network(arch: str, num_classes: int, channels: int) -> Network:
     )
 
 
-def network_factory(word: str) -> Callable[[int], nn.Module]:
+def network_factory(word: str, is_architecture: bool = False) -> Callable[[int], nn.Module]:
     """Another package's factory, package.module:name, of a network from the number of classes.
 
-    It is called with that number where it has a parameter without a default.
+    Args:
+        word: its name.
+        is_architecture: whether it is called with that number wherever it takes a value; else only
+            where it wants one, for what a network as it is has a default for may be anything.
 
     Raises:
         UserError: there is none, or it wants something else; or, when it is called, it gives no
@@ -113,8 +124,10 @@ def network_factory(word: str) -> Callable[[int], nn.Module]:
     """
     factory = imported(word)
     what = "called with the number of classes or nothing, that gives the network"
-    takes = callable(factory) and values_wanted(factory) > 0
-    check_call(word, factory, what, *([10] if takes else []))
+    takes = callable(factory) and (
+        can_call(factory, CLASSES) if is_architecture else values_wanted(factory) > 0
+    )
+    check_call(word, factory, what, *([CLASSES] if takes else []))
 
     def make(num_classes: int) -> nn.Module:
         network = factory(num_classes) if takes else factory()
@@ -126,7 +139,7 @@ def network_factory(word: str) -> Callable[[int], nn.Module]:
 
 
 def _foreign(arch: str, num_classes: int, channels: int) -> Network:
-    return Network(network_factory(arch)(num_classes))
+    return Network(network_factory(arch, is_architecture=True)(num_classes))
 
 
 def _cifar_resnet(arch: str, num_classes: int, channels: int) -> Network:

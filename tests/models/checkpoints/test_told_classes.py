@@ -28,6 +28,8 @@ NAMES = ["zebra", "apples", "mole"]  # in no alphabet's order
         {"class_to_idx": {"mole": 2, "zebra": 0, "apples": 1}},
         {"id2label": {"0": "zebra", "2": "mole", "1": "apples"}},
         {"idx_to_class": dict(enumerate(NAMES)), "class_names": NAMES},
+        {"class_to_idx": {name: np.int64(n) for n, name in enumerate(map(np.str_, NAMES))}},
+        {"class_to_idx": {name: torch.tensor(n) for n, name in enumerate(NAMES)}},
     ],
 )
 def test_each_way_of_saying_them_is_read(said: dict[str, Any]) -> None:
@@ -45,12 +47,27 @@ def test_what_is_no_list_of_names_says_nothing(said: dict[str, Any]) -> None:
         ({"class_to_idx": {"a": 1, "b": 2}}, "does not give each label from 0 to 1 a name"),
         ({"class_to_idx": {"a": 0, "b": 0}}, "does not give each label"),
         ({"id2label": {0: 7}}, "no class"),
+        ({"id2label": {0.5: "a"}}, "no class"),
+        ({"id2label": {"1" * 5000: "a"}}, "no class"),
+        ({"id2label": {1: "a", 2: "b"}}, "does not give each label"),
         ({"class_names": ["a", "b"], "class_to_idx": {"b": 0, "a": 1}}, "not the same classes"),
     ],
 )
 def test_what_cannot_be_is_refused(said: dict[str, Any], words: str) -> None:
     with pytest.raises(UserError, match=words):
         told_classes(said)
+
+
+def test_a_file_that_contradicts_itself_has_no_names_and_says_so(tmp_path: Path) -> None:
+    path = tmp_path / "net.pt"
+    weights = {"state_dict": {"fc.weight": torch.zeros(2, 4)}}
+    torch.save({**weights, "class_names": ["Cat", "Dog"], "label2id": {"cat": 0, "dog": 1}}, path)
+    checkpoint = read_checkpoint(path)
+    assert checkpoint.metadata.class_names == []
+    assert checkpoint.note == (
+        f"{path}: its class_names and its label2id are not the same classes, so that names of "
+        "classes are not taken from it"
+    )
 
 
 def folders(root: Path, names: list[str]) -> Path:

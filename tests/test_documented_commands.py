@@ -69,7 +69,6 @@ TINY = {
 }
 # And of commands that contain a word.
 TINY_OF = {
-    "--model.init_args.sigma 0.12": "--name another",
     "--data.dataset PATH": "--name own --model.init_args.arch cifar_resnet8",
     "configs/train/cifar10_smoothadv_64.yaml": "--data.root colours "
     "--model.init_args.arch cifar_resnet8",

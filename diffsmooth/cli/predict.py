@@ -3,8 +3,8 @@
 from diffsmooth.cli.options import read_options
 from diffsmooth.pipeline.specification import PredictOptions
 
-DESCRIPTION = """Predicts images by the smoothed classifier (Cohen et al.'s PREDICT): with probability
-at least 1 - alpha it abstains (-1) or answers its class."""
+DESCRIPTION = """Predicts images by the smoothed classifier (Cohen et al.'s PREDICT): with
+probability at least 1 - alpha it abstains (-1) or answers its class."""
 EXAMPLES = ("cifar10 CHECKPOINT 0.50 OUT.txt --skip 100 --n 1000",)
 
 

@@ -34,6 +34,8 @@ def forecast(options: ForecastOptions, plan: Plan) -> tuple[str, str]:
         if not path.is_file():
             raise UserError(f"{options.pilot}: has no journal beside it, and a table has no votes")
     records = read_journal(path).records
+    if any(record.attack for record in records):
+        raise UserError(f"{path}: is of attacks on a run: the pilot is a run of `certify`")
     certificates = [record.certificate for record in records]
     labels = [one.label if one.label is not None and one.label >= 0 else None for one in records]
     pilot = pilot_images(certificates, labels)

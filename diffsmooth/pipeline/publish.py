@@ -62,7 +62,7 @@ def publish(
 def prediction_closing(files: OutputFiles, records: Sequence[ImageRecord]) -> Closing:
     """Accuracy and abstention of a finished run of `predict`, and where its files are."""
     accuracy = sum(record.correct for record in records) / len(records)
-    abstained = sum(record.certificate.status != "answered" for record in records) / len(records)
+    abstained = sum(record.certificate.status == "abstained" for record in records) / len(records)
     text = (
         f"accuracy {rounded_down(accuracy)}, abstained {rounded_up(abstained)}, "
         f"{counted(len(records), 'image')}\n"

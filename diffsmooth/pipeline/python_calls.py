@@ -34,6 +34,7 @@ from diffsmooth.runs.names import TABLES, OutputFiles
 from diffsmooth.runs.outputs import Outputs
 from diffsmooth.stats import FixedSampleSize, ImageRecord, MajorityVote, Plan, Results
 from diffsmooth.stats.errors import UserError, option_values
+from diffsmooth.stats.plan_words import check_levels
 
 
 def certify(
@@ -82,6 +83,8 @@ def certify(
     """
     if not isinstance(plan, Plan) or not plan.certifies:
         raise UserError(f"plan must be one that gives radii, got {plan!r}")
+    with option_values():
+        check_levels(plan)
     given = _given(g, images, labels, indices, dataset)
     if plan.label_aware and not given.is_labelled:
         raise UserError(f"plan {plan}: it skips images by their labels, and there are none")
@@ -115,8 +118,6 @@ def predict(
     Raises:
         UserError: see `certify`.
     """
-    if not isinstance(alpha, int | float):
-        raise UserError(f"alpha must be a number in (0, 1), got {alpha!r}")
     with option_values():
         plan = MajorityVote(n, alpha)
     given = _given(g, images, None, indices, dataset)

@@ -26,6 +26,7 @@ FORMAT_2 = {"format", "checksum", *ORIGIN}
 ALWAYS = {"index", "label", "correct", "seconds", "error", *(f.name for f in fields(Certificate))}
 COUNTS = ("selection_counts", "estimation_counts")
 MOST = 1e300  # of any number in a line
+MOST_CLASSES = 10**6  # where nothing tells how many there are
 NUMBERS = ("seconds", "p_lower", "radius", "max_radius", "sigma", "alpha")
 
 
@@ -130,6 +131,11 @@ def _unsound(line: Mapping[str, Any], expected: Expected) -> list[Finding]:
     must("error", type(line["error"]) is str, "not a text")
     for name, least in (*((one, NO_CLASS) for one in COUNTS), ("looks", 0)):
         must(name, _is_pairs(line[name], least), "not pairs of whole numbers")
+    if not found:
+        most = MOST_CLASSES if classes is None else classes
+        for name in COUNTS:
+            beyond = max((one for one, _ in line[name]), default=0) >= most
+            must(name, not beyond, f"but there are {most} classes{' at most' * (classes is None)}")
     if "format" in line:
         words = all(type(line[name]) is str for name in ("image", "file"))
         must("image", words, "not a digest beside a file's name")

@@ -37,7 +37,7 @@ from diffsmooth.runs.identity import RunIdentity
 from diffsmooth.runs.journal import Journal
 from diffsmooth.runs.manifest import Manifest
 from diffsmooth.shown_text import quoted
-from diffsmooth.stats import Certificate, ImageRecord
+from diffsmooth.stats import Certificate, FixedSampleSize, ImageRecord
 from diffsmooth.stats.certificate import SparseCounts
 from diffsmooth.stats.errors import UserError
 from diffsmooth.stats.plan_words import plan_of_text
@@ -96,8 +96,34 @@ def replay(manifest: Manifest, journal: Journal, options: VerifyOptions) -> Repl
         trainer = guest_trainer(device, [preparation, Progress()])
         with memory_for(module.f.batch):
             trainer.predict(module, return_predictions=False)
-    why = _why_votes_may_tip(manifest, module.fixed, device)
-    return _compared(old, module.records, seed, why, options.tipped)
+            why = _why_votes_may_tip(manifest, module.fixed, device)
+            again = _as_many(module, old, device) if why else module.records
+    return _compared(old, again, seed, why, options.tipped)
+
+
+def _as_many(
+    module: CertificationModule, old: Mapping[int, ImageRecord], device: torch.device
+) -> list[ImageRecord]:
+    """What was voted again, with as many votes of each image as the run has of it.
+
+    By a vote that tipped a sequential plan may stop elsewhere; the votes from there on are looked
+    at all the same, for they may be invented.
+    """
+    records = {record.index: record for record in module.records}
+    wanted = {
+        index: old[index].certificate.n
+        for index, record in records.items()
+        if not record.error and old[index].certificate.n not in (0, record.certificate.n)
+    }
+    for n in sorted(set(wanted.values())):
+        more = CertificationModule(
+            module.f, FixedSampleSize(module.plan.n0, n, module.plan.alpha), module.images,
+            [index for index in wanted if wanted[index] == n], module.purpose, module.split,
+            module.seed, module.noise,
+        )  # fmt: skip
+        guest_trainer(device, [Progress()]).predict(more, return_predictions=False)
+        records |= {record.index: record for record in more.records}
+    return list(records.values())
 
 
 def _module(
@@ -191,19 +217,12 @@ def _compared(
 
 
 def _tipped(was: Certificate, now: Certificate) -> tuple[int, int]:
-    """How many votes can be compared, and how many of them at least are others.
+    """How many votes the run has of an image, and how many of them at least are others now.
 
-    A sequential plan may stop elsewhere by a vote that tipped: then the last look that both had is
-    compared, by its successes.
+    Where the run skipped it after its selection, that is what there is to compare.
     """
-    compared, tipped = was.n0, _others(was.selection_counts, now.selection_counts)
-    if was.n == now.n:
-        return compared + was.n, tipped + _others(was.estimation_counts, now.estimation_counts)
-    if was.selected == now.selected:
-        both = min(len(was.looks), len(now.looks))
-        for one, other in zip(was.looks[both - 1 : both], now.looks[both - 1 : both], strict=True):
-            compared, tipped = compared + one.n, tipped + abs(one.successes - other.successes)
-    return compared, tipped
+    others = _others(was.selection_counts, now.selection_counts)
+    return was.n0 + was.n, others + _others(was.estimation_counts, now.estimation_counts)
 
 
 def _others(was: SparseCounts, now: SparseCounts) -> int:

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -55,7 +56,13 @@ def report(options: ReportOptions) -> tuple[str, list[Path]]:
     check_same_data(runs)
     if options.alpha is not None:
         runs = [at_alpha(run, options.alpha) for run in runs]
-    attacks = [read_attacks(path) for path in options.attacks]
+    attacks = [
+        replace(read_attacks(path), name=name)
+        for path, name in zip(options.attacks, _names_of(options.attacks), strict=True)
+    ]
+    for one in attacks:
+        if not len(one.found):
+            raise UserError(f"{one.path}: every try failed, so that there is nothing to report")
     attacked = [(one, run_of(one, runs)) for one in attacks]
     radii = usual_radii(runs) if options.radii is None else distinct(options.radii)
     sections, remarks = _sections(runs, radii, columns, options), remarks_of(runs)
@@ -86,10 +93,11 @@ def report(options: ReportOptions) -> tuple[str, list[Path]]:
 def _check(options: ReportOptions, names: Sequence[str]) -> None:
     """Raises UserError for what can be known to be wrong before a file is read."""
     runs = options.runs
-    stems = [RunFiles(Path(run).resolve()).stem for run in runs]
-    twice = next((run for run, stem in zip(runs, stems, strict=True) if stems.count(stem) > 1), "")
-    if twice:
-        raise UserError(f"{twice} is named twice")
+    for files in (runs, options.attacks):
+        stems = [RunFiles(Path(file).resolve()).stem for file in files]
+        for file, stem in zip(files, stems, strict=True):
+            if stems.count(stem) > 1:
+                raise UserError(f"{file} is named twice")
     pages, images = ([path] if path else [] for path in (options.html, options.images))
     read = (*runs, *options.attacks)
     inputs = {path.resolve() for run in read for path in RunFiles.beside(Path(run)).whole}
@@ -114,6 +122,11 @@ def _check(options: ReportOptions, names: Sequence[str]) -> None:
     if written & folders:
         raise UserError(f"{min(written & folders)}: is to be both a file and a folder")
     _check_names(names, options.tensorboard)
+    if options.attacks and options.alpha is not None:
+        raise UserError(
+            "--alpha computes certificates anew, and --attacks were on those of the run: report "
+            "them apart"
+        )
 
 
 def _check_names(names: Sequence[str], tensorboard: str | None) -> None:

@@ -106,6 +106,8 @@ def check_table(path: Path, stated: VerifyOptions) -> TableFindings:
     text = f"nothing in {counted(len(rows), 'line')} contradicts"
     if not has_radii:
         return TableFindings("cannot tell", f"{text}, and there are no radii", notes)
+    if not certified:
+        return TableFindings("cannot tell", f"{text}, and no image is certified", notes)
     if not all_stated:
         text += ", but which radii there can be follows from --N, --alpha and --sigma"
         return TableFindings("cannot tell", text, notes)

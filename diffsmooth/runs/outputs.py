@@ -174,7 +174,10 @@ class Outputs:
             probes = tuple(dict.fromkeys([*manifest.probes, *context.probes]))  # each once
             begun = manifest.context.get("begun") or context.begun
             context = context._replace(probes=probes, begun=begun)
-            write_manifest(manifest._replace(context=context.to_dict()))
+            stored = context.to_dict()
+            if FINISHED in manifest.context:  # a shard that is run again ends no run
+                stored[FINISHED] = manifest.context[FINISHED]
+            write_manifest(manifest._replace(context=stored))
             self.digest = manifest.digest
             if self.shard and stranger:
                 self._locks.take("lock", fcntl.LOCK_SH)  # from now on, others may join

@@ -1,7 +1,7 @@
 """Whether a journal is of the run that a manifest describes: each line of it, and all of them."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -85,9 +85,10 @@ def check_possible(manifest: Manifest, radii: np.ndarray, lines: np.ndarray, wha
         )
 
 
-def _selection(manifest: Manifest) -> Sequence[int] | None:
+def _selection(manifest: Manifest) -> Collection[int] | None:
     try:
-        return stored_selection(manifest.identity)
+        listed = stored_selection(manifest.identity)
+        return frozenset(listed) if isinstance(listed, list) else listed
     except UserError as error:
         raise ManifestError(f"{manifest.path}: not a manifest ({error})") from error
 

@@ -7,7 +7,7 @@ from typing import ClassVar, Self
 
 import numpy as np
 
-from diffsmooth.stats.bounds import count_of
+from diffsmooth.stats.bounds import count_of, number_of
 from diffsmooth.stats.certificate import Certificate
 from diffsmooth.stats.many_plays import StoppingRule
 from diffsmooth.stats.plan_run import PlanRun
@@ -59,8 +59,11 @@ class GroupSequential(Plan):
         object.__setattr__(self, "first_look", count_of("first_look", self.first_look))
         if not self.radii or not all(0 <= radius < math.inf for radius in self.radii):
             raise ValueError(f"radii must be some numbers >= 0, got {self.radii}")
-        if self.tolerance is not None and not 0 < self.tolerance < 1:
-            raise ValueError(f"tolerance must be in (0, 1), got {self.tolerance}")
+        if self.tolerance is not None:
+            object.__setattr__(self, "tolerance", number_of("tolerance", self.tolerance))
+            if not 0 < self.tolerance < 1:
+                raise ValueError(f"tolerance must be in (0, 1), got {self.tolerance}")
+        object.__setattr__(self, "label_aware", bool(self.label_aware))
         object.__setattr__(self, "radii", tuple(sorted(set(map(float, self.radii)))))
 
     @cached_property

@@ -43,11 +43,11 @@ def make_plan(word: str, **options: Any) -> Plan:
         plan = kind(**given)
         if kind_of(plan.name) is not kind or type(plan_of_text(str(plan))) is not kind:
             raise ValueError(f"plan {word}: its name or its text are those of another plan")
-        _check_levels(plan)
+        check_levels(plan)
     return plan
 
 
-def _check_levels(plan: Plan) -> None:
+def check_levels(plan: Plan) -> None:
     """Raises ValueError unless the union bound over the looks holds, whatever the plan's author."""
     looks, levels = plan.looks, plan.levels
     rising = all(one < other for one, other in pairwise((0, *looks)))

@@ -22,6 +22,7 @@ from diffsmooth.stats.bounds import (
     count_of,
     largest_radius,
     lower_confidence_bound,
+    number_of,
     predict_from_counts,
 )
 from diffsmooth.stats.certificate import ABSTAIN, NO_CLASS, Certificate, Look, Votes, most_voted
@@ -65,6 +66,8 @@ class Plan:
     def __post_init__(self) -> None:
         for name in ("n0", "n"):
             object.__setattr__(self, name, count_of(name, getattr(self, name)))
+        # Not NumPy's: their texts are no numbers of Python's, see `__str__`.
+        object.__setattr__(self, "alpha", number_of("alpha", self.alpha))
         check_alpha(self.alpha)
 
     def __str__(self) -> str:
@@ -209,6 +212,7 @@ class MajorityVote(Plan):
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "n", count_of("n", self.n))
+        object.__setattr__(self, "alpha", number_of("alpha", self.alpha))
         check_alpha(self.alpha)
 
     def conclude(self, sigma: float, votes: Votes) -> Certificate:

@@ -14,6 +14,7 @@ from known_truth import SIGMA
 
 from diffsmooth.cli import certify, predict, verify
 from diffsmooth.pipeline.recheck import checksum
+from diffsmooth.runs.journal import read_journal
 from diffsmooth.runs.line import from_line, to_line
 from diffsmooth.runs.manifest import read_manifest
 from diffsmooth.runs.names import RunFiles
@@ -175,6 +176,42 @@ def test_elsewhere_near_ties_may_tip_within_the_stated_share(
     assert code == 1
     assert "  o.jsonl, image 4: votes were " in out
     assert answer("--replay", "8", "--tipped", "0.1", *place.code)[0] == 0
+
+
+def test_votes_beyond_where_the_plan_stops_here_are_cast_again_too(
+    place: Place, answer: Callable[..., Out]
+) -> None:
+    place.run("--noise", "float", *SEQUENTIAL, "--tolerance", "0.3")
+    records = read_journal(place.files.journal).records
+    honest = sum(one.certificate.n0 + one.certificate.n for one in records)
+
+    def later(index: int, line: dict[str, Any]) -> None:
+        """Half of the first look's votes are for the class, so that the plan goes on, then all."""
+        manifest, selected = read_manifest(place.files.manifest), line["selected"]
+        assert manifest is not None
+        run = plan_of_text(manifest.identity["plan"]).start(SIGMA, 2, line["label"])
+        counts = np.zeros(2, np.int64)
+        for k, n in line["selection_counts"]:
+            counts[k] = n
+        run.update(counts)
+        n = s = 0
+        line["looks"] = []
+        while run.wanted:
+            fresh = run.wanted
+            for_it = fresh if n else fresh // 2
+            counts[[selected, 1 - selected]] = for_it, fresh - for_it
+            run.update(counts)
+            n, s = n + fresh, s + for_it
+            line["looks"].append([n, s])
+        line["estimation_counts"] = sorted([[selected, s], [1 - selected, n - s]])
+
+    place.forge(later, torch="another")
+    records = read_journal(place.files.journal).records
+    forged = sum(one.certificate.n0 + one.certificate.n for one in records)
+    assert forged > honest
+    code, out = answer("--replay", "8", "--tipped", "0.9", *place.code)
+    assert code == 0
+    assert f" of {forged} votes differ, of which up to 0.9 an image may tip" in out
 
 
 def test_a_machine_that_computes_otherwise_is_known_by_the_probe_batch(

@@ -430,3 +430,25 @@ def test_runs_of_the_first_format_are_checked_without_a_manifest() -> None:
     old = Path(__file__).parents[1] / "runs/version_0_1/o.jsonl"
     (fault,) = faults_of(RunFiles(old))  # the test's files are without a table
     assert fault.field == "table"
+
+
+@pytest.mark.parametrize("beyond", [4, 10**15])
+def test_votes_for_a_class_that_the_data_set_does_not_have_are_told(
+    files: OutputFiles, beyond: int
+) -> None:
+    """In place of the class that got the fewest: all bounds follow from such votes, too."""
+    at = place_of(
+        files, lambda line: len(line["selection_counts"] or line["estimation_counts"]) > 2
+    )
+    line = lines_of(files)[at]
+    changes = {}
+    for name in ("selection_counts", "estimation_counts"):
+        counts = dict(line[name])
+        others = set(counts) - {line["selected"], line["label"], line["prediction"]}
+        if others:
+            counts[beyond] = counts.pop(max(others))
+        changes[name] = sorted([k, n] for k, n in counts.items())
+    image = change(files, at, **changes)
+    assert {name for file, one, name in found(files) if one == image} == {
+        name for name, counts in changes.items() if any(k == beyond for k, _ in counts)
+    }

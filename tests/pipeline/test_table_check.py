@@ -54,8 +54,11 @@ def test_a_table_of_certify_is_consistent_however_it_is_printed(
 ) -> None:
     stated = VerifyOptions(runs=[], n=n, alpha=alpha, sigma=sigma)
     counts = data.draw(st.lists(st.sampled_from([n, n - 1]) | st.integers(0, n), min_size=1))
-    found = checked(tmp_path / "t", rows_of(counts, stated, form), stated)
-    assert (found.verdict, found.lines) == ("consistent", ())
+    rows = rows_of(counts, stated, form)
+    found = checked(tmp_path / "t", rows, stated)
+    has_radius = any(float(row.split("\t")[3]) > 0 for row in rows)
+    verdict = "consistent" if has_radius else "cannot tell"
+    assert (found.verdict, found.lines) == (verdict, ())
 
 
 @pytest.mark.parametrize("form", ["{:.3}", "{:.6f}", "{}"])
@@ -182,6 +185,11 @@ def test_without_what_radii_follow_from_nobody_can_tell(tmp_path: Path) -> None:
     (tmp_path / "p").write_text("idx\tlabel\tpredict\tcorrect\ttime\n0\t3\t3\t1\t1\n")
     assert check_table(tmp_path / "p", STATED).text == (
         "nothing in 1 line contradicts, and there are no radii"
+    )
+    found = checked(tmp_path / "t", ["0\t3\t-1\t0.0\t0\t1", "1\t3\t-1\t0.0\t0\t1"])
+    assert (found.verdict, found.text) == (
+        "cannot tell",
+        "nothing in 2 lines contradicts, and no image is certified",
     )
     (tmp_path / "p").write_text("idx\tlabel\n0\t3\n")
     with pytest.raises(UserError, match="column 'predict' is missing"):

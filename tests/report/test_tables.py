@@ -18,7 +18,10 @@ from diffsmooth.report.tables import (
     paired_tables,
 )
 from diffsmooth.report.text import remarks_of
-from diffsmooth.stats import Results
+from diffsmooth.runs.reading import Run
+from diffsmooth.stats import FixedSampleSize, ImageRecord, Results
+from diffsmooth.stats.errors import UserError
+from diffsmooth.stats.results import Origin
 
 
 def test_radii_that_no_votes_can_reach_are_not_zero(results: Results) -> None:
@@ -202,3 +205,18 @@ def test_only_the_same_images_are_paired(results: Results) -> None:
     with pytest.raises(ValueError, match=r"a\.txt, line 11: image 9 is not in b\.txt"):
         check_same_images(first, second)
     check_same_images(first, first)
+
+
+def test_images_of_one_number_that_are_others_are_refused(results: Results) -> None:
+    def run(name: str, digests: str, shape: tuple[int, ...] = (1, 8, 8)) -> Run:
+        certificate = FixedSampleSize(1, 1).nothing(0.5)
+        records = (
+            ImageRecord(index, 0, 1.0, certificate, origin=Origin("a", "n", digest, shape))
+            for index, digest in enumerate(digests)
+        )
+        return replace(named(name, results), records=tuple(records))
+
+    check_same_data([run("a", "0123456789"), run("b", "0123456789")])
+    check_same_data([run("a", "0123456789"), run("b", "abcdefghij", (1, 9, 9))])
+    with pytest.raises(UserError, match=r"b\.txt: image 9 is another one than in a\.txt"):
+        check_same_data([run("a", "0123456789"), run("b", "012345678x")])

@@ -31,7 +31,13 @@ def finish(table: Path, plan: Plan, images: int = 12, void: bool = False) -> Out
     source, sigma = "integer, drawn" if void else "floats, drawn", 0.5
     command = "certify" if plan.certifies else "predict"
     identity = dataclasses.replace(
-        IDENTITY, command=command, plan=str(plan), noise_source=source, size=2 * images, skip=2
+        IDENTITY,
+        command=command,
+        plan=str(plan),
+        noise_source=source,
+        size=2 * images,
+        skip=2,
+        class_names=tuple("abcd"[:CLASSES]),
     )
     outputs, rng = Outputs(OutputFiles(table), identity), np.random.default_rng(0)
     outputs.claim(CONTEXT, overwrite=False)

@@ -434,3 +434,17 @@ def test_a_run_whose_choices_are_open_claims_nothing(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="not chosen yet: threads"):
         outputs.claim(CONTEXT, overwrite=False)
     assert not outputs.files.manifest.exists()
+
+
+def test_a_shard_that_is_run_again_leaves_the_run_finished(tmp_path: Path) -> None:
+    whole = make_outputs(tmp_path / "o.txt")
+    whole.claim(BEGUN, overwrite=False)
+    whole.finish([record_of(whole, 4)])
+    whole.release()
+    before = read_manifest(whole.files.manifest)
+    shard = make_outputs(tmp_path / "o.txt", shard=Shard(1, 2))
+    shard.claim(BEGUN, overwrite=False)
+    after = read_manifest(whole.files.manifest)
+    assert before is not None
+    assert after is not None
+    assert after.context["computed_by"] == before.context["computed_by"]

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from diffsmooth.pipeline.python_calls import certify
 from diffsmooth.runs.line import from_line, to_line
 from diffsmooth.stats import (
     Certificate,
@@ -197,3 +198,5 @@ def test_a_plan_whose_levels_are_more_than_alpha_is_refused(
     monkeypatch.setattr(module.TwoLooks, "levels", levels)
     with pytest.raises(UserError, match=message):
         make_plan(WORD, n0=10, n=100)
+    with pytest.raises(UserError, match=message):
+        certify(None, None, plan=module.TwoLooks(10, 100))  # type: ignore[arg-type]

@@ -1,3 +1,6 @@
+import json
+from typing import Any
+
 import numpy as np
 import pytest
 from scipy.stats import binom
@@ -10,6 +13,7 @@ from diffsmooth.stats import (
     largest_radius,
     lower_confidence_bound,
 )
+from diffsmooth.stats.plan_words import plan_of_text
 from diffsmooth.stats.plans import Plan
 
 
@@ -123,3 +127,15 @@ def test_counts_of_narrow_integers_do_not_wrap_around(plan: Plan) -> None:
         wide.update(counts)
         narrow.update(counts.astype(np.uint8 if counts.max() < 256 else np.uint16))
     assert narrow.certificate == wide.certificate
+
+
+@pytest.mark.parametrize("kind", [np.float64, np.float32])
+def test_numbers_of_numpy_are_pythons_in_a_plan(kind: type[np.floating[Any]]) -> None:
+    """A manifest holds a plan's text, which is read as Python's numbers alone."""
+    for plan in (
+        FixedSampleSize(20, 200, kind(0.5)),  # type: ignore[arg-type]
+        GroupSequential(20, 200, kind(0.5), tolerance=kind(0.25), radii=(kind(0.5),)),  # type: ignore[arg-type]
+        MajorityVote(200, kind(0.5)),  # type: ignore[arg-type]
+    ):
+        assert plan_of_text(str(plan)) == plan
+        assert json.loads(json.dumps(plan.alpha)) == 0.5

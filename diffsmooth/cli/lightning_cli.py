@@ -98,7 +98,10 @@ class SaveTrainingConfig(SaveConfigCallback):
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         if stage == "fit":
-            self.folder = trainer.log_dir  # here: rank zero tells it to all, who must ask
+            folder = trainer.log_dir  # here: rank zero tells it to all, who must ask
+            # The current folder's config.yaml is the user's.
+            is_own = trainer.loggers and folder and Path(folder).resolve() != Path.cwd()
+            self.folder = folder if is_own else None
             super().setup(trainer, pl_module, stage)
 
     def save_config(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
@@ -193,8 +196,8 @@ class TrainCLI(LightningCLI):
         check_compile(self.trainer, self.model)
         check_monitors(self.trainer, self.model)
         path = self._checkpoint_path()
-        if path is None:
-            check_anew(self.trainer)
+        if path not in KEYWORDS:
+            check_anew(self.trainer, path)
         if path in (None, "hpc"):
             return
         if path == "best":
@@ -219,6 +222,7 @@ class TrainCLI(LightningCLI):
         if path is None or path in KEYWORDS:
             raise UserError(f"{self.subcommand} needs --ckpt_path FILE, the weights to evaluate")
         checkpoint = read_trained(path)
+        self.model.check_evaluated(checkpoint)
         load_weights(self.model.network, checkpoint)
         if checkpoint.note:
             say(checkpoint.note)

@@ -110,8 +110,11 @@ def check_monitors(trainer: pl.Trainer, model: TrainingModule) -> None:
             )
 
 
-def check_anew(trainer: pl.Trainer) -> None:
-    """Checks that a training from the beginning replaces no checkpoint of an earlier one.
+def check_anew(trainer: pl.Trainer, begun_from: str | None = None) -> None:
+    """Checks that a training replaces no checkpoint of an earlier one but its own.
+
+    Args:
+        begun_from: the checkpoint that it goes on from: those beside it are its own.
 
     Raises:
         UserError: it would.
@@ -123,6 +126,8 @@ def check_anew(trainer: pl.Trainer) -> None:
     for callback in trainer.checkpoint_callbacks:
         if isinstance(callback, ModelCheckpoint) and not callback._enable_version_counter:
             for path in sorted(callback._find_last_checkpoints(trainer)):
+                if begun_from and Path(path).resolve().parent == Path(begun_from).resolve().parent:
+                    continue
                 raise UserError(
                     f"{path} is of an earlier training, and would be overwritten: --ckpt_path last "
                     "goes on from it, another --name leaves it"

@@ -22,16 +22,21 @@ from diffsmooth.lit.data.images import Sample
 from diffsmooth.models.attacks.ball import l2_distance_up
 from diffsmooth.models.smoothing.rounded_noise import RoundedNoise
 from diffsmooth.pipeline import attack_checks
+from diffsmooth.pipeline.command_specification import ForecastOptions, ReportOptions
+from diffsmooth.pipeline.forecast import forecast
+from diffsmooth.pipeline.report import report as make_report
 from diffsmooth.runs.attacked import read_attacks
 from diffsmooth.runs.journal import read_journal
 from diffsmooth.runs.line import _checksum
 from diffsmooth.runs.manifest import read_manifest
 from diffsmooth.stats import (
     Certificate,
+    FixedSampleSize,
     ImageRecord,
     certified_radius,
     lower_confidence_bound,
 )
+from diffsmooth.stats.errors import UserError
 from diffsmooth.stats.results import ATTACK_COLUMNS
 
 Command = Callable[..., None]
@@ -343,3 +348,18 @@ def test_a_manifest_does_not_choose_what_is_run(
             assert f"give --{name} 'evil_module:thing' if you trust it" in line
     assert "evil_module" not in sys.modules
     assert not list(tmp_path.glob("m.*"))
+
+
+def test_what_a_report_and_a_forecast_do_not_take(
+    run: Command, certified: Path, tmp_path: Path
+) -> None:
+    run(certified, "a.txt")
+    attacks = str(tmp_path / "a.jsonl")
+    options = ReportOptions(runs=[str(certified)], attacks=[attacks, str(tmp_path / "a.txt")])
+    with pytest.raises(UserError, match=r"a\.txt is named twice|a\.jsonl is named twice"):
+        make_report(options)
+    with pytest.raises(UserError, match="--alpha computes certificates anew"):
+        make_report(replace(options, attacks=[attacks], alpha=0.01))
+    pilot = ForecastOptions(pilot=attacks, rate=100.0)
+    with pytest.raises(UserError, match="is of attacks on a run: the pilot is a run of `certify`"):
+        forecast(pilot, FixedSampleSize())

@@ -1,5 +1,6 @@
 """The data module for training: any dataset, sharded and shuffled reproducibly."""
 
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from diffsmooth.lit.data.sources import describe_dataset, has_split, load_images
 from diffsmooth.lit.data.training_set import (
     TrainingOrder,
     TrainingSet,
+    check_same_classes,
     check_size,
     checked_split,
     load_extra,
@@ -28,7 +30,9 @@ from diffsmooth.lit.ranges import at_least
 from diffsmooth.lit.saying import say
 from diffsmooth.models.checkpoints.training_images import TrainingImages
 from diffsmooth.models.classifiers.dataset_info import DatasetInfo
+from diffsmooth.whole_file import file_sha256
 
+MOST_SEED = 2**63  # of torch's generators, and a number of epochs
 Loader = DataLoader[Sample] | ResidentLoader
 
 
@@ -108,6 +112,8 @@ class ImageDataModule(pl.LightningDataModule):
             seed=seed,
         )
         at_least(1, batch_size=batch_size)
+        if seed >= MOST_SEED:
+            raise DataError(f"seed must be below {MOST_SEED}, got {seed}")
         if extra is None and extra_weight != 1:
             raise DataError(f"extra_weight {extra_weight} is of extra images: give extra, too")
         self.dataset = dataset
@@ -142,6 +148,7 @@ class ImageDataModule(pl.LightningDataModule):
             "extra": None if self.extra is None else "in batches of their own",
             "extra_weight": self.extra_weight,
             "purified": None if self.purified is None else self.purified.words(),
+            "purified.diffusion": self._purifying_model,
             "image_size": self.reading.image_size,
             "exif": self.reading.exif,
             "random_resized_crop": self.random_resized_crop,
@@ -191,6 +198,7 @@ class ImageDataModule(pl.LightningDataModule):
             raise DataError(f"{self.dataset}: has no test images of its own (test.npz or test/)")
         images = load_images(self.dataset, self.root, "test", self.reading)
         check_size(images, info, f"{self.dataset}'s test images")
+        check_same_classes(images, info, f"{self.dataset}'s test images")
         return self._views(images, "test")
 
     def _views(self, images: ImageSet, split: str) -> ImageSet:
@@ -198,6 +206,10 @@ class ImageDataModule(pl.LightningDataModule):
         if self.purified is None:
             return images
         return purify_images(images, split, self.purified, self.trainer)
+
+    @cached_property
+    def _purifying_model(self) -> str | None:
+        return None if self.purified is None else file_sha256(self.purified.diffusion)[:16]
 
     @property
     def _ranks(self) -> tuple[int, int]:

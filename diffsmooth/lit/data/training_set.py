@@ -15,8 +15,9 @@ from diffsmooth.lit.data.images import DataError, ImageSet, Sample
 from diffsmooth.lit.data.reading import Reading, by
 from diffsmooth.lit.data.sources import DATASETS, load_images
 from diffsmooth.models.checkpoints.training_images import Split, TrainingImages, split_images
-from diffsmooth.models.classifiers.dataset_info import DatasetInfo
-from diffsmooth.shown_text import LONGEST_WORD
+from diffsmooth.models.classifiers.dataset_info import DatasetInfo, misplaced
+from diffsmooth.shown_text import LONGEST_WORD, quoted
+from diffsmooth.stats.printed import counted
 
 
 class Address(NamedTuple):
@@ -244,4 +245,20 @@ def check_size(images: ImageSet, info: DatasetInfo, what: str) -> None:
         raise DataError(
             f"{what}: {by(given)}, the training images are {by(wanted)}"
             + (": give data.image_size for folders" if given[0] == wanted[0] else "")
+        )
+
+
+def check_same_classes(images: ImageSet, info: DatasetInfo, what: str) -> None:
+    """Raises DataError for images of other classes than the training images', or in other order."""
+    largest, classes = int(images.labels.max(initial=-1)), info.num_classes
+    if largest >= classes:
+        raise DataError(
+            f"{what}: label {largest}, but the training images have {counted(classes, 'class')}"
+        )
+    label = misplaced(images.info.class_names, info.class_names)
+    if label is not None:
+        names = images.info.class_names[label], info.class_names[label]
+        raise DataError(
+            f"{what}: label {label} is {quoted(names[0])}, in the training images "
+            f"{quoted(names[1])}: the classes are in another order"
         )

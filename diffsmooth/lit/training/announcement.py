@@ -6,6 +6,7 @@ import lightning.pytorch as pl
 from lightning.pytorch.callbacks import ModelCheckpoint
 
 from diffsmooth.lit.saying import say
+from diffsmooth.lit.training.checkpoint_files import epochs_trained
 from diffsmooth.lit.training.module import TrainingModule
 from diffsmooth.stats.printed import counted
 
@@ -37,7 +38,8 @@ class Announce(pl.Callback):
         until = "epochs" if epochs in (None, -1) else counted(epochs or 0, "epoch")
         if trainer.max_steps >= 0:
             until += f", at most {counted(trainer.max_steps, 'step')},"
-        done = f", goes on after epoch {trainer.current_epoch}" if trainer.current_epoch else ""
+        epochs_before = epochs_trained(trainer)
+        done = f", goes on after epoch {epochs_before}" if epochs_before else ""
         device = trainer.strategy.root_device.type
         say(
             f"training: {', '.join([name, *what])}, {count:,} parameters; {until} "

@@ -46,6 +46,18 @@ class Average(AveragedModel):
         self.n_averaged += 1
 
 
+def save_average(
+    averaging: WeightAveraging,
+    trainer: pl.Trainer,
+    module: pl.LightningModule,
+    checkpoint: dict[str, Any],
+) -> None:
+    """Puts the average into a checkpoint of weights alone: it is what was validated."""
+    averaging.on_save_checkpoint(trainer, module, checkpoint)
+    for part in ("current_model_state", "averaging_state"):  # to go on from
+        checkpoint.pop(part, None)
+
+
 class AverageWeights(WeightAveraging):
     """Lightning's `EMAWeightAveraging` without buffers, made for GPUs; same average, same files.
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import lightning.pytorch as pl
 from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.loops.loop import _Loop
 from lightning.pytorch.plugins import TorchCheckpointIO
 from lightning.pytorch.plugins.io import AsyncCheckpointIO
 
@@ -79,6 +80,65 @@ def write_whole_checkpoints(trainer: pl.Trainer) -> None:
                 "ModelCheckpoint's save_last: link removes last.ckpt before it makes the next: "
                 "set it to true"
             )
+
+
+def epochs_trained(trainer: pl.Trainer) -> int:
+    """How many epochs are behind a training, also before they are counted as completed."""
+    return int(trainer.fit_loop.epoch_progress.current.processed)  # type: ignore[attr-defined]
+
+
+def save_the_end(trainer: pl.Trainer) -> None:
+    """Saves the last checkpoint at an epoch's end, if that is where the training ends.
+
+    ModelCheckpoint saves as validations end, and these may be rarer than epochs. Once the training
+    has ended, `AverageWeights` has replaced the trained weights.
+    """
+    steps, epochs = trainer.max_steps, trainer.max_epochs
+    is_end = (
+        trainer.should_stop
+        or 0 <= steps <= trainer.global_step
+        or 0 <= (-1 if epochs is None else epochs) <= epochs_trained(trainer)
+    )
+    for callback in trainer.checkpoint_callbacks if is_end else ():
+        if not isinstance(callback, ModelCheckpoint) or callback.monitor:
+            continue
+        # Those do it themselves, after those that keep the best: see `write_whole_checkpoints`.
+        every = callback._every_n_epochs
+        is_turn = every and (trainer.current_epoch + 1) % every == 0
+        if is_turn and callback._should_save_on_train_epoch_end(trainer):
+            continue
+        if not callback._should_skip_saving_checkpoint(trainer):
+            candidates = callback._monitor_candidates(trainer)
+            callback._save_topk_checkpoint(trainer, candidates)
+            callback._save_last_checkpoint(trainer, candidates)
+
+
+def count_saved_epoch(trainer: pl.Trainer) -> None:
+    """Begins the next epoch where a training goes on from the end of one.
+
+    Its checkpoint was saved before that epoch was counted. Lightning knows, but not where max_steps
+    is given: there it counts an epoch without a batch, so that the order of one is left out.
+    """
+    loop = trainer.fit_loop
+    if not loop.restarted_on_epoch_end:
+        return
+    _Loop.restarting.fset(loop, False)  # type: ignore[attr-defined]  # the loop's own would not
+    for part in (loop, loop.epoch_loop, loop.epoch_loop.val_loop):
+        part.reset_restart_stage()
+    loop.epoch_progress.increment_completed()
+
+
+def count_whole_epochs(checkpoint: dict[str, Any]) -> None:
+    """Makes a checkpoint of a training that ended within an epoch one of the middle of that epoch.
+
+    Lightning saves it as if the epoch were done, and would leave the rest of it out.
+    """
+    loop = checkpoint["loops"]["fit_loop"]
+    epochs, batches = loop["epoch_progress"], loop["epoch_loop.batch_progress"]
+    current = epochs["current"]
+    if not batches["is_last_batch"] and current["processed"] == current["completed"] + 1:
+        current["processed"] -= 1
+        epochs["total"]["processed"] -= 1
 
 
 def forget_missing(trainer: pl.Trainer) -> None:

@@ -24,11 +24,12 @@ from diffsmooth.models.checkpoints.loading import load_pretrained
 from diffsmooth.models.checkpoints.metadata import LARGEST_SIGMA
 from diffsmooth.models.checkpoints.weights import Checkpoint, CheckpointMetadata
 from diffsmooth.models.classifiers.architectures import Classifier, build_classifier
-from diffsmooth.models.classifiers.dataset_info import DatasetInfo
+from diffsmooth.models.classifiers.cifar_resnet import CifarResNet
+from diffsmooth.models.classifiers.dataset_info import DatasetInfo, misplaced
 from diffsmooth.models.classifiers.input_layers import build_input_layer
+from diffsmooth.shown_text import LONGEST_WORD, quoted
 from diffsmooth.stats.errors import UserError
 from diffsmooth.stats.printed import counted
-from diffsmooth.stats.registry import is_code
 
 
 def default_sgd(parameters: Iterable[Any]) -> torch.optim.Optimizer:
@@ -98,38 +99,41 @@ class ClassifierTraining(TrainingModule):
         if not 0 <= crop_padding < side:
             raise ValueError(f"crop_padding must be >= 0 and below {side}, got {crop_padding}")
         classes = self._info.num_classes
+        if classes < 2:
+            raise ValueError(f"{self._info.name} has {counted(classes, 'class')}: two at least")
         if isinstance(arch, str):
-            self._users_own = arch if is_code(arch) else ""
+            self._arch = arch
             self.classifier = build_classifier(arch, classes, input_layer, self._info)
         else:
-            self._users_own = type(arch).__name__
+            self._arch = type(arch).__name__
             self.classifier = Classifier(build_input_layer(input_layer, self._info), arch)
         self.classifier.to(memory_format=torch.channels_last)  # convolutions are faster so
         if pretrained is not None:
             checkpoint = read_checkpoint(pretrained)
             load_pretrained(self.classifier, checkpoint)
             self.begun_with = training_images_of(checkpoint)
-            for note in (checkpoint.note, _other_layer(checkpoint, input_layer, self._info)):
-                if note:
-                    say(note)
+            if checkpoint.note:
+                say(checkpoint.note)
+            if other := _other_layer(checkpoint, input_layer, self._info):
+                say(f"note: {other}")
         self._attacked_in_range: Tensor | bool = True
 
     def setup(self, stage: str) -> None:
-        if self._users_own:
+        if type(self.classifier[1]) is not CifarResNet:  # which takes images of any size
             self._check_logits()
         super().setup(stage)
 
     def _check_logits(self) -> None:
-        """Raises UserError for a network of the user's that does not give the classes' logits."""
+        """Raises UserError for a network that cannot take the images, or gives other logits."""
         shape, classes = self._info.image_shape, self._info.num_classes
         device = next((p.device for p in self.classifier.parameters()), torch.device("cpu"))
         modes = [(module, module.training) for module in self.classifier.modules()]
         try:
             with torch.no_grad():
                 output = self.classifier.eval()(torch.zeros(1, *shape, device=device))
-        except RuntimeError as error:
+        except (RuntimeError, AssertionError, ValueError, TypeError) as error:  # of its own code
             size = " x ".join(map(str, shape))
-            raise UserError(f"{self._users_own}: cannot take images of {size} ({error})") from error
+            raise UserError(f"{self._arch}: cannot take images of {size} ({error})") from error
         finally:
             for module, mode in modes:
                 module.training = mode
@@ -137,7 +141,7 @@ class ClassifierTraining(TrainingModule):
         given = tuple(output.shape) if is_tensor else f"a {type(output).__name__}"
         if given != (1, classes):
             raise UserError(
-                f"{self._users_own}: gives {given} for an image of {self._info.name}, wanted are "
+                f"{self._arch}: gives {given} for an image of {self._info.name}, wanted are "
                 f"logits (1, {classes}), of {counted(classes, 'class')}"
             )
 
@@ -204,7 +208,9 @@ class ClassifierTraining(TrainingModule):
         if every and (batch_idx + 1) % every == 0:
             self.check_attacked()
 
-    on_train_epoch_end = check_attacked
+    def on_train_epoch_end(self) -> None:
+        self.check_attacked()
+        super().on_train_epoch_end()
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         self.check_attacked()
@@ -217,7 +223,7 @@ class ClassifierTraining(TrainingModule):
     def metadata(self) -> CheckpointMetadata:
         return CheckpointMetadata(
             kind="classifier",
-            dataset=self._info.name,
+            dataset=self._info.name[:LONGEST_WORD],
             arch=self.hparams.arch,
             input_layer=self.hparams.input_layer,
             image_shape=list(self._info.image_shape),
@@ -227,6 +233,16 @@ class ClassifierTraining(TrainingModule):
             sigma=self.hparams.sigma,
             purified_sigma=self.purified_sigma,
         )
+
+    def check_evaluated(self, checkpoint: Checkpoint) -> None:
+        told, own = checkpoint.metadata, self._info.class_names
+        if layer := _other_layer(checkpoint, self.hparams.input_layer, self._info):
+            raise UserError(f"{layer}: --model.init_args.input_layer says which one")
+        if (label := misplaced(told.class_names, own)) is not None:
+            raise UserError(
+                f"{checkpoint.path}: label {label} is {quoted(told.class_names[label])}, of "
+                f"{self._info.name} {quoted(own[label])}: the classes are in another order"
+            )
 
     def training_step(self, batch: Batch | Sequence[Tensor], batch_idx: int) -> Tensor:
         batch, generator = self.batch_of(batch, batch_idx), self.generator()
@@ -287,4 +303,4 @@ def _other_layer(checkpoint: Checkpoint, layer: str, info: DatasetInfo) -> str:
     if told == layer and told not in ("standard", "center"):
         return ""
     of = f" of {theirs.name}" if told == layer else ""
-    return f"note: {checkpoint.path} was trained behind input layer {told}{of}, not {layer}"
+    return f"{checkpoint.path} was trained behind input layer {told}{of}, not {layer}"

@@ -13,12 +13,14 @@ from diffsmooth.lit.training.learning_rate import LearningRate
 from diffsmooth.lit.training.module import TrainingModule
 from diffsmooth.lit.training.pictures import denoised_grid, samples_grid
 from diffsmooth.lit.training.randomness import PICTURES, random_flip, step_generator
-from diffsmooth.models.checkpoints.weights import CheckpointMetadata
+from diffsmooth.models.checkpoints.weights import Checkpoint, CheckpointMetadata
 from diffsmooth.models.classifiers.dataset_info import DatasetInfo
 from diffsmooth.models.diffusion.loss import DiffusionLoss, LossKind, LossTerms
 from diffsmooth.models.diffusion.openai import build_denoiser
 from diffsmooth.models.diffusion.presets import get_preset
 from diffsmooth.models.smoothing.purifiers import MultiStepPurifier, OneShotPurifier
+from diffsmooth.shown_text import LONGEST_WORD
+from diffsmooth.stats.errors import UserError
 
 
 def default_adam(parameters: Iterable[Any]) -> torch.optim.Optimizer:
@@ -95,6 +97,10 @@ class DiffusionTraining(TrainingModule):
             raise ValueError(
                 f"{preset} takes images of {channels} channels, {info.name} has {given}"
             )
+        try:
+            denoiser.check_images(info.image_shape)
+        except ValueError as error:  # and what a certification could do about it
+            raise ValueError(f"{preset} {str(error).partition(': --pad')[0]}") from error
         if loss == "hybrid" and outputs != 2 * channels:
             raise ValueError(
                 f"loss hybrid learns the variance: out_channels must be {2 * channels}, twice the "
@@ -114,11 +120,20 @@ class DiffusionTraining(TrainingModule):
     def metadata(self) -> CheckpointMetadata:
         return CheckpointMetadata(
             kind="unet",
-            dataset=self.hparams.dataset["name"],
+            dataset=self.hparams.dataset["name"][:LONGEST_WORD],
             preset=self.hparams.preset,
             overrides=self.hparams.overrides or {},
             max_sigma=self.hparams.max_sigma,
         )
+
+    def check_evaluated(self, checkpoint: Checkpoint) -> None:
+        told, mine = checkpoint.metadata, self.metadata()
+        if told.preset and (told.preset, told.overrides) != (mine.preset, mine.overrides):
+            raise UserError(
+                f"{checkpoint.path} is a U-Net {told.preset} {told.overrides or ''}, asked for is "
+                f"{mine.preset} {mine.overrides or ''}: --model.init_args.preset and .overrides "
+                "say which one"
+            )
 
     def training_step(self, batch: Batch | Sequence[Tensor], batch_idx: int) -> Tensor:
         batch, generator = self.batch_of(batch, batch_idx), self.generator()

@@ -8,13 +8,18 @@ from typing import Any, Self
 
 import lightning.pytorch as pl
 import torch
+from lightning.pytorch.callbacks import WeightAveraging
 from lightning.pytorch.cli import OptimizerCallable
 from torch import Tensor, nn
 
 from diffsmooth.lit.data.images import Batch, Sample
+from diffsmooth.lit.training.averaging import save_average
 from diffsmooth.lit.training.checkpoint_files import (
+    count_saved_epoch,
+    count_whole_epochs,
     forget_missing,
     read_trained,
+    save_the_end,
     write_whole_checkpoints,
 )
 from diffsmooth.lit.training.compiling import compile_for_steps, compile_no_more
@@ -34,7 +39,12 @@ from diffsmooth.lit.training.resumption import begun_before, check_same_training
 from diffsmooth.models.checkpoints.image_cards import Told
 from diffsmooth.models.checkpoints.metadata import METHOD_KEY, SETTINGS_KEY
 from diffsmooth.models.checkpoints.training_images import IMAGES_KEY
-from diffsmooth.models.checkpoints.weights import METADATA_KEY, CheckpointMetadata, load_weights
+from diffsmooth.models.checkpoints.weights import (
+    METADATA_KEY,
+    Checkpoint,
+    CheckpointMetadata,
+    load_weights,
+)
 from diffsmooth.models.smoothing.noise import NoiseKey, draw_noise
 from diffsmooth.stats.errors import UserError
 
@@ -102,6 +112,10 @@ class TrainingModule(pl.LightningModule, ABC):
     @abstractmethod
     def metadata(self) -> CheckpointMetadata:
         """What the checkpoint says of its network, so that certify.py need not ask."""
+
+    @abstractmethod
+    def check_evaluated(self, checkpoint: Checkpoint) -> None:
+        """Raises UserError for a file whose network these options would evaluate wrongly."""
 
     def pictures(self, batch: Batch) -> dict[str, Tensor]:
         """Grids (3, height, width) in [0, 1] of a validation batch, by their tags."""
@@ -173,6 +187,11 @@ class TrainingModule(pl.LightningModule, ABC):
         return {name: value for name, value in options.items() if isinstance(value, PLAIN)}
 
     def setup(self, stage: str) -> None:
+        if str(self.trainer.precision).endswith("true") and self.trainer.precision != "32-true":
+            raise UserError(
+                f"precision {self.trainer.precision} would round noise and weights: take 32-true, "
+                "bf16-mixed or 16-mixed"
+            )
         if stage != "fit":
             return
         write_whole_checkpoints(self.trainer)
@@ -192,6 +211,12 @@ class TrainingModule(pl.LightningModule, ABC):
     def on_fit_start(self) -> None:
         forget_missing(self.trainer)
 
+    def on_train_start(self) -> None:
+        count_saved_epoch(self.trainer)
+
+    def on_train_epoch_end(self) -> None:
+        save_the_end(self.trainer)
+
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
         # Dropout draws from the global stream: let it, too, depend on the seed, rank and step.
         step = self.trainer.fit_loop.total_batch_idx
@@ -210,6 +235,8 @@ class TrainingModule(pl.LightningModule, ABC):
         for callback in self.trainer.callbacks:  # type: ignore[attr-defined]
             if isinstance(callback, StopDiverged):
                 callback.look(self.trainer, self)
+            if isinstance(callback, WeightAveraging) and "optimizer_states" not in checkpoint:
+                save_average(callback, self.trainer, self, checkpoint)
         checkpoint[METADATA_KEY] = self.metadata()._asdict()
         checkpoint[METHOD_KEY] = type(self).__name__
         checkpoint[SETTINGS_KEY] = self.settings()
@@ -228,6 +255,7 @@ class TrainingModule(pl.LightningModule, ABC):
         if self._trainer is not None:  # `load_from_checkpoint` has none, and may change options
             asked = {"method": type(self).__name__, **self.metadata()._asdict(), **self.settings()}
             check_same_training(checkpoint, asked, self.trainer.ckpt_path)
+            count_whole_epochs(checkpoint)
         self.begun_with = begun_before(checkpoint, self.begun_with)
 
     @classmethod

@@ -163,7 +163,10 @@ def _timm(arch: str, num_classes: int, channels: int) -> Network:
     options: dict[str, Any] = {"num_classes": num_classes, "in_chans": channels}
     if timm.models.is_model_in_modules(arch, ("resnet",)):
         options["zero_init_last"] = False
-    network = timm.create_model(arch, **options)
+    try:
+        network = timm.create_model(arch, **options)
+    except (RuntimeError, TypeError, ValueError) as error:
+        raise UserError(f"architecture {arch}: timm does not make it ({error})") from error
     config = timm.get_pretrained_cfg(arch)
     if config is None or not config.fixed_input_size:
         return Network(network)

@@ -143,7 +143,7 @@ def _names_of(paths: Sequence[str]) -> Sequence[str]:
     """The files' names, with as many of their folders as it takes to tell them apart."""
     parts = [(*path.parent.parts, RunFiles(path).name) for path in map(Path, paths)]
     names: list[str] = []
-    for depth in range(1, 1 + max(map(len, parts))):
+    for depth in range(1, 1 + max(map(len, parts), default=0)):
         names = [shown("/".join(some[-depth:])) for some in parts]
         if len({folder_name(name) for name in names}) == len(names):
             break

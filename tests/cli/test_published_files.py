@@ -302,7 +302,7 @@ def test_of_two_sets_of_weights_one_is_voted_with_and_the_run_knows_which(
     assert "taken: raw\n" in capsys.readouterr().out
     assert predictions(out) == ["7", "7", "7"]
     doctor.main([str(path), "--weights", "raw"])
-    assert "weights      holds two sets" in capsys.readouterr().out
+    assert "note         holds two sets" in capsys.readouterr().out
     plain, exported = tmp_path / "plain.pt", tmp_path / "e.pt"
     export.main([str(path), str(exported), "--weights", "raw"])
     assert "taken: raw" in capsys.readouterr().out

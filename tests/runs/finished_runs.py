@@ -37,7 +37,6 @@ def finish(table: Path, plan: Plan, images: int = 12, void: bool = False) -> Out
         noise_source=source,
         size=2 * images,
         skip=2,
-        class_names=tuple("abcd"[:CLASSES]),
     )
     outputs, rng = Outputs(OutputFiles(table), identity), np.random.default_rng(0)
     outputs.claim(CONTEXT, overwrite=False)

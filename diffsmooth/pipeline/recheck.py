@@ -136,59 +136,6 @@ def _unsound(line: Mapping[str, Any], expected: Expected) -> list[Finding]:
             beyond = any(one >= MOST_CLASSES for one, _ in line[name])
             must(name, not beyond, "but no network tells so many classes apart")
     if "format" in line:
-        if line["format"] != 2:
-            found.append(Finding("format", f"is {quoted(line['format'])}, not 1 or 2"))
-        elif line.get("checksum") != checksum(line):
-            found.append(Finding("checksum", "does not fit: the line was changed, or damaged"))
-    elif not expected.is_old:
-        found.append(Finding("format", "is 1, which no run of such a manifest writes"))
-    if missing:
-        return found
-    found += _unsound(line, expected)
-    if not found or {one.field for one in found} <= {"checksum", "format", "identity"}:
-        found += _not_following(line, expected)
-    return found
-
-
-def checksum(line: Mapping[str, Any]) -> str:
-    """16 hex digits of all that a line says, but for the seconds and the checksum itself."""
-    said = {name: line[name] for name in line if name not in ("seconds", "checksum")}
-    text = json.dumps(said, sort_keys=True, separators=(",", ":"))
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
-
-
-def is_count(value: object, least: int = 0) -> bool:
-    """Whether a value is a whole number from `least` on; true and false are none."""
-    return type(value) is int and value >= least
-
-
-def _unsound(line: Mapping[str, Any], expected: Expected) -> list[Finding]:
-    """Fields that are not what they must be whatever the votes are."""
-    label, classes, found = line["label"], expected.classes, list[Finding]()
-
-    def must(name: str, holds: bool, what: str) -> None:
-        if not holds:
-            found.append(Finding(name, f"is {quoted(line[name])}, {what}"))
-
-    must("index", is_count(line["index"]), "not an image's number")
-    must("label", label is None or is_count(label), "not a class")
-    if classes is not None and is_count(label):
-        must("label", label < classes, f"but there are {classes} classes")
-    for name in NUMBERS:
-        value = line[name]
-        must(name, type(value) in (int, float) and 0 <= value < MOST, "not a number >= 0")
-    if not found:
-        must("p_lower", line["p_lower"] < 1, "not a probability that votes can prove")
-        must("sigma", 1e-30 < line["sigma"] < 1e30, "not a noise level")
-    must("error", type(line["error"]) is str, "not a text")
-    for name, least in (*((one, NO_CLASS) for one in COUNTS), ("looks", 0)):
-        must(name, _is_pairs(line[name], least), "not pairs of whole numbers")
-    if not found:
-        most = MOST_CLASSES if classes is None else classes
-        for name in COUNTS:
-            beyond = max((one for one, _ in line[name]), default=0) >= most
-            must(name, not beyond, f"but there are {most} classes{' at most' * (classes is None)}")
-    if "format" in line:
         words = all(type(line[name]) is str for name in ("image", "file"))
         must("image", words, "not a digest beside a file's name")
         must("image", bool(line["image"] or line["error"]), "but there are votes of an image")

@@ -214,10 +214,7 @@ class OneLineParser(OneLineErrors):
             words = located_values(words, "--config")
             options = ["--config"] if "--config" in self._option_string_actions else []
             words = read_allowed(words, self.command or self.prog, options)
-        except UserError as error:
-            self.error(str(error))
-        self._configs = command_line.get().configs
-        try:
+            self._configs = command_line.get().configs
             check_configs(self._configs)
         except UserError as error:
             self.error(str(error))
@@ -232,9 +229,11 @@ class OneLineParser(OneLineErrors):
 def check_configs(configs: Iterable[str]) -> None:
     """Raises UserError for a config that is not there, or is a folder."""
     for config in configs:
-        if is_path(config) and not exists(config):
+        if not is_path(config):
+            continue
+        if not exists(config):
             raise UserError(f"{config}: no such config")
-        if is_path(config) and Path(config).is_dir():
+        if Path(config).is_dir():
             raise UserError(f"{config}: a folder, not a config")
 
 

@@ -165,7 +165,7 @@ def _timm(arch: str, num_classes: int, channels: int) -> Network:
         options["zero_init_last"] = False
     try:
         network = timm.create_model(arch, **options)
-    except (RuntimeError, TypeError, ValueError) as error:
+    except RuntimeError as error:  # a tag that it does not know
         raise UserError(f"architecture {arch}: timm does not make it ({error})") from error
     config = timm.get_pretrained_cfg(arch)
     if config is None or not config.fixed_input_size:

@@ -11,7 +11,7 @@ from diffsmooth.models.checkpoints.loading import classifier_of, told_input_laye
 from diffsmooth.models.checkpoints.weights import Checkpoint
 from diffsmooth.models.classifiers.dataset_info import DatasetInfo, misplaced
 from diffsmooth.models.classifiers.input_layers import Resized
-from diffsmooth.models.classifiers.logits import format_hint
+from diffsmooth.models.classifiers.logits import show_black
 from diffsmooth.models.smoothing.finite import watched_layers
 from diffsmooth.pipeline.input_layer_choice import measure_input_layers, with_input_layer
 from diffsmooth.pipeline.inputs import Inputs
@@ -118,13 +118,5 @@ def check_classifier(checkpoint: Checkpoint, info: DatasetInfo, images: ImageSet
 
 def check_forward(model: nn.Module, info: DatasetInfo, path: Path) -> None:
     """Raises UserError for a network that cannot take the images at their size, or overflows."""
-    device = next((p.device for p in model.parameters()), torch.device("cpu"))
-    try:
-        with torch.inference_mode(), watched_layers(model, str(path)):
-            model.eval()(torch.zeros(1, *info.image_shape, device=device))
-    except UserError:
-        raise
-    except (RuntimeError, AssertionError, ValueError, TypeError) as error:  # of the network's code
-        shape = " x ".join(map(str, info.image_shape))
-        hint = format_hint(model)
-        raise UserError(f"{path}: cannot take images of {shape} ({error}){hint}") from error
+    with watched_layers(model, str(path)):
+        show_black(model.eval(), info.image_shape, str(path))

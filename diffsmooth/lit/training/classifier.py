@@ -27,6 +27,7 @@ from diffsmooth.models.classifiers.architectures import Classifier, build_classi
 from diffsmooth.models.classifiers.cifar_resnet import CifarResNet
 from diffsmooth.models.classifiers.dataset_info import DatasetInfo, misplaced
 from diffsmooth.models.classifiers.input_layers import build_input_layer
+from diffsmooth.models.classifiers.logits import show_black
 from diffsmooth.shown_text import LONGEST_WORD, quoted
 from diffsmooth.stats.errors import UserError
 from diffsmooth.stats.printed import counted
@@ -126,17 +127,7 @@ class ClassifierTraining(TrainingModule):
     def _check_logits(self) -> None:
         """Raises UserError for a network that cannot take the images, or gives other logits."""
         shape, classes = self._info.image_shape, self._info.num_classes
-        device = next((p.device for p in self.classifier.parameters()), torch.device("cpu"))
-        modes = [(module, module.training) for module in self.classifier.modules()]
-        try:
-            with torch.no_grad():
-                output = self.classifier.eval()(torch.zeros(1, *shape, device=device))
-        except (RuntimeError, AssertionError, ValueError, TypeError) as error:  # of its own code
-            size = " x ".join(map(str, shape))
-            raise UserError(f"{self._arch}: cannot take images of {size} ({error})") from error
-        finally:
-            for module, mode in modes:
-                module.training = mode
+        output = show_black(self.classifier, shape, self._arch)
         is_tensor = isinstance(output, Tensor)
         given = tuple(output.shape) if is_tensor else f"a {type(output).__name__}"
         if given != (1, classes):

@@ -17,6 +17,34 @@ def format_hint(*networks: nn.Module) -> str:
     return cure if others else ""
 
 
+def show_black(network: nn.Module, shape: tuple[int, int, int], what: str) -> Any:
+    """What a network gives for one black image, in eval mode; it is left in the mode it was in.
+
+    Args:
+        network: (1, C, H, W) to anything.
+        shape: (C, H, W).
+        what: stands before the message, a file's or an architecture's name.
+
+    Raises:
+        UserError: the network's own code refuses the image.
+    """
+    device = next((p.device for p in network.parameters()), torch.device("cpu"))
+    modes = [(module, module.training) for module in network.modules()]
+    try:
+        with torch.no_grad():
+            return network.eval()(torch.zeros(1, *shape, device=device))
+    except UserError:
+        raise
+    except (RuntimeError, AssertionError, ValueError, TypeError) as error:
+        size = " x ".join(map(str, shape))
+        raise UserError(
+            f"{what}: cannot take images of {size} ({error}){format_hint(network)}"
+        ) from error
+    finally:
+        for module, mode in modes:
+            module.training = mode
+
+
 class Logits(nn.Module):
     """A network whose outputs are logits, or hold them as `.logits`.
 

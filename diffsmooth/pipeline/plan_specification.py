@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from diffsmooth.pipeline.option_records import OptionRecord, option
 from diffsmooth.stats.errors import UserError
 from diffsmooth.stats.group_sequential import GroupSequential
-from diffsmooth.stats.plan_words import DEFAULT_PLAN, make_plan
+from diffsmooth.stats.plan_making import make_plan
+from diffsmooth.stats.plan_words import DEFAULT_PLAN
 from diffsmooth.stats.plans import Plan
 
 

@@ -34,7 +34,7 @@ from diffsmooth.runs.names import TABLES, OutputFiles
 from diffsmooth.runs.outputs import Outputs
 from diffsmooth.stats import FixedSampleSize, ImageRecord, MajorityVote, Plan, Results
 from diffsmooth.stats.errors import UserError, option_values
-from diffsmooth.stats.plan_words import check_levels
+from diffsmooth.stats.plan_making import check_plan
 
 
 def certify(
@@ -79,12 +79,11 @@ def certify(
 
     Raises:
         UserError: what is given cannot be; the networks are no fixed function, or cannot vote; or
-            the journal is of another run.
+            the journal is of another run; or the plan's own author made a mistake, `check_plan`.
     """
     if not isinstance(plan, Plan) or not plan.certifies:
         raise UserError(f"plan must be one that gives radii, got {plan!r}")
-    with option_values():
-        check_levels(plan)
+    check_plan(plan)
     given = _given(g, images, labels, indices, dataset)
     if plan.label_aware and not given.is_labelled:
         raise UserError(f"plan {plan}: it skips images by their labels, and there are none")

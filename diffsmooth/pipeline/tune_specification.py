@@ -17,7 +17,8 @@ from diffsmooth.pipeline.specification import VotingOptions
 from diffsmooth.stats import FixedSampleSize, Plan
 from diffsmooth.stats.bounds import votes_to_reach
 from diffsmooth.stats.errors import UserError
-from diffsmooth.stats.plan_words import DEFAULT_PLAN, make_plan
+from diffsmooth.stats.plan_making import make_plan
+from diffsmooth.stats.plan_words import DEFAULT_PLAN
 from diffsmooth.stats.printed import exact, rounded_down, rounded_up
 
 if TYPE_CHECKING:

@@ -1,14 +1,10 @@
-"""A plan from its word, and from its text, as it stands in a manifest."""
+"""A plan's class from its word or its stored name, and a plan from its text, as in manifests."""
 
 import ast
-import inspect
-import math
 import sys
-from itertools import pairwise
-from typing import Any
 
 from diffsmooth.shown_text import quoted
-from diffsmooth.stats.errors import UserError, option_values
+from diffsmooth.stats.errors import UserError
 from diffsmooth.stats.group_sequential import GroupSequential
 from diffsmooth.stats.plans import FixedSampleSize, MajorityVote, Plan
 from diffsmooth.stats.registry import Registry
@@ -19,44 +15,6 @@ PLANS: Registry[type[Plan]] = Registry(
 )
 DEFAULT_PLAN = "fixed"
 OURS: tuple[type[Plan], ...] = (FixedSampleSize, GroupSequential, MajorityVote)
-
-
-def make_plan(word: str, **options: Any) -> Plan:
-    """The plan that a user asks for.
-
-    Args:
-        word: see `PLANS`, or `package.module:name`.
-        **options: what the plan is constructed with; None is not given.
-
-    Raises:
-        UserError: no such plan, options that it does not have, or out of range.
-    """
-    kind = _checked(word)
-    given = {name: value for name, value in options.items() if value is not None}
-    for name in given:
-        owners = [one for one in (*PLANS, word) if name in inspect.signature(PLANS[one]).parameters]
-        if word not in owners:
-            if name in inspect.signature(Plan).parameters:  # nobody's option: all plans have it
-                raise UserError(f"plan {word} must take n0, n and alpha when it is made")
-            raise UserError(f"{name} is of plan {' or '.join(owners)}, not of {word}")
-    with option_values():
-        plan = kind(**given)
-        if kind_of(plan.name) is not kind or type(plan_of_text(str(plan))) is not kind:
-            raise ValueError(f"plan {word}: its name or its text are those of another plan")
-        check_levels(plan)
-    return plan
-
-
-def check_levels(plan: Plan) -> None:
-    """Raises ValueError unless the union bound over the looks holds, whatever the plan's author."""
-    looks, levels = plan.looks, plan.levels
-    rising = all(one < other for one, other in pairwise((0, *looks)))
-    if not (rising and looks[-1:] == (plan.n,) and len(looks) == len(levels)):
-        raise ValueError(f"plan {plan.name}: looks must rise to n {plan.n}, each with its level")
-    if min(levels) <= 0 or math.fsum(levels) > plan.alpha * (1 + 1e-12):
-        raise ValueError(f"plan {plan.name}: its levels must add up to alpha {plan.alpha} at most")
-    if levels[-1] != max(levels):
-        raise ValueError(f"plan {plan.name}: the last look's level must be the highest")
 
 
 def kind_of(name: str) -> type[Plan]:
@@ -80,10 +38,15 @@ def kind_of(name: str) -> type[Plan]:
                 f"plan {quoted(name)} is of another package, and a file does not choose what is "
                 f"run: import {'.'.join(module)} first"
             )
-    return _checked(name)
+    return plan_class(name)
 
 
-def _checked(word: str) -> type[Plan]:
+def plan_class(word: str) -> type[Plan]:
+    """The class of plans that a user's word stands for, see `PLANS`.
+
+    Raises:
+        UserError: there is none.
+    """
     kind: object = PLANS[word]
     if not (isinstance(kind, type) and issubclass(kind, Plan) and hasattr(kind, "name")):
         raise UserError(f"plan {quoted(word)} is no diffsmooth.stats.Plan")

@@ -24,16 +24,17 @@ from diffsmooth.stats import (
 )
 from diffsmooth.stats.certificate import Votes
 from diffsmooth.stats.errors import UserError
-from diffsmooth.stats.plan_words import PLANS, kind_of, make_plan, plan_of_text
+from diffsmooth.stats.plan_making import check_plan, make_plan
+from diffsmooth.stats.plan_words import PLANS, kind_of, plan_of_text
 from diffsmooth.stats.reanalysis import recompute
 
 TWO_LOOKS = '''
 """Bonferroni's two looks, both of which are taken."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import ClassVar
 
-from diffsmooth.stats import Plan
+from diffsmooth.stats import Plan, PlanRun
 
 
 @dataclass(frozen=True)
@@ -57,6 +58,53 @@ class Impostor(TwoLooks):
 @dataclass(frozen=True)
 class NoChoice(TwoLooks):
     n0: int = field(default=10, init=False, repr=False)
+
+
+@dataclass(frozen=True)
+class Nameless(Plan):
+    pass
+
+
+@dataclass(frozen=True)
+class Unregistered(TwoLooks):
+    name: ClassVar[str] = "mine"
+
+
+@dataclass(frozen=True)
+class SameName(TwoLooks):
+    pass
+
+
+@dataclass(frozen=True)
+class MovesItsLook(TwoLooks):
+    name: ClassVar[str] = f"{__name__}:MovesItsLook"
+    first: int = 10
+
+    @property
+    def looks(self):
+        return (self.first, self.n)
+
+
+class StopsAtOnce(PlanRun):
+    @property
+    def wanted(self):
+        return 0 if self._looks else super().wanted
+
+
+@dataclass(frozen=True)
+class Silent(TwoLooks):
+    name: ClassVar[str] = f"{__name__}:Silent"
+
+    def start(self, sigma, num_classes, label=None):
+        return StopsAtOnce(self, sigma, num_classes)
+
+
+@dataclass(frozen=True)
+class Told(Silent):
+    name: ClassVar[str] = f"{__name__}:Told"
+
+    def nothing(self, sigma):
+        return replace(super().nothing(sigma), grid=(0.0,))
 
 
 NO_PLAN = 3
@@ -111,6 +159,42 @@ def test_a_stop_that_is_not_told_is_refused() -> None:
     assert early.status == "certified"
     with pytest.raises(ValueError, match="stopped early, and does not say for which radii"):
         recompute(early)
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "message"),
+    [
+        ("Nameless", {}, "their_plans:Nameless has no name: give it name = 'their_plans:Nameless'"),
+        ("Unregistered", {}, "plan 'mine' is not known"),
+        ("SameName", {}, "its name or its text are those of another plan; it is called "),
+        ("MovesItsLook", {"first": 12}, "could not be read again: looks at other votes"),
+        ("Silent", {}, "could not be read again: .* does not say for which radii"),
+    ],
+)
+def test_a_plan_that_could_not_be_read_again_is_refused_before_it_votes(
+    name: str, options: dict[str, int], message: str
+) -> None:
+    kind = getattr(importlib.import_module("their_plans"), name)
+    plan = kind(n0=10, n=400, alpha=0.01, **options)
+    with pytest.raises(UserError, match=message):
+        check_plan(plan)
+    with pytest.raises(UserError, match=message):
+        certify(None, None, plan=plan)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    "plan",
+    [
+        FixedSampleSize(), FixedSampleSize(1, 1, 0.9), GroupSequential(),
+        GroupSequential(n=1), GroupSequential(tolerance=0.05), GroupSequential(label_aware=True),
+        GroupSequential(3, 5000, 0.05, radii=(9.0,), first_look=7),
+    ],
+)  # fmt: skip
+def test_plans_that_can_be_read_again_are_taken(plan: Plan) -> None:
+    check_plan(plan)
+    their_plans = importlib.import_module("their_plans")
+    for theirs in (their_plans.TwoLooks(), their_plans.MovesItsLook(), their_plans.Told()):
+        check_plan(theirs)
 
 
 def test_forecasts_need_to_know_when_it_stops() -> None:

@@ -131,6 +131,50 @@ def test_a_plain_loader_will_do(method: Any, options: dict[str, Any], tmp_path: 
     assert torch.cat(module._means[0].indices or [torch.arange(6)]).tolist() == list(range(6))
 
 
+@pytest.mark.parametrize("method", [GaussianTraining, SmoothAdvTraining, DiffusionTraining])
+@pytest.mark.parametrize(
+    "images",
+    [
+        torch.rand(4, 1, 32, 32) * 255, torch.rand(4, 1, 32, 32) - 0.5,
+        torch.full((4, 1, 32, 32), torch.nan),
+    ],
+)  # fmt: skip
+def test_plain_images_that_are_not_in_the_unit_cube_are_refused(
+    method: Any, images: Tensor, tmp_path: Path
+) -> None:
+    """Noise of sigma 0.25 on [0, 255] is none, and the checkpoint would say 0.25."""
+    info = DatasetInfo("stripes", (1, 32, 32), ("a", "b"), (0.5,), (0.5,))
+    u_net = method is DiffusionTraining
+    options: dict[str, Any] = {"overrides": dict(TINY_UNET)} if u_net else {"arch": ARCH}
+    module = method(**options, dataset=info)
+    batches = DataLoader(TensorDataset(images, torch.tensor([0, 1, 0, 1])), 2)
+    for run in ("fit", "test"):
+        trainer = make_trainer(tmp_path, 1, enable_checkpointing=False, limit_val_batches=0)
+        with pytest.raises(ValueError, match=r"images must lie in \[0, 1\], or be uint8"):
+            getattr(trainer, run)(module, batches)
+
+
+def test_plain_images_may_be_bytes(tmp_path: Path) -> None:
+    info = DatasetInfo("stripes", (1, 32, 32), ("a", "b"), (0.5,), (0.5,))
+    images, labels = (torch.rand(4, 1, 32, 32) * 255).byte(), torch.tensor([0, 1, 0, 1])
+    module, said = GaussianTraining(ARCH, dataset=info), []
+    for same in (images, images / 255):
+        batches = DataLoader(TensorDataset(same, labels), 2)
+        said.append(make_trainer(tmp_path, 1).test(module, batches, verbose=False))
+    assert said[0] == said[1]
+
+
+@pytest.mark.filterwarnings("ignore:Found 1 module.s. in eval mode")
+def test_a_frozen_batch_norm_stays_frozen_where_images_are_attacked(tmp_path: Path) -> None:
+    info = DatasetInfo("stripes", (1, 32, 32), ("a", "b"), (0.5,), (0.5,))
+    net = nn.Sequential(nn.BatchNorm2d(1), nn.Flatten(), nn.Linear(32 * 32, 2))
+    module = SmoothAdvTraining(arch=net, dataset=info, epsilon=0.5, steps=1)
+    net[0].eval()
+    before = net[0].running_mean.clone()
+    make_trainer(tmp_path, 1, enable_checkpointing=False).fit(module, loader(info))
+    assert torch.equal(net[0].running_mean, before)
+
+
 def test_without_an_index_the_noise_is_that_of_the_position(tmp_path: Path) -> None:
     """The batches' size does not matter, nor who says the index."""
     module = GaussianTraining(ARCH, PETS, sigma=0.25, input_layer="none")

@@ -17,7 +17,7 @@ from diffsmooth.lit.training.learning_rate import LearningRate
 from diffsmooth.lit.training.module import TrainingModule
 from diffsmooth.lit.training.pictures import noisy_grid
 from diffsmooth.lit.training.randomness import random_crop, random_flip, shuffle_views
-from diffsmooth.models.attacks.target import OUT_OF_RANGE, noted_ranges
+from diffsmooth.models.attacks.target import noted_ranges
 from diffsmooth.models.checkpoints.formats import read_checkpoint
 from diffsmooth.models.checkpoints.image_cards import training_images_of
 from diffsmooth.models.checkpoints.loading import load_pretrained
@@ -60,14 +60,15 @@ class ClassifierTraining(TrainingModule):
             classes and normalisation. train.py takes them from there.
         sigma: standard deviation of the training noise (sigma' in the DiffSmooth paper), in [0, 1]
             pixel units; 0 trains on clean images.
-        input_layer: standard, center or none.
+        input_layer: standard, center, none, or MEAN,STD such as `0.5,0.5`.
         pretrained: checkpoint to start from; its head is taken if it has as many classes.
         crop_padding: random crops after zero-padding by so many pixels; 0 where the data module
             crops at random scales.
         flip: random horizontal flips.
         optimizer: any torch optimiser.
         learning_rate: its schedule.
-        seed: the seed of the training noise and the augmentation.
+        seed: the seed of the training noise, the augmentation and dropout, see `TrainingModule`:
+            repetitions need another one, not `seed_everything` alone.
         compile: compile the network for the training's steps.
 
     Raises:
@@ -117,7 +118,6 @@ class ClassifierTraining(TrainingModule):
                 say(checkpoint.note)
             if other := _other_layer(checkpoint, input_layer, self._info):
                 say(f"note: {other}")
-        self._attacked_in_range: Tensor | bool = True
 
     def setup(self, stage: str) -> None:
         if type(self.classifier[1]) is not CifarResNet:  # which takes images of any size
@@ -169,9 +169,10 @@ class ClassifierTraining(TrainingModule):
         """The classifier in eval mode: an attack must not move batch-norm statistics.
 
         Its parameters take no gradients there. Whether what was attacked lies in [0, 1] is looked
-        at later, see `check_attacked`: it would wait for the device.
+        at later, see `check_range`: it would wait for the device.
         """
         trained = [p for p in self.classifier.parameters() if p.requires_grad]
+        modes = [(module, module.training) for module in self.classifier.modules()]
         self.classifier.eval()
         for parameter in trained:
             parameter.requires_grad_(False)
@@ -181,31 +182,10 @@ class ClassifierTraining(TrainingModule):
         finally:
             for parameter in trained:
                 parameter.requires_grad_(True)
-            self.classifier.train()
+            for module, mode in modes:  # of which some may be frozen
+                module.training = mode
         for in_range in noted:
-            self._attacked_in_range = self._attacked_in_range & in_range
-
-    def check_attacked(self) -> None:
-        """Looks where the trainer logs, at an epoch's end and before each checkpoint.
-
-        Raises:
-            ValueError: an image that was attacked since the training's begin left [0, 1].
-        """
-        if not self._attacked_in_range:
-            raise ValueError(OUT_OF_RANGE)
-
-    def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
-        every: int = self.trainer.log_every_n_steps  # type: ignore[attr-defined]  # 0: never
-        if every and (batch_idx + 1) % every == 0:
-            self.check_attacked()
-
-    def on_train_epoch_end(self) -> None:
-        self.check_attacked()
-        super().on_train_epoch_end()
-
-    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        self.check_attacked()
-        super().on_save_checkpoint(checkpoint)
+            self._in_range = self._in_range & in_range
 
     @property
     def network(self) -> nn.Module:

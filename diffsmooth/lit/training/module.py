@@ -36,6 +36,7 @@ from diffsmooth.lit.training.options import (
 from diffsmooth.lit.training.progress_bar import show_seldom
 from diffsmooth.lit.training.randomness import DROPOUT, step_generator, step_seed
 from diffsmooth.lit.training.resumption import begun_before, check_same_training, images_of
+from diffsmooth.models.attacks.target import OUT_OF_RANGE
 from diffsmooth.models.checkpoints.image_cards import Told
 from diffsmooth.models.checkpoints.metadata import METHOD_KEY, SETTINGS_KEY
 from diffsmooth.models.checkpoints.training_images import IMAGES_KEY
@@ -53,15 +54,16 @@ class TrainingModule(pl.LightningModule, ABC):
     """Base of the training modules.
 
     A step takes a batch of `ImageDataModule`, or a plain one, (images, labels) with the images
-    (B, C, H, W) in [0, 1]. Plain ones do not say which images they are: the noise of validation and
-    test then belongs to an image's position among those of its loader (on several devices, as
-    torch's DistributedSampler deals them without shuffling).
+    (B, C, H, W) in [0, 1], or uint8, which is divided by 255. Plain ones do not say which images
+    they are: the noise of validation and test then belongs to an image's position among those of
+    its loader (on several devices, as torch's DistributedSampler deals them without shuffling).
 
     Args:
         optimizer: makes the optimiser from the parameters.
         learning_rate: the schedule of its learning rate.
-        seed: the seed of the training noise and the augmentation, and of the noise of validation
-            and test, >= 0.
+        seed: the seed of the training noise, the augmentation and dropout, and of the noise of
+            validation and test, >= 0. Each step also sets torch's global stream by it, from which a
+            plain loader shuffles: repetitions need another `seed`, not `seed_everything` alone.
         measures: names of what validation and test measure of each image.
         compile: whether the steps' network is compiled, see `compile_for_steps`.
 
@@ -101,6 +103,7 @@ class TrainingModule(pl.LightningModule, ABC):
         self._learning_rate = learning_rate
         self.compiled = compile
         self._position = 0
+        self._in_range: Tensor | bool = True
         self.measured = measures
         self._means = nn.ModuleList(MeanOverImages() for _ in measures)
 
@@ -130,11 +133,30 @@ class TrainingModule(pl.LightningModule, ABC):
         if isinstance(batch, Sample | Batch):  # PyTorch batches samples in their own class
             return Batch(*batch)
         image, label = batch
+        if image.dtype == torch.uint8:
+            image = image.float() / 255
+        self.note_range(image)
         first = 0 if batch_idx == 0 else self._position
         self._position = first + len(image)
         position = torch.arange(first, self._position, device=label.device)
         world, rank = self.trainer.world_size, self.trainer.global_rank
         return Batch(image, label, position * world + rank, torch.ones_like(position))
+
+    def note_range(self, images: Tensor) -> None:
+        """Notes whether images lie in [0, 1]; it is looked at later, see `check_range`."""
+        self._in_range = self._in_range & ((images >= 0) & (images <= 1)).all()
+
+    def check_range(self) -> None:
+        """Looks where the trainer logs, at an epoch's end and before each checkpoint.
+
+        Not at each step, which would wait for the device.
+
+        Raises:
+            ValueError: an image since the training's begin was not in [0, 1].
+        """
+        if not self._in_range:
+            self._in_range = True  # of another fit's images nothing is known
+            raise ValueError(f"{OUT_OF_RANGE}, or be uint8; the input layer normalises them")
 
     def generator(self) -> torch.Generator:
         """The random stream of this training step on this rank."""
@@ -215,12 +237,24 @@ class TrainingModule(pl.LightningModule, ABC):
         count_saved_epoch(self.trainer)
 
     def on_train_epoch_end(self) -> None:
+        self.check_range()
         save_the_end(self.trainer)
 
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
         # Dropout draws from the global stream: let it, too, depend on the seed, rank and step.
         step = self.trainer.fit_loop.total_batch_idx
         torch.manual_seed(step_seed(self.hparams.seed, self.global_rank, step, DROPOUT))
+
+    def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
+        every: int = self.trainer.log_every_n_steps  # type: ignore[attr-defined]  # 0: never
+        if every and (batch_idx + 1) % every == 0:
+            self.check_range()
+
+    def on_validation_epoch_end(self) -> None:
+        self.check_range()
+
+    def on_test_epoch_end(self) -> None:
+        self.check_range()
 
     def on_validation_epoch_start(self) -> None:
         # Each rank's batch norms have seen other images since the last forward pass of training.
@@ -231,6 +265,7 @@ class TrainingModule(pl.LightningModule, ABC):
                 torch.distributed.broadcast(buffer, src=0)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        self.check_range()
         # Callbacks are not asked where weights alone are saved.
         for callback in self.trainer.callbacks:  # type: ignore[attr-defined]
             if isinstance(callback, StopDiverged):

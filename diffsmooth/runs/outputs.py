@@ -248,18 +248,23 @@ class Outputs:
             manifest = read_manifest(self.files.manifest)
             if manifest is None or self.identity.difference(manifest.identity):
                 return set()
-            return {record.index for record in self.read_records() if not record.error}
+            records = self._journals.records(manifest)
+            return {record.index for record in records if not record.error}
         except UserError:
             return set()  # whoever claims the files says what is wrong with them
 
     def read_records(self) -> list[ImageRecord]:
-        """What this run has written so far, finished or not.
+        """What this run, claimed or held, has written so far, finished or not.
+
+        Nothing where another run's files lie, as on the disk of a node where rank zero is not: it
+        replaces those of its own disk only.
 
         Raises:
             OutputError: a broken journal, or one that is not of the manifest.
         """
         try:
-            return self._journals.records(read_manifest(self.files.manifest) or self._begun)
+            manifest = read_manifest(self.files.manifest) or self._begun
+            return self._journals.records(manifest) if manifest.digest == self.digest else []
         except (JournalError, ManifestError) as error:
             raise OutputError(f"{error}; {ANEW}") from error
 

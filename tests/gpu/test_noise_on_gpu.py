@@ -1,5 +1,7 @@
 """Noise that is made on a GPU, or for one, beside that of a CPU; and the votes that it gives."""
 
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pytest
 import torch
@@ -28,6 +30,16 @@ def grey(seed: int) -> Tensor:
 
 
 IMAGES = [grey(0), grey(1)]
+
+
+@pytest.mark.skipif(torch.cuda.device_count() < 2, reason="one GPU")
+def test_a_new_thread_fills_the_second_gpu() -> None:
+    second = torch.device("cuda:1")
+    torch.zeros(1, device="cuda:0")  # in whose context the thread would begin
+    theirs = IntegerNoise(CPU).noisy(VOTES, IMAGES, 0.25, 256)
+    with ThreadPoolExecutor(1) as background:
+        ours = background.submit(IntegerNoise(second).noisy, VOTES, IMAGES, 0.25, 256).result()
+    assert torch.equal(ours.images.cpu(), theirs.images)
 
 
 @pytest.mark.parametrize("level", [0.25, 0.5, 1.0])

@@ -76,6 +76,15 @@ def test_a_run_resumes_under_its_own_identity_only(tmp_path: Path) -> None:
     other.release()
 
 
+def test_what_lies_on_another_nodes_disk_is_not_taken_for_this_runs(tmp_path: Path) -> None:
+    """Rank zero replaces the files of its own disk; those of the other node are still there."""
+    earlier = make_outputs(tmp_path / "o.txt", OTHER)
+    earlier.claim(CONTEXT, overwrite=False)
+    earlier.finish([record_of(earlier, 4)])
+    there = make_outputs(tmp_path / "o.txt")  # whose `claim` is rank zero's, elsewhere
+    assert there.read_records() == []
+
+
 def test_what_a_run_that_lost_its_files_still_writes_is_not_taken(tmp_path: Path) -> None:
     lost = make_outputs(tmp_path / "o.txt")
     lost.claim(CONTEXT, overwrite=False)
@@ -218,7 +227,9 @@ def test_an_edited_manifest_of_a_finished_run_is_noticed(tmp_path: Path) -> None
     whole["identity"]["sigma_local"] = 0.3
     manifest.write_text(json.dumps(whole))
     with pytest.raises(OutputError, match=r"o\.manifest\.json is not the manifest of .*o\.jsonl"):
-        make_outputs(tmp_path / "o.txt").read_records()
+        make_outputs(
+            tmp_path / "o.txt", dataclasses.replace(IDENTITY, sigma_local=0.3)
+        ).read_records()
     with pytest.raises(UserError, match="is not the manifest of"):
         read_run(outputs.files.table)
 

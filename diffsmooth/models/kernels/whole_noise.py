@@ -72,7 +72,9 @@ def fill_noisy(
         return
     last, offset = len(floors) - 1, -(len(floors) // 2)
     grid = (rows, triton.cdiv(size, 4 * BLOCK))
-    _fill[grid](
-        out, void.view(torch.uint8), streams, sources, grey, floors, offset, size, last,
-        STEPS=last.bit_length(), BLOCK=BLOCK,
-    )  # fmt: skip
+    # Triton starts programs on the thread's current device, which is GPU 0 in a new thread.
+    with torch.cuda.device_of(out):
+        _fill[grid](
+            out, void.view(torch.uint8), streams, sources, grey, floors, offset, size, last,
+            STEPS=last.bit_length(), BLOCK=BLOCK,
+        )  # fmt: skip

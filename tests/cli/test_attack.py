@@ -20,6 +20,7 @@ from diffsmooth.lit.attack import AttackedImages
 from diffsmooth.lit.data import load_images
 from diffsmooth.lit.data.images import Sample
 from diffsmooth.models.attacks.ball import l2_distance_up
+from diffsmooth.models.smoothing.noise import NoiseKey
 from diffsmooth.models.smoothing.rounded_noise import RoundedNoise
 from diffsmooth.pipeline import attack_checks
 from diffsmooth.pipeline.command_specification import ForecastOptions, ReportOptions
@@ -248,6 +249,25 @@ def test_two_processes_make_the_same_run(certified: Path, run: Command, tmp_path
     subprocess.run([sys.executable, "-m", "diffsmooth", "attack", *words], check=True)
     one, two = (records_of(tmp_path / f"{name}.jsonl") for name in ("one", "two"))
     assert [bare(record) for record in two] == [bare(record) for record in one]
+
+
+def test_attack_prediction_and_check_have_noise_of_their_own(
+    certified: Path, run: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    journal, keys = forged(certified, tmp_path), set()
+    digest = NoiseKey.digest
+
+    def note(key: NoiseKey, size: int) -> bytes:
+        keys.add((key.purpose, key.split))
+        return digest(key, size)
+
+    monkeypatch.setattr(NoiseKey, "digest", note)
+    with pytest.raises(SystemExit):  # they are found
+        run(journal, "f.txt", "--methods", "pgd")
+    assert keys == {
+        ("probe", ""), ("attack", "test"), ("attack", "test, restart 0"), ("attacked", "test"),
+        ("confirm", "test"), ("confirm", "test, as it is"),
+    }  # fmt: skip
 
 
 @pytest.mark.parametrize("another_class", [False, True])

@@ -35,6 +35,7 @@ def test_rates_are_printed_and_count_the_steps_that_were_timed(
     out = capsys.readouterr().out
     found = re.findall(r"^(?:classifier|unet) +([\d,.]+) ", out, re.MULTILINE)
     printed = [float(rate.replace(",", "")) for rate in found]
+    assert len(printed) == len(kinds)
     assert printed == [pytest.approx(4 * c.steps / c.took, abs=0.06) for c in clocks]
     assert all(clock.took >= 0.2 for clock in clocks)
     assert "4, " in out

@@ -105,6 +105,23 @@ def test_a_run_writes_its_files_and_its_table(
     assert events
 
 
+def test_the_sanity_check_has_noise_of_its_own(
+    words: Command, run: Callable[[list[str]], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keys, digest = set(), NoiseKey.digest
+
+    def note(key: NoiseKey, size: int) -> bytes:
+        keys.add(key.purpose)
+        return digest(key, size)
+
+    monkeypatch.setattr(NoiseKey, "digest", note)
+    with pytest.raises(SystemExit):  # near chance: the network is not trained
+        run([w for w in words("o.txt", "--skip", "10") if w != "--no_sanity_check"])
+    assert keys == {"sanity"}
+    run(words("o.txt"))
+    assert keys == {"probe", "sanity", "certify"}
+
+
 def test_the_gallery_holds_what_the_votes_saw(
     words: Command, run: Callable[[list[str]], None], tmp_path: Path
 ) -> None:

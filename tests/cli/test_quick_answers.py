@@ -10,7 +10,7 @@ PROGRAM = """
 import contextlib, importlib, io, json, sys
 calls = json.loads(sys.argv[1])
 for command, words in calls:
-    out = io.StringIO()
+    out, code = io.StringIO(), None
     with contextlib.redirect_stdout(out), contextlib.redirect_stderr(out):
         try:
             importlib.import_module(f"diffsmooth.cli.{command}").main(words, prog=command)
@@ -54,14 +54,15 @@ def answers(calls: list[list[object]], folder: Path) -> list[list[object]]:
 
 
 def test_help_needs_no_library(tmp_path: Path) -> None:
-    for command, code, heavy, text in answers([[c, ["--help"]] for c in COMMANDS], tmp_path):
-        assert (command, code, heavy) == (command, 0, [])
+    found = answers([[c, ["--help"]] for c in COMMANDS], tmp_path)
+    for name, (command, code, heavy, text) in zip(COMMANDS, found, strict=True):
+        assert (command, code, heavy) == (name, 0, [])
         assert "usage: " in str(text)
 
 
 def test_mistakes_that_need_no_library(tmp_path: Path) -> None:
     found = answers([call for call, _ in MISTAKES], tmp_path)
-    for (_, message), (command, code, heavy, text) in zip(MISTAKES, found, strict=True):
-        assert (command, code, heavy) == (command, 2, [])
+    for ((name, _), message), (command, code, heavy, text) in zip(MISTAKES, found, strict=True):
+        assert (command, code, heavy) == (name, 2, [])
         assert message in str(text)
         assert len(str(text).splitlines()) == 1

@@ -11,12 +11,14 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from stripes import make_data, make_trainer
+from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from diffsmooth.lit.data.images import DataError, Sample
 from diffsmooth.lit.data.loaders import WholeBatches, evaluation_rows
 from diffsmooth.lit.training import GaussianTraining
 from diffsmooth.lit.training.mean_over_images import MeanOverImages, mean_over_images
+from diffsmooth.models.classifiers.dataset_info import DatasetInfo
 
 COUNTS = st.integers(1, 60)
 
@@ -83,6 +85,25 @@ def test_the_logged_means_are_those_over_all_images(tmp_path: Path, root: Path) 
     assert metrics["test/noisy_accuracy"] == np.float32(right / 51)
     loss = -math.fsum(float(p[i % 4]) for i, p in enumerate(log_p)) / 51
     assert metrics["test/loss"] == pytest.approx(loss, rel=1e-6)
+
+
+class NoAnswer(nn.Module):
+    """Right where it answers; not a number, at the label, for the first image of a batch."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        logits = torch.zeros(len(x), 4)
+        logits[:, 0] = 1
+        logits[0] = torch.tensor([torch.nan, 0, 0, 0])  # whose largest, by argmax, is the first
+        return logits
+
+
+def test_what_is_not_a_number_is_no_answer(tmp_path: Path) -> None:
+    info = DatasetInfo("four", (1, 8, 8), tuple("abcd"), (0.5,), (0.5,))
+    module = GaussianTraining(NoAnswer(), dataset=info)
+    data = TensorDataset(torch.rand(5, 1, 8, 8), torch.zeros(5, dtype=torch.int64))
+    trainer = make_trainer(tmp_path, 1)
+    (metrics,) = trainer.test(module, DataLoader(data, batch_size=5), verbose=False)
+    assert metrics["test/noisy_accuracy"] == pytest.approx(4 / 5)
 
 
 def test_a_share_of_each_devices_batches_is_refused(root: Path) -> None:

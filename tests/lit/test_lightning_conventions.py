@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from diffsmooth.lit.data import ImageDataModule
+from diffsmooth.lit.data.images import Batch
 from diffsmooth.lit.training import (
     ConsistencyTraining,
     DiffusionTraining,
@@ -121,14 +122,24 @@ def test_the_checkpoint_of_another_method_is_refused(root: Path) -> None:
 
 
 @methods
-def test_a_plain_loader_will_do(method: Any, options: dict[str, Any], tmp_path: Path) -> None:
+def test_a_plain_loader_will_do(
+    method: Any, options: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     info = DatasetInfo("stripes", (1, 32, 32), ("a", "b"), (0.5,), (0.5,))
     module = method(**options, dataset=info)
     trainer = make_trainer(tmp_path, 1, enable_checkpointing=False)
     trainer.fit(module, loader(info), loader(info, 6))
+    measured: list[int] = []
+    measure = module.measure
+
+    def note(split: str, batch: Batch, name: str, values: Tensor) -> None:
+        measured.extend(batch.original_index.tolist() if name == "loss" else [])
+        measure(split, batch, name, values)
+
+    monkeypatch.setattr(module, "measure", note)
     trainer.test(module, loader(info, 6), verbose=False)
     assert trainer.callback_metrics["test/loss"].isfinite()
-    assert torch.cat(module._means[0].indices or [torch.arange(6)]).tolist() == list(range(6))
+    assert measured == list(range(6))
 
 
 @pytest.mark.parametrize("method", [GaussianTraining, SmoothAdvTraining, DiffusionTraining])

@@ -1,11 +1,13 @@
 """Whatever is packed with what: the votes are the same."""
 
+import math
 import time
 
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.stats import norm
 from single_image import certify_image
 from torch import Tensor, nn
 
@@ -108,6 +110,36 @@ def test_networks_of_one_forward_shape_vote_the_same_at_any_place_in_a_batch(
     alone = [run_plan(linear_model(32, network), *task[:2], plan, task.label) for task in images]
     together = run(linear_model(32, network), plan, images, in_flight)
     assert certificates(together) == alone
+
+
+class Louder(IdentityPurifier):
+    """Wants more noise than sigma, as a denoiser whose schedule rounds up does."""
+
+    def noise_level(self, sigma: float) -> float:
+        return 1.5 * sigma
+
+
+class Behind(nn.Module):
+    """Class 0 where a weighted mean of the pixels is at most 0.1 above one half."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        mean = x.double().flatten(1).mean(dim=1)
+        return torch.stack([torch.full_like(mean, 0.6), mean, mean - 1], dim=1)
+
+
+def test_votes_are_cast_at_the_noise_level_and_radii_are_of_sigma() -> None:
+    """Radii of the noise level would overstate; votes at sigma would not be the purifier's."""
+    local = LocalSmoothing(Behind(), m=1, sigma_local=0.0, image_shape=SHAPE)
+    f = VoteFunction(Louder(), local, 0.25, 3, 100, copy=False)
+    n, task = 20_000, Task(torch.full(SHAPE, 0.5), NoiseKey(0, "certify", "d", "test", 0), 0)
+    with VoteEngine(f, FixedSampleSize(n0=100, n=n, alpha=0.01)) as engine:
+        engine.submit(task)
+        (certificate,) = certificates(list(engine.drain()))
+    p = norm.cdf(0.1 * math.sqrt(16) / (1.5 * 0.25))  # the mean of 16 pixels
+    share = dict(certificate.estimation_counts)[0] / n
+    assert share == pytest.approx(p, abs=4 * math.sqrt(p * (1 - p) / n))
+    assert certificate.sigma == 0.25
+    assert certificate.radius == pytest.approx(0.25 * norm.ppf(certificate.p_lower), rel=1e-6)
 
 
 def test_batches_are_full_while_images_are_left() -> None:

@@ -15,6 +15,10 @@ from diffsmooth.models.classifiers.input_layers import Resized, build_input_laye
 from diffsmooth.models.smoothing.noise import Purpose
 from diffsmooth.pipeline.sanity import FEWEST_IMAGES, MOST_IMAGES, Accuracy, right_answers
 
+# Beside the constants of Cohen's code (std 0.2023, 0.1994, 0.2010): the spread of all pixels, as in
+# DMAE's certify_cifar10.py and DensePure's Wide-ResNet; and what maps [0, 1] to [-1, 1].
+CIFAR10_SPREAD = (CIFAR10.mean, (0.2471, 0.2435, 0.2616))
+HALVES = ((0.5,) * 3, (0.5,) * 3)
 LEVEL = 0.01  # at which an accuracy is no longer chance
 DOUBT = 0.05  # at which one layer is no longer better than another
 
@@ -51,6 +55,8 @@ def input_layer_candidates(arch: str, info: DatasetInfo) -> list[str]:
     """The input layers that a network for such images may have been trained behind."""
     words = ["standard", "center"] if info.mean else []
     pairs = [pretrained_normalization(arch)]
+    if info.mean == CIFAR10.mean:
+        pairs += [CIFAR10_SPREAD, HALVES]
     if not info.mean and info.image_shape[0] == 3:
         for known in (CIFAR10, get_dataset_info("imagenet")):
             pairs += [(known.mean, known.std), (known.mean, (1.0, 1.0, 1.0))]

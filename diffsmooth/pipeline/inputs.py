@@ -3,12 +3,8 @@
 from typing import NamedTuple
 
 from diffsmooth.lit.data import ImageSet, Reading
-from diffsmooth.models.checkpoints.formats import UNET_KEY
 from diffsmooth.models.checkpoints.weights import Checkpoint
 from diffsmooth.pipeline.specification import ImageOptions
-
-# Of networks that do not say how many channels they take.
-FIRST_WEIGHTS = ("1.conv1.weight", "1.patch_embed.proj.weight", UNET_KEY)
 
 
 class Inputs(NamedTuple):
@@ -23,8 +19,10 @@ def reading_for(checkpoint: Checkpoint | None, options: ImageOptions) -> Reading
     channels = 3
     names: tuple[str, ...] = ()
     if checkpoint is not None:
-        weights, shape = checkpoint.state_dict, checkpoint.metadata.image_shape
-        first = [weights[key].shape[1] for key in FIRST_WEIGHTS if key in weights]
-        channels = [*shape[:1], *first, 3][0]
+        # Where the file does not say, those of its first convolution.
+        weights = checkpoint.state_dict.items()
+        kernels = (value for key, value in weights if key.endswith("weight") and value.ndim == 4)
+        told = checkpoint.metadata.image_shape[:1]
+        channels = [*told, *(kernel.shape[1] for kernel in kernels), 3][0]
         names = tuple(checkpoint.metadata.class_names)
     return Reading(options.image_size, options.exif, 1 if channels == 1 else 3, names)

@@ -11,12 +11,12 @@ from diffsmooth.stats import ABSTAIN, Results
 from diffsmooth.stats.errors import UserError
 from diffsmooth.stats.results import NO_LABEL
 
-COLUMNS = ("idx", "label", "predict", "correct", "time")
-RADIUS = "radius"
+COLUMNS = ("idx", "label", "predict", "correct")
+RADIUS, TIME = "radius", "time"  # which not all tables have
 LARGEST = 2.0**53  # below, float64 holds every whole number
 LOWEST = {"predict": ABSTAIN, RADIUS: -LARGEST}  # of the other columns it is 0
 KINDS = {
-    "time": "seconds or h:mm:ss",
+    TIME: "seconds or h:mm:ss",
     RADIUS: "a finite radius",
     "predict": "a class, or -1 for abstained",
     "label": "a class",
@@ -42,14 +42,14 @@ class FieldTable(NamedTuple):
 
 
 def read_table(path: Path) -> FieldTable:
-    """Reads a table separated by tabs, with the columns idx, label, predict, correct and time.
+    """Reads a table separated by tabs, with the columns idx, label, predict and correct.
 
-    Without a column `radius` it is of predictions. Other columns are left out, and so is a header
-    that stands again where parts were joined. The time is in seconds or as h:mm:ss. What else is
-    left out or read otherwise is said in remarks: a last line that was cut off; comments and lines
-    that are no rows, see `_is_row`; `correct`, which is counted anew from label and predict (one
-    published tool writes a running count); a negative radius, which certifies nothing. Label and
-    correct may be nan throughout: the labels are not known.
+    Without a column `radius` it is of predictions, without `time` (in seconds or as h:mm:ss) no
+    times are known. Other columns are left out, and so is a header that stands again where parts
+    were joined. What else is left out or read otherwise is said in remarks: a last line that was
+    cut off; comments and lines that are no rows, see `_is_row`; `correct`, which is counted anew
+    from label and predict (one published tool writes a running count); a negative radius, which
+    certifies nothing. Label and correct may be nan throughout: the labels are not known.
 
     Raises:
         UserError: broken; the message names the file and the line.
@@ -68,7 +68,8 @@ def read_table(path: Path) -> FieldTable:
     rows = rows.sort_values("idx")
     index, label, prediction = (rows[n].to_numpy(np.int64) for n in ("idx", "label", "predict"))
     radius = rows[RADIUS].to_numpy(np.float64) if has_radius else np.zeros(len(rows))
-    seconds, largest = rows["time"].to_numpy(np.float64), None if has_radius else 0.0
+    seconds = rows[TIME].to_numpy(np.float64) if TIME in rows else np.full(len(rows), np.nan)
+    largest = None if has_radius else 0.0
     results = Results(index, label, prediction, radius, seconds, largest, certifies=has_radius)
     return FieldTable(results, rows.index.to_numpy(np.int64), tuple(remarks))
 
@@ -133,13 +134,13 @@ def _cells(path: Path, lines: list[str]) -> tuple[pd.DataFrame, dict[int, str], 
     filled = [i for i, line in enumerate(lines) if line.strip()]
     top = next((i for i in filled if not lines[i].startswith(COMMENT)), filled[0])
     header = split[top]
-    for name in (*COLUMNS, RADIUS):
+    for name in (*COLUMNS, RADIUS, TIME):
         count = header.count(name)
-        if count > 1 or (not count and name != RADIUS):
+        if count > 1 or (not count and name in COLUMNS):
             problem = "stands twice" if count else "is missing"
             how = "" if len(header) > 1 else ": the columns are separated by tabs"
             raise UserError(f"{path}, line {top + 1}: column {name!r} {problem}{how}")
-    wanted = [name for name in (*COLUMNS, RADIUS) if name in header]
+    wanted = [name for name in (*COLUMNS, TIME, RADIUS) if name in header]
     rows: dict[int, list[str]] = {}
     others: dict[int, str] = {}
     open_end = False  # whether a row may still follow before the next header
@@ -155,7 +156,7 @@ def _cells(path: Path, lines: list[str]) -> tuple[pd.DataFrame, dict[int, str], 
             is_torn = i + 1 == len(lines)
             if len(split[i]) == len(header):
                 # A cut number may still be a number, but no harm is done in the time.
-                if not is_torn or header[-1] == "time":
+                if not is_torn or header[-1] == TIME:
                     rows[i + 1] = [split[i][header.index(name)] for name in wanted]
             elif not is_torn:
                 raise UserError(
@@ -185,11 +186,12 @@ def _numbers(cells: pd.DataFrame) -> pd.DataFrame:
     """The cells as numbers; NaN where one is not what its column holds."""
     text = cells.assign(correct=cells["correct"].str.lower().replace(TRUTH))
     rows = text.apply(pd.to_numeric, errors="coerce").astype(np.float64)
-    spans = cells["time"][rows["time"].isna()]
-    rows["time"] = rows["time"].fillna(pd.to_timedelta(spans, errors="coerce").dt.total_seconds())
+    if TIME in rows:
+        spans = pd.to_timedelta(cells[TIME][rows[TIME].isna()], errors="coerce")
+        rows[TIME] = rows[TIME].fillna(spans.dt.total_seconds())
     lowest = rows.columns.map(lambda name: LOWEST.get(name, 0))
     sound = (rows < LARGEST) & (rows >= lowest)
-    counts = rows.columns.difference(["time", RADIUS])
+    counts = rows.columns.difference([TIME, RADIUS])
     sound[counts] &= rows[counts] == rows[counts].round()
     rows = rows.where(sound)
     if len(cells) and (cells[["label", "correct"]] == "nan").all(axis=None):

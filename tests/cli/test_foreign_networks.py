@@ -17,7 +17,8 @@ from diffsmooth.cli import certify, doctor, visualize
 from diffsmooth.models import load_classifier
 from diffsmooth.models.checkpoints.denoisers import _made
 from diffsmooth.models.checkpoints.formats import read_checkpoint
-from diffsmooth.models.checkpoints.sources import _builder
+from diffsmooth.models.checkpoints.sources import _builder, read_classifier
+from diffsmooth.models.checkpoints.weights import CheckpointMetadata, write_checkpoint
 from diffsmooth.runs.journal import read_journal
 from diffsmooth.stats.errors import UserError
 
@@ -332,6 +333,20 @@ def test_a_classifier_of_ones_own_takes_images_and_may_have_a_file_of_weights(
     assert "belongs to a different run (classifier" in capsys.readouterr().err
 
 
+def test_a_layer_that_a_fields_file_has_by_its_form_does_not_stand_in_front_of_code(
+    tmp_path: Path,
+) -> None:
+    """DiffSmooth's own BEiT normalises within; its file's name of the architecture says 0.5."""
+    weights = {"1.1.weight": torch.zeros(10, 1024), "1.1.bias": torch.zeros(10)}
+    file = tmp_path / "w.pth.tar"
+    torch.save({"arch": "beit_large_patch16_224", "state_dict": weights}, file)
+    read = read_classifier("stranger_package:network", str(file))
+    assert read.metadata.input_layer == "none"
+    told = CheckpointMetadata("classifier", arch="cifar_resnet8", input_layer="center")
+    write_checkpoint(file, told, weights)  # ours state it
+    assert read_classifier("stranger_package:network", str(file)).metadata.input_layer == "center"
+
+
 def test_a_file_of_weights_identifies_a_network_that_is_drawn_anew(
     votes: Call, tmp_path: Path
 ) -> None:
@@ -401,7 +416,8 @@ def test_whole_modules_and_exported_programs_are_taken_by_unsafe_loading_alone(
     batch = torch.export.Dim("batch", min=1, max=10_000)
     program = torch.export.export(whole, (torch.rand(2, 1, 32, 32),), dynamic_shapes=({0: batch},))
     torch.export.save(program, tmp_path / "program.pt2")
-    for name in ("whole.pt", "program.pt2"):
+    torch.save(nn.DataParallel(whole), tmp_path / "parallel.pt")
+    for name in ("whole.pt", "parallel.pt", "program.pt2"):
         words = ["--purifier", "none", "--classifier", str(tmp_path / name)]
         with pytest.raises(SystemExit):
             votes(f"of {name}", *words)

@@ -12,7 +12,13 @@ from pictures import RGB, coloured, exif, png, write_classes
 
 from diffsmooth.cli import certify, doctor, predict, report, train, tune, visualize
 from diffsmooth.models import build_classifier, build_unet
-from diffsmooth.models.checkpoints.weights import CheckpointMetadata, write_checkpoint
+from diffsmooth.models.checkpoints.weights import (
+    Checkpoint,
+    CheckpointMetadata,
+    write_checkpoint,
+)
+from diffsmooth.pipeline.inputs import reading_for
+from diffsmooth.pipeline.specification import ImageOptions
 
 Run = Callable[..., list[list[str]]]
 NUMBERS = tuple(str(k) for k in range(12))
@@ -135,6 +141,14 @@ def test_a_classifier_of_one_channel_gets_grey_images(
     tables = [run(tmp_path / k / "pets", classifier, out=f"{k}.txt") for k in ("RGB", "L")]
     assert tables[0] == tables[1]
     assert "data: pets, test: 2 of 1 x 16 x 16" in capsys.readouterr().out
+
+
+def test_a_file_of_weights_tells_its_channels_wherever_its_first_convolution_is() -> None:
+    weights = {"1.stem.weight": torch.zeros(8, 1, 3, 3), "1.next.weight": torch.zeros(8, 8, 3, 3)}
+    checkpoint = Checkpoint(Path("c"), "", CheckpointMetadata("classifier"), weights)
+    assert reading_for(checkpoint, ImageOptions()).channels == 1
+    weights["1.stem.weight"] = torch.zeros(8, 3, 3, 3)
+    assert reading_for(checkpoint, ImageOptions()).channels == 3
 
 
 def test_class_folders_keep_their_classes(tmp_path: Path, run: Run) -> None:

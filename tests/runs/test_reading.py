@@ -69,6 +69,17 @@ def test_times_as_they_are_written(tmp_path: Path, cell: str, seconds: float) ->
     assert read_results(path).seconds.tolist() == [pytest.approx(seconds)]
 
 
+def test_a_table_without_times_is_read(tmp_path: Path) -> None:
+    """As results/merge_results.py of DensePure writes them."""
+    content = "idx\tlabel\tpredict\tradius\tcorrect\n0\t3\t3\t0.5\t1\n2\t3\t5\t0.25\t0\n"
+    run = read_run(write(tmp_path, content))
+    assert run.results.radius.tolist() == [0.5, 0.25]
+    assert np.isnan(run.results.seconds).all()
+    assert run.remarks == ()
+    torn = read_run(write(tmp_path, content.rstrip("\n")))  # 0 may be the begin of a number
+    assert torn.results.index.tolist() == [0]
+
+
 def test_other_columns_in_any_order_are_left_out(tmp_path: Path) -> None:
     content = (
         "idx\tlabel\tbasePredict\tpredict\tcorrect\tradius\ttime\n"

@@ -169,21 +169,32 @@ def _transformers(folder: Path) -> Checkpoint:
         check_file(file)
     from transformers import AutoModelForImageClassification
 
+    how: dict[str, Any] = {"config": config, "output_loading_info": True, "dtype": torch.float32}
+    pickled = folder / "pytorch_model.bin"
     try:
         with warnings.catch_warnings(), _quiet():
             warnings.simplefilter("ignore")
-            network, loaded = AutoModelForImageClassification.from_pretrained(
-                folder, config=config, local_files_only=True, trust_remote_code=False,
-                use_safetensors=True, output_loading_info=True, dtype=torch.float32,
-            )  # fmt: skip
+            if pickled.is_file() and not any(folder.glob("*.safetensors")):
+                with torch.device("meta"):  # for its class
+                    outline = AutoModelForImageClassification.from_config(config)
+                # By ourselves: the library's way with such files is another in each version.
+                weights = read_file(pickled)
+                network, loaded = type(outline).from_pretrained(None, state_dict=weights, **how)
+            else:
+                network, loaded = AutoModelForImageClassification.from_pretrained(
+                    folder, local_files_only=True, trust_remote_code=False, use_safetensors=True,
+                    **how,
+                )  # fmt: skip
+    except UserError:
+        raise
     except Exception as error:  # of the library, for what the files say
         raise UserError(f"{folder}: not a readable network ({_first_line(error)})") from error
     problems = [f"{key} is missing" for key in sorted(loaded["missing_keys"])]
     problems += [f"{word(key)} is not expected" for key in sorted(loaded["unexpected_keys"])]
     problems += [f"{word(str(key))} does not fit" for key in sorted(loaded["mismatched_keys"])]
     refuse_misfits(folder, problems)
-    weights: dict[str, Tensor] = {f"1.{key}": value for key, value in network.state_dict().items()}
-    check_tensors(folder, weights)
+    state: dict[str, Tensor] = {f"1.{key}": value for key, value in network.state_dict().items()}
+    check_tensors(folder, state)
     processor, size = processor_of(folder), expected_size(folder)
     channels, told = getattr(config, "num_channels", 3), config.id2label
     if sorted(told) != list(range(config.num_labels)):
@@ -204,7 +215,7 @@ def _transformers(folder: Path) -> Checkpoint:
         class_names=names,
     )
     _check(folder, metadata)
-    return Checkpoint(folder, "Hugging Face transformers", metadata, weights, build=build)
+    return Checkpoint(folder, "Hugging Face transformers", metadata, state, build=build)
 
 
 @contextmanager

@@ -6,6 +6,7 @@ from typing import Any, get_args
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 
 from diffsmooth.models.checkpoints.file_claims import check_source
 from diffsmooth.models.checkpoints.folders import read_folder
@@ -30,6 +31,7 @@ from diffsmooth.shown_text import is_word, quoted, word
 from diffsmooth.stats.errors import UserError
 from diffsmooth.stats.registry import names_code
 
+OURS = ("train.py", "diffsmooth export")  # the families of our own files
 IMAGENET32 = "imagenet32_resnet110"  # SmoothAdv's name of a cifar_resnet110, 1,000 classes
 UNET_KEY = "input_blocks.0.0.weight"
 
@@ -101,7 +103,7 @@ def _ours(path: Path, content: dict[str, Any], wanted: SetName | None) -> Checkp
     check_tensors(path, weights)
     # Lightning prefixes the keys with the attribute's name in the training module.
     weights = by_first_level(weights).get(metadata.kind, weights)
-    family = "train.py" if "optimizer_states" in content else "diffsmooth export"
+    family = OURS["optimizer_states" not in content]
     # Without one of them Lightning fails, or begins the optimizer anew without a word.
     loops = content.get("loops")
     resumable = (
@@ -118,6 +120,8 @@ def _ours(path: Path, content: dict[str, Any], wanted: SetName | None) -> Checkp
 
 
 def _foreign(path: Path, content: Any, wanted: SetName | None) -> Checkpoint:
+    if isinstance(content, nn.DataParallel | DistributedDataParallel):
+        content = content.module
     if isinstance(content, nn.Module):  # which only unsafe loading gives
         module = content.float() if not isinstance(content, ExportedModule) else content
         name = f"{type(content).__module__}.{type(content).__qualname__}"
@@ -165,8 +169,8 @@ def _describe_classifier(content: dict[str, Any]) -> tuple[str, CheckpointMetada
     if "pytorch-lightning_version" in content:
         return "PyTorch Lightning", CheckpointMetadata("classifier")
     if set(content) == {"net", "epoch"}:
-        # MACER's code normalises nothing; others write such files, with more in them, that do.
-        return "MACER", CheckpointMetadata("classifier", input_layer="none")
+        # MACER's code normalises nothing, but it is not alone in writing such files.
+        return "MACER or the like", CheckpointMetadata("classifier")
     arch = content.get("arch")
     if not isinstance(arch, str) or not is_word(arch) or "state_dict" not in content:
         return "unknown code", CheckpointMetadata("classifier")

@@ -9,7 +9,7 @@ from torch import nn
 
 from diffsmooth.models.checkpoints.file_claims import check_source
 from diffsmooth.models.checkpoints.folders import folder_sha256
-from diffsmooth.models.checkpoints.formats import read_checkpoint
+from diffsmooth.models.checkpoints.formats import OURS, read_checkpoint
 from diffsmooth.models.checkpoints.loading import whole_classifier
 from diffsmooth.models.checkpoints.metadata import CheckpointMetadata
 from diffsmooth.models.checkpoints.weights import Checkpoint, network_sha256
@@ -26,7 +26,8 @@ def read_classifier(source: str, weights: str | None = None, unsafe: bool = Fals
         source: a file or a folder, see `read_checkpoint`; or package.module:factory, a function
             that gives a network for images in [0, 1]. It is called with the number of classes
             where it has a parameter without a default. That is its author's code.
-        weights: raw or ema, of a file that has both; or, of code, the file of its weights.
+        weights: raw or ema, of a file that has both; or, of code, the file of its weights, whose
+            input layer stands in front of the network only where the file states one, as ours do.
         unsafe: see `read_file`.
 
     Raises:
@@ -43,7 +44,9 @@ def read_classifier(source: str, weights: str | None = None, unsafe: bool = Fals
     file = read_checkpoint(weights, unsafe)
     if file.build is not None and not file.state_dict:
         raise UserError(f"{weights}: holds a whole module: save its state dict as the weights")
-    metadata = file.metadata._replace(arch=source, input_layer=file.metadata.input_layer or "none")
+    # What a field's file has by its form is of another network, which normalises outside of it.
+    layer = file.metadata.input_layer if file.family in OURS else ""
+    metadata = file.metadata._replace(arch=source, input_layer=layer or "none")
     return file._replace(metadata=metadata, build=build)
 
 

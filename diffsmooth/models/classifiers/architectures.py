@@ -3,6 +3,7 @@
 import re
 from collections.abc import Callable
 from difflib import get_close_matches
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from torch import Tensor, nn
@@ -13,6 +14,7 @@ from diffsmooth.models.classifiers.hugging_face import (
     build_transformers,
     expected_size,
     is_transformers_folder,
+    processor_of,
 )
 from diffsmooth.models.classifiers.input_layers import Resized, build_input_layer
 from diffsmooth.shown_text import is_word, quoted
@@ -200,8 +202,15 @@ def _dmae(arch: str, num_classes: int, channels: int) -> Network:
 
 
 def own_input_layer(arch: str) -> str:
-    """The input layer that an architecture's name stands for; "" where it says none."""
-    return DMAE[arch].input_layer if arch in DMAE else ""
+    """The input layer that an architecture's name, or its folder, tells; "" where it says none.
+
+    Raises:
+        UserError: a folder's image processor cannot be read.
+    """
+    if arch in DMAE:
+        return DMAE[arch].input_layer
+    processor = processor_of(Path(arch)) if is_transformers_folder(arch) else None
+    return "" if processor is None else processor.layer
 
 
 def cifar_depth(arch: str) -> int | None:

@@ -25,7 +25,7 @@ from transformers import (
 from diffsmooth.models.checkpoints.folders import folder_sha256
 from diffsmooth.models.checkpoints.formats import read_checkpoint
 from diffsmooth.models.checkpoints.loading import classifier_of, load_classifier
-from diffsmooth.models.classifiers.architectures import build_classifier
+from diffsmooth.models.classifiers.architectures import build_classifier, own_input_layer
 from diffsmooth.models.classifiers.dataset_info import CIFAR10
 from diffsmooth.models.classifiers.hugging_face import ImageProcessor
 from diffsmooth.models.classifiers.input_layers import Resized
@@ -225,16 +225,28 @@ def test_configurations_of_timm(tmp_path: Path, change: dict, words: str) -> Non
         assert read_checkpoint(tmp_path).metadata.input_layer == ""
 
 
-def test_pickles_are_not_read(tmp_path: Path) -> None:
+@torch.inference_mode()
+def test_pickled_weights_of_a_folder_are_read_as_weights_alone(tmp_path: Path) -> None:
     folder = saved(tmp_path / "net", vit())
-    torch.save(vit().state_dict(), folder / "pytorch_model.bin")
+    x, wanted = torch.rand(2, 3, 32, 32), load_classifier(folder)
     (folder / "model.safetensors").unlink()
+    weights = vit().state_dict()
+    torch.save(weights, folder / "pytorch_model.bin")
+    assert torch.equal(load_classifier(folder)(x), wanted(x))
+    torch.save({**weights, "classifier.extra": torch.zeros(1)}, folder / "pytorch_model.bin")
+    with pytest.raises(UserError, match=r"classifier\.extra is not expected"):
+        read_checkpoint(folder)
+    torch.save(vit(), folder / "pytorch_model.bin")
+    with pytest.raises(UserError, match="--unsafe_load"):
+        read_checkpoint(folder)
+    (folder / "pytorch_model.bin").unlink()
     with pytest.raises(UserError, match="not a readable network"):
         read_checkpoint(folder)
 
 
 def test_a_folder_is_an_architecture_too(tmp_path: Path) -> None:
     folder = saved(tmp_path / "net", vit())
+    assert own_input_layer(str(folder)) == "0.5,0.5,0.5,0.5,0.5,0.5"  # by its image processor
     model = build_classifier(str(folder), 7, "standard")
     assert model(torch.rand(2, 3, 32, 32)).shape == (2, 7)
     with pytest.raises(UserError, match="takes images whose number of channels is 3, not 1"):

@@ -16,6 +16,7 @@ from lightning.pytorch.plugins.environments import LightningEnvironment
 from lightning.pytorch.utilities.warnings import PossibleUserWarning
 
 from diffsmooth.lit.certification.ranks import is_distributed
+from diffsmooth.models.smoothing.host_memory import give_memory_back
 from diffsmooth.models.smoothing.precision import current_numerics, numerics_of
 from diffsmooth.stats.errors import UserError
 
@@ -24,9 +25,10 @@ from diffsmooth.stats.errors import UserError
 def as_a_guest(device: torch.device) -> Iterator[None]:
     """Within, the process is as a run wants it; afterwards as its owner left it.
 
-    That is: threads, random states, default type and device, inference mode, the switches of
-    PyTorch's numerics, warnings' filters, Lightning's logging, and what Ctrl-C does, which raises
-    KeyboardInterrupt (Lightning would end the process, and ignore the next one).
+    That is: threads, random states, default type and device, the current CUDA device, inference
+    mode, the switches of PyTorch's numerics, freed memory, warnings' filters, Lightning's logging,
+    and what Ctrl-C does, which raises KeyboardInterrupt (Lightning would end the process, and
+    ignore the next one).
 
     Args:
         device: where it runs.
@@ -44,6 +46,9 @@ def as_a_guest(device: torch.device) -> Iterator[None]:
     interrupt = signal.getsignal(signal.SIGINT)
     with ExitStack() as stack:
         devices = [device] if device.type == "cuda" else []
+        if devices:  # Lightning makes its own the current one
+            stack.enter_context(torch.cuda.device(torch.cuda.current_device()))
+        stack.callback(give_memory_back)
         stack.enter_context(torch.random.fork_rng(devices))
         stack.callback(random.setstate, random.getstate())
         stack.callback(np.random.set_state, np.random.get_state())  # noqa: NPY002

@@ -1,7 +1,6 @@
 """`diffsmooth.certify` and `diffsmooth.predict`: the commands' run, on what lies in memory."""
 
 import warnings
-from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, SupportsIndex
@@ -17,6 +16,7 @@ from diffsmooth.models.smoothing.memory import memory_for
 from diffsmooth.models.smoothing.noise_sources import stored_name
 from diffsmooth.models.smoothing.precision import fix_numerics
 from diffsmooth.models.smoothing.smoothed_classifier import SmoothedClassifier
+from diffsmooth.models.smoothing.vote_function import copied
 from diffsmooth.models.words import Noise
 from diffsmooth.pipeline.call_identity import (
     Call,
@@ -28,7 +28,7 @@ from diffsmooth.pipeline.call_identity import (
 from diffsmooth.pipeline.device import choose_compile, choose_norms
 from diffsmooth.pipeline.guest import as_a_guest, guest_trainer
 from diffsmooth.pipeline.identity import start_of
-from diffsmooth.pipeline.noise_choice import choose_noise
+from diffsmooth.pipeline.noise_choice import choose_noise, inexact
 from diffsmooth.runs.journal import merge_records
 from diffsmooth.runs.names import TABLES, OutputFiles
 from diffsmooth.runs.outputs import Outputs
@@ -68,7 +68,7 @@ def certify(
         plan: how many votes an image gets, and what is concluded.
         seed: of the votes' noise.
         noise: its source: integer (exact, for images of 8 bits), float or device; "auto" is integer
-            where the images allow it, else float.
+            where the images allow it, else float, and a warning says why.
         compile: whether torch.compile fuses the networks; "auto" decides by the votes ahead.
         journal: OUT, to keep OUT.txt, OUT.jsonl and OUT.manifest.json as the command does; the same
             call goes on where it stopped, and any other is refused.
@@ -109,7 +109,7 @@ def predict(
     Args:
         g, images, seed, indices, dataset, split, noise, compile, progress: see `certify`.
         n: votes an image, at least 1.
-        alpha: probability that an answer is not g's, in (0, 1).
+        alpha: with at most this probability it answers, and with another class than g's; in (0, 1).
 
     Returns:
         int64 (N,), in the order of the images; ABSTAIN, -1, where the votes do not tell.
@@ -146,7 +146,7 @@ def _run(call: Call, journal: Path | str | None, progress: bool) -> list[ImageRe
         check_known_again(g)
     started = asked if files is None else start_of(files, False, asked)[0]
     with as_a_guest(device):
-        f = deepcopy(g.f)
+        f = copied(g.f)
         f.batch = asked.batch or f.batch
         f.precision = started.precision or g.precision_on(device.type)
         fix_numerics(f.precision)
@@ -155,6 +155,9 @@ def _run(call: Call, journal: Path | str | None, progress: bool) -> list[ImageRe
         compiled = choose_compile(started.compile, f, device, votes)
         norms = choose_norms(started.norms, f, device, compiled)
         source = choose_noise(started.noise_source, call.images, selection, f.noise_level)
+        problem = ""
+        if call.noise == "auto" and source != "integer":
+            problem = inexact(call.images, selection, f.noise_level)
         identity = replace(
             started,
             threads=started.threads or torch.get_num_threads(),
@@ -176,6 +179,8 @@ def _run(call: Call, journal: Path | str | None, progress: bool) -> list[ImageRe
             callbacks.append(Progress())
         with memory_for(f.batch):
             guest_trainer(device, callbacks).predict(module, return_predictions=False)
+    if problem:
+        warnings.warn(f"{problem}: floating-point noise, as by noise='float'", stacklevel=3)
     records = merge_records(module.records)
     failed = [record for record in records if record.error]
     if failed:

@@ -136,7 +136,8 @@ def predict_from_counts(counts: np.ndarray, alpha: float) -> int:
 
     Args:
         counts: votes a class, integers (K,) with K >= 2.
-        alpha: probability that an answer is not the smoothed classifier's class, in (0, 1).
+        alpha: with at most this probability it answers, and with another class than the smoothed
+            classifier's; in (0, 1).
 
     Returns:
         The top class if the two-sided binomial test against the runner-up rejects a tie at level

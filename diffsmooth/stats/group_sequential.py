@@ -57,14 +57,18 @@ class GroupSequential(Plan):
     def __post_init__(self) -> None:
         super().__post_init__()
         object.__setattr__(self, "first_look", count_of("first_look", self.first_look))
-        if not self.radii or not all(0 <= radius < math.inf for radius in self.radii):
+        try:
+            radii = tuple(map(float, self.radii))
+        except (TypeError, ValueError):
+            radii = ()
+        if not radii or not all(0 <= radius < math.inf for radius in radii):
             raise ValueError(f"radii must be some numbers >= 0, got {self.radii}")
         if self.tolerance is not None:
             object.__setattr__(self, "tolerance", number_of("tolerance", self.tolerance))
             if not 0 < self.tolerance < 1:
                 raise ValueError(f"tolerance must be in (0, 1), got {self.tolerance}")
         object.__setattr__(self, "label_aware", bool(self.label_aware))
-        object.__setattr__(self, "radii", tuple(sorted(set(map(float, self.radii)))))
+        object.__setattr__(self, "radii", tuple(sorted(set(radii))))
 
     @cached_property
     def looks(self) -> tuple[int, ...]:

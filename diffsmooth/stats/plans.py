@@ -200,7 +200,8 @@ class MajorityVote(Plan):
 
     Args:
         n: votes, at least 1.
-        alpha: probability that the prediction is not the smoothed classifier's, in (0, 1).
+        alpha: with at most this probability it answers, and with another class than the smoothed
+            classifier's; in (0, 1).
 
     Source: Cohen et al. 2019, section 3.2.1, PREDICT.
     """

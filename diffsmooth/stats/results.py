@@ -45,9 +45,12 @@ class Origin:
     file: str = ""
 
 
+FLOATING = "floating-point"
+
+
 def kind_of_noise(source: str) -> str:
     """What the noise of a source, by its name in manifests, is: exact, or floating-point."""
-    return "exact" if source.startswith("integer") else "floating-point"
+    return "exact" if source.startswith("integer") else FLOATING
 
 
 @dataclass(frozen=True)
@@ -208,6 +211,7 @@ class Results:
             f"{int((self.prediction == ABSTAIN).sum())} without answer",
         ]
         parts += [f"sigma {self.sigma:g}"] if self.sigma is not None else []
+        parts += ["floating-point noise"] if self.noise == FLOATING else []
         if not self.is_labelled:
             parts.append("no labels")
         elif len(self):

@@ -562,6 +562,6 @@ def test_a_file_names_no_code_that_is_run(tmp_path: Path) -> None:
         {"epoch": 1, "arch": "evil_package:network", "state_dict": {"1.w": torch.ones(1)}}, path
     )
     assert read_checkpoint(path).metadata.arch == ""
-    with pytest.raises(UserError, match="does not name its architecture: give it by --arch"):
+    with pytest.raises(UserError, match="does not name its architecture: give it"):
         load_classifier(path)
     assert not Path(folder).exists()

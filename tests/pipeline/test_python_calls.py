@@ -1,5 +1,6 @@
 """`certify` and `predict` from Python: the command's votes and files, and a process left alone."""
 
+import functools
 import json
 import logging
 import os
@@ -82,9 +83,8 @@ def smooth(classifier: Any = None, **more: Any) -> diffsmooth.SmoothedClassifier
 
 
 def certify(g: Any = None, images: Any = IMAGES, labels: Any = LABELS, **more: Any) -> Results:
-    return diffsmooth.certify(
-        smooth() if g is None else g, images, labels, **({"plan": PLAN, "progress": False} | more)
-    )
+    options = {"plan": PLAN, "progress": False, "noise": "float"} | more  # of images not of 8 bits
+    return diffsmooth.certify(smooth() if g is None else g, images, labels, **options)
 
 
 def certificates(path: Path) -> dict[int, object]:
@@ -164,7 +164,7 @@ def test_predictions_come_in_the_order_of_the_images() -> None:
     images = torch.stack([torch.full(SHAPE, value) for value in (0.5, 1.0, 0.0)])
     g = smooth(lambda x: torch.stack([x.mean((1, 2, 3)) - 0.5, 0.5 - x.mean((1, 2, 3))], 1),
                num_classes=2, sigma=0.25)  # fmt: skip
-    answers = diffsmooth.predict(g, images, n=100, indices=[5, 3, 1], progress=False)
+    answers = diffsmooth.predict(g, images, n=100, indices=[5, 3, 1], noise="float", progress=False)
     assert (answers.dtype, answers.tolist()) == (np.dtype(np.int64), [ABSTAIN, 0, 1])
 
 
@@ -442,6 +442,96 @@ def test_mistakes(more: dict[str, Any], said: str) -> None:
     for n, alpha in ((0, 0.1), (10, 1.5)):
         with pytest.raises(UserError, match="must be"):
             diffsmooth.predict(smooth(), IMAGES, n=n, alpha=alpha)
+
+
+def test_noise_that_is_not_exact_is_named() -> None:
+    with pytest.warns(UserWarning, match="8 bits, which image 0 is not: floating-point noise"):
+        results = certify(noise="auto")
+    assert "floating-point noise" in repr(results)
+    exact = certify(images=(IMAGES * 255).round() / 255, noise="auto")  # warnings are errors here
+    assert "floating-point" not in repr(exact)
+
+
+def in_closure(network: nn.Module) -> Callable[[Tensor], Tensor]:
+    return lambda x: network(x)
+
+
+class Holder:
+    def __init__(self, network: nn.Module) -> None:
+        self.network = network
+
+    def __call__(self, x: Tensor) -> Tensor:
+        return self.network(x)
+
+
+GLOBAL = nn.Sequential(nn.BatchNorm2d(1), Own())
+MOVED = Shift(0.0)
+
+
+def by_another(x: Tensor) -> Tensor:
+    return GLOBAL(x)
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        in_closure,
+        Holder,
+        lambda network: network.forward,
+        lambda network: Holder(network).__call__,
+        lambda network: lambda x, net=network: net(x),
+        lambda network: functools.partial(lambda net, x: net(x), network),
+        lambda network: functools.partial(lambda x, net: net(x), net=network),
+        lambda network: lambda x: GLOBAL(x),
+        lambda network: lambda x: by_another(x),
+    ],
+)
+def test_a_function_of_a_network_in_train_mode_is_refused_and_changes_nothing(
+    function: Callable[[nn.Module], Any],
+) -> None:
+    """It is not copied: its batch norms would take in what the checks show it."""
+    network = GLOBAL.train()
+    before = network[0].running_var.clone()
+    with pytest.raises(UserError, match="classifier: the function calls a Sequential that is in"):
+        smooth(function(network))
+    network.eval()
+    expected = certify(smooth(network)).p_lower
+    np.testing.assert_array_equal(certify(smooth(function(network))).p_lower, expected)
+    assert torch.equal(network[0].running_var, before)
+    with pytest.raises(UserError, match="denoiser: the function calls a Shift that is in train"):
+        smooth(denoiser=lambda noisy, sigma: MOVED(noisy))
+
+
+@pytest.mark.parametrize("kind", [ValueError, TypeError, AssertionError, IndexError, RuntimeError])
+def test_errors_of_a_network_are_its_users(kind: type[Exception]) -> None:
+    def refuse(x: Tensor) -> Tensor:
+        raise kind("Input height (4) doesn't match model (224)")
+
+    with pytest.raises(UserError, match=r"do not run on noisy images: Input height \(4\)"):
+        certify(smooth(refuse))
+
+
+def test_a_network_that_cannot_be_copied_says_what_to_do() -> None:
+    network = Own()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # it is deprecated
+        nn.utils.weight_norm(network.linear)
+    network(IMAGES)
+    for copy in (True, False):
+        with pytest.raises(UserError, match=r"cannot be copied: .*torch.nn.utils.parametrizations"):
+            certify(smooth(network, copy=copy))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="glibc's memory")
+def test_freed_memory_goes_back_to_the_system_afterwards() -> None:
+    def resident() -> int:
+        return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+    certify()
+    large = torch.zeros(100 * 2**18) + 1  # 100 MiB, each page touched
+    there = resident()
+    del large
+    assert there - resident() > 90 * 2**20
 
 
 @pytest.mark.parametrize("name", ["double", "half", "bfloat16"])

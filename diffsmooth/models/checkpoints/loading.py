@@ -71,10 +71,14 @@ def classifier_of(
     check_kind(checkpoint, "classifier")
     arch = arch or metadata.arch
     if not arch and not checkpoint.build:
-        raise UserError(f"{checkpoint.path}: does not name its architecture: give it by --arch")
+        raise UserError(
+            f"{checkpoint.path}: does not name its architecture: give it (--arch, arch=)"
+        )
     layer = input_layer or told_input_layer(checkpoint, arch)
     if not layer:
-        raise UserError(f"{checkpoint.path}: does not name its input layer: give it by --normalize")
+        raise UserError(
+            f"{checkpoint.path}: does not name its input layer: give it (--normalize, input_layer=)"
+        )
     info = metadata.dataset_info or info
     if checkpoint.build is not None:
         first = build_input_layer(layer, info) if isinstance(layer, str) else layer

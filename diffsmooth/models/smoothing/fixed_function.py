@@ -126,10 +126,15 @@ def _state(f: VoteFunction) -> object:
 def _check(
     f: VoteFunction, rows: Rows, strangers: Rows, say: Callable[[str], object]
 ) -> FixedFunction:
-    start = time.monotonic()
+    start, given = time.monotonic(), rows.noisy.clone()
     with errors_of_networks(f):
         base = outputs_of(f, rows)
     took = time.monotonic() - start
+    if not torch.equal(rows.noisy, given):
+        raise UserError(
+            "the purifier changes the images that it is given in place: let it work on a copy, "
+            "such as noisy.clone()"
+        )
     if took > LONG:
         say(
             "checking that f is one fixed function of each image: the first of 4 forward passes "
@@ -169,7 +174,9 @@ def errors_of_networks(f: VoteFunction) -> Iterator[None]:
     """Makes an error of the networks' own code a NetworkError; want of memory stays what it is."""
     try:
         yield
-    except RuntimeError as error:
+    except UserError:
+        raise
+    except (RuntimeError, AssertionError, ValueError, TypeError, IndexError) as error:
         if is_out_of_memory(error):
             raise
         hint = format_hint(*f.networks.values())

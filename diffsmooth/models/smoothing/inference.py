@@ -1,8 +1,6 @@
 """What makes the networks of a vote function fast, without a choice that depends on a timing."""
 
 import contextlib
-import ctypes
-import sys
 
 import torch
 from torch import Tensor, nn
@@ -13,6 +11,7 @@ from diffsmooth.models.smoothing.finite import check_finite_weights, watched_lay
 from diffsmooth.models.smoothing.fixed_function import errors_of_networks
 from diffsmooth.models.smoothing.fused import FusedConv, FusedResNet
 from diffsmooth.models.smoothing.fused_norm import fuse_norms
+from diffsmooth.models.smoothing.host_memory import keep_memory
 from diffsmooth.models.smoothing.memory import memory_for
 from diffsmooth.models.smoothing.precision import autocast
 from diffsmooth.models.smoothing.probe_batch import probe_rows
@@ -25,8 +24,6 @@ CAST = (nn.Conv1d, nn.Conv2d, nn.Linear, Pointwise, FusedConv)
 
 # Of torch.compile on CUDA; both launch by CUDA graphs.
 MODES: dict[Kernels, str] = {"fixed": "reduce-overhead", "timed": "max-autotune"}
-
-M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of malloc.h
 
 
 @torch.no_grad()
@@ -54,7 +51,7 @@ def prepare(
         check_finite_weights(network, what)
     _try_out(f)
     if f.device.type == "cpu":
-        _keep_memory()
+        keep_memory()
     for place, parent in list(smoothing.named_modules()):
         for name, child in parent.named_children():
             if type(child) is CifarResNet:
@@ -120,16 +117,3 @@ def _try_out(f: VoteFunction) -> None:
         stack.enter_context(memory_for(f.batch))
         stack.enter_context(errors_of_networks(f))
         f(*rows)
-
-
-def _keep_memory() -> None:
-    """Keeps the memory of freed tensors for the next ones, in the whole process.
-
-    glibc returns large ones to the system, which then clears each page anew.
-    """
-    if sys.platform != "linux":
-        return
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)  # musl has none
-    if mallopt is not None:
-        for parameter, value in ((M_TRIM_THRESHOLD, 2**31 - 1), (M_MMAP_THRESHOLD, 2**30)):
-            mallopt(parameter, value)

@@ -52,9 +52,9 @@ class LocalSmoothing(nn.Module):
         sigma_local = number_of("sigma_local", sigma_local)
         if not 0 <= sigma_local < math.inf:
             raise ValueError(f"sigma_local must be >= 0 and finite, got {sigma_local}")
-        shape = (m, *image_shape)
+        shape = (m, *_checked(image_shape))
         if noise is None:
-            noise = draw_local_noise(m, image_shape, seed)
+            noise = draw_local_noise(m, shape[1:], seed)
         if tuple(noise.shape) != shape:
             raise ValueError(f"noise must be {shape}, got {tuple(noise.shape)}")
         # Twice as fast in bf16. But threads of the CPU's channels-last group norm share the pixels
@@ -64,8 +64,7 @@ class LocalSmoothing(nn.Module):
         self.classifier = classifier
         self.m = m
         self.sigma_local = sigma_local
-        channels, height, width = image_shape
-        self.image_shape = (channels, height, width)  # also of a list
+        self.image_shape = shape[1:]
         self.register_buffer("noise", noise.float(), persistent=False)
 
     def forward(self, images: Tensor) -> Tensor:
@@ -104,6 +103,19 @@ class LocalSmoothing(nn.Module):
         return logits.unflatten(0, (-1, self.m))
 
 
+def _checked(image_shape: object) -> tuple[int, int, int]:
+    """(C, H, W), whatever sequence it came as."""
+    try:
+        channels, height, width = (operator.index(n) for n in image_shape)  # type: ignore[attr-defined]
+    except (TypeError, ValueError):
+        channels = height = width = 0
+    if min(channels, height, width) < 1:
+        raise ValueError(
+            f"image_shape must be (channels, height, width), each at least 1, got {image_shape!r}"
+        )
+    return channels, height, width
+
+
 def _described(output: object) -> str:
     """What a network gives instead of logits, and what its user can do about it."""
     kind, such = type(output).__name__, ""
@@ -117,6 +129,15 @@ def _described(output: object) -> str:
 
 
 def draw_local_noise(m: int, image_shape: tuple[int, int, int], seed: int) -> Tensor:
-    """The fixed noise of m copies: standard normal (m, C, H, W), drawn on the CPU."""
-    generator = torch.Generator().manual_seed(operator.index(seed))
-    return torch.randn((m, *image_shape), generator=generator)
+    """The fixed noise of m copies: standard normal (m, C, H, W), float32, drawn on the CPU.
+
+    Raises:
+        ValueError: a seed that torch has no place for.
+    """
+    try:
+        generator = torch.Generator("cpu").manual_seed(operator.index(seed))
+    except (TypeError, RuntimeError) as error:
+        raise ValueError(f"the seed of local noise must be an integer, got {seed!r}") from error
+    # Whatever the process's default type and device are.
+    shape, how = (m, *image_shape), {"dtype": torch.float32, "device": "cpu"}
+    return torch.randn(shape, generator=generator, **how)  # type: ignore[arg-type]

@@ -50,5 +50,6 @@ def memory_for(batch: int) -> Iterator[None]:
         if not is_out_of_memory(error):
             raise
         raise OutOfMemory(
-            f"out of memory at batch {batch}: give a smaller one by --batch ({in_short(error)})"
+            f"out of memory at batch {batch}: give a smaller one, --batch or batch= "
+            f"({in_short(error)})"
         ) from error

@@ -44,7 +44,7 @@ class Purifier(nn.Module):
         """Purified images in [0, 1].
 
         Args:
-            noisy, sigma: see `Denoiser.forward`.
+            noisy, sigma: see `Denoiser.forward`; must not be changed in place.
             draws: standard normal (draws, B, C, H, W): fresh for each vote and reverse run. None
                 where no draws are needed.
         """

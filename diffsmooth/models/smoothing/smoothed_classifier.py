@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from diffsmooth.models.classifiers.logits import Logits
 from diffsmooth.models.diffusion.denoiser import Denoiser
+from diffsmooth.models.smoothing.called_modules import check_called
 from diffsmooth.models.smoothing.local_smoothing import LocalSmoothing
 from diffsmooth.models.smoothing.precision import resolve_precision
 from diffsmooth.models.smoothing.purifiers import IdentityPurifier, OneShotPurifier, Purifier
@@ -22,13 +23,15 @@ class SmoothedClassifier(nn.Module):
 
     Args:
         classifier: images (B, C, H, W) in [0, 1] to logits (B, K), or to what holds them as
-            `.logits`; a module, or any other callable.
+            `.logits`; a module, or any other callable, which stays its owner's: what it calls is
+            neither copied nor moved, and must be in eval mode.
         denoiser: a `Denoiser`, a `Purifier`, any callable (noisy, sigma) -> x_0, or None.
         sigma, num_classes, batch: see `VoteFunction`.
         m, sigma_local, image_shape: see `LocalSmoothing`.
         precision: "float32", "tf32", "bf16", or "auto": bf16 where the device computes in it.
         copy: whether the networks are copied, so that their owner's stay as they are. Otherwise
-            they are put into eval mode, on one device, and in another memory format.
+            they are put into eval mode, on one device, and in another memory format; `certify`
+            copies them all the same.
         local_seed: of the local copies' fixed noise.
 
     Attributes:
@@ -40,7 +43,8 @@ class SmoothedClassifier(nn.Module):
     Raises:
         ValueError: out of range, see `VoteFunction` and `LocalSmoothing`; a denoiser that takes
             other images.
-        UserError: what cannot be called, or a word that is no precision.
+        UserError: what cannot be called or copied, or is a function of a network in train mode; or
+            a word that is no precision.
     """
 
     def __init__(
@@ -60,6 +64,8 @@ class SmoothedClassifier(nn.Module):
         super().__init__()
         self.precision = "auto" if precision == "auto" else resolve_precision(precision, "cuda")
         self.local_seed = local_seed
+        check_called(classifier, "classifier")
+        check_called(denoiser, "denoiser")
         network = Logits(classifier)
         purifier = _purifier_of(denoiser)
         local = LocalSmoothing(network, m, sigma_local, image_shape, local_seed)

@@ -3,20 +3,22 @@
 import math
 from collections.abc import Callable, Sequence
 from copy import deepcopy
-from typing import Protocol, Self
+from typing import Protocol, Self, TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from diffsmooth.models.smoothing.local_smoothing import LocalSmoothing, NetworkError
-from diffsmooth.models.smoothing.memory import memory_for
+from diffsmooth.models.smoothing.memory import in_short, is_out_of_memory, memory_for
 from diffsmooth.models.smoothing.precision import autocast
 from diffsmooth.models.smoothing.purifiers import Purifier
 from diffsmooth.stats.bounds import count_of, number_of
+from diffsmooth.stats.errors import UserError
 from diffsmooth.stats.printed import counted
 
 FLOAT32 = np.finfo(np.float32)
+M = TypeVar("M", bound=nn.Module)
 
 DrawsOfRun = Callable[[int], Tensor | None]
 """From the number of a reverse run to its draws (draws, B, C, H, W), or None; in any order."""
@@ -89,8 +91,8 @@ class VoteFunction(nn.Module):
             raise ValueError(
                 f"the purifier's noise level must be at least sigma {sigma}, is {level}"
             )
-        self.purifier = deepcopy(purifier) if copy else purifier
-        self.local_smoothing = deepcopy(local_smoothing) if copy else local_smoothing
+        self.purifier = copied(purifier) if copy else purifier
+        self.local_smoothing = copied(local_smoothing) if copy else local_smoothing
         self.local_smoothing.classifier.to(memory_format=local_smoothing.layout)
         self.image_shape = local_smoothing.image_shape
         self.sigma = float(sigma)
@@ -176,7 +178,8 @@ class VoteFunction(nn.Module):
         if classes != self.num_classes:
             raise NetworkError(
                 f"the classifier has {counted(classes, 'class')}, not {self.num_classes}: labels "
-                "count from 0, and class_names of an .npz file names classes that no image has"
+                "count from 0; class_names of an .npz file names classes that no image has, and "
+                "num_classes of a SmoothedClassifier says how many there are"
             )
 
     def _of_most(self, answers: Tensor) -> Tensor:
@@ -193,3 +196,20 @@ class VoteFunction(nn.Module):
         first = agreeing.argmax(dim=-1, keepdim=True)  # of equals torch gives the first
         no_answer = (answers == self.num_classes).any(dim=-1)
         return torch.where(no_answer, self.num_classes, answers.gather(-1, first).squeeze(-1))
+
+
+def copied(module: M) -> M:
+    """A deep copy of networks.
+
+    Raises:
+        UserError: one cannot be copied.
+    """
+    try:
+        return deepcopy(module)
+    except Exception as error:  # of whatever it holds
+        if is_out_of_memory(error):
+            raise
+        raise UserError(
+            f"a network cannot be copied: {in_short(error)} (instead of spectral_norm and "
+            "weight_norm take those of torch.nn.utils.parametrizations)"
+        ) from error

@@ -53,9 +53,7 @@ class Hungry(Linear):
 def test_it_ends_the_run_with_a_line_that_names_the_batch(
     allocate: Callable[[], Tensor], at: int
 ) -> None:
-    with pytest.raises(
-        UserError, match=r"^out of memory at batch 16: give a smaller one by --batch"
-    ):
+    with pytest.raises(UserError, match=r"^out of memory at batch 16: give a smaller one, --batch"):
         run(linear_model(16, Hungry(allocate, at)), PLAN, tasks(3))
 
 

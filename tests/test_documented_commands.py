@@ -13,14 +13,12 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import lightning.pytorch as pl
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 import torch
 
 from diffsmooth.cli.errors import OneLineParser
-from diffsmooth.lit.training import GaussianTraining
 
 REPOSITORY = Path(__file__).parents[1]
 OUTSIDE = ("README.md", "CONTRIBUTING.md", "SECURITY.md", "checkpoints/README.md")
@@ -239,13 +237,10 @@ def write_pair(folder: Path, images: np.ndarray, labels: np.ndarray) -> None:
 
 
 def given_to_training() -> dict[str, object]:
-    """What the Python of docs/training.md leaves open: a loader, and a checkpoint of before."""
+    """What the Python of docs/training.md leaves open: a loader."""
     loader = torch.utils.data.DataLoader(
         [(torch.rand(3, 32, 32), 0), (torch.rand(3, 32, 32), 1)], 2
     )
-    trainer = pl.Trainer(max_epochs=1, logger=False, enable_checkpointing=False, accelerator="cpu")
-    trainer.fit(GaussianTraining(arch="cifar_resnet8", dataset="cifar10", sigma=0.25), loader)
-    trainer.save_checkpoint("last.ckpt")
     return {"loader": loader}
 
 

@@ -158,7 +158,10 @@ class AttackedRun:
         if origin is None or identity.command != "certify":
             raise UserError(f"{path}: is no certification, or of a version that says too little")
         if identity.is_from_python:
-            raise UserError(f"{path}: was certified from Python, not by the command")
+            raise UserError(
+                f"{path}: was certified from Python, and does not hold its networks: certify by "
+                "the command, which takes yours as package.module:factory"
+            )
         with option_values():
             return cls(run, identity, origin.identity, plan_of_text(identity.plan))
 

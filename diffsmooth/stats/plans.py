@@ -42,6 +42,9 @@ class Plan:
     stopping rule, if their levels add up to alpha at most.
 
     A plan is a frozen dataclass of numbers and tuples of them. str(plan) is its text in manifests.
+    One of another package has a `name` by which it is imported, `package.module:Class` (in a
+    notebook `__main__:Class`); what moves its looks or levels is found again by `of_certificate`,
+    and `nothing` says for what it stops early. Before it votes, `check_plan` rehearses all that.
 
     Args:
         n0: selection votes, at least 1.
@@ -49,8 +52,7 @@ class Plan:
         alpha: failure probability a certificate, in (0, 1).
 
     Attributes:
-        name: word of --plan, for journals and reports; that of a plan of another package is
-            `package.module:name`.
+        name: word of --plan, for journals and reports.
         certifies: whether it gives radii; predictions have none.
 
     Raises:

@@ -62,7 +62,7 @@ class Denoiser(nn.Module):
 
         Args:
             noisy: (B, C, H, W), image in [0, 1] plus `noise_level(sigma)` times standard normal
-                noise.
+                noise. It must not be changed in place.
             sigma: noise level of the radius, [0, 1] pixel units.
         """
         raise NotImplementedError

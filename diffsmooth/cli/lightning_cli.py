@@ -62,7 +62,12 @@ from diffsmooth.pipeline.train_checks import (
     check_optimizer,
     refusal,
 )
-from diffsmooth.pipeline.trainer import Launched, check_processes, find_launcher
+from diffsmooth.pipeline.trainer import (
+    Launched,
+    check_processes,
+    find_launcher,
+    lone_environment,
+)
 from diffsmooth.shown_text import quoted
 from diffsmooth.stats.errors import UserError
 from diffsmooth.whole_file import write_whole
@@ -188,7 +193,11 @@ class TrainCLI(LightningCLI):
             isinstance(callback, ProgressBar) for callback in callbacks
         ):
             callbacks = [*callbacks, TrainingProgress()]
-        return super().instantiate_trainer(**{"callbacks": callbacks, **kwargs})
+        own: dict[str, Any] = {"callbacks": callbacks}
+        lone = lone_environment(os.environ)
+        if lone is not None and not given["plugins"]:
+            own["plugins"] = [lone]
+        return super().instantiate_trainer(**own, **kwargs)
 
     def before_fit(self) -> None:
         check_numbers(self.trainer)
@@ -235,6 +244,12 @@ class TrainCLI(LightningCLI):
         if isinstance(trainer.accelerator, CPUAccelerator):
             check_processes(trainer.num_devices)
         launched = find_launcher(os.environ, trainer.num_devices, trainer.num_nodes)
+        wanted = trainer.num_devices * trainer.num_nodes
+        if trainer.world_size != wanted:
+            raise UserError(
+                f"{trainer.world_size} of {wanted} processes (devices x num_nodes) would train: "
+                "start them by torchrun or srun"
+            )
         end_with_parent(launched is not Launched.BY_US)
         launcher = None
         if type(strategy.launcher) is _SubprocessScriptLauncher:

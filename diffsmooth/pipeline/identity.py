@@ -20,7 +20,7 @@ from diffsmooth.pipeline.specification import SmoothingOptions
 from diffsmooth.runs.identity import RunIdentity, selection_of, ties_of
 from diffsmooth.runs.manifest import ManifestError, read_manifest
 from diffsmooth.runs.names import OutputError, OutputFiles
-from diffsmooth.runs.outputs import ANEW, binds_nobody
+from diffsmooth.runs.outputs import ANEW
 from diffsmooth.stats import Plan
 from diffsmooth.stats.errors import UserError, option_values
 from diffsmooth.stats.registry import is_code
@@ -94,19 +94,18 @@ def asked_identity(
     )
 
 
-def start_of(files: OutputFiles, overwrite: bool, asked: RunIdentity) -> tuple[RunIdentity, bool]:
+def start_of(files: OutputFiles, anew: bool, asked: RunIdentity) -> tuple[RunIdentity, bool]:
     """The run's identity, with what its first start chose, and whether this is that start.
 
     By the manifest beside the outfile.
 
     Args:
         files: the run's.
-        overwrite: whether those of another may be replaced.
+        anew: whether those of another may be replaced: by --overwrite, or as nothing would be lost.
         asked: what its identity is to be, as far as that is told.
 
     Raises:
-        OutputError: the files belong to another run that has finished an image, or are broken; not
-            with --overwrite, which is about to replace them.
+        OutputError: the files belong to another run, or are broken, and may not be replaced.
     """
     first = (asked, True)
     try:
@@ -116,13 +115,13 @@ def start_of(files: OutputFiles, overwrite: bool, asked: RunIdentity) -> tuple[R
         if not _can_be_chosen(manifest.identity):
             raise ManifestError(f"{files.manifest}: not a manifest (choices that no run can make)")
     except ManifestError as error:
-        if overwrite:
+        if anew:
             return first
         raise OutputError(f"{error}; {ANEW}") from error
     difference = asked.difference(manifest.identity)
     if not difference:
         return asked.adopting(manifest.identity), False
-    if overwrite or binds_nobody(files):
+    if anew:
         return first
     raise OutputError(f"{files.table} belongs to a different run ({difference}): {ANEW}")
 
@@ -130,7 +129,7 @@ def start_of(files: OutputFiles, overwrite: bool, asked: RunIdentity) -> tuple[R
 FEW_IMAGES = 1000  # so many are all taken; of more, every hundredth, as the published code does
 
 
-def chosen_skip(skip: int | None, size: int, files: OutputFiles, overwrite: bool) -> int:
+def chosen_skip(skip: int | None, size: int, files: OutputFiles, anew: bool) -> int:
     """Every how many-th of so many images a run takes.
 
     Where the user does not say, as the run was begun: its default was 100 for all, once.
@@ -138,7 +137,7 @@ def chosen_skip(skip: int | None, size: int, files: OutputFiles, overwrite: bool
     if skip is not None:
         return skip
     stored = None
-    if not (overwrite or binds_nobody(files)):
+    if not anew:
         with contextlib.suppress(ManifestError):  # told by who reads it next
             manifest = read_manifest(files.manifest)
             stored = None if manifest is None else manifest.identity.get("skip")

@@ -1,5 +1,6 @@
 """From options to a job, of images, networks, identity and trainer; and its run on all ranks."""
 
+import time
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import cache
@@ -22,7 +23,7 @@ from diffsmooth.lit.launching import Launcher
 from diffsmooth.models.checkpoints.sources import read_classifier
 from diffsmooth.models.smoothing.fixed_function import FixedFunction
 from diffsmooth.models.smoothing.inference import prepare
-from diffsmooth.models.smoothing.memory import memory_for
+from diffsmooth.models.smoothing.memory import OutOfMemory, memory_for
 from diffsmooth.models.smoothing.noise_sources import source_word, stored_name
 from diffsmooth.models.smoothing.precision import fix_numerics, resolve_precision
 from diffsmooth.models.smoothing.vote_function import VoteFunction
@@ -49,6 +50,9 @@ from diffsmooth.stats import ImageRecord, Plan
 from diffsmooth.stats.errors import UserError
 from diffsmooth.stats.printed import ordinal
 from diffsmooth.terminal import for_terminal
+
+FAILED, USER_ERROR = 1, 2  # exit codes: of a bug, of a mistake
+TELL_SECONDS = 10.0  # in which ranks that have lost rank zero ask it why
 
 
 class Work:
@@ -142,7 +146,9 @@ def build_job(
     checkpoint = read_classifier(options.classifier, options.weights, options.unsafe_load)
     reading = reading_for(checkpoint, options)
     images = load_images(options.dataset, options.data_root, options.split, reading)
-    skip = chosen_skip(options.skip, len(images), options.files, options.overwrite)
+    # Of several hosts each would decide for itself whether the files bind.
+    anew = options.overwrite or (options.num_nodes == 1 and binds_nobody(options.files))
+    skip = chosen_skip(options.skip, len(images), options.files, anew)
     is_skip_told = options.skip is not None
     options = replace(options, skip=skip)
     inputs = Inputs(checkpoint, images)
@@ -152,7 +158,7 @@ def build_job(
     selection = list(asked.selection)
     if not selection:
         raise UserError(f"no image is left with skip {options.skip} and max {options.max}")
-    identity, is_first = start_of(options.files, options.overwrite, asked)
+    identity, is_first = start_of(options.files, anew, asked)
     is_untried = is_first or binds_nobody(options.files)
     precision = identity.precision or resolve_precision("auto", device.type)
     fix_numerics(precision, identity.kernels)
@@ -239,6 +245,23 @@ def build_job(
     return Job(module, trainer, run_keeper)
 
 
+def _end_together(job: Job, started: Launcher | None, error: BaseException) -> None:
+    """As a rank ends: the others are ended, or told why; or this one learns what they told."""
+    shared = getattr(job.module, "shared", None)  # not before `setup`
+    ours = started is not None and bool(started.procs)  # whose codes are the launcher's to read
+    if isinstance(error, LostRank):
+        error.told = shared.told() if shared else None
+        if error.told is None and started is not None and ours:
+            error.told = started.told()
+    elif shared and isinstance(error, Exception) and job.trainer.world_size > 1:
+        # srun takes the highest code for the job's, that of a lost rank, which is tried again.
+        shared.tell(USER_ERROR if isinstance(error, UserError) else FAILED)
+        if job.trainer.is_global_zero and not (ours and job.trainer.num_nodes == 1):
+            time.sleep(TELL_SECONDS)  # the store ends with this process
+    if started is not None:
+        started.end()
+
+
 def run_job(job: Job, command: str = "") -> list[ImageRecord] | None:
     """Runs all images that are not done yet and writes the table, unless this is but a shard.
 
@@ -258,10 +281,12 @@ def run_job(job: Job, command: str = "") -> list[ImageRecord] | None:
         with memory_for(job.module.f.batch):  # networks go to their device here
             job.trainer.predict(job.module, return_predictions=False)
     except BaseException as error:
-        if started is not None:
-            if isinstance(error, LostRank):
-                error.told = started.told()
-            started.end()
+        _end_together(job, started, error)
+        if isinstance(error, OutOfMemory) and job.run_keeper.outputs.done():
+            raise OutOfMemory(
+                f"{error}; but the run was begun with this batch: free the device's memory, or "
+                "choose another outfile"
+            ) from error
         raise
     if started is not None:
         started.release()  # what happens to the others does no harm any more

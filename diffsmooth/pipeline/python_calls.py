@@ -31,7 +31,7 @@ from diffsmooth.pipeline.identity import start_of
 from diffsmooth.pipeline.noise_choice import choose_noise, inexact
 from diffsmooth.runs.journal import merge_records
 from diffsmooth.runs.names import TABLES, OutputFiles
-from diffsmooth.runs.outputs import Outputs
+from diffsmooth.runs.outputs import Outputs, binds_nobody
 from diffsmooth.stats import FixedSampleSize, ImageRecord, MajorityVote, Plan, Results
 from diffsmooth.stats.errors import UserError, option_values
 from diffsmooth.stats.plan_making import check_plan
@@ -144,7 +144,7 @@ def _run(call: Call, journal: Path | str | None, progress: bool) -> list[ImageRe
     files = None if journal is None else _files(journal)
     if files is not None:
         check_known_again(g)
-    started = asked if files is None else start_of(files, False, asked)[0]
+    started = asked if files is None else start_of(files, binds_nobody(files), asked)[0]
     with as_a_guest(device):
         f = copied(g.f)
         f.batch = asked.batch or f.batch

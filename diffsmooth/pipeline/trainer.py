@@ -21,7 +21,7 @@ from diffsmooth.lit.stopping import end_with_parent, is_started_by_us
 from diffsmooth.pipeline.specification import SmoothingOptions
 from diffsmooth.stats.errors import UserError, option_values
 
-INTERACTIVE = ("bash", "interactive")  # SLURM's job names where it is only a shell's place
+INTERACTIVE = ("bash", "interactive")  # SLURM's job names where it may be only a shell's place
 NO_STEP = 0xFFFFFFF0  # step numbers from here on are those of batch scripts and shells
 BY_HAND = ("LOCAL_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 PROCESSES_A_CORE = 4  # more would only be in each other's way
@@ -115,12 +115,10 @@ def find_launcher(variables: Mapping[str, str], devices: int, num_nodes: int) ->
         started = _numbers(variables, "torchrun", "WORLD_SIZE", "RANK", "LOCAL_RANK")[0]
     elif "LOCAL_RANK" in variables and is_started_by_us(variables):
         return Launched.BY_US  # one of the others, which is started like the first
-    elif "SLURM_NTASKS" in variables and variables.get("SLURM_JOB_NAME") not in INTERACTIVE:
+    elif "SLURM_NTASKS" in variables and not _is_a_shells_place(variables):
         launched = Launched.BY_SRUN
         (started,) = _numbers(variables, "SLURM", "SLURM_NTASKS")
-        # Whether srun started this process: it alone numbers the steps of a job.
-        step = variables.get("SLURM_STEP_ID", variables.get("SLURM_STEPID", ""))
-        if step.isdigit() and int(step) < NO_STEP:
+        if _is_a_step(variables):
             _numbers(variables, "srun", "SLURM_PROCID", "SLURM_LOCALID", "SLURM_NODEID")
         elif started > 1:
             raise UserError(
@@ -137,7 +135,8 @@ def find_launcher(variables: Mapping[str, str], devices: int, num_nodes: int) ->
                 "processes by torchrun or srun"
             )
         launched = Launched.BY_HAND
-        started = _numbers(variables, "", "WORLD_SIZE", "LOCAL_RANK")[0]
+        started, local = _numbers(variables, "", "WORLD_SIZE", "LOCAL_RANK")
+        _check_place(variables, devices, num_nodes, local)
     else:
         return _alone(variables, wanted, num_nodes)
     if started != wanted:
@@ -146,6 +145,45 @@ def find_launcher(variables: Mapping[str, str], devices: int, num_nodes: int) ->
             f"{devices} x {num_nodes}: set --devices and --num_nodes to match"
         )
     return launched
+
+
+def lone_environment(variables: Mapping[str, str]) -> ClusterEnvironment | None:
+    """Lightning's own, where it would take a batch script of one task for srun's, and start nobody.
+
+    None where it may look for itself.
+    """
+    is_lone = variables.get("SLURM_NTASKS") == "1" and not _is_a_step(variables)
+    has_launcher = "TORCHELASTIC_RUN_ID" in variables
+    return LightningEnvironment() if is_lone and not has_launcher else None
+
+
+def _is_a_step(variables: Mapping[str, str]) -> bool:
+    """Whether srun started this process: it alone numbers the steps of a job."""
+    step = variables.get("SLURM_STEP_ID", variables.get("SLURM_STEPID", ""))
+    return step.isdigit() and int(step) < NO_STEP
+
+
+def _is_a_shells_place(variables: Mapping[str, str]) -> bool:
+    """Whether SLURM's variables are those of a shell (salloc, `srun --pty bash`), not of srun's."""
+    if variables.get("SLURM_JOB_NAME") not in INTERACTIVE:
+        return False
+    several = variables.get("SLURM_NTASKS") != "1" and "SLURM_PTY_PORT" not in variables
+    return not (_is_a_step(variables) and several)
+
+
+def _check_place(variables: Mapping[str, str], devices: int, num_nodes: int, local: int) -> None:
+    """Raises UserError for a process started by hand that does not say, or not well, who it is."""
+    node = variables.get("NODE_RANK", variables.get("GROUP_RANK"))
+    if num_nodes > 1 and node is None:
+        raise UserError(f"num_nodes is {num_nodes}: set NODE_RANK on each host, from 0")
+    if node is not None and not node.isdigit():
+        raise UserError(f"NODE_RANK must be a number, got {node!r}")
+    place = devices * int(node or 0) + local
+    if (said := variables.get("RANK", str(place))) != str(place):
+        raise UserError(
+            f"RANK is {said!r}, but NODE_RANK {node or 0} x devices {devices} + LOCAL_RANK {local} "
+            f"is {place}"
+        )
 
 
 def _alone(variables: Mapping[str, str], wanted: int, num_nodes: int) -> Launched:

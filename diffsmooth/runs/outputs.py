@@ -1,10 +1,12 @@
 """The files of a run that writes them: claimed at its start, made whole at its end."""
 
+import errno
 import fcntl
 import os
 import platform
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -35,6 +37,7 @@ from diffsmooth.whole_file import write_whole
 COLUMNS = {"certify": CERTIFY_COLUMNS, "predict": PREDICT_COLUMNS, "attack": ATTACK_COLUMNS}
 AT_WORK = ": another process is at work on it"
 FINISHED = "computed_by"  # in the context of a finished run's manifest
+NO_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP)
 ANEW = "choose another outfile, or remove its files (--overwrite)"
 
 
@@ -96,6 +99,18 @@ class Locks:
             ours = path.exists() and os.path.samestat(os.fstat(handle), path.stat())
         except BlockingIOError:
             ours = False
+        except OSError as error:
+            if error.errno not in NO_LOCKS:
+                raise
+            self.drop()
+            path.unlink(missing_ok=True)
+            with suppress(OSError):
+                path.parent.rmdir()
+            raise OutputError(
+                f"{self._files.table}: its file system has no file locks, by which two runs are "
+                f"kept apart ({error.strerror}): mount it with locks (Lustre: -o flock), or write "
+                "elsewhere"
+            ) from error
         if not ours:
             self.drop()
             raise OutputError(f"{self._files.table}{AT_WORK}")

@@ -9,9 +9,10 @@ import pytest
 from diffsmooth.lit.certification import RunKeeper
 from diffsmooth.runs.identity import RunIdentity
 from diffsmooth.runs.manifest import RunContext
-from diffsmooth.runs.names import OutputError, OutputFiles
+from diffsmooth.runs.names import OutputFiles
 from diffsmooth.runs.outputs import Outputs
 from diffsmooth.stats import FixedSampleSize, ImageRecord
+from diffsmooth.stats.errors import UserError
 from diffsmooth.stats.results import Origin
 
 PLAN = FixedSampleSize(n0=1, n=10, alpha=0.1)
@@ -39,7 +40,7 @@ def ended(folder: Path, indices: list[int]) -> Outputs:
 
 
 def test_a_run_whose_images_are_not_all_there_is_not_finished(tmp_path: Path) -> None:
-    with pytest.raises(OutputError, match="1 image missing, first 1"):
+    with pytest.raises(UserError, match="1 image missing, first 1"):
         ended(tmp_path, [0, 2])
     assert not (tmp_path / "o.txt").exists()
     assert not (tmp_path / "o.jsonl").exists()

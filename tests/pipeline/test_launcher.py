@@ -3,9 +3,10 @@
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from lightning.pytorch.plugins.environments import LightningEnvironment
 
 from diffsmooth.lit.stopping import PARENT
-from diffsmooth.pipeline.trainer import Launched, find_launcher
+from diffsmooth.pipeline.trainer import Launched, find_launcher, lone_environment
 from diffsmooth.stats.errors import UserError
 
 TORCHRUN = {"TORCHELASTIC_RUN_ID": "1", "WORLD_SIZE": "2", "RANK": "1", "LOCAL_RANK": "1"}
@@ -27,6 +28,11 @@ HANDS = {"LOCAL_RANK": "1", "WORLD_SIZE": "2", "MASTER_ADDR": "h", "MASTER_PORT"
         # One task of a batch script, or a shell's place: --devices starts the processes.
         ({"SLURM_NTASKS": "1"}, 2, 1, Launched.BY_US),
         ({"SLURM_NTASKS": "4", "SLURM_JOB_NAME": "bash"}, 2, 1, Launched.BY_US),
+        # salloc's own step is a shell's place; srun's in it are processes, `srun --pty` is a shell.
+        ({**SRUN, "SLURM_JOB_NAME": "interactive"}, 2, 1, Launched.BY_SRUN),
+        ({**SRUN, "SLURM_JOB_NAME": "bash", "SLURM_PTY_PORT": "1"}, 2, 1, Launched.BY_US),
+        ({**SRUN, "SLURM_JOB_NAME": "bash", "SLURM_NTASKS": "1"}, 2, 1, Launched.BY_US),
+        ({**HANDS, "WORLD_SIZE": "4", "NODE_RANK": "1", "RANK": "3"}, 2, 2, Launched.BY_HAND),
         # Each host's first process is started by hand.
         ({"MASTER_ADDR": "h", "MASTER_PORT": "1", "NODE_RANK": "1"}, 2, 2, Launched.BY_US),
     ],
@@ -53,6 +59,9 @@ def test_a_launcher_is_known_by_its_variables(
         ({"WORLD_SIZE": "2"}, 1, 1, "WORLD_SIZE is '2', but neither torchrun nor srun"),
         ({"WORLD_SIZE": "x", "RANK": "0"}, 1, 1, "WORLD_SIZE is 'x'"),
         ({"LOCAL_RANK": "0"}, 2, 1, "not WORLD_SIZE, MASTER_ADDR, MASTER_PORT: unset it"),
+        ({**HANDS, "WORLD_SIZE": "4"}, 2, 2, "set NODE_RANK on each host"),
+        ({**HANDS, "WORLD_SIZE": "4", "NODE_RANK": "1", "RANK": "1"}, 2, 2, "LOCAL_RANK 1 is 3"),
+        ({**HANDS, "NODE_RANK": "x"}, 2, 1, "NODE_RANK must be a number, got 'x'"),
         ({}, 2, 2, "set MASTER_ADDR, MASTER_PORT, NODE_RANK on each"),
     ],
 )  # fmt: skip
@@ -79,9 +88,22 @@ def test_half_a_launcher_is_refused_by_what_is_missing(
         find_launcher(rest, 2, 1)
 
 
+@pytest.mark.parametrize(
+    ("variables", "is_lone"),
+    [({}, False), ({"SLURM_NTASKS": "1"}, True), (SRUN, False), ({"SLURM_NTASKS": "4"}, False),
+     ({"SLURM_NTASKS": "1", **STEP}, False), ({"SLURM_NTASKS": "1", **TORCHRUN}, False)],
+)  # fmt: skip
+def test_a_batch_script_of_one_task_starts_its_own_processes(
+    variables: dict[str, str], is_lone: bool
+) -> None:
+    assert isinstance(lone_environment(variables), LightningEnvironment) == is_lone
+
+
 @given(
     st.dictionaries(
-        st.sampled_from(sorted({*TORCHRUN, *SRUN, *HANDS, "NODE_RANK", "SLURM_JOB_NAME"})),
+        st.sampled_from(
+            sorted({*TORCHRUN, *SRUN, *HANDS, "NODE_RANK", "SLURM_JOB_NAME", "SLURM_PTY_PORT"})
+        ),
         st.sampled_from(["0", "1", "2", "", "x", "-1", "2(x2)"]),
     ),
     st.integers(1, 3),

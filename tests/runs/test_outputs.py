@@ -1,4 +1,5 @@
 import dataclasses
+import errno
 import hashlib
 import json
 import os
@@ -106,6 +107,19 @@ def test_two_processes_never_work_on_one_output(tmp_path: Path) -> None:
         with pytest.raises(OutputError, match="another process is at work on it"):
             make_outputs(tmp_path / "o.txt", identity).claim(CONTEXT, overwrite=True)
     first.release()
+
+
+@pytest.mark.parametrize("number", [errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP])
+def test_a_file_system_without_locks_is_told_by_what_it_lacks(
+    tmp_path: Path, number: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def flock(*_: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr("fcntl.flock", flock)
+    with pytest.raises(OutputError, match=r"o\.txt: its file system has no file locks"):
+        make_outputs(tmp_path / "o.txt").claim(CONTEXT, overwrite=False)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_shards_work_side_by_side_but_not_the_same_one_twice(tmp_path: Path) -> None:

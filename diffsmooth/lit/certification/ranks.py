@@ -42,6 +42,17 @@ def from_all_ranks(item: T) -> list[T]:
     return items  # type: ignore[return-value]
 
 
+def to_rank_zero(item: T) -> list[T]:
+    """Each rank's item, by rank, on rank zero; nothing on the others. Waits for all."""
+    if not is_distributed():
+        return [item]
+    is_zero = dist.get_rank() == 0
+    items: list[T | None] | None = [None] * dist.get_world_size() if is_zero else None
+    with connected():
+        dist.gather_object(item, items)
+    return items or []  # type: ignore[return-value]
+
+
 def alike(act: Callable[[], T]) -> list[T]:
     """What `act` gives on each rank, on every rank; where it fails on one, all fail alike.
 

@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 import lightning.pytorch as pl
 
 from diffsmooth.lit.certification.module import CertificationCallback, CertificationModule
-from diffsmooth.lit.certification.ranks import alike, from_all_ranks
+from diffsmooth.lit.certification.ranks import alike, from_all_ranks, to_rank_zero
 from diffsmooth.lit.data.images import ImageSet, image_digest
 from diffsmooth.lit.probes import device_name
 from diffsmooth.runs.journal import append_record, merge_records
@@ -49,6 +49,7 @@ class RunKeeper(CertificationCallback):
         self.records: list[ImageRecord] | None = None
         self._context = context
         self._overwrite = overwrite
+        self._earlier: set[int] = set()
 
     def setup(self, trainer: pl.Trainer, module: CertificationModule, stage: str) -> None:  # type: ignore[override]
         outputs, fixed, probe = self.outputs, module.fixed, None
@@ -76,6 +77,7 @@ class RunKeeper(CertificationCallback):
         module.digest = outputs.digest = alike(claim)[0]
         selected = set(module.selection)
         module.records = [record for record in outputs.read_records() if record.index in selected]
+        self._earlier = {record.index for record in module.records if not record.error}
         self._part = outputs.new_part(trainer.global_rank)
 
     def on_image_finished(
@@ -86,14 +88,24 @@ class RunKeeper(CertificationCallback):
     # Not at `on_predict_end`, which is left out where nothing was to be done.
     def teardown(self, trainer: pl.Trainer, module: CertificationModule, stage: str) -> None:  # type: ignore[override]
         outputs = self.outputs
-        records = merge_records([r for part in from_all_ranks(module.records) for r in part])
-        missing = sorted(set(module.selection) - {record.index for record in records})
-        if missing:
-            raise OutputError(f"{counted(len(missing), 'image')} missing, first {missing[0]}")
-        if trainer.is_global_zero:
+        # What all read from one disk need not travel: of 50,000 images that is much.
+        shared = from_all_ranks(self._earlier)
+        known = self._earlier if all(one == shared[0] for one in shared) else set[int]()
+        new = [record for record in module.records if record.index not in known]
+        gathered = to_rank_zero(module.records if trainer.is_global_zero else new)
+
+        def finish() -> None:
+            if not trainer.is_global_zero:
+                return
+            records = merge_records([record for part in gathered for record in part])
+            missing = sorted(set(module.selection) - {record.index for record in records})
+            if missing:
+                raise OutputError(f"{counted(len(missing), 'image')} missing, first {missing[0]}")
             self.records = records
             if outputs.shard is None:
                 outputs.finish(records)
+
+        alike(finish)
         outputs.release()
 
     def on_exception(self, trainer: pl.Trainer, *_: object) -> None:

@@ -6,13 +6,15 @@ image when it has votes to fill; which rank does what changes no result.
 
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from datetime import timedelta
 from typing import NamedTuple
 
 import torch.distributed as dist
 
-from diffsmooth.lit.certification.ranks import connected, from_all_ranks, is_distributed
+from diffsmooth.lit.certification.ranks import LostRank, connected, from_all_ranks, is_distributed
 from diffsmooth.stats import ImageRecord
+from diffsmooth.stats.errors import UserError
 
 REPORT_SECONDS = 0.5  # between two reports of a rank
 PATIENCE = timedelta(minutes=5)  # with a rank that does not answer
@@ -89,6 +91,17 @@ class SharedWork:
         self._add("stopped", 1)
         self.is_stopped = True
 
+    def tell(self, code: int) -> None:
+        """Tells the others, as far as they still are, by which exit code this rank ends the run."""
+        with suppress(LostRank):
+            self._add("told", code if not self._add("told", 0) else 0)
+
+    def told(self) -> int | None:
+        """The exit code that a rank told, None if none did, or rank zero is gone."""
+        with suppress(LostRank):
+            return self._add("told", 0) or None
+        return None
+
     def flush(self) -> None:
         """Reports at once."""
         for name, value in self._unreported._asdict().items():
@@ -117,5 +130,11 @@ def _open_store(address: str) -> dist.Store:
         from_all_ranks(served.port)
         return served
     port = from_all_ranks(0)[0]
-    with connected():
+    try:
         return dist.TCPStore(address, port, is_master=False, timeout=PATIENCE)
+    except RuntimeError as error:
+        minutes = int(PATIENCE.total_seconds()) // 60
+        raise UserError(
+            f"rank {dist.get_rank()} cannot reach {address}:{port}, a port that rank zero chose, "
+            f"within {minutes} minutes: a firewall between the hosts, or rank zero has ended"
+        ) from error

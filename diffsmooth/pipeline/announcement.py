@@ -8,11 +8,11 @@ from typing import NamedTuple
 import torch
 
 from diffsmooth.models.smoothing.fixed_function import FixedFunction
+from diffsmooth.models.smoothing.host import usable_cores
 from diffsmooth.models.smoothing.noise_sources import source_word
 from diffsmooth.pipeline.networks import Networks
 from diffsmooth.pipeline.noise_choice import inexact
 from diffsmooth.pipeline.specification import SmoothingOptions
-from diffsmooth.pipeline.trainer import usable_cores
 from diffsmooth.report.cautions import few_classes
 from diffsmooth.runs.identity import RunIdentity
 from diffsmooth.shown_text import shown

@@ -16,7 +16,7 @@ from lightning.pytorch.plugins.environments import LightningEnvironment
 from lightning.pytorch.utilities.warnings import PossibleUserWarning
 
 from diffsmooth.lit.certification.ranks import is_distributed
-from diffsmooth.models.smoothing.host_memory import give_memory_back
+from diffsmooth.models.smoothing.host import give_memory_back
 from diffsmooth.models.smoothing.precision import current_numerics, numerics_of
 from diffsmooth.stats.errors import UserError
 

@@ -124,7 +124,7 @@ def recheck_run(files: RunFiles) -> Rechecked:
             _of_file(files.journal, "table", "is missing: no .txt or .tsv lies beside it")
         )
     for table in tables:
-        faults += _table_faults(table, records, manifest)
+        faults += _table_faults(table, records)
     return Rechecked(tuple(faults), tuple(records), manifest)
 
 
@@ -230,9 +230,7 @@ def _coverage(
         yield Fault(files.journal.name, 0, image, "index", "is missing")
 
 
-def _table_faults(
-    table: Path, records: Sequence[Record], manifest: Manifest | None
-) -> Iterator[Fault]:
+def _table_faults(table: Path, records: Sequence[Record]) -> Iterator[Fault]:
     """Where a table is not what a journal's lines give, byte for byte but for the time."""
     try:
         lines = table.read_bytes().decode().split("\n")

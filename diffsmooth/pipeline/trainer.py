@@ -18,6 +18,7 @@ from lightning.pytorch.plugins.environments import LightningEnvironment, SLURMEn
 from diffsmooth.lit.launching import RankStrategy
 from diffsmooth.lit.saying import silence_lightning
 from diffsmooth.lit.stopping import end_with_parent, is_started_by_us
+from diffsmooth.models.smoothing.host import usable_cores
 from diffsmooth.pipeline.specification import SmoothingOptions
 from diffsmooth.stats.errors import UserError, option_values
 
@@ -72,12 +73,6 @@ def check_processes(devices: int) -> None:
 def threads_a_process(processes: int) -> int:
     """The cores of this host that we may use, shared among its processes."""
     return max(1, usable_cores() // processes)
-
-
-def usable_cores() -> int:
-    """How many cores of this host we may use."""
-    affinity = getattr(os, "sched_getaffinity", None)  # Linux only
-    return len(affinity(0)) if affinity else os.cpu_count() or 1
 
 
 class Launched(Enum):

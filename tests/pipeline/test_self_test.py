@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from diffsmooth.cli import doctor
+from diffsmooth.models.smoothing.precision import resolve_precision
 from diffsmooth.pipeline import self_test
 from diffsmooth.pipeline.self_test import Agreement
 from diffsmooth.runs.line import from_line
@@ -15,7 +16,8 @@ from diffsmooth.stats import ImageRecord
 @pytest.mark.slow
 @pytest.mark.parametrize(("accelerator", "precision"), [
     ("cpu", "float32"),
-    pytest.param("cpu", "bf16", marks=pytest.mark.slow),  # emulated on many a CPU
+    pytest.param("cpu", "bf16", marks=pytest.mark.skipif(
+        resolve_precision("auto", "cpu") != "bf16", reason="emulated here: minutes")),
     pytest.param("gpu", "float32", marks=pytest.mark.gpu),
     pytest.param("gpu", "bf16", marks=pytest.mark.gpu),
 ])  # fmt: skip

@@ -51,7 +51,6 @@ def worst_case(looks: tuple[int, ...], levels: tuple[float, ...]) -> float:
     ("n", "first", "alpha"),
     [
         (200, 20, 0.05),
-        pytest.param(1000, 50, 0.05, marks=pytest.mark.slow),
         pytest.param(1000, 100, 0.001, marks=pytest.mark.slow),
     ],
 )

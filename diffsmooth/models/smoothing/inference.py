@@ -11,7 +11,7 @@ from diffsmooth.models.smoothing.finite import check_finite_weights, watched_lay
 from diffsmooth.models.smoothing.fixed_function import errors_of_networks
 from diffsmooth.models.smoothing.fused import FusedConv, FusedResNet
 from diffsmooth.models.smoothing.fused_norm import fuse_norms
-from diffsmooth.models.smoothing.host_memory import keep_memory
+from diffsmooth.models.smoothing.host import keep_memory
 from diffsmooth.models.smoothing.memory import memory_for
 from diffsmooth.models.smoothing.precision import autocast
 from diffsmooth.models.smoothing.probe_batch import probe_rows

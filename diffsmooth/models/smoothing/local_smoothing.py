@@ -139,5 +139,5 @@ def draw_local_noise(m: int, image_shape: tuple[int, int, int], seed: int) -> Te
     except (TypeError, RuntimeError) as error:
         raise ValueError(f"the seed of local noise must be an integer, got {seed!r}") from error
     # Whatever the process's default type and device are.
-    shape, how = (m, *image_shape), {"dtype": torch.float32, "device": "cpu"}
-    return torch.randn(shape, generator=generator, **how)  # type: ignore[arg-type]
+    shape = (m, *image_shape)
+    return torch.randn(shape, generator=generator, dtype=torch.float32, device="cpu")

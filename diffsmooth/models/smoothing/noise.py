@@ -7,7 +7,6 @@ never depends on a rank, a batch or the order of work.
 import hashlib
 import json
 import operator
-import os
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from diffsmooth.models.smoothing.host import usable_cores
 from diffsmooth.models.smoothing.philox import normals, philox4x32
 
 CPU = torch.device("cpu")
@@ -174,7 +174,7 @@ def free_threads(device: torch.device) -> int:
 
     On a CPU the cores are the networks', and one thread keeps up.
     """
-    return 1 if device.type == "cpu" else min(MOST_THREADS, len(os.sched_getaffinity(0)))
+    return 1 if device.type == "cpu" else min(MOST_THREADS, usable_cores())
 
 
 class _Block(NamedTuple):

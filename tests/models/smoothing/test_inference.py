@@ -170,8 +170,7 @@ def test_networks_that_it_does_not_know_keep_their_batch_norms() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("batch", [7, 50])
-@pytest.mark.parametrize("precision", ["float32", "bf16"])
+@pytest.mark.parametrize(("precision", "batch"), [("float32", 7), ("float32", 50), ("bf16", 7)])
 def test_a_rows_outcome_depends_on_neither_its_place_nor_its_neighbours(
     precision: str, batch: int
 ) -> None:

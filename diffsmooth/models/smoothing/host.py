@@ -1,11 +1,18 @@
-"""glibc's memory: what freed tensors held is kept for the next ones, or goes back to the system."""
+"""The host: its cores, and whether the memory of freed tensors is kept for the next ones."""
 
 import ctypes
+import os
 import sys
 from typing import Any
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of malloc.h
 LARGEST_MMAP_THRESHOLD = 32 * 2**20  # to which glibc raises it by itself, and the other to twice it
+
+
+def usable_cores() -> int:
+    """How many cores of this host we may use."""
+    affinity = getattr(os, "sched_getaffinity", None)  # Linux only
+    return len(affinity(0)) if affinity else os.cpu_count() or 1
 
 
 def keep_memory() -> None:

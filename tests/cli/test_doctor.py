@@ -178,7 +178,8 @@ def test_the_shipped_networks_say_what_they_were_trained_on(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     files = sorted((Path(__file__).parents[2] / "checkpoints").glob("*.pt"))
-    assert len(files) >= 11
+    names = {file.name for file in files}  # an sdist has those of Fashion-MNIST alone
+    assert {"fashion_mnist_diffusion.pt", "fashion_mnist_purified_0.50.pt"} <= names
     for file in files:
         checkpoint = read_checkpoint(file)
         assert file.name.startswith(checkpoint.metadata.dataset + "_")

@@ -11,14 +11,8 @@ pytest.importorskip("triton", reason="Triton comes with torch for CUDA")
 FILES = sorted(Path(__file__).parent.glob("interpreted_*.py"))
 
 
-SLOW = ("interpreted_group_norm",)
-CASES = [
-    pytest.param(path, id=path.stem, marks=[pytest.mark.slow] * (path.stem in SLOW))
-    for path in FILES
-]
-
-
-@pytest.mark.parametrize("path", CASES)
+@pytest.mark.slow
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
 def test_in_the_interpreter(path: Path) -> None:
     """Triton asks for the variable as it is imported, so that it takes a process of its own."""
     ended = subprocess.run(

@@ -3,7 +3,7 @@
 #   docs/studies/cifar10/train.sh DATA NAME "LAYER ..." [OPTIONS]
 # DATA: a folder with train.npz, the first 48,000 training images of the study's order, and test.npz, the last 2,000.
 # LAYER: what is laid over training/gaussian_0.25.yaml, such as clean or "gaussian_0.50 consistency"; "" for none.
-# OPTIONS: of train.py, such as --seed_everything 1. Logs go to logs/NAME, the network to checkpoints/NAME.pt.
+# OPTIONS: of train.py, such as --seed_everything 1 --model.init_args.seed 1 --data.seed 1 for another seed of all. Logs go to logs/NAME, the network to checkpoints/NAME.pt.
 set -euo pipefail
 cd "$(dirname "$0")/../../.."
 data=$1 name=$2 layers=$3

@@ -66,7 +66,7 @@ from diffsmooth.pipeline.trainer import (
     Launched,
     check_processes,
     find_launcher,
-    lone_environment,
+    slurm_environment,
 )
 from diffsmooth.shown_text import quoted
 from diffsmooth.stats.errors import UserError
@@ -194,9 +194,9 @@ class TrainCLI(LightningCLI):
         ):
             callbacks = [*callbacks, TrainingProgress()]
         own: dict[str, Any] = {"callbacks": callbacks}
-        lone = lone_environment(os.environ)
-        if lone is not None and not given["plugins"]:
-            own["plugins"] = [lone]
+        slurm = slurm_environment(os.environ)
+        if slurm is not None and not given["plugins"] and str(given["devices"]) != "1":
+            own["plugins"] = [slurm]
         return super().instantiate_trainer(**own, **kwargs)
 
     def before_fit(self) -> None:

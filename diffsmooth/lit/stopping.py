@@ -25,6 +25,7 @@ class Stopped(SystemExit):
 
 
 _raised: Stopped | None = None  # by the last signal
+_alone = False  # whether nobody else says what is wrong
 
 
 def listen() -> None:
@@ -91,6 +92,12 @@ def process_rank() -> int:
     return int(said) if said.isdigit() else 0
 
 
+def speak_at_once() -> None:
+    """This process alone knows what is wrong, and the others end without a word."""
+    global _alone
+    _alone = True
+
+
 def wait_to_speak() -> None:
     """Gives rank zero, and then the others in their order, the time to say what is wrong.
 
@@ -98,7 +105,7 @@ def wait_to_speak() -> None:
     parent ends meanwhile ends with it, without a word.
     """
     rank = process_rank()
-    if rank:
+    if rank and not _alone:
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
         time.sleep(SPEAK_SECONDS + min(rank, 30))
 

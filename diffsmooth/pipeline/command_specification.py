@@ -135,7 +135,7 @@ class ReportOptions(OptionRecord):
     """Which runs, by which tables, and into which files."""
 
     runs: list[str] = required("journals (.jsonl), or tables with the columns idx, label, predict, "
-        "radius, correct and time; a table of predictions has no radius")  # fmt: skip
+        "radius, correct and perhaps time; a table of predictions has no radius")  # fmt: skip
     names: list[str] | None = option(None, "of the runs, in their order; by default their files'")
     radii: list[float] | None = option(None, "of the tables, l2, in [0, 1] pixel units; by default "
         "multiples of 0.25 up to 1.5 (ImageNet: of 0.5 up to 3), and the runs' own "

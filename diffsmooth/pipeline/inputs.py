@@ -19,10 +19,10 @@ def reading_for(checkpoint: Checkpoint | None, options: ImageOptions) -> Reading
     channels = 3
     names: tuple[str, ...] = ()
     if checkpoint is not None:
-        # Where the file does not say, those of its first convolution.
+        # Where the file does not say, those of its convolutions that are no depthwise ones.
         weights = checkpoint.state_dict.items()
-        kernels = (value for key, value in weights if key.endswith("weight") and value.ndim == 4)
-        told = checkpoint.metadata.image_shape[:1]
-        channels = [*told, *(kernel.shape[1] for kernel in kernels), 3][0]
+        taken = {w.shape[1] for key, w in weights if key.endswith("weight") and w.ndim == 4}
+        is_grey = 1 in taken and 3 not in taken
+        channels = [*checkpoint.metadata.image_shape[:1], 1 if is_grey else 3][0]
         names = tuple(checkpoint.metadata.class_names)
     return Reading(options.image_size, options.exif, 1 if channels == 1 else 3, names)

@@ -1,5 +1,7 @@
 """From options to a job, of images, networks, identity and trainer; and its run on all ranks."""
 
+import atexit
+import os
 import time
 from collections.abc import Sequence
 from dataclasses import replace
@@ -20,6 +22,7 @@ from diffsmooth.lit.certification.ranks import LostRank
 from diffsmooth.lit.certification.run_keeper import find_wrong_image
 from diffsmooth.lit.data import ImageSet, load_images
 from diffsmooth.lit.launching import Launcher
+from diffsmooth.lit.stopping import PARENT, speak_at_once
 from diffsmooth.models.checkpoints.sources import read_classifier
 from diffsmooth.models.smoothing.fixed_function import FixedFunction
 from diffsmooth.models.smoothing.inference import prepare
@@ -246,18 +249,28 @@ def build_job(
 
 
 def _end_together(job: Job, started: Launcher | None, error: BaseException) -> None:
-    """As a rank ends: the others are ended, or told why; or this one learns what they told."""
+    """As a rank ends: of processes that we started the launcher ends the others, and knows why.
+
+    Those of srun and torchrun tell each other: the highest code of all is the job's for srun, and
+    that of a rank that has lost the others is one to try again.
+
+    Raises:
+        LostRank: another rank has told of its own error before, and says it.
+    """
     shared = getattr(job.module, "shared", None)  # not before `setup`
-    ours = started is not None and bool(started.procs)  # whose codes are the launcher's to read
-    if isinstance(error, LostRank):
-        error.told = shared.told() if shared else None
-        if error.told is None and started is not None and ours:
-            error.told = started.told()
-    elif shared and isinstance(error, Exception) and job.trainer.world_size > 1:
-        # srun takes the highest code for the job's, that of a lost rank, which is tried again.
-        shared.tell(USER_ERROR if isinstance(error, UserError) else FAILED)
-        if job.trainer.is_global_zero and not (ours and job.trainer.num_nodes == 1):
-            time.sleep(TELL_SECONDS)  # the store ends with this process
+    tells = shared is not None and job.trainer.world_size > 1 and PARENT not in os.environ
+    if started is not None and started.procs and isinstance(error, LostRank):
+        error.told = started.told()
+    elif tells and isinstance(error, Exception) and not isinstance(error, LostRank):
+        code = USER_ERROR if isinstance(error, UserError) else FAILED
+        is_first = shared.tell(code)
+        if job.trainer.is_global_zero:  # the store ends with this process
+            atexit.register(time.sleep, TELL_SECONDS)
+        if not is_first:
+            raise LostRank("another process says why", code) from error
+        speak_at_once()
+    elif tells and isinstance(error, LostRank) and error.told and job.trainer.is_global_zero:
+        atexit.register(time.sleep, TELL_SECONDS)
     if started is not None:
         started.end()
 

@@ -142,14 +142,19 @@ def find_launcher(variables: Mapping[str, str], devices: int, num_nodes: int) ->
     return launched
 
 
-def lone_environment(variables: Mapping[str, str]) -> ClusterEnvironment | None:
-    """Lightning's own, where it would take a batch script of one task for srun's, and start nobody.
+def slurm_environment(variables: Mapping[str, str]) -> ClusterEnvironment | None:
+    """A training's environment in SLURM, where Lightning would mistake it; None elsewhere.
 
-    None where it may look for itself.
+    It takes a batch script of one task for a process of srun's, and starts nobody; and srun's
+    processes within salloc for a shell, so that each would train for itself.
     """
-    is_lone = variables.get("SLURM_NTASKS") == "1" and not _is_a_step(variables)
-    has_launcher = "TORCHELASTIC_RUN_ID" in variables
-    return LightningEnvironment() if is_lone and not has_launcher else None
+    if "TORCHELASTIC_RUN_ID" in variables or "SLURM_NTASKS" not in variables:
+        return None
+    if _is_a_shells_place(variables):
+        return None
+    if not _is_a_step(variables):
+        return LightningEnvironment() if variables["SLURM_NTASKS"] == "1" else None
+    return SLURMEnvironment() if variables.get("SLURM_JOB_NAME") in INTERACTIVE else None
 
 
 def _is_a_step(variables: Mapping[str, str]) -> bool:

@@ -12,7 +12,7 @@ class VerifyOptions(WhereItLies):
     """Which runs."""
 
     runs: list[str] = required("tables or journals of finished runs; or other people's tables, "
-        "with the columns idx, label, predict, radius, correct and time")  # fmt: skip
+        "with the columns idx, label, predict, radius and correct")  # fmt: skip
     n: int | None = option(None, "of other people's tables: estimation votes an image, as stated "
         "there", "--n", "--N", least=1)  # fmt: skip
     n0: int | None = option(None, "of other people's tables: selection votes, which no radius "

@@ -89,10 +89,14 @@ class Locks:
             OutputError: others hold it, and there is no waiting; all locks are let go.
         """
         path = self._files.parts / name
-        handle = self._handles.get(name)
+        handle, is_new = self._handles.get(name), False
         if handle is None:
             flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW
-            handle = self._handles[name] = os.open(path, flags, 0o644)
+            with suppress(FileExistsError):
+                handle, is_new = os.open(path, flags | os.O_EXCL, 0o644), True
+            if handle is None:
+                handle = os.open(path, flags, 0o644)
+            self._handles[name] = handle
         try:
             fcntl.flock(handle, kind if wait else kind | fcntl.LOCK_NB)
             # A run that ended in between has removed the folder, and this file with it.
@@ -103,9 +107,10 @@ class Locks:
             if error.errno not in NO_LOCKS:
                 raise
             self.drop()
-            path.unlink(missing_ok=True)
-            with suppress(OSError):
-                path.parent.rmdir()
+            if is_new:  # else it may be what a run on another host holds
+                path.unlink(missing_ok=True)
+                with suppress(OSError):
+                    path.parent.rmdir()
             raise OutputError(
                 f"{self._files.table}: its file system has no file locks, by which two runs are "
                 f"kept apart ({error.strerror}): mount it with locks (Lustre: -o flock), or write "

@@ -147,6 +147,7 @@ def test_a_file_of_weights_tells_its_channels_wherever_its_first_convolution_is(
     weights = {"1.stem.weight": torch.zeros(8, 1, 3, 3), "1.next.weight": torch.zeros(8, 8, 3, 3)}
     checkpoint = Checkpoint(Path("c"), "", CheckpointMetadata("classifier"), weights)
     assert reading_for(checkpoint, ImageOptions()).channels == 1
+    weights["1.a_depthwise.weight"] = torch.zeros(8, 1, 3, 3)  # by which a safetensors file begins
     weights["1.stem.weight"] = torch.zeros(8, 3, 3, 3)
     assert reading_for(checkpoint, ImageOptions()).channels == 3
 

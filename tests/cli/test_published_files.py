@@ -245,6 +245,23 @@ def test_the_choice_among_input_layers() -> None:
     assert judge_layers([layer("a", 91), layer("b", 10)], 10, uneven).name == ""
 
 
+def test_constants_near_cohens_are_taken_only_where_they_are_clearly_better() -> None:
+    """On 100 images networks behind Cohen's constants were right behind these as often."""
+    labels = np.arange(1000) % 10
+
+    def layer(name: str, right: int, is_seldom: bool = False) -> MeasuredLayer:
+        return MeasuredLayer(name, torch.arange(100) < right, is_seldom)
+
+    standard, none = layer("standard", 60), layer("none", 20)
+    near = judge_layers([standard, none, layer("spread", 62, is_seldom=True)], 10, labels)
+    assert near.name == "standard"
+    assert near.doubt == "these images do not tell standard from spread"
+    worse = judge_layers([standard, none, layer("spread", 60, is_seldom=True)], 10, labels)
+    assert (worse.name, worse.doubt) == ("standard", "")
+    clear = judge_layers([standard, none, layer("spread", 80, is_seldom=True)], 10, labels)
+    assert (clear.name, clear.doubt) == ("spread", "")
+
+
 def test_overwrite_takes_nothing_from_the_run_of_another_classifier(
     data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

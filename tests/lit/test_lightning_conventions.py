@@ -165,6 +165,21 @@ def test_plain_images_that_are_not_in_the_unit_cube_are_refused(
             getattr(trainer, run)(module, batches)
 
 
+def test_transforms_may_leave_the_unit_cube_by_their_rounding(tmp_path: Path) -> None:
+    info = DatasetInfo("stripes", (1, 32, 32), ("a", "b"), (0.5,), (0.5,))
+    images = torch.full((4, 1, 32, 32), 1.0000001)  # of torchvision's GaussianBlur of white
+    batches = DataLoader(TensorDataset(images, torch.tensor([0, 1, 0, 1])), 2)
+    module = GaussianTraining(ARCH, dataset=info)
+    make_trainer(tmp_path, 1, enable_checkpointing=False).fit(module, batches)
+    bad = DataLoader(TensorDataset(images + 1, torch.tensor([0, 1, 0, 1])), 2)
+    trainer = make_trainer(tmp_path, 1)
+    with pytest.raises(ValueError, match="must lie in"):
+        trainer.fit(module, bad)
+    with pytest.raises(ValueError, match="must lie in"):  # nor is what came of it saved
+        trainer.save_checkpoint(tmp_path / "bad.ckpt")
+    make_trainer(tmp_path, 1).test(module, batches, verbose=False)  # it was the images, not it
+
+
 def test_plain_images_may_be_bytes(tmp_path: Path) -> None:
     info = DatasetInfo("stripes", (1, 32, 32), ("a", "b"), (0.5,), (0.5,))
     images, labels = (torch.rand(4, 1, 32, 32) * 255).byte(), torch.tensor([0, 1, 0, 1])

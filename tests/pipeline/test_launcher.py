@@ -3,10 +3,10 @@
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from lightning.pytorch.plugins.environments import LightningEnvironment
+from lightning.pytorch.plugins.environments import LightningEnvironment, SLURMEnvironment
 
 from diffsmooth.lit.stopping import PARENT
-from diffsmooth.pipeline.trainer import Launched, find_launcher, lone_environment
+from diffsmooth.pipeline.trainer import Launched, find_launcher, slurm_environment
 from diffsmooth.stats.errors import UserError
 
 TORCHRUN = {"TORCHELASTIC_RUN_ID": "1", "WORLD_SIZE": "2", "RANK": "1", "LOCAL_RANK": "1"}
@@ -88,15 +88,21 @@ def test_half_a_launcher_is_refused_by_what_is_missing(
         find_launcher(rest, 2, 1)
 
 
+WITHIN = {"SLURM_JOB_NAME": "interactive"}
+
+
 @pytest.mark.parametrize(
-    ("variables", "is_lone"),
-    [({}, False), ({"SLURM_NTASKS": "1"}, True), (SRUN, False), ({"SLURM_NTASKS": "4"}, False),
-     ({"SLURM_NTASKS": "1", **STEP}, False), ({"SLURM_NTASKS": "1", **TORCHRUN}, False)],
+    ("variables", "expected"),
+    [({}, type(None)), ({"SLURM_NTASKS": "1"}, LightningEnvironment), (SRUN, type(None)),
+     ({"SLURM_NTASKS": "4"}, type(None)), ({"SLURM_NTASKS": "1", **STEP}, type(None)),
+     ({"SLURM_NTASKS": "1", **TORCHRUN}, type(None)), ({**SRUN, **WITHIN}, SLURMEnvironment),
+     ({**SRUN, **WITHIN, **TORCHRUN}, type(None)), ({"SLURM_NTASKS": "1", **WITHIN}, type(None)),
+     ({**SRUN, **WITHIN, "SLURM_PTY_PORT": "1"}, type(None))],
 )  # fmt: skip
-def test_a_batch_script_of_one_task_starts_its_own_processes(
-    variables: dict[str, str], is_lone: bool
+def test_where_lightning_would_mistake_slurm_a_training_does_not(
+    variables: dict[str, str], expected: type
 ) -> None:
-    assert isinstance(lone_environment(variables), LightningEnvironment) == is_lone
+    assert type(slurm_environment(variables)) is expected
 
 
 @given(

@@ -456,6 +456,16 @@ def in_closure(network: nn.Module) -> Callable[[Tensor], Tensor]:
     return lambda x: network(x)
 
 
+class Slots:
+    __slots__ = ("network",)
+
+    def __init__(self, network: nn.Module) -> None:
+        self.network = network
+
+    def __call__(self, x: Tensor) -> Tensor:
+        return self.network(x)
+
+
 class Holder:
     def __init__(self, network: nn.Module) -> None:
         self.network = network
@@ -465,7 +475,10 @@ class Holder:
 
 
 GLOBAL = nn.Sequential(nn.BatchNorm2d(1), Own())
-MOVED = Shift(0.0)
+NORMS = nn.Sequential(nn.BatchNorm2d(1))
+head = nn.Sequential(nn.BatchNorm2d(1))
+OWN = Own()
+plain = nn.Softmax(dim=1)
 
 
 def by_another(x: Tensor) -> Tensor:
@@ -484,6 +497,9 @@ def by_another(x: Tensor) -> Tensor:
         lambda network: functools.partial(lambda x, net: net(x), net=network),
         lambda network: lambda x: GLOBAL(x),
         lambda network: lambda x: by_another(x),
+        lambda network: functools.partial(by_another),
+        lambda network: Slots(network),
+        lambda network: lambda x, nets=(network,): nets[0](x),
     ],
 )
 def test_a_function_of_a_network_in_train_mode_is_refused_and_changes_nothing(
@@ -498,8 +514,24 @@ def test_a_function_of_a_network_in_train_mode_is_refused_and_changes_nothing(
     expected = certify(smooth(network)).p_lower
     np.testing.assert_array_equal(certify(smooth(function(network))).p_lower, expected)
     assert torch.equal(network[0].running_var, before)
-    with pytest.raises(UserError, match="denoiser: the function calls a Shift that is in train"):
-        smooth(denoiser=lambda noisy, sigma: MOVED(noisy))
+    with pytest.raises(UserError, match="denoiser: the function calls a Sequential that is in"):
+        smooth(denoiser=lambda noisy, sigma: NORMS(noisy))
+
+
+def test_functions_of_what_has_no_batch_norms_of_its_own_are_taken() -> None:
+    """In train mode or not: modules without a mode, and names of attributes alone."""
+    expected = certify(smooth(OWN)).p_lower
+    assert OWN.training and head.training and plain.training  # noqa: PT018
+    holder = Holder(OWN)
+    holder.head = OWN  # type: ignore[attr-defined]
+    for function in (
+        lambda x: OWN(x),
+        lambda x: holder.head(x),  # type: ignore[attr-defined]  # not the module of that name here
+        lambda x: OWN(x) + 0 * plain(OWN(x)),
+    ):
+        np.testing.assert_array_equal(certify(smooth(function)).p_lower, expected)
+    frozen = torch.jit.freeze(torch.jit.script(Own().eval()))
+    np.testing.assert_array_equal(certify(smooth(lambda x: frozen(x))).p_lower, expected)
 
 
 @pytest.mark.parametrize("kind", [ValueError, TypeError, AssertionError, IndexError, RuntimeError])

@@ -122,6 +122,26 @@ def test_a_file_system_without_locks_is_told_by_what_it_lacks(
     assert list(tmp_path.iterdir()) == []
 
 
+def test_who_has_no_locks_removes_none_of_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On another host the same folder may have none."""
+    first = make_outputs(tmp_path / "o.txt")
+    first.claim(CONTEXT, overwrite=False)
+
+    def flock(*_: object) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    with monkeypatch.context() as elsewhere:
+        elsewhere.setattr("fcntl.flock", flock)
+        for act in (lambda o: o.claim(CONTEXT, overwrite=False), Outputs.hold):
+            with pytest.raises(OutputError, match="has no file locks"):
+                act(make_outputs(tmp_path / "o.txt"))
+    with pytest.raises(OutputError, match="another process is at work on it"):
+        make_outputs(tmp_path / "o.txt").claim(CONTEXT, overwrite=False)
+    first.release()
+
+
 def test_shards_work_side_by_side_but_not_the_same_one_twice(tmp_path: Path) -> None:
     table = tmp_path / "o.txt"
     shards = [make_outputs(table, shard=Shard(number, 3)) for number in (1, 2)]

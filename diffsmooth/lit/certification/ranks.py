@@ -16,11 +16,14 @@ POLL_SECONDS = 0.1
 class LostRank(UserError):
     """Another process has ended.
 
-    Attributes:
+    Args:
+        message: what is said of it.
         told: exit code of the one that has said itself what was wrong, if there is one.
     """
 
-    told: int | None = None
+    def __init__(self, message: str, told: int | None = None) -> None:
+        super().__init__(message)
+        self.told = told
 
 
 @contextmanager

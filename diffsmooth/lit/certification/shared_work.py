@@ -6,7 +6,6 @@ image when it has votes to fill; which rank does what changes no result.
 
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
 from datetime import timedelta
 from typing import NamedTuple
 
@@ -78,7 +77,7 @@ class SharedWork:
         """Adds what this rank has done.
 
         Raises:
-            LostRank: rank zero is gone.
+            LostRank: rank zero is gone, or a rank has told why it ends the run.
         """
         finished_votes = sum(record.certificate.votes for record in finished)
         new = Totals.of(finished)._replace(votes=votes, finished_votes=finished_votes)
@@ -91,25 +90,30 @@ class SharedWork:
         self._add("stopped", 1)
         self.is_stopped = True
 
-    def tell(self, code: int) -> None:
-        """Tells the others, as far as they still are, by which exit code this rank ends the run."""
-        with suppress(LostRank):
-            self._add("told", code if not self._add("told", 0) else 0)
+    def tell(self, code: int) -> bool:
+        """Tells the others, as far as they still are, by which exit code this rank ends the run.
 
-    def told(self) -> int | None:
-        """The exit code that a rank told, None if none did, or rank zero is gone."""
-        with suppress(LostRank):
-            return self._add("told", 0) or None
-        return None
+        Returns:
+            Whether it is the first to tell one, and so the one who says why.
+        """
+        try:
+            is_first = self._add("tellers", 1) == 1
+            if is_first:
+                self._add("told", code)
+        except LostRank:  # who is alone says it
+            return True
+        return is_first
 
     def flush(self) -> None:
-        """Reports at once."""
+        """Reports at once; errors as of `report`."""
         for name, value in self._unreported._asdict().items():
             if value:
                 self._add(name, int(value / RADIUS_UNIT) if name == "radius" else value)
         self._unreported = Totals()
         self._reported_at = time.monotonic()
         self.is_stopped = self._add("stopped", 0) > 0
+        if code := self._add("told", 0):
+            raise LostRank("another process says why", code)
 
     def totals(self) -> Totals:
         """The sum over the ranks, as far as they have reported."""

@@ -49,6 +49,8 @@ from diffsmooth.models.checkpoints.weights import (
 from diffsmooth.models.smoothing.noise import NoiseKey, draw_noise
 from diffsmooth.stats.errors import UserError
 
+ROUNDING = 1e-5  # by which transforms may leave [0, 1]
+
 
 class TrainingModule(pl.LightningModule, ABC):
     """Base of the training modules.
@@ -144,7 +146,8 @@ class TrainingModule(pl.LightningModule, ABC):
 
     def note_range(self, images: Tensor) -> None:
         """Notes whether images lie in [0, 1]; it is looked at later, see `check_range`."""
-        self._in_range = self._in_range & ((images >= 0) & (images <= 1)).all()
+        inside = (images >= -ROUNDING) & (images <= 1 + ROUNDING)
+        self._in_range = self._in_range & inside.all()
 
     def check_range(self) -> None:
         """Looks where the trainer logs, at an epoch's end and before each checkpoint.
@@ -155,7 +158,6 @@ class TrainingModule(pl.LightningModule, ABC):
             ValueError: an image since the training's begin was not in [0, 1].
         """
         if not self._in_range:
-            self._in_range = True  # of another fit's images nothing is known
             raise ValueError(f"{OUT_OF_RANGE}, or be uint8; the input layer normalises them")
 
     def generator(self) -> torch.Generator:
@@ -209,6 +211,7 @@ class TrainingModule(pl.LightningModule, ABC):
         return {name: value for name, value in options.items() if isinstance(value, PLAIN)}
 
     def setup(self, stage: str) -> None:
+        self._in_range = True
         if str(self.trainer.precision).endswith("true") and self.trainer.precision != "32-true":
             raise UserError(
                 f"precision {self.trainer.precision} would round noise and weights: take 32-true, "

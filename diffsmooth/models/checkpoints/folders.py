@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from diffsmooth.models.checkpoints.file_claims import check_file
 from diffsmooth.models.checkpoints.metadata import CheckpointMetadata
 from diffsmooth.models.checkpoints.reading import read_file
-from diffsmooth.models.checkpoints.stored_networks import check_tensors
+from diffsmooth.models.checkpoints.stored_networks import check_tensors, is_state_dict
 from diffsmooth.models.checkpoints.weights import (
     Checkpoint,
     check_kind,
@@ -84,10 +84,26 @@ def _weights_file(folder: Path, *names: str) -> Path:
     raise UserError(f"{folder}: holds no weights ({' or '.join(names)})")
 
 
+def _weights_in(file: Path) -> dict[str, Tensor]:
+    """The weights of a folder's file: nothing that runs code, whatever `--unsafe_load` says."""
+    try:
+        content = read_file(file)
+    except UserError as error:
+        if "--unsafe_load" not in str(error):
+            raise
+        content = None
+    if not is_state_dict(content):
+        raise UserError(
+            f"{file}: holds more than weights: save the network's state dict there, or the folder "
+            "anew as safetensors (save_pretrained)"
+        )
+    return content
+
+
 def _diffusers(folder: Path) -> Checkpoint:
     unet, _ = _diffusers_configs(folder)
     file = _weights_file(unet, "diffusion_pytorch_model.safetensors", "diffusion_pytorch_model.bin")
-    weights = {_new_name(key): value for key, value in read_file(file).items()}
+    weights = {_new_name(key): value for key, value in _weights_in(file).items()}
     check_tensors(file, weights)
     return Checkpoint(folder, "Hugging Face diffusers", CheckpointMetadata("diffusers"), weights)
 
@@ -178,7 +194,7 @@ def _transformers(folder: Path) -> Checkpoint:
                 with torch.device("meta"):  # for its class
                     outline = AutoModelForImageClassification.from_config(config)
                 # By ourselves: the library's way with such files is another in each version.
-                weights = read_file(pickled)
+                weights = _weights_in(pickled)
                 network, loaded = type(outline).from_pretrained(None, state_dict=weights, **how)
             else:
                 network, loaded = AutoModelForImageClassification.from_pretrained(
@@ -237,7 +253,7 @@ def _quiet() -> Iterator[None]:
 def _timm(folder: Path, config: dict[str, Any]) -> Checkpoint:
     """A folder of timm's for a hub: here the configuration is that of these very weights."""
     file = _weights_file(folder, "model.safetensors", "pytorch_model.bin")
-    weights = {f"1.{key}": value for key, value in read_file(file).items()}
+    weights = {f"1.{key}": value for key, value in _weights_in(file).items()}
     check_tensors(file, weights)
     more = {*(config.get("model_args") or ())} - {"num_classes", "in_chans"}
     if more:

@@ -120,13 +120,13 @@ def _ours(path: Path, content: dict[str, Any], wanted: SetName | None) -> Checkp
 
 
 def _foreign(path: Path, content: Any, wanted: SetName | None) -> Checkpoint:
-    if isinstance(content, nn.DataParallel | DistributedDataParallel):
-        content = content.module
     if isinstance(content, nn.Module):  # which only unsafe loading gives
-        module = content.float() if not isinstance(content, ExportedModule) else content
+        wrapped = isinstance(content, nn.DataParallel | DistributedDataParallel)
+        module = content.module if wrapped else content
+        module = module if isinstance(module, ExportedModule) else module.float()
         name = f"{type(content).__module__}.{type(content).__qualname__}"
         metadata = CheckpointMetadata("classifier", arch=name, input_layer="none")
-        names, problem = _classes(vars(content))
+        names, problem = _classes(vars(module))
         note = f"{path}: {problem}" if problem else ""
         metadata = metadata._replace(class_names=names)
         check_tensors(path, module.state_dict())

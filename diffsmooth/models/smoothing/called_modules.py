@@ -1,26 +1,31 @@
 """Networks within a function that a user gives instead of a module."""
 
+import dis
 import functools
 from collections.abc import Iterator
 from types import FunctionType, MethodType
 from typing import Any
 
 from torch import nn
+from torch.nn.modules.batchnorm import _NormBase
 
 from diffsmooth.stats.errors import UserError
 
+GLOBALS = ("LOAD_GLOBAL", "LOAD_NAME")
+
 
 def check_called(function: Any, what: str) -> None:
-    """Raises UserError for a function that calls a network which is in train mode.
+    """Raises UserError for a function that calls a network whose batch norms are in train mode.
 
-    It is its owner's: it is not copied, and its batch norms would take in the noise of the checks.
+    It is its owner's: it is not copied, and these would take in what the checks show them. What is
+    random is found by the checks themselves.
 
     Args:
         function: what is called; a module is left to whoever copies it.
         what: how errors call it.
     """
     for module in () if isinstance(function, nn.Module) else _modules_of(function):
-        if any(part.training for part in module.modules()):
+        if any(isinstance(part, _NormBase) and part.training for part in module.modules()):
             raise UserError(
                 f"{what}: the function calls a {type(module).__name__} that is in train mode: "
                 "call its .eval() first, or give the module itself, which is copied"
@@ -32,6 +37,9 @@ def _modules_of(function: Any) -> Iterator[nn.Module]:
 
     Also of a bound method, a partial, or an object that can be called.
     """
+    while isinstance(function, functools.partial):
+        yield from _among([*function.args, *function.keywords.values()])
+        function = function.func
     waiting, seen = [function], set()
     home = getattr(function, "__module__", None)
     while waiting:
@@ -42,22 +50,31 @@ def _modules_of(function: Any) -> Iterator[nn.Module]:
             seen.add(id(one))
             if one is function or getattr(one, "__module__", None) == home:
                 waiting += _held_by(one)
+            elif isinstance(one, functools.partial):
+                waiting += [one.func, *one.args, *one.keywords.values()]
+            elif isinstance(one, list | tuple | dict):
+                yield from _among(one.values() if isinstance(one, dict) else one)
+
+
+def _among(values: Any) -> Iterator[nn.Module]:
+    return (value for value in values if isinstance(value, nn.Module))
 
 
 def _held_by(function: Any) -> list[Any]:
     """What a function's code can reach by a name of its own."""
-    if isinstance(function, functools.partial):
-        return [function.func, *function.args, *function.keywords.values()]
     if isinstance(function, MethodType):
         return [function.__self__, function.__func__]
     if not isinstance(function, FunctionType):
-        call = getattr(type(function), "__call__", None)  # noqa: B004  # what runs, if it does
-        return [*vars(function).values(), call] if hasattr(function, "__dict__") else []
+        slots = getattr(type(function), "__slots__", ())
+        slots = [slots] if isinstance(slots, str) else slots
+        names = [*getattr(function, "__dict__", ()), *slots]
+        held = [getattr(function, name, None) for name in names]
+        return [*held, getattr(type(function), "__call__", None)]  # noqa: B004  # what runs
     cells = [cell for cell in function.__closure__ or () if _is_filled(cell)]
-    names = function.__globals__
+    loads = (one.argval for one in dis.get_instructions(function) if one.opname in GLOBALS)
     return [
         *(cell.cell_contents for cell in cells),
-        *(names[name] for name in function.__code__.co_names if name in names),
+        *(function.__globals__[name] for name in loads if name in function.__globals__),
         *(function.__defaults__ or ()),
         *(function.__kwdefaults__ or {}).values(),
     ]

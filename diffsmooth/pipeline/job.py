@@ -257,13 +257,13 @@ def _end_together(job: Job, started: Launcher | None, error: BaseException) -> N
     Raises:
         LostRank: another rank has told of its own error before, and says it.
     """
-    shared = getattr(job.module, "shared", None)  # not before `setup`
-    tells = shared is not None and job.trainer.world_size > 1 and PARENT not in os.environ
+    has_shared = hasattr(job.module, "shared")  # not before `setup`
+    tells = has_shared and job.trainer.world_size > 1 and PARENT not in os.environ
     if started is not None and started.procs and isinstance(error, LostRank):
         error.told = started.told()
     elif tells and isinstance(error, Exception) and not isinstance(error, LostRank):
         code = USER_ERROR if isinstance(error, UserError) else FAILED
-        is_first = shared.tell(code)
+        is_first = job.module.shared.tell(code)
         if job.trainer.is_global_zero:  # the store ends with this process
             atexit.register(time.sleep, TELL_SECONDS)
         if not is_first:

@@ -122,7 +122,7 @@ def _ours(path: Path, content: dict[str, Any], wanted: SetName | None) -> Checkp
 def _foreign(path: Path, content: Any, wanted: SetName | None) -> Checkpoint:
     if isinstance(content, nn.Module):  # which only unsafe loading gives
         wrapped = isinstance(content, nn.DataParallel | DistributedDataParallel)
-        module = content.module if wrapped else content
+        module: Any = content.module if wrapped else content
         module = module if isinstance(module, ExportedModule) else module.float()
         name = f"{type(content).__module__}.{type(content).__qualname__}"
         metadata = CheckpointMetadata("classifier", arch=name, input_layer="none")

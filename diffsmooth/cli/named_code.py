@@ -1,7 +1,11 @@
-"""Which code a config may name: that of known packages; the command line's own words go further.
+"""Which code a config may name: classes of known packages; the command line's own words go further.
 
 A config is a file that one is given, and to import a module is to run it. So the names in it are
 looked at before any is imported. What a person types is not asked about.
+
+A class stands where one of its kind is wanted. A factory, `package.module:name`, is any function,
+and is called with what the config says: among those of the known packages are some that run what
+files hold. So a config names none of theirs of its own accord.
 """
 
 import os
@@ -22,8 +26,8 @@ from diffsmooth.stats.registry import is_code, names_code
 KNOWN = ("diffsmooth", "torch", "torchvision", "lightning", "torchmetrics", "timm")
 OPTION = "allow_imports"
 HELP = (
-    "packages, as NAME[,NAME], of whose code a config may name classes and factories beside "
-    f"{', '.join(KNOWN)}: to import them is to run them"
+    "packages, as NAME[,NAME], of whose code a config may name classes and factories, beside the "
+    f"classes of {', '.join(KNOWN)}: to import them is to run them"
 )
 NEVER = "jsonargparse"  # it could change what it allows, and refuses to be allowed
 # What a config may say of what lets other files' code run; else it is for the command line to say.
@@ -38,13 +42,15 @@ class CommandLine:
     """What was typed.
 
     Attributes:
-        packages: of which configs may name code: known, allowed, or named by the words themselves.
+        packages: of which configs may name classes: known, allowed, or named by the words.
+        of_factories: of which they may name factories, too: not the known ones, unless allowed.
         words: of the command line, but for --allow_imports.
         configs: the files that it names.
         command: what messages begin with.
     """
 
     packages: tuple[str, ...] = KNOWN
+    of_factories: tuple[str, ...] = ()
     words: tuple[str, ...] = ()
     configs: tuple[str, ...] = ()
     command: str = ""
@@ -84,8 +90,9 @@ def read_allowed(words: Sequence[str], command: str, config_options: Sequence[st
             configs.append(value)
         elif before in config_options:
             configs.append(word)
-    packages = (*KNOWN, *allowed, *sorted(_typed_packages(kept, configs)))
-    command_line.set(CommandLine(packages, tuple(kept), tuple(configs), command))
+    typed = sorted(_typed_packages(kept, configs) - {*KNOWN})
+    packages, of_factories = (*KNOWN, *allowed, *typed), (*allowed, *typed)
+    command_line.set(CommandLine(packages, of_factories, tuple(kept), tuple(configs), command))
     return kept
 
 
@@ -103,17 +110,21 @@ def refusal(text: str, tree: Any) -> str:
         name = key.rpartition(".")[2]
         if value not in SAFE.get(name, (value,)):
             return f"{_files()}{name} is for the command line, not for a config"
-        if isinstance(value, str) and (name == "class_path" or names_code(value)):
-            module = value.partition(":")[0]
-            if "." in value.replace(":", ".") and not _may_name(module):
+        if not isinstance(value, str):
+            continue
+        if names_code(value):
+            if not _is_of(value.partition(":")[0], typed.of_factories):
                 return not_allowed(value)
+        elif name == "class_path" and "." in value and not _is_of(value, typed.packages):
+            return not_allowed(value)
     return ""
 
 
 def not_allowed(name: str) -> str:
     """That a config names code which it may not name."""
+    may = "no factory" if names_code(name) else f"classes of {', '.join(KNOWN)} only"
     return (
-        f"{_files()}names {quoted(name)}, but a config may name code of {', '.join(KNOWN)} only: "
+        f"{_files()}names {quoted(name)}, but a config may name {may}: "
         f"--{OPTION} {_package(name)} takes it, which runs that package's code"
     )
 
@@ -146,7 +157,7 @@ def _typed_packages(words: Sequence[str], configs: Sequence[str]) -> set[str]:
 
 def options_that_allow(names: Iterable[str | None]) -> list[str]:
     """The words with which a config may name code: those of these names that are code of others."""
-    packages = {_package(name) for name in names if name and is_code(name)} - {*KNOWN}
+    packages = {_package(name) for name in names if name and is_code(name)}
     return [f"--{OPTION}", ",".join(sorted(packages))] if packages else []
 
 
@@ -155,8 +166,8 @@ def _package(name: str) -> str:
     return re.split("[.:]", name)[0]
 
 
-def _may_name(module: str) -> bool:
-    return any(f"{module}.".startswith(f"{one}.") for one in command_line.get().packages)
+def _is_of(module: str, packages: Sequence[str]) -> bool:
+    return any(f"{module}.".startswith(f"{one}.") for one in packages)
 
 
 def _files() -> str:

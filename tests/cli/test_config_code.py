@@ -5,6 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
 import yaml
 
 from diffsmooth.cli import certify, predict, train
@@ -245,6 +246,35 @@ def test_a_run_s_config_names_no_factory_of_others(
     assert list(Path.cwd().glob("o*")) == []
 
 
+RUNS_PICKLES = "torch.distributed.checkpoint.format_utils:torch_save_to_dcp"
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize(
+    "factory",
+    [RUNS_PICKLES, "diffsmooth.models.checkpoints.reading:read_file", "timm:create_model"],
+)
+def test_a_config_names_no_factory_of_known_packages_either(
+    factory: str, refused: Refused, tmp_path: Path
+) -> None:
+    """Called with what the config says, (data_root, split), some run what the file holds."""
+
+    class Evil:
+        def __reduce__(self) -> object:
+            return Path.touch, (tmp_path / "mark",)
+
+    torch.save(Evil(), "weights.pth")
+    given = {"dataset": factory, "data_root": "weights.pth", "sigma": 0.5, "outfile": "o.txt"}
+    files(c=yaml.safe_dump({**given, "classifier": "pkg:fashion_mnist_gaussian_0.25.pt"}))
+    line = refused(certify.main, "--config", "c.yaml")
+    assert f"a config may name no factory: --allow_imports {factory.partition('.')[0]}" in line or (
+        "timm" in line
+    )
+    files(t=MODEL + f"data: {{dataset: '{factory}', root: weights.pth}}")
+    typed = ["--model", "diffsmooth.lit.training.GaussianTraining"]  # which allows no more
+    assert "may name no factory" in refused(train.main, "fit", *typed, "-c", "t.yaml")
+
+
 @pytest.mark.parametrize(
     "words", [["--allow-imports", "evilmod"], ["--classifier", "evilmod:network"]]
 )
@@ -260,5 +290,5 @@ def test_a_run_takes_what_is_allowed_or_typed(words: list[str], mark: Path) -> N
 
 def test_what_tune_tells_to_allow() -> None:
     names = ["b.c:d", "a:x", "x.pt", None, "timm.models:y", "oneshot", "b:z"]
-    assert options_that_allow(names) == ["--allow_imports", "a,b"]
+    assert options_that_allow(names) == ["--allow_imports", "a,b,timm"]
     assert options_that_allow(["x.pt", None]) == []

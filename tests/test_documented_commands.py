@@ -51,7 +51,7 @@ TINY = {
     "certify": f"{VOTES} {PROCESS}",
     "demo": f"{VOTES} {PROCESS}",
     "attack": f"--max_images 1 --methods pgd --steps 1 --noise_samples 1 --N 10 --budgets 0.5 "
-    f"--search_votes 5 {PROCESS}",
+    f"--search_votes 11 {PROCESS}",
     "tune": "--validation_images 20 --images 4 --sigma_local 0.25 --m 1 --N 50 --radius 0.1 "
     "--accelerator cpu",
     "forecast": "--images 100 --devices 1 8",

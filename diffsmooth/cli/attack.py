@@ -22,20 +22,21 @@ def main(args: list[str] | None = None, prog: str = "diffsmooth attack") -> None
     from diffsmooth.cli.run import FAILED, run
     from diffsmooth.pipeline.attack import AttackWork
     from diffsmooth.pipeline.attack_publication import publish_attack
+    from diffsmooth.pipeline.job import Job
+    from diffsmooth.pipeline.publish import Say
+    from diffsmooth.stats import ImageRecord
     from diffsmooth.stats.plans import MajorityVote
 
     problems: list[str] = []
     with user_errors(prog):
         work = AttackWork(options)
-    run(
-        work.job_options,
-        "attack",
-        MajorityVote(options.n, options.alpha),
-        prog,
-        lambda job, records, say: problems.extend(publish_attack(job, work, records, say)),
-        work,
-    )
-    for problem in problems:
-        show_error(prog, problem)
+
+    def publish(job: Job, records: list[ImageRecord], say: Say) -> None:
+        problems.extend(publish_attack(job, work, records, say))
+        for problem in problems:  # before what is said of tries that failed
+            show_error(prog, problem)
+
+    plan = MajorityVote(options.n, options.alpha)
+    run(work.job_options, "attack", plan, prog, publish, work)
     if problems:
         raise SystemExit(FAILED)

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from diffsmooth.cli.errors import make_room, user_errors
 from diffsmooth.cli.options import read_options
+from diffsmooth.pipeline.option_checks import check_logger
 from diffsmooth.pipeline.option_records import OptionRecord, option, required
 from diffsmooth.runs.names import OutputFiles
 
@@ -14,7 +15,9 @@ class MergeOptions(OptionRecord):
     """Which run."""
 
     outfile: str = required("the OUTFILE that the shards were given")
-    logdir: str = option("logs", "folder of TensorBoard events")
+    logdir: str = option("logs", "folder of what the results are logged to")
+    logger: list[str] = option(["tensorboard"], "what they are logged to, as for certify: "
+        "shards log nothing", check=check_logger)  # fmt: skip
 
 
 EXAMPLES = ("OUT.txt",)
@@ -35,5 +38,5 @@ def main(args: list[str] | None = None, prog: str = "diffsmooth merge") -> None:
             print(prediction_closing(files, records).text)
         else:
             make_room()
-            publish(files, [], Path(options.logdir))
+            publish(files, [], Path(options.logdir), loggers=options.logger)
     report_failures(prog, records, "the command of their shard")

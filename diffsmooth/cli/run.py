@@ -16,7 +16,7 @@ from diffsmooth.pipeline.publish import Say
 from diffsmooth.pipeline.specification import ProcessOptions, SmoothingOptions
 from diffsmooth.report.closing import Closing
 from diffsmooth.shown_text import shell_line
-from diffsmooth.stats import ImageRecord, Plan
+from diffsmooth.stats import ImageRecord, MajorityVote, Plan
 from diffsmooth.terminal import for_terminal
 
 FAILED = 1
@@ -92,10 +92,17 @@ def report_failures(
     if not failed:
         return
     for record in failed[:10]:
-        show_error(command, f"image {record.index} failed: {record.error}")
-    show_error(
-        command,
-        f"{len(failed)} of {len(records)} images failed and count as not certified; "
-        f"{again} tries them again",
-    )
+        attack, which = record.attack, f"image {record.index}"
+        if attack is not None:
+            what = f"{attack.method} within {attack.budget:g}" if attack.method else "as it is"
+            which = f"image {attack.image}, {what},"
+        show_error(command, f"{which} failed: {record.error}")
+    certificate = failed[0].certificate
+    what, count = "images", "count as not certified"
+    if failed[0].attack is not None:
+        what, count = "tries", "count for nothing"
+    elif certificate.plan == MajorityVote.name:
+        count = "have no prediction"
+    line = f"{len(failed)} of {len(records)} {what} failed and {count}"
+    show_error(command, f"{line}; {again} tries them again")
     raise SystemExit(FAILED)

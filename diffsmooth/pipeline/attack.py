@@ -1,7 +1,7 @@
 """Attacks on a certified run: its networks and images again, and PREDICT on what attacks make."""
 
 from collections.abc import Sequence
-from dataclasses import fields, replace
+from dataclasses import replace
 
 import torch
 
@@ -20,6 +20,8 @@ from diffsmooth.pipeline.specification import SmoothingOptions
 from diffsmooth.runs.identity import RunIdentity
 from diffsmooth.runs.outputs import Problem
 from diffsmooth.stats import ImageRecord, MajorityVote, Plan
+from diffsmooth.stats.bounds import votes_to_answer
+from diffsmooth.stats.empirical import checking_level
 from diffsmooth.stats.errors import UserError, option_values
 from diffsmooth.stats.printed import counted
 
@@ -49,6 +51,8 @@ class AttackWork(Work):
         self.is_prepared = False
         self.attacked = options.attacked
         self.job_options = options.for_job()
+        if options.straight_through and not self.job_options.kind.denoiser:
+            raise UserError("straight_through is of a purifier's gradient: the run has none")
         with option_values():
             self.how = SmoothedAttack(
                 options.steps,
@@ -68,6 +72,13 @@ class AttackWork(Work):
             Target(r.index, r.certificate.prediction, r.certificate.radius)
             for r in (tried[place] for place in chosen)
         ]
+        tries = len(targets) * (1 + len(tries_of(options)))
+        least = votes_to_answer(checking_level(tries, options.restarts))
+        if options.check_n < least:
+            raise UserError(
+                f"check_n must be at least {least} for {tries} tries: fewer votes tell nothing at "
+                f"the level of the checks, got {options.check_n}"
+            )
         if not targets or targets[-1].image >= len(images):
             raise UserError(f"{options.run}: has images that the dataset has not")
         self.images = AttackedImages(
@@ -86,15 +97,14 @@ class AttackWork(Work):
         return f"{len(self.images.targets):,} of the run's, {counted(items, 'try')}"
 
     def identity(self, asked: RunIdentity) -> RunIdentity:
-        stored = {k: v for k, v in self.attacked.run.identity.items() if k not in FREE}
-        known = {field.name for field in fields(asked)} - FREE
-        told = {name: value for name, value in asked.recorded().items() if name in known}
-        for name in known & stored.keys():
-            if told[name] is not None and told[name] != stored[name]:
-                raise UserError(
-                    f"{self.options.run} is of another smoothed classifier, or of other images: "
-                    f"{name} was {stored[name]!r}, is {told[name]!r}"
-                )
+        stored, own = self.attacked.run.identity, asked.recorded()
+        free = {name: own[name] for name in FREE if name in own}
+        difference = asked.difference({k: v for k, v in stored.items() if k not in FREE} | free)
+        if difference:
+            raise UserError(
+                f"{self.options.run} is of another smoothed classifier, or of other images: "
+                f"{difference}"
+            )
         selection, images = self.images.selection, self.images
         is_whole = selection == list(range(len(images)))
         return replace(

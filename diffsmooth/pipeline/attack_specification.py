@@ -15,6 +15,7 @@ from diffsmooth.runs.identity import RunIdentity
 from diffsmooth.runs.names import OutputFiles, RunFiles
 from diffsmooth.runs.reading import Run, read_run
 from diffsmooth.stats import Plan
+from diffsmooth.stats.bounds import votes_to_answer
 from diffsmooth.stats.errors import UserError, option_values
 from diffsmooth.stats.plan_words import plan_of_text
 from diffsmooth.stats.results import kind_of_noise
@@ -74,6 +75,14 @@ class AttackOptions(ProcessOptions, WhereItLies):
         for method in self.methods:
             if method not in METHODS:
                 raise UserError(f"methods must be of {', '.join(METHODS)}, got {method!r}")
+        # Fewer votes, all for one class, are no answer at that level: the test has two sides.
+        least = votes_to_answer(self.alpha)
+        for name, votes in (("search_votes", self.search_votes), ("N", self.n)):
+            if votes < least:
+                raise UserError(
+                    f"{name} must be at least {least}, which answer at alpha {self.alpha:g} if all "
+                    f"agree, got {votes}"
+                )
         for name in ("methods", "budgets", "radii"):
             values = getattr(self, name) or []
             if len(set(values)) < len(values):

@@ -26,6 +26,11 @@ def export(options: ExportOptions) -> tuple[Checkpoint, list[str], str]:
     """
     outfile = Path(options.outfile)
     checkpoint = read_trained(options.checkpoint, options.weights)
+    if checkpoint.build is not None or checkpoint.metadata.kind not in ("classifier", "unet"):
+        raise UserError(
+            f"{checkpoint.path}: is {checkpoint.family}, whose weights alone do not tell how the "
+            "network is built: name it as it is wherever a network is wanted"
+        )
     if outfile.exists() and outfile.samefile(checkpoint.path):
         raise UserError(f"{outfile}: is the checkpoint itself; give the weights another name")
     images = training_images_of(checkpoint).record

@@ -63,6 +63,7 @@ def report(options: ReportOptions) -> tuple[str, list[Path]]:
     for one in attacks:
         if not len(one.found):
             raise UserError(f"{one.path}: every try failed, so that there is nothing to report")
+    _check_names([one.name for one in attacks], None)
     attacked = [(one, run_of(one, runs)) for one in attacks]
     radii = usual_radii(runs) if options.radii is None else distinct(options.radii)
     sections, remarks = _sections(runs, radii, columns, options), remarks_of(runs)
@@ -84,7 +85,10 @@ def report(options: ReportOptions) -> tuple[str, list[Path]]:
             own = as_text([first], [*remarks_of([run]), *caution_lines([run], radii)])
             write_run(events / folder_name(run.name), run, own)
         for one, run in attacked:
-            own = as_text(attack_sections(one, run, radii), flip_remarks(one.found, one.records))
+            own = as_text(
+                attack_sections(one, run, radii, options.decimals),
+                flip_remarks(one.found, one.records),
+            )
             write_attacks(events / "attacks" / folder_name(one.name), one, own)
         written.append(events)
     return as_text(sections, remarks), written

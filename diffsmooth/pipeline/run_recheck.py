@@ -7,6 +7,7 @@ stands is then read once more as everybody reads it, and must be the same to the
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from decimal import ROUND_FLOOR, Decimal
+from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -28,8 +29,10 @@ from diffsmooth.stats.plan_words import plan_of_text
 from diffsmooth.stats.registry import names_code
 from diffsmooth.stats.results import CERTIFY_COLUMNS, PREDICT_COLUMNS
 
+NAMED = 1000  # missing images that are named, each by a fault
 SECONDS = re.compile(r"\d+\.\d{4}")
 BOUND = ("identity", "noise_source", "image_shape", "sigma")  # of a line, by the manifest
+ONE = ("plan", "max_n", "alpha", "sigma", "grid", "tolerance", "first_look")  # of all lines
 TO_THE_BIT = ("p_lower", "radius", "max_radius")
 
 
@@ -117,6 +120,7 @@ def recheck_run(files: RunFiles) -> Rechecked:
         faults.append(_of_file(files.journal, "end", "is missing: the last line is cut off"))
     if manifest is None and any("format" in fields for _, fields in records):
         faults.append(_of_file(files.manifest, "file", "is missing: nobody knows the run's images"))
+    faults += _one_setting(files, records)
     faults += _coverage(files, records, manifest)
     tables = [path for path in files.tables if path.is_file()]
     if not tables:
@@ -204,6 +208,17 @@ def _stop_fault(record: ImageRecord, manifest: Manifest) -> list[Finding]:
     return []
 
 
+def _one_setting(files: RunFiles, records: Sequence[Record]) -> Iterator[Fault]:
+    """Lines that say another plan, N, alpha or sigma than the first: a run has one of each."""
+    first: dict[str, Any] = {}
+    for number, fields in records:
+        for name in ONE:
+            value = fields.get(name)
+            if first.setdefault(name, value) != value:
+                text = f"is {quoted(value)}, in lines before it is {quoted(first[name])}"
+                yield Fault(files.journal.name, number, fields.get("index"), name, text)
+
+
 def _coverage(
     files: RunFiles, records: Sequence[Record], manifest: Manifest | None
 ) -> Iterator[Fault]:
@@ -213,7 +228,7 @@ def _coverage(
     if manifest is not None:
         try:
             listed = stored_selection(manifest.identity)
-            selected = None if listed is None else set(listed)
+            selected = listed if listed is None or isinstance(listed, range) else set(listed)
         except UserError as error:
             yield _of_file(files.manifest, "selection", f"is none: {error}")
     for number, fields in records:
@@ -226,8 +241,15 @@ def _coverage(
         elif selected is not None and image not in selected:
             yield Fault(files.journal.name, number, image, "index", "is not among the run's images")
         lines.setdefault(image, number)
-    for image in sorted((selected or set()) - lines.keys()):
+    wanted = selected or ()  # a range may be of more images than memory holds
+    ascending = wanted if isinstance(wanted, range) else sorted(wanted)
+    absent = (image for image in ascending if image not in lines)
+    missing = len(wanted) - sum(image in wanted for image in lines)
+    for image in islice(absent, NAMED):
         yield Fault(files.journal.name, 0, image, "index", "is missing")
+    if missing > NAMED:
+        text = f"{missing - NAMED:,} more images are missing"
+        yield _of_file(files.journal, "index", text)
 
 
 def _table_faults(table: Path, records: Sequence[Record]) -> Iterator[Fault]:

@@ -111,6 +111,9 @@ def check_table(path: Path, stated: VerifyOptions) -> TableFindings:
     if not all_stated:
         text += ", but which radii there can be follows from --N, --alpha and --sigma"
         return TableFindings("cannot tell", text, notes)
+    if n is not None and n > MOST_COUNTS:
+        text += f"; the radii of {n:,} votes lie too close to be told apart"
+        return TableFindings("cannot tell", text, notes)
     if unfit:
         some = tuple(told(line, f"radius is {rows[line].cells[RADIUS]}") for line in unfit)
         text += f", but {len(unfit)} of {len(certified)} radii are those of no count {setting}"

@@ -77,6 +77,8 @@ class TuneOptions(VotingOptions):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if self.kernels != "fixed":
+            raise UserError("kernels timed is of certify and predict: tune's are fixed")
         if not 0 <= self.target < math.inf:
             raise UserError(f"radius must be >= 0 and finite, got {self.radius}")
         for name in ("validation_images", "validation_seed"):

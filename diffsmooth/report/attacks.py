@@ -1,5 +1,6 @@
 """What attacks found, as tables: empirical beside certified accuracy, and the tries."""
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -28,8 +29,27 @@ def run_of(one: AttackRun, runs: Sequence[Run]) -> Run:
     for run in runs:
         origin = run.records[0].origin if run.records else None
         if origin is not None and origin.identity == one.attacked:
+            _check_certificates(one, run)
             return run
     raise UserError(f"{one.path}: is of attacks on another run than those of this report")
+
+
+def _check_certificates(one: AttackRun, run: Run) -> None:
+    """Raises UserError for a try on a certificate that the attacked run does not have."""
+    certified = {record.index: record for record in run.records}
+    for record in one.records:
+        attack = record.attack
+        of = None if attack is None else certified.get(attack.image)
+        if attack is None or of is None:
+            raise UserError(f"{one.path}: try {record.index} is on no image of {run.path}")
+        told, own = (attack.certified, attack.radius), of.certificate
+        same = told[0] == own.prediction and math.isclose(told[1], own.radius, rel_tol=1e-6)
+        if not same or record.label != of.label:
+            raise UserError(
+                f"{one.path}: try {record.index} is on image {attack.image}, class {told[0]} "
+                f"within {told[1]}, label {record.label}; {run.path} has class {own.prediction} "
+                f"within {own.radius}, label {of.label}"
+            )
 
 
 def attack_sections(

@@ -84,7 +84,7 @@ def cautions(
         "N alone moves abstentions, ACR and accuracy at large radii: certify again with one N",
     )  # fmt: skip
     found += _different(
-        "plan", {run.name: run.results.plan for run in certified if run.results.plan}, shown,
+        "plan", {run.name: _plan(run) for run in certified if run.results.plan}, shown,
         "what stops early understates where it does not decide: compare at the radii of its grid, "
         "or certify again with one --plan",
     )  # fmt: skip
@@ -185,6 +185,16 @@ def _near_largest(run: Run, radii: np.ndarray) -> tuple[str, str] | None:
 def _votes(run: Run) -> int | None:
     """N: the most estimation votes of an image; None where no journal tells."""
     return run.records[0].certificate.max_n if run.records else None
+
+
+def _plan(run: Run) -> str:
+    """The plan, and what of it moves radii beside N and alpha, in words."""
+    results, told = run.results, [str(run.results.plan)]
+    told += ["of some radii"] if results.grid else []
+    if run.records and run.records[0].certificate.tolerance is not None:
+        told = [*told[:1], f"to a tolerance of {exact(run.records[0].certificate.tolerance)}"]
+    skipped = any(record.certificate.status == "skipped" for record in run.records)
+    return " ".join(told) + ", label-aware" * skipped
 
 
 def _different(

@@ -2,10 +2,12 @@
 
 import math
 import re
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TypeGuard
 
 import numpy as np
 
@@ -197,6 +199,10 @@ def metrics_of(run: Run) -> dict[str, float]:
     return metrics
 
 
+def _is_float(value: object) -> TypeGuard[int | float]:
+    return isinstance(value, int | float) and abs(value) <= sys.float_info.max
+
+
 def settings_of(run: Run) -> dict[str, str | float]:
     """What may explain the difference between runs."""
     results = run.results
@@ -206,7 +212,7 @@ def settings_of(run: Run) -> dict[str, str | float]:
         known["n"] = run.records[0].certificate.max_n
     known["classifier"] = run.context.get("classifier")
     return {
-        name: float(value) if isinstance(value, int | float) else shown(value)
+        name: float(value) if _is_float(value) else shown(str(value))
         for name, value in known.items()
         if value not in (None, "")
     }

@@ -66,9 +66,8 @@ def as_latex(sections: Sequence[Section], remarks: Sequence[str]) -> str:
 def as_csv(table: pd.DataFrame) -> str:
     """Numbers with all their digits, for other programs; text that is no formula to them."""
     words = table.select_dtypes(exclude=["number", "bool"]).columns
-    return table.assign(**{name: table[name].map(_no_formula) for name in words}).to_csv(
-        index=False
-    )
+    defused = table.assign(**{name: table[name].map(_no_formula) for name in words})
+    return defused.to_csv(index=False)
 
 
 def markdown(text: str) -> str:
@@ -85,13 +84,17 @@ def latex(text: str) -> str:
 
 
 def _no_formula(cell: object) -> object:
-    """A cell's text behind an apostrophe where a spreadsheet would compute what follows."""
-    if not isinstance(cell, str) or not cell.lstrip().startswith(FORMULA):
+    """A cell's text behind an apostrophe where a spreadsheet would compute what follows.
+
+    Also within, behind what some take for the end of a cell.
+    """
+    if not isinstance(cell, str):
         return cell
     try:
         float(cell)
     except ValueError:
-        return f"'{cell}"
+        parts = re.split("([;,\t|])", cell)
+        return "".join(f"'{p}" if p.lstrip().startswith(FORMULA) else p for p in parts)
     return cell
 
 

@@ -114,6 +114,7 @@ def read_pictures(path: Path) -> list[AttackPicture]:
         and len({part.shape for part in pixels}) == 1
         and len(item) == len(scale) == len(pixels[0])
         and pixels[0].shape[1] in (1, 3)
+        and min(pixels[0].shape[1:]) > 0
     )
     if not sound:
         raise UserError(f"{path}: not the pictures of attacks (other types or shapes)")

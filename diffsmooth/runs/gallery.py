@@ -61,6 +61,7 @@ def read_gallery(path: Path) -> list[GalleryImage]:
         and all(part.dtype == np.uint8 and len(part) == len(index) for part in pixels)
         and len(set(sides)) == 1
         and sides[0][0] in (1, 3)
+        and min(sides[0]) > 0
     )
     if not sound:
         raise UserError(f"{path}: not the images of a run (other types or shapes)")

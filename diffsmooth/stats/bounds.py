@@ -161,6 +161,15 @@ def predict_from_counts(counts: np.ndarray, alpha: float) -> int:
     return int(top)
 
 
+def votes_to_answer(alpha: float) -> int:
+    """The fewest votes, all for one class, of which PREDICT gives an answer at level `alpha`.
+
+    n votes of one class have the two-sided p-value 2 * 0.5**n.
+    """
+    check_alpha(alpha)
+    return max(1, math.ceil(1 - math.log2(alpha)))
+
+
 def check_alpha(alpha: float) -> None:
     """Raises ValueError unless 0 < alpha < 1."""
     if not 0 < alpha < 1:

@@ -64,7 +64,7 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Command:
     def call(journal: Path, out: str, *changes: str) -> None:
         words = [
             str(journal), str(tmp_path / out), "--budgets", "0.5", "3", "--steps", "2",
-            "--noise_samples", "3", "--search_votes", "8", "--max_images", "3", "--N", "24",
+            "--noise_samples", "3", "--search_votes", "12", "--max_images", "3", "--N", "24",
             "--check_n", "60", "--rows", "2", "--logdir", str(tmp_path / "logs"),
             "--accelerator", "cpu", "--threads", "1", *changes,
         ]  # fmt: skip
@@ -242,7 +242,7 @@ def test_two_processes_make_the_same_run(certified: Path, run: Command, tmp_path
     run(certified, "one.txt")
     words = [
         str(certified), str(tmp_path / "two.txt"), "--budgets", "0.5", "3", "--steps", "2",
-        "--noise_samples", "3", "--search_votes", "8", "--max_images", "3", "--N", "24",
+        "--noise_samples", "3", "--search_votes", "12", "--max_images", "3", "--N", "24",
         "--check_n", "60", "--rows", "2", "--logdir", str(tmp_path / "logs"),
         "--accelerator", "cpu", "--threads", "1", "--devices", "2",
     ]  # fmt: skip
@@ -303,6 +303,53 @@ def test_false_certificates_are_found(
         assert (flips["outcome"] == outcome).any()
         assert (flips["norm"] < flips["radius"]).all()
         assert flips["attacked"].dtype == np.float32
+
+
+def test_ties_of_an_older_version_are_not_attacked(
+    run: Command, tmp_path: Path, classifier_file: Path, unet_file: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    """A manifest of 0.2 does not say which class wins a tie: then it was the lowest."""
+    journal = certified_in(
+        tmp_path, "--classifier", str(classifier_file), "--diffusion", str(unet_file),
+        "--purifier", "multistep", "--steps", "2", "--runs", "2", "--m", "1", "--sigma_local", "0",
+    )  # fmt: skip
+    manifest = read_manifest(tmp_path / "run.manifest.json")
+    assert manifest is not None
+    older = {k: v for k, v in manifest.identity.items() if k != "ties"}
+    older_digest = manifest._replace(identity=older).digest
+    text = journal.read_text().replace(manifest.digest, older_digest)
+    lines = [json.loads(line) for line in text.splitlines()]
+    journal.write_text(
+        "".join(json.dumps(line | {"checksum": _checksum(line)}) + "\n" for line in lines)
+    )
+    (tmp_path / "run.manifest.json").write_text(
+        (tmp_path / "run.manifest.json").read_text().replace('"ties": "earliest run"', '"x": 1')
+    )
+    written = json.loads((tmp_path / "run.manifest.json").read_text())
+    written["identity"].pop("x")
+    (tmp_path / "run.manifest.json").write_text(json.dumps(written))
+    with pytest.raises(SystemExit):
+        run(journal, "a.txt")
+    assert "ties was 'lowest class', is 'earliest run'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--search_votes", "10"], "search_votes must be at least 11, which answer at alpha 0.001"),
+        (["--N", "10"], "N must be at least 11, which answer at alpha 0.001"),
+        (["--check_n", "25"], "check_n must be at least 26 for 12 tries"),
+        (["--straight_through"], "straight_through is of a purifier's gradient: the run has none"),
+    ],
+)
+def test_what_could_find_nothing_is_refused(
+    words: list[str], said: str, certified: Path, run: Command, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """10 votes of 10 have the two-sided p-value 2 * 0.5**10 = 0.00195."""
+    with pytest.raises(SystemExit):
+        run(certified, "a.txt", *words)
+    assert said in capsys.readouterr().err
 
 
 def test_mistakes(

@@ -80,7 +80,7 @@ def test_predictions_and_attacks_have_a_record_too(
     assert 0 <= said["accuracy"] <= 1 - said["abstained"]
     attacked = [
         str(tmp_path / "o.jsonl"), str(tmp_path / "a.txt"), "--steps", "1", "--max_images", "2",
-        "--noise_samples", "2", "--search_votes", "4", "--n", "10", "--budgets", "0.5",
+        "--noise_samples", "2", "--search_votes", "11", "--n", "11", "--budgets", "0.5",
         "--logdir", str(tmp_path / "logs"), "--json",
     ]  # fmt: skip
     attack.main(attacked)

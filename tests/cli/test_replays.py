@@ -76,7 +76,7 @@ def test_pictures_in_folders_behind_a_diffusers_folder(
     assert told in answer(out, capsys, "--exif", "ignore")
     attack.main([
         str(out), str(tmp_path / "attack.txt"), "--max_images", "1", "--budgets", "1", "--methods",
-        "pgd", "--steps", "1", "--n", "8", "--logdir", str(tmp_path / "logs"),
+        "pgd", "--steps", "1", "--n", "12", "--logdir", str(tmp_path / "logs"),
         "--accelerator", "cpu", "--threads", "1",
     ])  # fmt: skip
 

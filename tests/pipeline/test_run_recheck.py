@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 from diffsmooth.pipeline.recheck import FORMAT_2, checksum
-from diffsmooth.pipeline.run_recheck import Fault, recheck_run
+from diffsmooth.pipeline.run_recheck import Fault, Record, _one_setting, recheck_run
 from diffsmooth.runs.names import OutputFiles, RunFiles
 from diffsmooth.stats.errors import UserError
 
@@ -255,6 +255,35 @@ def test_images_that_are_missing_twice_or_of_no_run_are_told(some_files: OutputF
     assert (name, 7, "index") in found(files)
     write(files, [*lines, lines[3] | {"index": 99}])
     assert (name, 99, "index") in found(files)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("sigma", 3.0), ("alpha", 0.4), ("max_n", 7), ("plan", "fixed"), ("grid", [9])],
+)
+def test_lines_of_another_setting_are_told_whatever_the_manifest_leaves_out(
+    name: str, value: object, files: OutputFiles
+) -> None:
+    """Each may follow from its own votes, and no manifest need say sigma: one run has one."""
+    lines = lines_of(files)
+    if lines[4].get(name) == value:
+        return
+    records = [Record(n, line) for n, line in enumerate(lines, 1)]
+    assert list(_one_setting(files, records)) == []
+    records[4] = Record(5, {**lines[4], name: value})
+    (fault,) = _one_setting(files, records)
+    assert (fault.line, fault.image, fault.field) == (5, 8, name)
+
+
+def test_a_manifest_of_millions_of_images_is_no_load(some_files: OutputFiles) -> None:
+    files = some_files
+    manifest = json.loads(files.manifest.read_text())
+    manifest["identity"] |= {"size": 2**40, "skip": 1}
+    files.manifest.write_text(json.dumps(manifest))
+    missing = [fault for fault in faults_of(files) if fault.text.endswith("missing")]
+    assert len(missing) == 1001
+    assert missing[0].image == 1
+    assert missing[-1].text == f"{2**40 - 12 - 1000:,} more images are missing"
 
 
 def test_broken_lines_do_not_hide_the_others(some_files: OutputFiles) -> None:

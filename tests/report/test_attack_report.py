@@ -30,9 +30,17 @@ from diffsmooth.stats.errors import UserError
 from diffsmooth.stats.results import Origin
 
 ORIGIN = Origin("0123456789abcdef", "numpy", "", (1, 4, 4))
+
+
+def certified(index: int, radius: float) -> ImageRecord:
+    nothing = FixedSampleSize().nothing(0.5)
+    certificate = replace(nothing, prediction=0, radius=radius) if radius else nothing
+    return ImageRecord(index, 0, 0.0, certificate, "", ORIGIN)
+
+
 RUN = make_run(
     ten_images(),
-    records=(ImageRecord(0, 0, 0.0, FixedSampleSize().nothing(0.5), "", ORIGIN),),
+    records=(certified(0, 0.0), certified(1, 0.3), certified(2, 0.2)),
 )
 
 
@@ -58,6 +66,25 @@ def attack_run() -> AttackRun:
     picture = AttackPicture(2, 3.5, pixels, pixels + 1, pixels + 2)
     identity = {"attacked": "0123456789abcdef"}
     return AttackRun("a<b", Path("attack.jsonl"), records, identity, (picture,))
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"radius": 0.31}, r"class 0 within 0\.31, label 0; .* has class 0 within 0\.3, label 0"),
+        ({"certified": 3}, "class 3 within"),
+        ({"image": 7}, "is on no image of"),
+    ],
+)
+def test_tries_on_certificates_that_the_run_has_not_are_refused(
+    change: dict[str, object], said: str
+) -> None:
+    """A journal of attacks is believed in nothing that the run's says, too."""
+    one = attack_run()
+    first = replace(one.records[0], attack=replace(one.records[0].attack, **change))  # type: ignore[type-var]
+    with pytest.raises(UserError, match=said):
+        run_of(replace(one, records=(first, *one.records[1:])), [RUN])
+    assert run_of(one, [RUN]) is RUN
 
 
 def test_the_tables_by_hand() -> None:

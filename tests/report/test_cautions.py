@@ -134,6 +134,14 @@ def test_runs_of_other_votes_side_by_side() -> None:
     ]
 
 
+def test_sequential_plans_that_decide_otherwise_are_told() -> None:
+    grid = replace(many(7), plan="group_sequential", grid=(0.0, 0.5))
+    whole = replace(many(7), plan="group_sequential")
+    lines = caution_lines([named("a", grid), named("b", whole)], RADII)
+    (line,) = (line for line in lines if "different plan" in line)
+    assert "a group_sequential of some radii, b group_sequential" in line
+
+
 def test_attacks_on_some_of_the_images() -> None:
     lines = caution_lines([RUN], RADII, [(attack_run(), RUN)])
     assert lines[-1] == (

@@ -96,9 +96,11 @@ def test_latex_of_text(text: str, expected: str) -> None:
 
 def test_cells_that_a_spreadsheet_would_compute() -> None:
     names = ["=1+1", "+cmd", "-2+3", "@sum", " =1", "\uff1d1", "-1", "+2e3", "plain", "a=b"]
-    table = pd.DataFrame({"run": names, "number": [-1.5] * 10, "flag": [True] * 10})
+    names.append("a;=1+1;x")  # where a semicolon ends a cell
+    table = pd.DataFrame({"run": names, "number": [-1.5] * 11, "flag": [True] * 11})
     rows = [line.split(",") for line in as_csv(table).splitlines()[1:]]
     assert [row[0] for row in rows] == [
         "'=1+1", "'+cmd", "'-2+3", "'@sum", "' =1", "'\uff1d1", "-1", "+2e3", "plain", "a=b",
+        "a;'=1+1;x",
     ]  # fmt: skip
     assert {(row[1], row[2]) for row in rows} == {("-1.5", "True")}

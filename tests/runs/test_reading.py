@@ -410,6 +410,10 @@ def test_broken_galleries_are_named(tmp_path: Path) -> None:
         {"noisy": np.zeros((1, 5, 2, 2), np.uint8)},
         {"purified": np.zeros((2, 3, 2, 2), np.uint8)},
         {"copies": np.zeros((1, 3, 2, 2), np.uint8)},
+        {
+            **dict.fromkeys(("original", "noisy", "purified"), np.zeros((1, 3, 0, 4), np.uint8)),
+            "copies": np.zeros((1, 2, 3, 0, 4), np.uint8),
+        },
     ],
 )
 def test_galleries_of_other_shapes_are_refused(tmp_path: Path, change: dict[str, Any]) -> None:

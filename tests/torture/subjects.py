@@ -156,7 +156,7 @@ def attack_words(place: Place) -> list[str]:
     return [
         "attack", str(run / "o.jsonl"), "a.txt", "--dataset", str(place.data / "test.npz"),
         "--classifier", "torture_subject:linear", "--budgets", "0.9", "2", "--steps", "2",
-        "--noise_samples", "2", "--search_votes", "8", "--max_images", "8", "--n", "40",
+        "--noise_samples", "2", "--search_votes", "11", "--max_images", "8", "--n", "40",
         "--check_n", "200", "--batch", "16", "--accelerator", "cpu", "--threads", "1",
         "--logdir", "logs",
     ]  # fmt: skip

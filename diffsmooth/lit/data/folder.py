@@ -12,13 +12,12 @@ import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
-from torchvision.datasets.folder import default_loader
 from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional as F
 
 from diffsmooth.lit.data.classes import ALL_SPLITS, label_classes, split_folder, split_folders
 from diffsmooth.lit.data.images import DataError, ImageSet, Sample, short_digest
-from diffsmooth.lit.data.picture import BROKEN, UnreadableImage
+from diffsmooth.lit.data.picture import BROKEN, FORMATS, UnreadableImage
 from diffsmooth.lit.data.reading import (
     Reading,
     box_bicubic,
@@ -214,7 +213,8 @@ def _split_pairs(files: list[tuple[Path, int]], folder: Path) -> tuple[list[Path
 
 def _published(change: Callable[[Image.Image], Image.Image], path: Path) -> Tensor:
     try:
-        picture = change(default_loader(str(path)))
+        with Image.open(path, formats=FORMATS) as opened:  # torchvision's opens what Pillow knows
+            picture = change(opened.convert("RGB"))
     except BROKEN as error:
         said = printable(error)
         raise UnreadableImage(f"{printable(path)}: not a readable image ({said})") from error

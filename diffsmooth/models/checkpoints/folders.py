@@ -181,6 +181,8 @@ def diffusers_denoiser(
 
 def _transformers(folder: Path) -> Checkpoint:
     config = transformers_config(folder)
+    for index in sorted(folder.glob("*.safetensors.index.json")):
+        _check_shards(folder, index.name)
     for file in sorted(folder.glob("*.safetensors")):
         check_file(file)
     from transformers import AutoModelForImageClassification
@@ -232,6 +234,16 @@ def _transformers(folder: Path) -> Checkpoint:
     )
     _check(folder, metadata)
     return Checkpoint(folder, "Hugging Face transformers", metadata, state, build=build)
+
+
+def _check_shards(folder: Path, index: str) -> None:
+    """Raises UserError unless an index names files of the folder, which its digest covers."""
+    shards = read_config(folder, index).get("weight_map")
+    named = shards.values() if isinstance(shards, dict) else [shards]
+    for name in named:
+        own = isinstance(name, str) and name == Path(name).name and name.endswith(".safetensors")
+        if not own or not (folder / str(name)).is_file():
+            raise UserError(f"{folder / index}: names {quoted(name)}, no weights of this folder")
 
 
 @contextmanager

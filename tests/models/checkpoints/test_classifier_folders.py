@@ -22,6 +22,7 @@ from transformers import (
     ViTImageProcessor,
 )
 
+from diffsmooth.cli import export
 from diffsmooth.models.checkpoints.folders import folder_sha256
 from diffsmooth.models.checkpoints.formats import read_checkpoint
 from diffsmooth.models.checkpoints.loading import classifier_of, load_classifier
@@ -242,6 +243,29 @@ def test_pickled_weights_of_a_folder_are_read_as_weights_alone(tmp_path: Path) -
     (folder / "pytorch_model.bin").unlink()
     with pytest.raises(UserError, match="not a readable network"):
         read_checkpoint(folder)
+
+
+@pytest.mark.parametrize("place", ["sub/w.safetensors", "../w.safetensors", "/w.safetensors", 3])
+def test_shards_lie_in_the_folder_whose_digest_covers_them(tmp_path: Path, place: object) -> None:
+    folder = saved(tmp_path / "net", vit())
+    (folder / "model.safetensors").rename(folder / "w.safetensors")
+    index = {"metadata": {}, "weight_map": dict.fromkeys(vit().state_dict(), "w.safetensors")}
+    (folder / "model.safetensors.index.json").write_text(json.dumps(index))
+    assert read_checkpoint(folder).metadata.image_shape == [3, 32, 32]
+    index["weight_map"]["classifier.bias"] = place  # type: ignore[index]
+    (folder / "model.safetensors.index.json").write_text(json.dumps(index))
+    with pytest.raises(UserError, match=r"index\.json: names .*, no weights of this folder"):
+        read_checkpoint(folder)
+
+
+def test_the_weights_of_a_folder_alone_are_not_exported(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = saved(tmp_path / "net", vit())
+    with pytest.raises(SystemExit):
+        export.main([str(folder), str(tmp_path / "vit.pt")])
+    assert "whose weights alone do not tell how the network is built" in capsys.readouterr().err
+    assert not (tmp_path / "vit.pt").exists()
 
 
 def test_a_folder_is_an_architecture_too(tmp_path: Path) -> None:

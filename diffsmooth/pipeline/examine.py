@@ -1,7 +1,7 @@
 """What a checkpoint is: its content, its accuracy under noise, and the costs of a run with it."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import torch
@@ -205,6 +205,14 @@ def _own_dataset(name: str) -> str:
     return name if name in DATASETS else ""
 
 
+# By the number of a tensor's dimensions, which may be the head: linear, convolutional, its bias.
+HEADS: tuple[Callable[[int], bool], ...] = (
+    lambda rank: rank == 2,
+    lambda rank: rank >= 2,
+    lambda rank: rank == 1,
+)
+
+
 def _classifier_keys(checkpoint: Checkpoint, arch: str) -> str:
     """Whether a classifier's keys are those of its architecture.
 
@@ -212,12 +220,23 @@ def _classifier_keys(checkpoint: Checkpoint, arch: str) -> str:
         UserError: they are not.
     """
     shapes = [value.shape for value in checkpoint.state_dict.values()]
-    # Any size does; channels are those of the first convolution, classes those of the last layer.
-    channels = next((shape[1] for shape in shapes if len(shape) == 4), 3)
-    classes = next((shape[0] for shape in reversed(shapes) if len(shape) == 2), 2)
-    info = DatasetInfo("", (channels, 32, 32), tuple(map(str, range(classes))))
-    model = classifier_outline(checkpoint, arch, info)
-    return f"all fit {arch}, {_parameters(model)}, {classes} classes"
+    told = checkpoint.metadata
+    # Any size does; channels are those of the first convolution.
+    channels = [*told.image_shape[:1], *(shape[1] for shape in shapes if len(shape) == 4), 3][0]
+    heads = (
+        [len(told.class_names)],
+        *([shape[0] for shape in reversed(shapes) if fits(len(shape))][:1] for fits in HEADS),
+    )
+    problem: UserError | None = None
+    for classes in dict.fromkeys(count for head in heads for count in head if count > 1):
+        info = DatasetInfo("", (channels, 32, 32), tuple(map(str, range(classes))))
+        try:
+            model = classifier_outline(checkpoint, arch, info)
+        except UserError as error:
+            problem = problem or error
+        else:
+            return f"all fit {arch}, {_parameters(model)}, {classes} classes"
+    raise problem or UserError(f"{checkpoint.path}: no tensor of it could be a classifier's head")
 
 
 def _parameters(model: nn.Module) -> str:

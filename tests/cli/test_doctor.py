@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import timm
 import torch
 from PIL import Image
 
@@ -227,3 +228,14 @@ def test_a_purifier_of_ones_own_is_known(
     monkeypatch.syspath_prepend(tmp_path)
     doctor.main(["purifiers_of_mine:KIND", "purifiers_of_mine:Mine"])
     assert capsys.readouterr().out.count("takes it as --purifier") == 2
+
+
+def test_a_head_may_be_a_convolution(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    network = timm.create_model("dla46_c", num_classes=7)
+    path = tmp_path / "dla.pth"
+    weights = {f"1.{key}": value for key, value in network.state_dict().items()}
+    torch.save({"arch": "dla46_c", "state_dict": weights}, path)
+    doctor.main([str(path)])
+    out = capsys.readouterr().out
+    assert "keys         all fit dla46_c, " in out
+    assert "7 classes" in out

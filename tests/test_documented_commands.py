@@ -50,7 +50,7 @@ PROCESS = "--devices 1 --accelerator cpu --threads 1"
 TINY = {
     "certify": f"{VOTES} {PROCESS}",
     "demo": f"{VOTES} {PROCESS}",
-    "attack": f"--max_images 1 --methods pgd --steps 1 --noise_samples 1 --N 10 --budgets 0.5 "
+    "attack": f"--max_images 1 --methods pgd --steps 1 --noise_samples 1 --N 12 --budgets 0.5 "
     f"--search_votes 11 {PROCESS}",
     "tune": "--validation_images 20 --images 4 --sigma_local 0.25 --m 1 --N 50 --radius 0.1 "
     "--accelerator cpu",

@@ -19,7 +19,8 @@ def main(args: list[str] | None = None, prog: str = "diffsmooth attack") -> None
     )
     # What follows imports torch, which takes seconds.
     from diffsmooth.cli.errors import user_errors
-    from diffsmooth.cli.run import FAILED, run
+    from diffsmooth.cli.run import run
+    from diffsmooth.lit.stopping import FAILED
     from diffsmooth.pipeline.attack import AttackWork
     from diffsmooth.pipeline.attack_publication import publish_attack
     from diffsmooth.pipeline.job import Job

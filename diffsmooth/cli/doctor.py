@@ -3,8 +3,9 @@
 With --self_test: whether this machine's device computes what a CPU computed for us.
 """
 
-from diffsmooth.cli.errors import USER_ERROR, show_error, user_errors
+from diffsmooth.cli.errors import show_error, user_errors
 from diffsmooth.cli.options import read_options
+from diffsmooth.lit.stopping import USER_ERROR
 from diffsmooth.pipeline.command_specification import ExamineOptions
 from diffsmooth.shown_text import shown
 from diffsmooth.stats.errors import UserError, option_values

@@ -17,13 +17,12 @@ import yaml
 from jsonargparse import ArgumentParser, get_loader, set_loader
 
 from diffsmooth.cli.named_code import command_line, read_allowed, refusal
-from diffsmooth.lit.stopping import wait_to_speak
+from diffsmooth.lit.stopping import USER_ERROR, wait_to_speak
 from diffsmooth.pipeline.output_checks import exists
 from diffsmooth.shipped import located
 from diffsmooth.shown_text import shown
 from diffsmooth.stats.errors import UserError
 
-USER_ERROR = 2
 RESERVE: list[mmap.mmap] = []
 """64 MiB of address space, and no memory."""
 with suppress(OSError):

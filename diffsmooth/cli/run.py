@@ -8,7 +8,7 @@ from typing import TextIO
 
 from diffsmooth.cli.errors import fail, make_room, show_error, user_errors
 from diffsmooth.lit.certification.ranks import LostRank
-from diffsmooth.lit.stopping import TRY_AGAIN
+from diffsmooth.lit.stopping import FAILED, TRY_AGAIN
 from diffsmooth.pipeline.identity import Command
 from diffsmooth.pipeline.job import Job, Work, build_job, run_job
 from diffsmooth.pipeline.merge import ATTACK_MERGES
@@ -18,8 +18,6 @@ from diffsmooth.report.closing import Closing
 from diffsmooth.shown_text import shell_line
 from diffsmooth.stats import ImageRecord, MajorityVote, Plan
 from diffsmooth.terminal import for_terminal
-
-FAILED = 1
 
 
 def run(

@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from types import FrameType
 
+FAILED, USER_ERROR = 1, 2  # exit codes: of a bug or of images that failed, of a mistake
 TRY_AGAIN = 75  # sysexits.h: a temporary failure
 INTERRUPTED = 130  # 128 + SIGINT, as shells expect
 PARENT = "DIFFSMOOTH_PARENT"  # environment variable: the process that Lightning starts ranks from

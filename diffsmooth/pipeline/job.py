@@ -22,7 +22,7 @@ from diffsmooth.lit.certification.ranks import LostRank
 from diffsmooth.lit.certification.run_keeper import find_wrong_image
 from diffsmooth.lit.data import ImageSet, load_images
 from diffsmooth.lit.launching import Launcher
-from diffsmooth.lit.stopping import PARENT, speak_at_once
+from diffsmooth.lit.stopping import FAILED, PARENT, USER_ERROR, speak_at_once
 from diffsmooth.models.checkpoints.sources import read_classifier
 from diffsmooth.models.smoothing.fixed_function import FixedFunction
 from diffsmooth.models.smoothing.inference import prepare
@@ -54,7 +54,6 @@ from diffsmooth.stats.errors import UserError
 from diffsmooth.stats.printed import ordinal
 from diffsmooth.terminal import for_terminal
 
-FAILED, USER_ERROR = 1, 2  # exit codes: of a bug, of a mistake
 TELL_SECONDS = 10.0  # in which ranks that have lost rank zero ask it why
 
 

@@ -192,7 +192,7 @@ def _plan(run: Run) -> str:
     results, told = run.results, [str(run.results.plan)]
     told += ["of some radii"] if results.grid else []
     if run.records and run.records[0].certificate.tolerance is not None:
-        told = [*told[:1], f"to a tolerance of {exact(run.records[0].certificate.tolerance)}"]
+        told.append(f"to a tolerance of {exact(run.records[0].certificate.tolerance)}")
     skipped = any(record.certificate.status == "skipped" for record in run.records)
     return " ".join(told) + ", label-aware" * skipped
 

@@ -27,7 +27,7 @@ from diffsmooth.models.classifiers.architectures import Classifier, build_classi
 from diffsmooth.models.classifiers.cifar_resnet import CifarResNet
 from diffsmooth.models.classifiers.dataset_info import DatasetInfo, misplaced
 from diffsmooth.models.classifiers.input_layers import build_input_layer
-from diffsmooth.models.classifiers.logits import show_black
+from diffsmooth.models.classifiers.logits import in_eval_mode, show_black
 from diffsmooth.shown_text import LONGEST_WORD, quoted
 from diffsmooth.stats.errors import UserError
 from diffsmooth.stats.printed import counted
@@ -172,18 +172,14 @@ class ClassifierTraining(TrainingModule):
         at later, see `check_range`: it would wait for the device.
         """
         trained = [p for p in self.classifier.parameters() if p.requires_grad]
-        modes = [(module, module.training) for module in self.classifier.modules()]
-        self.classifier.eval()
         for parameter in trained:
             parameter.requires_grad_(False)
         try:
-            with noted_ranges() as noted:
+            with noted_ranges() as noted, in_eval_mode(self.classifier):
                 yield self.classifier
         finally:
             for parameter in trained:
                 parameter.requires_grad_(True)
-            for module, mode in modes:  # of which some may be frozen
-                module.training = mode
         for in_range in noted:
             self._in_range = self._in_range & in_range
 

@@ -1,6 +1,7 @@
 """Classifiers of any make as modules from images to logits."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -17,6 +18,18 @@ def format_hint(*networks: nn.Module) -> str:
     return cure if others else ""
 
 
+@contextmanager
+def in_eval_mode(network: nn.Module) -> Iterator[None]:
+    """Within it a network is in eval mode; then each module is in its own, be it frozen."""
+    modes = [(module, module.training) for module in network.modules()]
+    network.eval()
+    try:
+        yield
+    finally:
+        for module, mode in modes:
+            module.training = mode
+
+
 def show_black(network: nn.Module, shape: tuple[int, int, int], what: str) -> Any:
     """What a network gives for one black image, in eval mode; it is left in the mode it was in.
 
@@ -29,10 +42,9 @@ def show_black(network: nn.Module, shape: tuple[int, int, int], what: str) -> An
         UserError: the network's own code refuses the image.
     """
     device = next((p.device for p in network.parameters()), torch.device("cpu"))
-    modes = [(module, module.training) for module in network.modules()]
     try:
-        with torch.no_grad():
-            return network.eval()(torch.zeros(1, *shape, device=device))
+        with torch.no_grad(), in_eval_mode(network):
+            return network(torch.zeros(1, *shape, device=device))
     except UserError:
         raise
     except (RuntimeError, AssertionError, ValueError, TypeError) as error:
@@ -40,9 +52,6 @@ def show_black(network: nn.Module, shape: tuple[int, int, int], what: str) -> An
         raise UserError(
             f"{what}: cannot take images of {size} ({error}){format_hint(network)}"
         ) from error
-    finally:
-        for module, mode in modes:
-            module.training = mode
 
 
 class Logits(nn.Module):

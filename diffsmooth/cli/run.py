@@ -14,6 +14,7 @@ from diffsmooth.pipeline.job import Job, Work, build_job, run_job
 from diffsmooth.pipeline.merge import ATTACK_MERGES
 from diffsmooth.pipeline.publish import Say
 from diffsmooth.pipeline.specification import ProcessOptions, SmoothingOptions
+from diffsmooth.report.attacks import try_name
 from diffsmooth.report.closing import Closing
 from diffsmooth.shown_text import shell_line
 from diffsmooth.stats import ImageRecord, MajorityVote, Plan
@@ -92,8 +93,7 @@ def report_failures(
     for record in failed[:10]:
         attack, which = record.attack, f"image {record.index}"
         if attack is not None:
-            what = f"{attack.method} within {attack.budget:g}" if attack.method else "as it is"
-            which = f"image {attack.image}, {what},"
+            which = f"image {attack.image}, {try_name(attack)},"
         show_error(command, f"{which} failed: {record.error}")
     certificate = failed[0].certificate
     what, count = "images", "count as not certified"

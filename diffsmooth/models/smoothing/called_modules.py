@@ -37,27 +37,24 @@ def _modules_of(function: Any) -> Iterator[nn.Module]:
 
     Also of a bound method, a partial, or an object that can be called.
     """
-    while isinstance(function, functools.partial):
-        yield from _among([*function.args, *function.keywords.values()])
-        function = function.func
-    waiting, seen = [function], set()
-    home = getattr(function, "__module__", None)
+    inner = function
+    while isinstance(inner, functools.partial):
+        inner = inner.func
+    home = getattr(inner, "__module__", None)
+    waiting, seen = [function], {}
     while waiting:
         one = waiting.pop()
         if isinstance(one, nn.Module):
             yield one
         elif id(one) not in seen:
-            seen.add(id(one))
-            if one is function or getattr(one, "__module__", None) == home:
-                waiting += _held_by(one)
-            elif isinstance(one, functools.partial):
+            seen[id(one)] = one  # kept, so that no other object takes its id
+            if isinstance(one, functools.partial):
                 waiting += [one.func, *one.args, *one.keywords.values()]
+            elif one is inner or getattr(one, "__module__", None) == home:
+                waiting += _held_by(one)
             elif isinstance(one, list | tuple | dict):
-                yield from _among(one.values() if isinstance(one, dict) else one)
-
-
-def _among(values: Any) -> Iterator[nn.Module]:
-    return (value for value in values if isinstance(value, nn.Module))
+                values = one.values() if isinstance(one, dict) else one
+                yield from (value for value in values if isinstance(value, nn.Module))
 
 
 def _held_by(function: Any) -> list[Any]:

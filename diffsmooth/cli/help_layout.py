@@ -25,10 +25,13 @@ GROUPS = {
 ANOTHER_FORM = "as the argument above"
 """The help of what is left out of the help; argparse's own word for it would leave it out of
 --print_config, too."""
-PRINT_CONFIG = (
-    "print what this line says, wherever it stands there, and the defaults, as such a file, and "
-    "exit; =skip_default: only what differs from the defaults"
-)
+# Of the libraries' options, by their names: what is true of them here.
+REWORDED = {
+    "print_config": "print what this line says, wherever it stands there, and the defaults, as "
+    "such a file, and exit; =skip_default: only what differs from the defaults",
+    "ckpt_path": "a checkpoint's file: to go on from, of fit; whose weights are evaluated, of "
+    "validate and test. last, of fit: the last one that the same command has saved",
+}
 NUMBERS = ("int", "float")  # of other types the text tells more
 
 
@@ -45,8 +48,8 @@ class HelpLayout(DefaultHelpFormatter):
     def _get_help_string(self, action: Action) -> str:
         text = action.help or ""
         said = ["required"] if action.required and action.option_strings else []
-        if action.dest == "print_config":  # of the parser's own
-            text = PRINT_CONFIG
+        if action.dest in REWORDED:
+            text = REWORDED[action.dest]
         elif "default" not in text.lower():
             said += filter(None, [plain_type(self._get_type_str(action) or "")])
             if action.option_strings and action.default not in (None, SUPPRESS, [], ""):

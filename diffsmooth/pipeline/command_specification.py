@@ -55,8 +55,8 @@ class ExamineOptions(ImageOptions):
 
     checkpoints: list[str] = required("files, folders, or package.module:factory, to look at",
         nargs="*", shipped=True)  # fmt: skip
-    self_test: bool = option(False, "compare golden vectors and two images' votes with stored "
-        "results")  # fmt: skip
+    self_test: bool = option(False, "compare golden vectors, exact noise, and two images' votes "
+        "as runs cast them with stored results")  # fmt: skip
     accelerator: str = option("auto", "auto, cpu or gpu")
     precision: str = option("auto", "float32, bf16 (layers only), or auto: bf16 where the hardware "
         "has it")  # fmt: skip
@@ -68,7 +68,7 @@ class ExamineOptions(ImageOptions):
     diffusion: str | None = option(None, "diffusion model, for the costs", shipped=True)
     sigma: float = option(0.5, "of the planned run, for the costs", check=check_noise)
     m: int = option(5, "local copies a vote of the planned run", least=1)
-    n: int = option(100_000, "votes an image of it, as in the papers (certify's default is "
+    n: int = option(100_000, "votes an image of it, as in the papers (certify takes "
         "10,000)", "--n", "--N", least=1)  # fmt: skip
     images: int = option(500, "images of it, as in the papers; whatever `certify` would take",
         least=1)  # fmt: skip
@@ -187,7 +187,7 @@ class ForecastOptions(PlanOptions):
     images: int = option(500, "images of the run, as in the papers; whatever `certify` would take",
         least=1)  # fmt: skip
     devices: list[int] = option([1, 8, 64], "numbers of devices", least=1)
-    n: int = option(100_000, "votes an image, at most, as in the papers (certify's default is "
+    n: int = option(100_000, "votes an image, at most, as in the papers (certify takes "
         "10,000)", "--n", "--N")  # fmt: skip
     radii: list[float] | None = option(None, "of group_sequential: the l2 radii that the table "
         "shall show, in [0, 1] pixel units; by default the pilot's, where it is of that plan, or "

@@ -13,8 +13,8 @@ from diffsmooth.pipeline.work_of_a_batch import flops_a_vote
 from diffsmooth.shown_text import quoted
 from diffsmooth.stats.errors import UserError
 
-# FLOPs of a process from which compiling pays: on one H100 it took 53 s, and made networks of
-# CIFAR-10 size 2.5 times as fast (docs/performance.md). On CPUs it never does: prepared networks
+# FLOPs of a run from which compiling pays on one device: on an H100 it took 53 s, and made networks
+# of CIFAR-10 size 2.5 times as fast (docs/performance.md). On CPUs it never does: prepared networks
 # are as fast without.
 WORTH_COMPILING = {"cpu": math.inf, "cuda": 7e15}
 
@@ -40,7 +40,8 @@ def pick_device(accelerator: str) -> torch.device:
 def choose_compile(wanted: bool | None, f: VoteFunction, device: torch.device, votes: int) -> bool:
     """What the user, or the run's first start, wanted; for None, whether the votes are worth it.
 
-    `votes` are those of a process, at most.
+    `votes` are those of the run, at most: of any number of processes and shards the same, since
+    compiled networks round differently, and the table is not to depend on how many share it.
 
     Raises:
         UserError: it is wanted and cannot be.

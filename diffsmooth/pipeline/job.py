@@ -172,7 +172,7 @@ def build_job(
     )
     f.batch = identity.batch or chosen_batch(USUAL_BATCH[command], plan.max_votes, f, device)
     votes = plan.max_votes * len(selection)
-    compiled = choose_compile(identity.compile, f, device, votes // options.processes)
+    compiled = choose_compile(identity.compile, f, device, votes)
     identity = replace(
         identity,
         input_layer=networks.classifier.input_layer,

@@ -63,7 +63,7 @@ def certify(
         labels: integers (N,); None where they are not known: then no accuracy is, either.
         indices: integers (N,), all different; 0 .. N - 1 by default. With seed, dataset and split,
             an image's index names its noise: the same ones give the command's votes at the same
-            batch, threads and precision.
+            batch, threads, precision and compile.
         dataset, split: names, of which two runs on the same noise need the same ones.
         plan: how many votes an image gets, and what is concluded.
         seed: of the votes' noise.

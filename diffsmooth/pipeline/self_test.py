@@ -4,6 +4,7 @@ For who runs on hardware that we have never seen: `diffsmooth doctor --self-test
 """
 
 import contextlib
+import hashlib
 from collections.abc import Iterator
 from itertools import chain
 from typing import Any, NamedTuple
@@ -24,10 +25,13 @@ from diffsmooth.models import (
     load_denoiser,
 )
 from diffsmooth.models.diffusion.openai import OpenAIDenoiser
-from diffsmooth.models.smoothing.noise import NoiseKey
+from diffsmooth.models.smoothing.inference import prepare
+from diffsmooth.models.smoothing.integer_noise import IntegerNoise
+from diffsmooth.models.smoothing.noise import NoiseKey, Votes
 from diffsmooth.models.smoothing.one_image import run_plan
 from diffsmooth.models.smoothing.precision import autocast
 from diffsmooth.models.smoothing.vote_function import VoteFunction
+from diffsmooth.pipeline.device import choose_norms
 from diffsmooth.runs.line import from_line
 from diffsmooth.shipped import located
 from diffsmooth.stats import FixedSampleSize
@@ -56,6 +60,8 @@ DIFFUSION = located("pkg:fashion_mnist_diffusion.pt")
 UNET_TOLERANCE = {"float32": 2e-4, "bf16": 0.1}
 CLASSIFIER_TOLERANCE = {"float32": 2e-4, "bf16": 0.02}
 VOTES_TOLERANCE = {"float32": 0.002, "bf16": 0.02}  # share of votes for another class
+# Of the whole numbers that `_check_noise` draws.
+EXACT_NOISE = "adaa281543aa78d61f391b71ead37bdf2f8f8d43b1d913bd790d862916fcd8cd"
 
 
 class Agreement(NamedTuple):
@@ -109,6 +115,7 @@ def print_self_test(setup: Setup) -> bool:
         *(_check_unet(family, setup) for family in SMALL_UNETS),
         _check_classifiers(setup),
         _check_pipeline(setup),
+        _check_noise(setup),
         _check_certification(setup),
     )
     differing = 0
@@ -170,34 +177,39 @@ def _check_pipeline(setup: Setup) -> Iterator[Agreement]:
     yield agreement if same else agreement._replace(name=f"{name}: answers", difference=1.0)
 
 
+def _check_noise(setup: Setup) -> Iterator[Agreement]:
+    key = NoiseKey(0, "certify", "self-test", "test", 0)
+    black = torch.zeros(3, 32, 32)
+    noisy = IntegerNoise(setup.device).noisy([Votes(key, 1, 0, 100)], [black], 0.5, 100).images
+    levels = (255 * noisy).round().to(torch.int16).cpu().numpy()
+    differs = hashlib.sha256(levels.astype("<i2").tobytes()).hexdigest() != EXACT_NOISE
+    yield Agreement("exact noise, 100 draws of 3,072", float(differs), 0.0)
+
+
 def _check_certification(setup: Setup) -> Iterator[Agreement]:
     images = load_images("fashion_mnist_sample", "data")
-    classifier = setup.place(load_classifier(CLASSIFIER))
-    denoiser = load_denoiser(DIFFUSION)
-    setup.place(denoiser)
-    purifier = OneShotPurifier(denoiser)
-    local = LocalSmoothing(classifier, 5, 0.25, images.info.image_shape)
-    for line in (FOLDER / "certification.jsonl").read_text().splitlines():
-        stored = from_line(line)
-        expected = stored.certificate
-        f = VoteFunction(
-            purifier,
-            local,
-            expected.sigma,
-            images.info.num_classes,
-            50,
-            setup.precision,
-            copy=False,
-        ).to(setup.device)
-        key = NoiseKey(0, "certify", images.info.name, "test", stored.index)
-        plan = FixedSampleSize(expected.n0, expected.n, expected.alpha)
-        certificate = run_plan(f, images[stored.index].image, key, plan)
+    purifier = OneShotPurifier(load_denoiser(DIFFUSION))
+    local = LocalSmoothing(load_classifier(CLASSIFIER), 5, 0.25, images.info.image_shape)
+    records = [from_line(line) for line in (FOLDER / "certification.jsonl").read_text().splitlines()]
+    expected = records[0].certificate
+    classes = images.info.num_classes
+    f = VoteFunction(purifier, local, expected.sigma, classes, 50, setup.precision)
+    f = f.eval().to(setup.device)
+    # As runs do: fused, cast, compiled, by our own kernels where these can run.
+    norms = choose_norms(None, f, setup.device, setup.compiled)
+    prepare(f, setup.compiled, bool(norms))
+    plan = FixedSampleSize(expected.n0, expected.n, expected.alpha)
+    for record in records:
+        expected = record.certificate
+        key = NoiseKey(0, "certify", images.info.name, "test", record.index)
+        image, noise = images[record.index].image, IntegerNoise(setup.device)
+        certificate = run_plan(f, image, key, plan, noise=noise)
         moved = 0
         for name in ("selection_counts", "estimation_counts"):
             mine, theirs = dict(getattr(certificate, name)), dict(getattr(expected, name))
             moved += sum(abs(mine.get(k, 0) - theirs.get(k, 0)) for k in mine | theirs) // 2
         yield Agreement(
-            f"votes of image {stored.index} (radius {rounded_down(certificate.radius, 4)}, "
+            f"votes of image {record.index} (radius {rounded_down(certificate.radius, 4)}, "
             f"stored {rounded_down(expected.radius, 4)})",
             moved / expected.votes,
             VOTES_TOLERANCE[setup.precision],

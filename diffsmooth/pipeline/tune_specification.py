@@ -71,14 +71,12 @@ class TuneOptions(VotingOptions):
     n0: int = option(20, "votes of the first stage, by which certify selects a class; here all N0 "
         "+ N votes count alike", "--n0", "--N0", least=1)  # fmt: skip
     n: int = 100
-    batch: int = 60
+    batch: int = option(60, "votes a forward pass", least=1)
     accelerator: str = option("auto", "auto, cpu or gpu")
     overwrite: bool = option(False, "replace the three files")
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.kernels != "fixed":
-            raise UserError("kernels timed is of certify and predict: tune's are fixed")
         if not 0 <= self.target < math.inf:
             raise UserError(f"radius must be >= 0 and finite, got {self.radius}")
         for name in ("validation_images", "validation_seed"):

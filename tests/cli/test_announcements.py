@@ -7,10 +7,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
 from torch import nn
 
 from diffsmooth.cli import certify
+from diffsmooth.models.smoothing.vote_function import VoteFunction
 from diffsmooth.pipeline.announcement import duration, near
+from diffsmooth.stats.errors import UserError
 
 REPOSITORY = Path(__file__).parents[2]
 Words = Callable[..., list[str]]
@@ -101,6 +104,21 @@ def test_a_dry_run_writes_nothing(
     assert "certified accuracy" not in out
     assert not [path for path in tmp_path.rglob("o.*")]
     assert not (tmp_path / "logs").exists()
+
+
+def test_whether_networks_are_compiled_does_not_depend_on_how_many_share_a_run(
+    words: Words, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stop(wanted: bool | None, f: VoteFunction, device: torch.device, votes: int) -> bool:
+        asked.append(votes)
+        raise UserError("that is all")
+
+    asked: list[int] = []
+    monkeypatch.setattr("diffsmooth.pipeline.job.choose_compile", stop)
+    for share in ([], ["--devices", "2"], ["--shard", "1/2"]):
+        with pytest.raises(SystemExit):
+            certify.main(words(*share))
+    assert asked == 3 * [190]
 
 
 @pytest.mark.slow

@@ -26,7 +26,7 @@ def test_this_device_agrees(
 ) -> None:
     doctor.main(["--self-test", "--accelerator", accelerator, "--precision", precision])
     out = capsys.readouterr().out
-    assert out.count("\nagrees ") == 13
+    assert out.count("\nagrees ") == 14
     assert "DIFFERS" not in out
     assert "all agree" in out
 

@@ -33,8 +33,6 @@ def lower_confidence_bound(successes: int, n: int, alpha: float) -> float:
 
     Source: Clopper & Pearson 1934; Cohen et al. 2019, section 3.2.2 (LowerConfBound).
     """
-    from scipy.special import betaincinv
-
     if n < 1:
         raise ValueError(f"n must be at least 1, got {n}")
     if not 0 <= successes <= n:
@@ -45,8 +43,30 @@ def lower_confidence_bound(successes: int, n: int, alpha: float) -> float:
     if successes == n:
         bound = alpha ** (1.0 / n)
     else:
-        bound = float(betaincinv(successes, n - successes + 1, alpha))
-    return max(0.0, bound - 1e-9 * min(bound, 1.0 - bound) - 2.0**-52)
+        bound = _quantile(successes, n - successes + 1, alpha)
+    return max(0.0, bound - _lowering(bound))
+
+
+def _lowering(bound: float) -> float:
+    return 1e-9 * min(bound, 1.0 - bound) + 2.0**-52
+
+
+def _quantile(a: int, b: int, alpha: float) -> float:
+    """BetaInv(alpha; a, b), to a thousandth of `_lowering`.
+
+    SciPy's inverse strays further in places (1.17 at b = 1,000: the tail at its bound is 1.04 alpha
+    of 10^8 votes), its function does not: then Newton's method on the tail's logarithm.
+    """
+    from scipy.special import betainc, betaincinv, betaln
+
+    x = float(betaincinv(a, b, alpha))
+    near = _lowering(x) / 1000
+    if not betainc(a, b, x - near) <= alpha <= betainc(a, b, min(x + near, 1.0)):
+        for _ in range(8):
+            tail = float(betainc(a, b, x))
+            density = math.exp((a - 1) * math.log(x) + (b - 1) * math.log1p(-x) - betaln(a, b))
+            x -= math.log(tail / alpha) * tail / density
+    return x
 
 
 def upper_confidence_bound(successes: int, n: int, alpha: float) -> float:

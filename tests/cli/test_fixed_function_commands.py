@@ -105,6 +105,8 @@ def test_one_that_changes_as_it_is_called_gives_no_table(
     assert stopped.value.code == 2
     assert "it changes as it is called" in capsys.readouterr().err
     assert not (tmp_path / "o.txt").exists()
+    # What the changed one voted is nothing to go on from.
+    assert not [part for part in tmp_path.glob("o.parts/*.jsonl") if part.stat().st_size]
 
 
 def test_tune_refuses_it(

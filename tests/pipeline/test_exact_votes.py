@@ -7,7 +7,7 @@ from itertools import product
 
 import numpy as np
 import pytest
-from hypothesis import assume, given
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from scipy.stats import binom, binomtest
 
@@ -45,6 +45,21 @@ def test_the_tail_is_that_of_scipy(n: int, share: float) -> None:
         assert float(tail(s, n, Fraction(share))) == pytest.approx(
             binom.sf(s - 1, n, share), rel=1e-7
         )
+
+
+@given(
+    n=st.integers(10**5, 10**9),
+    others=st.just(999) | st.integers(1, 20_000),
+    alpha=st.sampled_from([1e-6, 1e-4, 8e-4, 1e-3, 0.01, 0.05]),
+)
+@settings(max_examples=60)
+def test_bounds_of_very_many_votes_are_right_where_scipys_inverse_is_not(
+    n: int, others: int, alpha: float
+) -> None:
+    s = n - others
+    bound = lower_confidence_bound(s, n, alpha)
+    assert bound_fault(bound, ((n, s),), (mp.mpf(alpha),)) == ""
+    assert tail(s, n, Fraction(bound)) <= alpha
 
 
 counts = st.integers(1, 10**4).flatmap(

@@ -19,10 +19,11 @@ from diffsmooth.stats.errors import UserError
 from diffsmooth.stats.results import Origin
 
 FAILURES_IN_A_ROW = 10  # then it is not the images
+UNCHECKED = 100  # batches, of which one more checks f: 1 % of the time, and what a crash can lose
 
 
 class CertificationCallback(pl.Callback):
-    """A callback that is told of images as they finish, each on the rank that certified it.
+    """A callback that is told of images once they count, each on the rank that certified it.
 
     Lightning's hooks tell of images as they go in; they come out later and in another order, the
     last ones after the last batch (so that a `BasePredictionWriter` would miss them). All of all
@@ -58,8 +59,9 @@ class CertificationModule(pl.LightningModule):
         in_flight: images at once, at most, on each rank. It does not change any result.
 
     Attributes:
-        records: the images that this rank has finished. What stands there before the start is
-            done, on any rank, and is not done again; so is not what has failed.
+        records: the images that this rank has finished, and f was found unchanged afterwards.
+            What stands there before the start is done, on any rank, and is not done again; what
+            has failed is.
         digest: short name of the run, which the records bear.
         fixed: what was found of f, if it was checked before the start.
         shared: what the ranks share while they work; from `setup` on.
@@ -89,6 +91,8 @@ class CertificationModule(pl.LightningModule):
         self.shared: SharedWork
         self._in_flight = in_flight
         self._failures = 0
+        self._unchecked: list[ImageRecord] = []
+        self._batches = 0  # since f was last checked
 
     def noise_key(self, index: int) -> NoiseKey:
         """Whose noise the votes of image `index` use."""
@@ -136,19 +140,21 @@ class CertificationModule(pl.LightningModule):
         with self._engine:
             while not self._engine.is_idle:
                 self._step()
+        self.confirm()
         self.shared.flush()
         wait_for_all_ranks(self.report)
 
     def _step(self) -> None:
         before = self._engine.votes_cast
         through = self._engine.step()
-        if self._engine.is_idle:
-            check_unchanged(self.f)  # before the last image is told
+        self._batches += 1
         finished = []
         for one in through:
             digest, index = image_digest(one.task.image), one.task.key.image
             finished.append(self._record(index, one.error, digest, one.certificate, one.seconds))
         self.report(self._engine.votes_cast - before, finished)
+        if self._batches >= UNCHECKED and self._unchecked:
+            self.confirm()
 
     def _record(
         self,
@@ -166,16 +172,14 @@ class CertificationModule(pl.LightningModule):
         return ImageRecord(index, label, seconds, certificate, said, origin)
 
     def report(self, votes: int = 0, finished: Sequence[ImageRecord] = ()) -> None:
-        """Tells callbacks and the other ranks what this one has done.
+        """Tells the other ranks what this one has done, and keeps what is finished for `confirm`.
 
         Raises:
             UserError: many images in a row failed.
             LostRank: rank zero is gone.
         """
         for record in finished:
-            self.records.append(record)
-            for callback in self._listeners:
-                callback.on_image_finished(self.trainer, self, record)
+            self._unchecked.append(record)
             self._failures = self._failures + 1 if record.error else 0
             if self._failures == FAILURES_IN_A_ROW:
                 raise UserError(
@@ -184,6 +188,20 @@ class CertificationModule(pl.LightningModule):
         self.shared.report(votes, finished)
         for callback in self._listeners:
             callback.on_votes(self.trainer, self)
+
+    def confirm(self) -> None:
+        """Lets the images that are finished count, since f has not changed under their votes.
+
+        Raises:
+            UserError: it has; they never count, at no later start either.
+        """
+        finished, self._unchecked, self._batches = self._unchecked, [], 0
+        if any(not record.error for record in finished):
+            check_unchanged(self.f)
+        for record in finished:
+            self.records.append(record)
+            for callback in self._listeners:
+                callback.on_image_finished(self.trainer, self, record)
 
     @property
     def _listeners(self) -> list[CertificationCallback]:

@@ -1,6 +1,7 @@
 """The files of a run: claimed before the first vote, a line an image, a table at the end."""
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 
 import lightning.pytorch as pl
 
@@ -14,6 +15,7 @@ from diffsmooth.runs.names import OutputError
 from diffsmooth.runs.outputs import Outputs, Problem
 from diffsmooth.runs.probes import Probe, check_ranks
 from diffsmooth.stats import ImageRecord
+from diffsmooth.stats.errors import UserError
 from diffsmooth.stats.printed import counted
 
 READ_AGAIN = 100  # images of a resumed run, at most, that are decoded to see that they are the same
@@ -108,7 +110,12 @@ class RunKeeper(CertificationCallback):
         alike(finish)
         outputs.release()
 
-    def on_exception(self, trainer: pl.Trainer, *_: object) -> None:
+    def on_exception(  # type: ignore[override]
+        self, trainer: pl.Trainer, module: CertificationModule, error: BaseException
+    ) -> None:
+        if not isinstance(error, UserError):  # which may be that f has changed
+            with suppress(Exception):  # what cannot be checked is voted on anew
+                module.confirm()
         if trainer.world_size == 1:  # the other ranks are still at work: their end is the process's
             self.outputs.release()
 

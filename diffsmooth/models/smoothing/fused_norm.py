@@ -8,6 +8,7 @@ from torch.nn import functional as F
 
 from diffsmooth.models.diffusion.unet import Conditioned, FilmNorm, SiLU
 from diffsmooth.models.kernels.group_norm import group_norm, takes
+from diffsmooth.models.smoothing.unchanged import is_unchanged
 
 
 class FusedNorm(FilmNorm):
@@ -32,12 +33,12 @@ class FusedNorm(FilmNorm):
 def fuse_norms(network: nn.Module) -> None:
     """Makes each `FilmNorm` a `FusedNorm`, in place; a SiLU that it takes over is the identity.
 
-    The names of all other layers stay.
+    The names of all other layers stay; so do those that somebody has hung a hook on.
     """
     for parent in list(network.modules()):
         for name, child in list(parent.named_children()):
-            if type(child) is FilmNorm:
-                follows = type(parent) in (nn.Sequential, Conditioned)
+            if is_unchanged(child, FilmNorm):
+                follows = any(is_unchanged(parent, one) for one in (nn.Sequential, Conditioned))
                 silu = follows and _take_silu(cast(nn.Sequential, parent), int(name) + 1)
                 setattr(parent, name, FusedNorm(child, silu))
 
@@ -45,9 +46,9 @@ def fuse_norms(network: nn.Module) -> None:
 def _take_silu(layers: nn.Sequential, place: int) -> bool:
     """Whether a SiLU comes next, alone or first in a sequence; it is taken out."""
     layer = layers[place] if place < len(layers) else None
-    if isinstance(layer, nn.Sequential) and type(layer) is nn.Sequential:
+    if isinstance(layer, nn.Sequential) and is_unchanged(layer, nn.Sequential):
         return _take_silu(layer, 0)
-    if type(layer) is not SiLU:
+    if layer is None or not is_unchanged(layer, SiLU):
         return False
     layers[place] = nn.Identity().train(layer.training)
     return True

@@ -1,6 +1,7 @@
 """What makes the networks of a vote function fast, without a choice that depends on a timing."""
 
 import contextlib
+from collections.abc import Iterable, Iterator
 
 import torch
 from torch import Tensor, nn
@@ -15,6 +16,7 @@ from diffsmooth.models.smoothing.host import keep_memory
 from diffsmooth.models.smoothing.memory import memory_for
 from diffsmooth.models.smoothing.precision import autocast
 from diffsmooth.models.smoothing.probe_batch import probe_rows
+from diffsmooth.models.smoothing.unchanged import can_fuse
 from diffsmooth.models.smoothing.vote_function import VoteFunction
 from diffsmooth.models.words import Kernels
 
@@ -54,7 +56,7 @@ def prepare(
         keep_memory()
     for place, parent in list(smoothing.named_modules()):
         for name, child in parent.named_children():
-            if type(child) is CifarResNet:
+            if isinstance(child, CifarResNet) and can_fuse(child):
                 path = f"{place}.{name}.".lstrip(".").removeprefix("classifier.")
                 fused = FusedResNet(child, f"the classifier: {path}")
                 setattr(parent, name, fused.eval().to(memory_format=torch.channels_last))
@@ -82,30 +84,50 @@ def _cast_weights(f: VoteFunction) -> None:
     """
     row = probe_rows(f)[0].take(torch.arange(1))
 
-    def answer(network: nn.Module) -> Tensor:
-        if network is f.purifier:
-            return f.purify(*row)
-        with f.autocast():
-            return f.local_smoothing.logits(row.noisy)
+    def answer(network: nn.Module) -> Tensor | None:
+        """What it gives; None where two number formats meet."""
+        try:
+            if network is f.purifier:
+                return f.purify(*row)
+            with f.autocast():
+                return f.local_smoothing.logits(row.noisy)
+        except RuntimeError:
+            return None
 
     for network in f.networks.values():
-        layers = [module for module in network.modules() if type(module) in CAST]
-        is_ours = any(isinstance(module, UNet | FusedResNet) for module in network.modules())
-        if is_ours or not layers:
-            for layer in layers:
-                layer.to(torch.bfloat16)
-            continue
-        before = answer(network)
-        kept = [(p, p.data) for layer in layers for p in layer.parameters()]
-        for layer in layers:
-            layer.to(torch.bfloat16)
-        try:
+        ours = set(_ours(network))
+        theirs = {module for module in network.modules() if type(module) in CAST} - ours
+        kept = _cast(ours)
+        if ours and answer(network) is None:  # within layers that are kept from bf16
+            _restore(kept)
+        if theirs:
+            before, kept = answer(network), _cast(theirs)
             after = answer(network)
-        except RuntimeError:  # two number formats meet
-            after = None
-        if after is None or after.dtype != before.dtype or not torch.equal(after, before):
-            for parameter, data in kept:
-                parameter.data = data
+            same = before is not None and after is not None and before.dtype == after.dtype
+            if not (same and torch.equal(after, before)):  # type: ignore[arg-type]
+                _restore(kept)
+
+
+def _ours(network: nn.Module) -> Iterator[nn.Module]:
+    """The layers of our own networks, which are in bf16 as soon as their weights are."""
+    for module in network.modules():
+        if isinstance(module, FusedConv):
+            yield module
+        elif type(module) is UNet:
+            yield from (layer for layer in module.modules() if type(layer) in CAST)
+
+
+def _cast(layers: Iterable[nn.Module]) -> list[tuple[nn.Parameter, Tensor]]:
+    """Casts weights; gives what they were."""
+    kept = [(p, p.data) for layer in layers for p in layer.parameters()]
+    for layer in layers:
+        layer.to(torch.bfloat16)
+    return kept
+
+
+def _restore(kept: list[tuple[nn.Parameter, Tensor]]) -> None:
+    for parameter, data in kept:
+        parameter.data = data
 
 
 def _try_out(f: VoteFunction) -> None:

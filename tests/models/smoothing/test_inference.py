@@ -27,6 +27,7 @@ from diffsmooth.models.smoothing.inference import prepare
 from diffsmooth.models.smoothing.noise import NoiseKey
 from diffsmooth.models.smoothing.noise_sources import noise_source
 from diffsmooth.models.smoothing.packing import Task
+from diffsmooth.models.smoothing.probe_batch import probe_rows
 from diffsmooth.models.smoothing.purifiers import Purifier
 from diffsmooth.models.smoothing.vote_function import VoteFunction
 from diffsmooth.pipeline.device import WORTH_COMPILING, can_compile
@@ -159,6 +160,87 @@ def test_folding_is_exact_on_random_running_statistics() -> None:
         expected, logits = network(x.double()), fused(x)
     scale = float(expected.abs().max())
     torch.testing.assert_close(logits.double() / scale, expected / scale, rtol=0, atol=1e-5)
+
+
+def hooked(network: CifarResNet) -> None:
+    network.layer2.register_forward_hook(lambda module, args, out: out * 1.5)
+
+
+def shifted(network: CifarResNet) -> None:
+    network.register_forward_pre_hook(lambda module, args: ((args[0] - 0.5) / 0.25,))
+
+
+def reflecting(network: CifarResNet) -> None:
+    network.conv1.padding_mode = "reflect"
+    network.conv1._reversed_padding_repeated_twice = [1, 1, 1, 1]
+
+
+def grouped(network: CifarResNet) -> None:
+    network.bn1 = nn.GroupNorm(4, 16)
+
+
+def normalised(network: CifarResNet) -> None:
+    nn.utils.parametrizations.spectral_norm(network.layer1[0].conv1).eval()
+
+
+def overridden(network: CifarResNet) -> None:
+    network.layer3[0].forward = lambda x: nn.functional.avg_pool2d(x.repeat(1, 2, 1, 1), 2)
+
+
+def without_layers(network: CifarResNet) -> None:
+    network.layer1[0] = nn.Identity()
+
+
+@pytest.mark.parametrize(
+    "change", [hooked, shifted, reflecting, grouped, normalised, overridden, without_layers]
+)
+def test_a_network_of_ours_that_somebody_changed_votes_as_they_made_it(change: Any) -> None:
+    f = tiny("none")
+    network = f.local_smoothing.classifier[-1]
+    before = f(probe_rows(f)[0].noisy)
+    change(network)
+    changed = f(probe_rows(f)[0].noisy)
+    prepare(f)
+    assert not torch.allclose(changed, before, atol=1e-3)  # so that the test could fail
+    assert torch.allclose(f(probe_rows(f)[0].noisy), changed, atol=1e-6)
+
+
+def test_a_last_layer_of_ones_own_is_called_and_the_rest_fused() -> None:
+    f = tiny("none")
+    network = f.local_smoothing.classifier[-1]
+    network.fc = nn.Sequential(nn.Linear(64, 10), nn.Tanh())
+    expected = f(probe_rows(f)[0].noisy)
+    prepare(f)
+    assert any(isinstance(module, FusedResNet) for module in f.modules())
+    assert torch.allclose(f(probe_rows(f)[0].noisy), expected, atol=1e-6)
+
+
+class Head(nn.Module):
+    """A layer of a user's own behind our network, kept from bf16, with it or alone."""
+
+    def __init__(self, with_network: bool) -> None:
+        super().__init__()
+        self.network = nn.Sequential(CifarResNet(8, 10, 1))
+        self.head, self.with_network = nn.Linear(10, 10), with_network
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.with_network:
+            with torch.autocast(x.device.type, enabled=False):
+                return self.head(self.network(x))
+        features = self.network(x)
+        with torch.autocast(x.device.type, enabled=False):
+            return self.head(features.float())
+
+
+@pytest.mark.parametrize("with_network", [True, False])
+def test_a_head_that_is_kept_from_bf16_stays_what_it_is(with_network: bool) -> None:
+    head = Head(with_network).eval()
+    smoothing = LocalSmoothing(head, 1, 0.0, SHAPE)
+    f = VoteFunction(IdentityPurifier(), smoothing, 0.5, 10, batch=6, precision="bf16")
+    expected = f(probe_rows(f)[0].noisy)
+    prepare(f)
+    assert head.head.weight.dtype == torch.float32
+    assert torch.allclose(f(probe_rows(f)[0].noisy).float(), expected.float(), atol=0.05)
 
 
 def test_networks_that_it_does_not_know_keep_their_batch_norms() -> None:

@@ -20,9 +20,7 @@ def main(args: list[str] | None = None, prog: str = "diffsmooth tune") -> None:
     """Runs the command on `args`, by default the process's."""
     args = sys.argv[1:] if args is None else args
     # The sweep's settings are to be alike: kernels are not chosen by timing.
-    options = read_options(
-        TuneOptions, args, prog, DESCRIPTION, examples=EXAMPLES, kernels="fixed"
-    )
+    options = read_options(TuneOptions, args, prog, DESCRIPTION, examples=EXAMPLES, kernels="fixed")
     # What follows imports torch, which takes seconds.
     from diffsmooth.pipeline.tune import choose, write
     from diffsmooth.report.sweep_table import sweep_text

@@ -255,6 +255,9 @@ def _noise_levels(
     shares = []
     for sigma in NOISE_LEVELS:
         right = right_answers(classify, images, MOST_IMAGES, sigma, "doctor", 0, device)
+        if not len(right):
+            yield f"  accuracy     unknown: no image of {images.info.name} can be read"
+            return
         accuracy = Accuracy.of(right)
         shares.append(accuracy.correct / accuracy.total)
     cells = ", ".join(

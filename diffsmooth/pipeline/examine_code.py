@@ -6,12 +6,13 @@ from typing import Any, NamedTuple
 
 from torch import nn
 
+from diffsmooth.models.classifiers.architectures import imported_factory
 from diffsmooth.models.diffusion.denoiser import Denoiser
 from diffsmooth.models.smoothing.purifier_kinds import PurifierKind
 from diffsmooth.models.smoothing.purifiers import Purifier
 from diffsmooth.stats.errors import UserError
 from diffsmooth.stats.printed import counted
-from diffsmooth.stats.registry import imported, values_wanted
+from diffsmooth.stats.registry import values_wanted
 
 CLASSES = 10  # of a network that is made for a number of classes, where no images tell it
 
@@ -40,7 +41,7 @@ def examine_code(word: str, classes: int | None) -> Code:
     Raises:
         UserError: there is no such name, or it is nothing that a run could take.
     """
-    thing = imported(word)
+    thing = imported_factory(word)
     wanted = values_wanted(thing)  # none or one, see `network_factory`
     known = CLASSES if classes is None else classes
     made = thing(*[known] * wanted)

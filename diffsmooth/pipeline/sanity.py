@@ -1,6 +1,7 @@
 """Before votes are spent: does the base classifier see what it was trained on?"""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from typing import NamedTuple, Self
 
 import numpy as np
@@ -9,6 +10,7 @@ from scipy.stats import binom
 from torch import Tensor
 
 from diffsmooth.lit.data import ImageSet
+from diffsmooth.lit.data.images import DataError, Sample
 from diffsmooth.models.smoothing.noise import NoiseKey, NumpyNoise, Purpose, Votes, draw_run
 from diffsmooth.models.smoothing.vote_function import DrawsOfRun, VoteFunction
 from diffsmooth.stats.errors import UserError
@@ -52,6 +54,8 @@ def right_answers(
 ) -> Tensor:
     """Which of evenly spaced images are classified right under one noise draw each: bool (N,).
 
+    Images that cannot be read are left out.
+
     The draws are of a purpose of their own: what is chosen here is independent of the votes.
 
     Args:
@@ -69,7 +73,9 @@ def right_answers(
     indices = [pool[i] for i in evenly_spaced(len(pool), total)]
     right, source = [], NumpyNoise()
     for start in range(0, len(indices), batch):
-        samples = [images[index] for index in indices[start : start + batch]]
+        samples = [*readable(images, indices[start : start + batch])]
+        if not samples:
+            continue
         votes = [
             Votes(NoiseKey(seed, purpose, images.info.name, "", sample.original_index), 0, 0, 1)
             for sample in samples
@@ -86,7 +92,14 @@ def right_answers(
         with torch.inference_mode():
             answers = classify(noisy.to(device), draws_of)
         right.append(answers.cpu() == labels)
-    return torch.cat(right)
+    return torch.cat(right) if right else torch.zeros(0, dtype=torch.bool)
+
+
+def readable(images: ImageSet, indices: Iterable[int]) -> Iterator[Sample]:
+    """Those of some images that can be read; the run tells of the others when it is their turn."""
+    for index in indices:
+        with suppress(DataError):
+            yield images[index]
 
 
 def check_sanity(
@@ -115,6 +128,8 @@ def check_sanity(
         f.answer, images, total, f.noise_level, "sanity", seed, device, f.batch, f.purifier.draws,
         among,
     )  # fmt: skip
+    if len(right) < FEWEST_IMAGES:
+        return ""
     accuracy = Accuracy.of(right)
     # Hardly better than guessing, for all that these images tell at the 1 % level?
     guessing = 1 / f.num_classes

@@ -190,7 +190,9 @@ def _check_certification(setup: Setup) -> Iterator[Agreement]:
     images = load_images("fashion_mnist_sample", "data")
     purifier = OneShotPurifier(load_denoiser(DIFFUSION))
     local = LocalSmoothing(load_classifier(CLASSIFIER), 5, 0.25, images.info.image_shape)
-    records = [from_line(line) for line in (FOLDER / "certification.jsonl").read_text().splitlines()]
+    records = [
+        from_line(line) for line in (FOLDER / "certification.jsonl").read_text().splitlines()
+    ]
     expected = records[0].certificate
     classes = images.info.num_classes
     f = VoteFunction(purifier, local, expected.sigma, classes, 50, setup.precision)

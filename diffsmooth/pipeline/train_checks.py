@@ -59,6 +59,8 @@ def check_numbers(trainer: pl.Trainer) -> None:
         value = getattr(trainer, name)
         if value is not None and not value >= bound:
             raise UserError(f"--trainer.{name} must be at least {bound}, got {value}")
+    if trainer.limit_train_batches == 0:
+        raise UserError("--trainer.limit_train_batches 0 trains nothing: must be above 0")
     interval = getattr(trainer, "val_check_interval", None)  # of times, it has none
     if isinstance(interval, int | float) and not interval > 0:
         raise UserError(f"--trainer.val_check_interval must be above 0, got {interval}")

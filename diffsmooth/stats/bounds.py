@@ -40,10 +40,8 @@ def lower_confidence_bound(successes: int, n: int, alpha: float) -> float:
     check_alpha(alpha)
     if successes == 0:
         return 0.0
-    if successes == n:
-        bound = alpha ** (1.0 / n)
-    else:
-        bound = _quantile(successes, n - successes + 1, alpha)
+    others = n - successes
+    bound = _quantile(successes, others + 1, alpha) if others else alpha ** (1.0 / n)
     return max(0.0, bound - _lowering(bound))
 
 

@@ -118,6 +118,13 @@ def by_default(num_classes=1000):
 
 def bare():
     return Whole()
+
+
+instance = Whole()
+
+
+def answering(x):
+    return instance(x)
 """
 
 Call = Callable[..., list[tuple[int, tuple[tuple[int, int], ...]]]]
@@ -391,6 +398,11 @@ def test_weights_that_are_drawn_anew_are_another_network(
         (["--classifier", "stranger_package:number"], "that gives the network; got 3"),
         (["--classifier", "stranger_package:direct"], "that gives the network; this one: missing"),
         (["--classifier", "stranger_package:Output"], "must give an nn.Module"),
+        (
+            ["--classifier", "stranger_package:instance"],
+            "is a network (Whole), not a function that",
+        ),
+        (["--classifier", "stranger_package:answering"], "called with 10, the number of classes,"),
         (["--classifier", "stranger_package:Whole", "--weights", "ema"], "weights must be a file"),
         (["--classifier", "stranger_package:Whole", "--weights", "no.pt"], "no such checkpoint"),
         (["--weights", "w.pt"], "weights must be raw or ema"),
@@ -494,7 +506,8 @@ def test_the_doctor_says_what_code_gives_and_how_it_is_taken(
 @pytest.mark.parametrize(
     ("name", "message"),
     [("Output", "gives Output, neither an nn.Module"), ("number", "that gives the network; got 3"),
-     ("direct", "called with the number of classes or nothing, that gives the network")],
+     ("direct", "called with the number of classes or nothing, that gives the network"),
+     ("instance", "is a network (Whole), not a function that gives one")],
 )  # fmt: skip
 def test_the_doctor_says_why_code_is_not_taken(
     name: str, message: str, capsys: pytest.CaptureFixture[str]

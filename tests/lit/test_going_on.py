@@ -114,6 +114,36 @@ def test_what_is_broken_off_goes_on_where_it_was(
         assert torch.equal(value, resumed.state_dict()[name]), name
 
 
+@pytest.mark.parametrize("steps", [12, 15])
+def test_a_checkpoint_that_is_saved_once_fit_has_returned_goes_on_where_it_was(
+    data: str, tmp_path: Path, steps: int
+) -> None:
+    whole, all_steps = fit(data, tmp_path / "whole", max_epochs=-1, max_steps=30)
+    begun, _ = fit(data, tmp_path / "parts", max_epochs=-1, max_steps=steps)
+    begun.trainer.save_checkpoint(tmp_path / "mine.ckpt")
+    resumed, rest = fit(
+        data, tmp_path / "parts", ckpt_path=tmp_path / "mine.ckpt", max_epochs=-1, max_steps=30
+    )
+    assert rest.noted == all_steps.noted[steps:]
+    for one, other in zip(resumed.parameters(), whole.parameters(), strict=True):
+        assert torch.equal(one, other)
+
+
+@pytest.mark.parametrize("crash_at", [4, 7])
+def test_one_within_an_accumulated_step_has_its_gradients(
+    data: str, tmp_path: Path, crash_at: int
+) -> None:
+    limits = {"max_epochs": 4, "accumulate_grad_batches": 2, "val_check_interval": 3}
+    whole, all_steps = fit(data, tmp_path / "whole", **limits)
+    fit(data, tmp_path / "parts", Steps(crash_at=crash_at), **limits)
+    last = tmp_path / "parts/checkpoints/last.ckpt"
+    assert torch.load(last, weights_only=True)["accumulated_gradients"]
+    resumed, rest = fit(data, tmp_path / "parts", ckpt_path=last, **limits)
+    assert rest.noted == all_steps.noted[-len(rest.noted) :]
+    for one, other in zip(resumed.parameters(), whole.parameters(), strict=True):
+        assert torch.equal(one, other)
+
+
 @pytest.mark.parametrize("every", [1, 2, 9])
 def test_the_last_checkpoint_is_of_the_last_step(data: str, tmp_path: Path, every: int) -> None:
     """Also between validations, and with the trained weights beside their average."""

@@ -5,6 +5,8 @@ from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
+
 from diffsmooth.lit.data.images import DataError
 from diffsmooth.lit.data.tree import has_subfolders, printable
 
@@ -108,3 +110,25 @@ def _ordered(names: set[str], folder: Path) -> list[str]:
                 f"{printable(folder)}: class folders {first} and {second} are one number"
             )
     return ordered
+
+
+def check_all_classes(labels: np.ndarray, class_names: tuple[str, ...], source: str) -> None:
+    """Refuses training images without any of a class that only a larger label makes one.
+
+    Args:
+        labels: integers (N,), each below the number of classes.
+        class_names: of all classes; numbers where nobody has named them.
+        source: how errors call the images.
+
+    Raises:
+        DataError: a class has no image, and no name: labels from 1 on, or some left out.
+    """
+    counts = np.bincount(labels, minlength=len(class_names))
+    absent = np.flatnonzero(counts == 0)
+    if len(absent) and class_names == tuple(map(str, range(len(class_names)))):
+        some = ", ".join(map(str, absent[:5])) + (", ..." if len(absent) > 5 else "")
+        raise DataError(
+            f"{source}: no image has label {some}, and the largest is {int(labels.max())}: labels "
+            "count from 0, without gaps; if these are classes all the same, name them all "
+            "(class_names)"
+        )

@@ -9,6 +9,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset, Subset
 from torch.utils.data.distributed import DistributedSampler
 
+from diffsmooth.lit.data.classes import check_all_classes
 from diffsmooth.lit.data.images import DataError, ImageSet, Sample
 from diffsmooth.lit.data.loaders import WholeBatches, evaluation_rows, make_loader, most_batches
 from diffsmooth.lit.data.on_device import ResidentLoader, make_resident, why_not_resident
@@ -174,12 +175,14 @@ class ImageDataModule(pl.LightningDataModule):
             images = load_images(self.dataset, self.root, "train", self.reading)
             if self.trainer is not None:
                 say(images.describe())
+            check_all_classes(images.labels, images.info.class_names, self.dataset)
             train = self._views(images, "train")
             split = checked_split(
                 len(train), self.validation_images, self.left_out_images, self.seed
             )
             self.validation: Dataset[Sample] = Subset(train, split.validation)
-            if not self.validation_images:
+            limit = 1 if self.trainer is None else self.trainer.limit_val_batches
+            if not self.validation_images and limit != 0:
                 self.validation = self._test_images(train.info)
         if stage in (None, "fit"):
             record, extra = record_images(images, split, self.seed), None

@@ -22,6 +22,8 @@ from diffsmooth.whole_file import file_sha256, whole_file, write_whole
 
 BLOCK = 256  # images a file
 BATCH = 64  # draws a forward pass
+LOOKED_AT = 1000  # files, evenly chosen, that are read to see that they are the same
+OPEN = 200  # blocks at once, each a file descriptor
 
 
 @dataclass(frozen=True)
@@ -88,6 +90,8 @@ class PurifiedImages(ImageSet):
         """A copy of an image's, uint8 (draws, C, H, W)."""
         block, row = divmod(index, BLOCK)
         if block not in self._blocks:
+            if len(self._blocks) >= OPEN:
+                del self._blocks[next(iter(self._blocks))]
             self._blocks[block] = np.load(self._files[block], mmap_mode="r")
         return np.array(self._blocks[block][row])
 
@@ -118,6 +122,9 @@ def purify_images(
         "seed": purification.seed,
         "precision": precision,
     }
+    if not images.in_memory:  # of files a fingerprint knows names and sizes only
+        some = np.linspace(0, len(images) - 1, min(len(images), LOOKED_AT)).round().astype(int)
+        identity["files"] = images.content(some.tolist())
     digest = hashlib.sha256(json.dumps(identity).encode()).hexdigest()[:16]
     folder = Path(purification.folder) / f"{images.info.name}_{split}_{digest}"
     files = [folder / f"{block:06d}.npy" for block in range(math.ceil(len(images) / BLOCK))]
@@ -168,6 +175,13 @@ def _purifier(
             flat = torch.cat(noisy).split(BATCH)
             purified = torch.cat([purifier(x.to(device), sigma) for x in flat])
             purified = purified.unflatten(0, (len(indices), count))
+        whole = purified.isfinite().flatten(1).all(dim=1)
+        if not whole.all():
+            first = indices[int((~whole).nonzero()[0])]
+            raise DataError(
+                f"{purification.diffusion}: what it makes of image {first} of {images.info.name} "
+                "is not finite"
+            )
         return (255 * purified).round().to(torch.uint8).cpu().numpy()
 
     return purify

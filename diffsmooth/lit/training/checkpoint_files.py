@@ -129,16 +129,23 @@ def count_saved_epoch(trainer: pl.Trainer) -> None:
 
 
 def count_whole_epochs(checkpoint: dict[str, Any]) -> None:
-    """Makes a checkpoint of a training that ended within an epoch one of the middle of that epoch.
+    """Makes a checkpoint of a training that ended one of before its last epoch was counted.
 
-    Lightning saves it as if the epoch were done, and would leave the rest of it out.
+    Lightning saves one that ended within an epoch as if the epoch were done, and would leave the
+    rest of it out; and one that is saved once `fit` has returned knows of no epoch's end, see
+    `count_saved_epoch`.
     """
     loop = checkpoint["loops"]["fit_loop"]
     epochs, batches = loop["epoch_progress"], loop["epoch_loop.batch_progress"]
-    current = epochs["current"]
-    if not batches["is_last_batch"] and current["processed"] == current["completed"] + 1:
-        current["processed"] -= 1
-        epochs["total"]["processed"] -= 1
+    current, words = epochs["current"], []
+    is_begun, is_whole = batches["current"]["ready"] > 0, batches["is_last_batch"]
+    if is_begun and current["ready"] == current["processed"] == current["completed"]:
+        words.append("completed")  # `fit` has returned
+    if not is_whole and (words or current["processed"] == current["completed"] + 1):
+        words.append("processed")
+    for word in words:
+        current[word] -= 1
+        epochs["total"][word] -= 1
 
 
 def forget_missing(trainer: pl.Trainer) -> None:

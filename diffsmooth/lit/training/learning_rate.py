@@ -75,8 +75,17 @@ class LearningRate:
         if math.isinf(total) and self.schedule == "cosine":
             raise UserError("the cosine schedule needs max_epochs or max_steps: to know its end")
         trainer.fit_loop.setup_data()  # that has looked at no loader where max_epochs is -1
+        batches = trainer.num_training_batches
+        if math.isinf(batches):
+            by_epochs = self.schedule in ("step", "milestones") or self.warmup_epochs
+            if by_epochs or (self.schedule == "cosine" and total != trainer.max_steps):
+                raise UserError(
+                    f"learning rate {self.schedule!r}: the loader does not tell how many batches "
+                    "an epoch has: take constant or, with max_steps, cosine, without a warm-up"
+                )
+            return LambdaLR(optimizer, lambda step: self.factor(step, total, math.inf))
         # The last batch of an epoch makes a step, too, however many were accumulated.
-        steps = math.ceil(trainer.num_training_batches / trainer.accumulate_grad_batches)
+        steps = math.ceil(batches / trainer.accumulate_grad_batches)
 
         def done(step: int) -> int:
             # By the epoch, which a training that goes on keeps; its steps it may have taken with

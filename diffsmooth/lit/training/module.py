@@ -13,6 +13,11 @@ from lightning.pytorch.cli import OptimizerCallable
 from torch import Tensor, nn
 
 from diffsmooth.lit.data.images import Batch, Sample
+from diffsmooth.lit.training.accumulation import (
+    GRADIENTS_KEY,
+    accumulated_gradients,
+    put_back_gradients,
+)
 from diffsmooth.lit.training.averaging import save_average
 from diffsmooth.lit.training.checkpoint_files import (
     count_saved_epoch,
@@ -106,6 +111,7 @@ class TrainingModule(pl.LightningModule, ABC):
         self.compiled = compile
         self._position = 0
         self._in_range: Tensor | bool = True
+        self._gradients: dict[str, Tensor] = {}
         self.measured = measures
         self._means = nn.ModuleList(MeanOverImages() for _ in measures)
 
@@ -138,6 +144,7 @@ class TrainingModule(pl.LightningModule, ABC):
         if image.dtype == torch.uint8:
             image = image.float() / 255
         self.note_range(image)
+        image = image.clamp(0, 1)  # what rounding has left out there
         first = 0 if batch_idx == 0 else self._position
         self._position = first + len(image)
         position = torch.arange(first, self._position, device=label.device)
@@ -238,6 +245,8 @@ class TrainingModule(pl.LightningModule, ABC):
 
     def on_train_start(self) -> None:
         count_saved_epoch(self.trainer)
+        put_back_gradients(self, self._gradients)
+        self._gradients = {}
 
     def on_train_epoch_end(self) -> None:
         self.check_range()
@@ -280,6 +289,9 @@ class TrainingModule(pl.LightningModule, ABC):
         checkpoint[SETTINGS_KEY] = self.settings()
         optimizer = describe_optimizer(self.new_optimizer())
         checkpoint[self.CHECKPOINT_HYPER_PARAMS_KEY] |= {"optimizer": optimizer}
+        whole = "optimizer_states" in checkpoint
+        if whole and (gradients := accumulated_gradients(self, self.trainer)):
+            checkpoint[GRADIENTS_KEY] = gradients
         record = images_of(self.trainer, self.begun_with)
         if record is not None:
             checkpoint[IMAGES_KEY] = record._asdict()
@@ -294,6 +306,7 @@ class TrainingModule(pl.LightningModule, ABC):
             asked = {"method": type(self).__name__, **self.metadata()._asdict(), **self.settings()}
             check_same_training(checkpoint, asked, self.trainer.ckpt_path)
             count_whole_epochs(checkpoint)
+            self._gradients = checkpoint.get(GRADIENTS_KEY, {})
         self.begun_with = begun_before(checkpoint, self.begun_with)
 
     @classmethod

@@ -26,7 +26,6 @@ class TrainingProgress(ProgressBar):
         self._is_on = True
         self._bar: tqdm | None = None
         self._images = 0  # of this rank, since `_since`
-        self._steps = 0
         self._since = 0.0
         self._shown = 0.0
         self._read: list[str] = []  # metrics, as they were last
@@ -40,7 +39,8 @@ class TrainingProgress(ProgressBar):
         self._is_on = True
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        self._images, self._steps, self._since = 0, 0, time.monotonic()
+        self._images, self._since = 0, time.monotonic()
+        self._first_step = trainer.global_step
         self._read = []
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -55,7 +55,6 @@ class TrainingProgress(ProgressBar):
         batch_idx: int,
     ) -> None:
         self._images += len(batch[0])
-        self._steps += 1
         if self._bar is None:
             return
         now = time.monotonic()
@@ -128,9 +127,10 @@ class TrainingProgress(ProgressBar):
     def _left(self, trainer: pl.Trainer) -> list[str]:
         """The time left, where the number of steps is known."""
         total = trainer.estimated_stepping_batches
-        if not self._steps or total == float("inf"):
+        steps = trainer.global_step - self._first_step
+        if not steps or total == float("inf"):
             return []
-        each = (time.monotonic() - self._since) / self._steps
+        each = (time.monotonic() - self._since) / steps
         left = max(int(total) - trainer.global_step, 0) * each
         return [f"ETA {tqdm.format_interval(left)}"]
 

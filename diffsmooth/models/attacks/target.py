@@ -5,7 +5,7 @@ Nothing here mixes images: an image's result does not depend on the batch that i
 
 import math
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from contextvars import ContextVar
 from dataclasses import dataclass
 
@@ -80,13 +80,23 @@ class Target:
 
     def gradient(self, delta: Tensor) -> tuple[Tensor, Tensor]:
         """Gradient (B, C, H, W) of each image's `smoothed_nll` at `delta`, and the logits there."""
-        with torch.enable_grad():
+        with torch.enable_grad(), _in_range(delta.device.type):
             delta = delta.detach().requires_grad_()
             logits = self.logits(delta)
             loss = smoothed_nll(logits, self.labels).sum()
             # With respect to delta alone: the parameters' gradients are not touched.
             (gradient,) = torch.autograd.grad(loss, delta)
         return gradient, logits.detach()
+
+
+def _in_range(device: str) -> AbstractContextManager[object]:
+    """Float32 where autocast would take float16, to whose scale of losses gradients must fit.
+
+    They do not: of a confident model they underflow to zero, and a zero gradient is a random step.
+    """
+    if torch.is_autocast_enabled(device) and torch.get_autocast_dtype(device) == torch.float16:
+        return torch.autocast(device, enabled=False)
+    return nullcontext()
 
 
 def smoothed_nll(logits: Tensor, labels: Tensor) -> Tensor:

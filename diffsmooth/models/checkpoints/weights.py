@@ -155,5 +155,6 @@ def network_sha256(name: str, network: object) -> str:
         state = {**dict(network.named_parameters()), **dict(network.named_buffers())}
         for key, value in sorted(state.items()):
             digest.update(f"\n{key} {value.dtype} {tuple(value.shape)}\n".encode())
-            digest.update(value.detach().cpu().reshape(-1).view(torch.uint8).numpy().tobytes())
+            dense = value.detach().to_dense().cpu().reshape(-1)
+            digest.update(dense.view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()

@@ -124,7 +124,7 @@ def network_factory(word: str, is_architecture: bool = False) -> Callable[[int],
         UserError: there is none, or it wants something else; or, when it is called, it gives no
             module.
     """
-    factory = imported(word)
+    factory = imported_factory(word)
     what = "called with the number of classes or nothing, that gives the network"
     takes = callable(factory) and (
         can_call(factory, CLASSES) if is_architecture else values_wanted(factory) > 0
@@ -132,12 +132,37 @@ def network_factory(word: str, is_architecture: bool = False) -> Callable[[int],
     check_call(word, factory, what, *([CLASSES] if takes else []))
 
     def make(num_classes: int) -> nn.Module:
-        network = factory(num_classes) if takes else factory()
+        try:
+            network = factory(num_classes) if takes else factory()
+        except (AttributeError, TypeError) as error:
+            if not takes:
+                raise
+            raise UserError(
+                f"{word}: called with {num_classes}, the number of classes, it ends with "
+                f"{type(error).__name__}: {error} (it is called to make the network, which is then "
+                "called with images)"
+            ) from error
         if not isinstance(network, nn.Module):
             raise UserError(f"{word}: must give an nn.Module, got a {type(network).__name__}")
         return network
 
     return make
+
+
+def imported_factory(word: str) -> Any:
+    """What package.module:name stands for, if it is no network itself.
+
+    Raises:
+        UserError: it is, or see `imported`.
+    """
+    factory = imported(word)
+    if isinstance(factory, nn.Module):
+        name = word.partition(":")[2]
+        raise UserError(
+            f"{word}: is a network ({type(factory).__name__}), not a function that gives one: "
+            f"write def make(): return {name}, and name that"
+        )
+    return factory
 
 
 def _foreign(arch: str, num_classes: int, channels: int) -> Network:

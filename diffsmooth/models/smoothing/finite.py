@@ -39,18 +39,24 @@ def check_finite_weights(network: nn.Module, what: str) -> None:
             check_finite(weights, place + key)
         for key, buffer in module.named_buffers(recurse=False):
             name = place + key
-            check_finite(buffer if is_norm else buffer.clamp(min=0), name)
+            if not is_norm and buffer.is_floating_point():
+                buffer = buffer.float().clamp(min=0)
+            check_finite(buffer, name)
             if is_norm and key == "running_var" and (buffer < 0).any():
                 raise UserError(f"{name} has a negative variance, {float(buffer.min()):g}")
 
 
 def check_finite(weights: Tensor, name: str) -> None:
     """Raises UserError unless all of some numbers are finite, in bf16, too."""
-    broken = ~weights.detach().to(torch.bfloat16).isfinite()
+    weights = weights.detach()
+    if not (weights.is_floating_point() or weights.is_complex()):
+        return
+    weights = torch.view_as_real(weights) if weights.is_complex() else weights
+    broken = ~weights.to(torch.bfloat16).isfinite()
     if broken.any():
         raise UserError(
             f"{name} has {int(broken.sum())} of {weights.numel()} numbers that are not finite, or "
-            f"are not in bf16, such as {float(weights.detach()[broken][0]):.6g}"
+            f"are not in bf16, such as {float(weights[broken][0]):.6g}"
         )
 
 

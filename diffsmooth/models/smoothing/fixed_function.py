@@ -45,6 +45,12 @@ USUAL_RANGE = 0.5  # purified images may be as far beyond [0, 1] without a word
 # not all rows could be tried again, of mean softmax in a spot check. bf16 was seen to make 5e-2.
 ROUNDING = {"float32": 1e-2, "tf32": 0.1, "bf16": 0.5}
 
+# What code raises that is given other numbers than it was made for.
+ERRORS = (
+    RuntimeError, AssertionError, ValueError, TypeError, LookupError, AttributeError, NameError,
+    ArithmeticError,
+)  # fmt: skip
+
 
 class FixedFunction(NamedTuple):
     """What was found of an f that is one fixed function.
@@ -176,11 +182,12 @@ def errors_of_networks(f: VoteFunction) -> Iterator[None]:
         yield
     except UserError:
         raise
-    except (RuntimeError, AssertionError, ValueError, TypeError, IndexError) as error:
+    except ERRORS as error:
         if is_out_of_memory(error):
             raise
         hint = format_hint(*f.networks.values())
-        message = f"the networks do not run on noisy images: {error}{hint}"
+        kind = f"{type(error).__name__}: " if isinstance(error, KeyError) else ""
+        message = f"the networks do not run on noisy images: {kind}{error}{hint}"
         raise NetworkError(message) from error
 
 

@@ -37,7 +37,7 @@ def fuse_norms(network: nn.Module) -> None:
     """
     for parent in list(network.modules()):
         for name, child in list(parent.named_children()):
-            if is_unchanged(child, FilmNorm):
+            if isinstance(child, FilmNorm) and is_unchanged(child, FilmNorm):
                 follows = any(is_unchanged(parent, one) for one in (nn.Sequential, Conditioned))
                 silu = follows and _take_silu(cast(nn.Sequential, parent), int(name) + 1)
                 setattr(parent, name, FusedNorm(child, silu))

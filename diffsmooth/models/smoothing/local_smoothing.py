@@ -3,6 +3,7 @@
 import math
 import operator
 from collections.abc import Mapping
+from itertools import chain
 
 import torch
 from torch import Tensor, nn
@@ -10,6 +11,10 @@ from torch import Tensor, nn
 from diffsmooth.shown_text import quoted
 from diffsmooth.stats.bounds import count_of, number_of
 from diffsmooth.stats.errors import UserError
+
+# Packages whose networks take images in either memory layout; not torch.jit, which holds others'.
+KNOWN = ("torch.nn.", "torchvision.", "timm.", "transformers.", "diffsmooth.")
+ALIKE = 1e-2  # of the largest logit: what another layout's kernels may round, in bf16 too
 
 
 class NetworkError(UserError):
@@ -57,15 +62,43 @@ class LocalSmoothing(nn.Module):
             noise = draw_local_noise(m, shape[1:], seed)
         if tuple(noise.shape) != shape:
             raise ValueError(f"noise must be {shape}, got {tuple(noise.shape)}")
-        # Twice as fast in bf16. But threads of the CPU's channels-last group norm share the pixels
-        # of all rows, so that a row's low bits would depend on its place (see `unet.py`).
-        has_group_norm = any(isinstance(module, nn.GroupNorm) for module in classifier.modules())
-        self.layout = torch.contiguous_format if has_group_norm else torch.channels_last
+        self.layout = torch.contiguous_format
         self.classifier = classifier
         self.m = m
         self.sigma_local = sigma_local
         self.image_shape = shape[1:]
         self.register_buffer("noise", noise.float(), persistent=False)
+
+    def choose_layout(self) -> None:
+        """Puts a classifier in eval mode, and what it sees, channels last where it takes that.
+
+        That is twice as fast in bf16. But threads of the CPU's channels-last group norm share the
+        pixels of all rows, so that a row's low bits would depend on its place (see `unet.py`). And
+        a stranger's network may view its input as it lies in memory: then it is shown one image.
+        """
+        modules = [*self.classifier.modules()]
+        has_group_norm = any(isinstance(module, nn.GroupNorm) for module in modules)
+        is_known = all(type(module).__module__.startswith(KNOWN) for module in modules)
+        takes_both = is_known or self._is_same(torch.channels_last)
+        if takes_both and not has_group_norm:
+            self.layout = torch.channels_last
+        for tensor in chain(self.classifier.parameters(), self.classifier.buffers()):
+            if tensor.dim() == 4:
+                tensor.data = tensor.data.contiguous(memory_format=self.layout)
+
+    @torch.no_grad()
+    def _is_same(self, layout: torch.memory_format) -> bool:
+        """Whether the classifier gives the same of an image in another memory layout."""
+        there = next(self.classifier.parameters(), self.noise)
+        # Two rows: of one, the layouts of a single channel are alike.
+        image = self.noise[:1].repeat(2, 1, 1, 1).to(there.device)
+        try:
+            with torch.random.fork_rng(devices=[]):
+                usual, other = (self.classifier(image.contiguous(memory_format=one)) for one in
+                                (torch.contiguous_format, layout))  # fmt: skip
+            return torch.allclose(usual, other, rtol=0.0, atol=ALIKE * float(usual.abs().max()))
+        except Exception:  # whoever cannot run at all is told so by the checks of f
+            return False
 
     def forward(self, images: Tensor) -> Tensor:
         """Mean softmax (B, K), float32, of images (B, C, H, W) in [0, 1]."""

@@ -57,12 +57,14 @@ def cell_floors(level: float) -> np.ndarray:
 
 
 def _floor_at(x: Fraction) -> int:
-    """floor(2^64 Phi(x)) for x > 0.
+    """floor(2^64 Phi(x)) for x > 0: all ones from 10 on, where 1 - Phi(x) < phi(x) / x < 2^-76.
 
     Phi(x) = 1/2 + (x + x^3 / 3 + x^5 / (3 * 5) + ...) / (e^(x^2 / 2) sqrt(2 pi)).
 
     Source: Abramowitz & Stegun 1964, 26.2.11.
     """
+    if x >= 10:
+        return 2**WORD - 1
     square = x * x
     odd = _sum_of_terms(square, lambda k: 2 * k + 1)
     power = _sum_of_terms(square, lambda k: 2 * k)

@@ -3,11 +3,13 @@
 import math
 from collections.abc import Callable, Sequence
 from copy import deepcopy
+from itertools import chain
 from typing import Protocol, Self, TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 
 from diffsmooth.models.smoothing.local_smoothing import LocalSmoothing, NetworkError
 from diffsmooth.models.smoothing.memory import in_short, is_out_of_memory, memory_for
@@ -86,20 +88,30 @@ class VoteFunction(nn.Module):
         if num_classes < 2:
             raise ValueError(f"num_classes must be at least 2, got {num_classes}")
         autocast(precision, "cpu")  # knows the words
-        level = self.noise_level = float(purifier.noise_level(float(sigma)))
+        level = self._noise_level = float(purifier.noise_level(float(sigma)))
         if not sigma <= level < math.inf:  # less noise than the radius is computed with overstates
             raise ValueError(
                 f"the purifier's noise level must be at least sigma {sigma}, is {level}"
             )
         self.purifier = copied(purifier) if copy else purifier
         self.local_smoothing = copied(local_smoothing) if copy else local_smoothing
-        self.local_smoothing.classifier.to(memory_format=local_smoothing.layout)
         self.image_shape = local_smoothing.image_shape
-        self.sigma = float(sigma)
+        self._sigma = float(sigma)
         self.num_classes = num_classes
         self.batch = batch
         self.precision = precision
         self.eval()
+        self.local_smoothing.choose_layout()
+
+    @property
+    def sigma(self) -> float:
+        """Of the noise, in [0, 1] pixel units. Another one is another f, with noise of its own."""
+        return self._sigma
+
+    @property
+    def noise_level(self) -> float:
+        """The standard deviation that is drawn, at least sigma: see `Denoiser.noise_level`."""
+        return self._noise_level
 
     def train(self, mode: bool = True) -> Self:
         """Stays in eval mode: f is one fixed function of its input."""
@@ -202,8 +214,15 @@ def copied(module: M) -> M:
     """A deep copy of networks.
 
     Raises:
-        UserError: one cannot be copied.
+        UserError: one cannot be copied, or has tensors that cannot vote.
     """
+    for name, part in module.named_modules():
+        layer = f"a network's layer {name or type(part).__name__}"
+        for tensor in chain(part.parameters(recurse=False), part.buffers(recurse=False)):
+            if is_lazy(tensor):
+                raise UserError(f"{layer} is lazy and has no weights yet: call the network first")
+            if tensor.layout != torch.strided:
+                raise UserError(f"{layer} holds a sparse tensor: make it dense, by .to_dense()")
     try:
         return deepcopy(module)
     except Exception as error:  # of whatever it holds

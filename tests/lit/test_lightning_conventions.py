@@ -169,8 +169,10 @@ def test_transforms_may_leave_the_unit_cube_by_their_rounding(tmp_path: Path) ->
     info = DatasetInfo("stripes", (1, 32, 32), ("a", "b"), (0.5,), (0.5,))
     images = torch.full((4, 1, 32, 32), 1.0000001)  # of torchvision's GaussianBlur of white
     batches = DataLoader(TensorDataset(images, torch.tensor([0, 1, 0, 1])), 2)
+    attacking = SmoothAdvTraining(arch=ARCH, dataset=info, epsilon=0.5, steps=1)
     module = GaussianTraining(ARCH, dataset=info)
-    make_trainer(tmp_path, 1, enable_checkpointing=False).fit(module, batches)
+    for one in (attacking, module):
+        make_trainer(tmp_path, 1, enable_checkpointing=False).fit(one, batches)
     bad = DataLoader(TensorDataset(images + 1, torch.tensor([0, 1, 0, 1])), 2)
     trainer = make_trainer(tmp_path, 1)
     with pytest.raises(ValueError, match="must lie in"):

@@ -1,5 +1,6 @@
 """Training on purified draws: the draws themselves, their keeping, and the data module."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -7,10 +8,11 @@ import lightning.pytorch as pl
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from stripes import make_trainer
 
 from diffsmooth.lit.data import ImageDataModule, load_images, purified
-from diffsmooth.lit.data.images import DataError
+from diffsmooth.lit.data.images import DataError, ImageSet
 from diffsmooth.lit.data.purified import Purification, purify_images
 from diffsmooth.lit.training import ConsistencyTraining
 from diffsmooth.models import OneShotPurifier, load_unet
@@ -136,3 +138,54 @@ def test_a_diffusion_model_for_less_noise_is_refused(
     too_much = Purification(wanted.diffusion, 2.0, folder=wanted.folder)
     with pytest.raises(DataError, match=r"sigma 2\.0 is beyond what .* was trained for"):
         purify_images(images, "train", too_much, trainer(tmp_path))
+
+
+def test_files_that_were_written_anew_are_purified_anew(
+    tmp_path: Path, wanted: Purification, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Bitmaps of one size: their names and sizes stay as they were."""
+
+    def as_they_are(images: ImageSet, *_: object) -> Callable[[range], np.ndarray]:
+        def purify(indices: range) -> np.ndarray:
+            return np.stack([(255 * images[n].image).byte().numpy()[None] for n in indices])
+
+        return purify
+
+    monkeypatch.setattr(purified, "_purifier", as_they_are)
+    found: list[tuple[str, float]] = []
+    for value in (50, 200):
+        for name in ("a", "b"):
+            (tmp_path / f"set/{name}").mkdir(parents=True, exist_ok=True)
+            picture = Image.new("L", (32, 32), value + 20 * (name == "b"))
+            picture.save(tmp_path / f"set/{name}/0.bmp")
+        images = load_images(str(tmp_path / "set"), split="train")
+        mean = float(purify_images(images, "train", wanted, None)[0].image.mean())
+        found.append((images.fingerprint(), mean))
+    (before, dark), (after, light) = found
+    assert before == after
+    assert light - dark > 0.5
+
+
+def test_few_blocks_are_open_at_once(
+    tmp_path: Path, root: Path, wanted: Purification, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(purified, "OPEN", 1)
+    images = load_images("fashion_mnist", root, "train")
+    found = purify_images(images, "train", wanted, trainer(tmp_path))
+    first, last = found[0].image, found[len(images) - 1].image
+    assert len(found._blocks) == 1
+    assert torch.equal(found[0].image, first)
+    assert torch.equal(found[len(images) - 1].image, last)
+
+
+def test_what_is_not_finite_is_no_black_image(
+    tmp_path: Path, root: Path, wanted: Purification, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Overflowing(OneShotPurifier):
+        def forward(self, noisy: torch.Tensor, *rest: Any) -> torch.Tensor:
+            return torch.where(noisy.amax(dim=(1, 2, 3), keepdim=True) > 2.8, torch.nan, noisy)
+
+    monkeypatch.setattr(purified, "OneShotPurifier", Overflowing)
+    images = load_images("fashion_mnist", root, "train")
+    with pytest.raises(DataError, match=r"makes of image \d+ of fashion_mnist is not finite"):
+        purify_images(images, "train", wanted, trainer(tmp_path))

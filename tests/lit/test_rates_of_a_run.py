@@ -1,6 +1,7 @@
 """The rate that each optimiser step of a real run has: epochs with a smaller last batch, too."""
 
 import math
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -9,10 +10,12 @@ import pytest
 import torch
 from lightning.pytorch.callbacks import ModelCheckpoint
 from stripes import StopAfter, make_trainer
+from torch.utils.data import DataLoader, IterableDataset
 
 from diffsmooth.lit.data import ImageDataModule
 from diffsmooth.lit.training import GaussianTraining
 from diffsmooth.lit.training.learning_rate import LearningRate
+from diffsmooth.stats.errors import UserError
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore:.*does not have many workers|.*exists and is not empty"
@@ -109,3 +112,39 @@ def test_a_training_that_ends_by_its_steps_alone_has_epochs_too(tmp_path: Path, 
     )  # fmt: skip
     trainer.fit(module, datamodule=data)
     assert rates.seen == [(0, 0.1), (0, 0.1), (1, pytest.approx(0.01))]
+
+
+class Endless(IterableDataset[tuple[torch.Tensor, torch.Tensor]]):
+    """It has no length."""
+
+    def __iter__(self) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+        while True:
+            yield torch.rand(1, 32, 32), torch.tensor(0)
+
+
+@pytest.mark.filterwarnings("ignore:.*have no `val_dataloader`")
+@pytest.mark.parametrize(
+    ("rate", "seen"),
+    [
+        (LearningRate("constant"), [0.1, 0.1, 0.1]),
+        (LearningRate("cosine"), [0.1, 0.075, 0.025]),
+        (LearningRate("step", step_epochs=1), None),
+        (LearningRate("cosine", warmup_epochs=1), None),
+    ],
+)
+def test_a_loader_that_does_not_tell_its_length(
+    tmp_path: Path, rate: LearningRate, seen: list[float] | None
+) -> None:
+    module = GaussianTraining("cifar_resnet8", sigma=0.25, learning_rate=rate)
+    rates = Rates()
+    trainer = make_trainer(
+        tmp_path, -1, max_steps=3, callbacks=[rates], enable_checkpointing=False,
+        limit_val_batches=0, log_every_n_steps=1,
+    )  # fmt: skip
+    batches = DataLoader(Endless(), 4)
+    if seen is None:
+        with pytest.raises(UserError, match="does not tell how many batches an epoch has"):
+            trainer.fit(module, batches)
+    else:
+        trainer.fit(module, batches)
+        assert [value for _, value in rates.seen] == pytest.approx(seen)

@@ -14,6 +14,7 @@ from diffsmooth.golden import FOLDER
 from diffsmooth.golden.fill import fill
 from diffsmooth.models import build_classifier, ddn_l2, gradient_free_l2, pgd_l2
 from diffsmooth.models.attacks import ascent_l2
+from diffsmooth.models.attacks.target import Target
 
 ATTACKS = {"pgd": pgd_l2, "ddn": ddn_l2, "nograd": gradient_free_l2}
 EVERY = pytest.mark.parametrize("attack", ATTACKS.values(), ids=ATTACKS)
@@ -335,3 +336,18 @@ def test_bad_arguments_are_named(attack: Any) -> None:
     ):
         with pytest.raises(ValueError, match=message):
             ddn_l2(model, images, labels, 0.5, 1, **kwargs)  # type: ignore[arg-type]
+
+
+def test_gradients_do_not_underflow_where_autocast_takes_float16() -> None:
+    """A confident model's: in float16 they are zero, and a zero gradient is a random step."""
+    model = nn.Sequential(nn.Flatten(), nn.Linear(12, 2))
+    with torch.no_grad():
+        model[1].weight.copy_(torch.tensor([[1.0], [-1.0]]) * torch.linspace(0.5, 1, 12))
+        model[1].bias.copy_(torch.tensor([5.0, -5.0]))
+    target = Target(model, torch.ones(1, 3, 2, 2), torch.tensor([0]), None, 1)
+    delta = torch.zeros(1, 3, 2, 2)
+    expected, _ = target.gradient(delta)
+    with torch.autocast("cpu", torch.float16):
+        found, _ = target.gradient(delta)
+    assert 0 < expected.abs().max() < 6e-8  # less than float16 has
+    assert torch.equal(found, expected)

@@ -58,6 +58,8 @@ def _quantile(a: int, b: int, alpha: float) -> float:
     from scipy.special import betainc, betaincinv, betaln
 
     x = float(betaincinv(a, b, alpha))
+    if x < 1e-300:
+        return 0.0
     near = _lowering(x) / 1000
     if not betainc(a, b, x - near) <= alpha <= betainc(a, b, min(x + near, 1.0)):
         for _ in range(8):

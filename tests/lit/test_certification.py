@@ -5,6 +5,8 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import lightning.pytorch as pl
 import numpy as np
@@ -13,9 +15,12 @@ import torch
 from torch import Tensor, nn
 
 from diffsmooth.lit.certification import CertificationCallback, CertificationModule, Preparation
+from diffsmooth.lit.certification.run_keeper import RunKeeper
 from diffsmooth.lit.data import load_images
 from diffsmooth.lit.data.images import ArrayImages, Sample
 from diffsmooth.models import IdentityPurifier, LocalSmoothing
+from diffsmooth.models.smoothing.fixed_function import NotFixed
+from diffsmooth.models.smoothing.memory import OutOfMemory
 from diffsmooth.models.smoothing.noise import draw_noise
 from diffsmooth.models.smoothing.vote_function import VoteFunction
 from diffsmooth.stats import FixedSampleSize, ImageRecord
@@ -138,6 +143,27 @@ def test_the_last_image_is_not_told_of_an_f_that_has_changed(in_flight: int) -> 
     with pytest.raises(UserError, match="it changes as it is called"):
         make_trainer(listener).predict(make_module(Linear(change), in_flight))
     assert not listener.told
+
+
+@pytest.mark.parametrize(
+    ("error", "kept"), [(OutOfMemory("of something else"), 2), (NotFixed("it changes"), 0)]
+)
+def test_nothing_is_lost_to_another_error_than_that_f_has_changed(
+    error: UserError, kept: int
+) -> None:
+    class Ends(CertificationCallback):
+        def on_votes(self, trainer: pl.Trainer, module: CertificationModule) -> None:
+            if len(module._unchecked) == 2:
+                raise error
+
+        def on_exception(self, *arguments: Any) -> None:
+            outputs = SimpleNamespace(release=lambda: None)
+            RunKeeper(outputs, None).on_exception(*arguments)  # type: ignore[arg-type]
+
+    listener = Listener()
+    with pytest.raises(type(error)):
+        make_trainer(listener, Ends()).predict(make_module(in_flight=1))
+    assert len(listener.told) == kept
 
 
 def test_what_was_found_unchanged_counts_at_once(monkeypatch: pytest.MonkeyPatch) -> None:

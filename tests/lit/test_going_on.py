@@ -23,6 +23,7 @@ pytestmark = pytest.mark.filterwarnings(
     "ignore:.*log_every_n_steps",
     "ignore:.*exists and is not",
     "ignore:.*ended before the epoch ended",
+    "ignore:The dirpath has changed",
 )
 BATCHES = 5  # an epoch
 
@@ -125,6 +126,25 @@ def test_a_checkpoint_that_is_saved_once_fit_has_returned_goes_on_where_it_was(
         data, tmp_path / "parts", ckpt_path=tmp_path / "mine.ckpt", max_epochs=-1, max_steps=30
     )
     assert rest.noted == all_steps.noted[steps:]
+    for one, other in zip(resumed.parameters(), whole.parameters(), strict=True):
+        assert torch.equal(one, other)
+
+
+def test_one_that_goes_on_twice_from_an_epochs_last_batch_keeps_its_epochs(
+    data: str, tmp_path: Path
+) -> None:
+    def saving() -> list[ModelCheckpoint]:
+        return [ModelCheckpoint(every_n_train_steps=1, save_top_k=-1, filename="{step}")]
+
+    whole, all_steps = fit(data, tmp_path / "whole", more=saving(), max_epochs=4)
+    kept = tmp_path / "whole/checkpoints"
+    again, rest = tmp_path / "again", Steps(crash_at=7)
+    fit(data, again, rest, saving(), kept / "step=5.ckpt", max_epochs=4)
+    assert rest.noted == all_steps.noted[5:7]
+    resumed, rest = fit(
+        data, tmp_path / "third", None, saving(), again / "checkpoints/step=7.ckpt", max_epochs=4
+    )
+    assert rest.noted == all_steps.noted[7:]
     for one, other in zip(resumed.parameters(), whole.parameters(), strict=True):
         assert torch.equal(one, other)
 

@@ -100,6 +100,7 @@ class CertificationModule(pl.LightningModule):
 
     def setup(self, stage: str) -> None:
         self.records = [record for record in self.records if not record.error]
+        self._unchecked, self._batches, self._failures = [], 0, 0
         done = set().union(*from_all_ranks({record.index for record in self.records}))
         pending = [index for index in self.selection if index not in done]
         environment = getattr(self.trainer.strategy, "cluster_environment", None)
@@ -195,13 +196,14 @@ class CertificationModule(pl.LightningModule):
         Raises:
             UserError: it has; they never count, at no later start either.
         """
-        finished, self._unchecked, self._batches = self._unchecked, [], 0
-        if any(not record.error for record in finished):
+        if any(not record.error for record in self._unchecked):
             check_unchanged(self.f)
-        for record in finished:
-            self.records.append(record)
+        self._batches = 0
+        while self._unchecked:
+            record = self._unchecked[0]
             for callback in self._listeners:
                 callback.on_image_finished(self.trainer, self, record)
+            self.records.append(self._unchecked.pop(0))
 
     @property
     def _listeners(self) -> list[CertificationCallback]:

@@ -9,13 +9,13 @@ from diffsmooth.lit.certification.module import CertificationCallback, Certifica
 from diffsmooth.lit.certification.ranks import alike, from_all_ranks, to_rank_zero
 from diffsmooth.lit.data.images import ImageSet, image_digest
 from diffsmooth.lit.probes import device_name
+from diffsmooth.models.smoothing.fixed_function import NotFixed
 from diffsmooth.runs.journal import append_record, merge_records
 from diffsmooth.runs.manifest import RunContext
 from diffsmooth.runs.names import OutputError
 from diffsmooth.runs.outputs import Outputs, Problem
 from diffsmooth.runs.probes import Probe, check_ranks
 from diffsmooth.stats import ImageRecord
-from diffsmooth.stats.errors import UserError
 from diffsmooth.stats.printed import counted
 
 READ_AGAIN = 100  # images of a resumed run, at most, that are decoded to see that they are the same
@@ -113,7 +113,7 @@ class RunKeeper(CertificationCallback):
     def on_exception(  # type: ignore[override]
         self, trainer: pl.Trainer, module: CertificationModule, error: BaseException
     ) -> None:
-        if not isinstance(error, UserError):  # which may be that f has changed
+        if not isinstance(error, NotFixed):
             with suppress(Exception):  # what cannot be checked is voted on anew
                 module.confirm()
         if trainer.world_size == 1:  # the other ranks are still at work: their end is the process's

@@ -175,7 +175,7 @@ class ImageDataModule(pl.LightningDataModule):
             images = load_images(self.dataset, self.root, "train", self.reading)
             if self.trainer is not None:
                 say(images.describe())
-            check_all_classes(images.labels, images.info.class_names, self.dataset)
+            self._labels = images.labels
             train = self._views(images, "train")
             split = checked_split(
                 len(train), self.validation_images, self.left_out_images, self.seed
@@ -194,6 +194,10 @@ class ImageDataModule(pl.LightningDataModule):
             self.train = TrainingSet(train, split.trained, extra, self.extra_weight, seed)
         if stage == "test" or (stage is None and has_split(self.dataset, "test")):
             self.test: ImageSet = self._test_images(self.info)
+
+    def check_classes(self) -> None:
+        """Raises DataError for classes without a training image, see `check_all_classes`."""
+        check_all_classes(self._labels, self.info.class_names, self.dataset)
 
     def _test_images(self, info: DatasetInfo) -> ImageSet:
         """The test images, of the training images' size and classes."""

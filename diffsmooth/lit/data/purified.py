@@ -122,11 +122,13 @@ def purify_images(
         "seed": purification.seed,
         "precision": precision,
     }
-    if not images.in_memory:  # of files a fingerprint knows names and sizes only
-        some = np.linspace(0, len(images) - 1, min(len(images), LOOKED_AT)).round().astype(int)
-        identity["files"] = images.content(some.tolist())
     digest = hashlib.sha256(json.dumps(identity).encode()).hexdigest()[:16]
     folder = Path(purification.folder) / f"{images.info.name}_{split}_{digest}"
+    if not images.in_memory:  # of files a fingerprint knows names and sizes only
+        some = np.linspace(0, len(images) - 1, min(len(images), LOOKED_AT)).round().astype(int)
+        files_digest = images.content(some.tolist())
+        _check_files(folder, files_digest)
+        identity["files"] = files_digest
     files = [folder / f"{block:06d}.npy" for block in range(math.ceil(len(images) / BLOCK))]
     missing = [block for block in range(len(files)) if not files[block].is_file()]
     if trainer is not None:
@@ -153,6 +155,19 @@ def purify_images(
     if lacking:
         raise DataError(f"{lacking[0]} is missing: the hosts must share data.purified.folder")
     return PurifiedImages(images, files)
+
+
+def _check_files(folder: Path, files: str) -> None:
+    """Raises DataError for draws of other files; of which they are, version 0.2 did not keep."""
+    try:
+        kept = json.loads((folder / "identity.json").read_text()).get("files", files)
+    except (OSError, ValueError):
+        return
+    if kept != files:
+        raise DataError(
+            f"{folder}: holds draws of files that had the same names and sizes, and other images: "
+            "remove it, or give another data.purified.folder"
+        )
 
 
 def _purifier(

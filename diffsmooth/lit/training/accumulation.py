@@ -13,7 +13,10 @@ def accumulated_gradients(module: nn.Module, trainer: pl.Trainer) -> dict[str, T
     Every rank must ask at once.
     """
     progress = trainer.fit_loop.epoch_loop.batch_progress
-    if progress.is_last_batch or not progress.current.ready % trainer.accumulate_grad_batches:
+    done: int = progress.current.processed  # type: ignore[attr-defined]
+    begun = progress.current.ready
+    is_last = progress.is_last_batch and done == begun
+    if is_last or not done % trainer.accumulate_grad_batches:
         return {}
     gradients = {
         name: parameter.grad.detach().clone()

@@ -17,6 +17,7 @@ from diffsmooth.models.checkpoints.weights import Checkpoint
 from diffsmooth.stats.errors import UserError
 
 LEFTOVERS = ".diffsmooth-*"  # how `whole_file` names what it has not finished
+RETURNED_KEY = "fit_returned"  # in a checkpoint: whether it was saved after that
 ABANDONED = 3600.0  # seconds without a change
 
 
@@ -117,13 +118,22 @@ def count_saved_epoch(trainer: pl.Trainer) -> None:
     """Begins the next epoch where a training goes on from the end of one.
 
     Its checkpoint was saved before that epoch was counted. Lightning knows, but not where max_steps
-    is given: there it counts an epoch without a batch, so that the order of one is left out.
+    is given: there it counts an epoch without a batch, so that the order of one is left out. And
+    where it was saved with the last batch, Lightning counts that epoch, and then does not begin
+    the next one: whoever goes on from the middle of that would find it again at its begin.
     """
     loop = trainer.fit_loop
+    batches = loop.epoch_loop
+    if (
+        loop.restarted_mid_epoch
+        and batches.restarted_on_train_batch_end
+        and batches.batch_progress.is_last_batch
+    ):
+        loop.reset_restart_stage()
     if not loop.restarted_on_epoch_end:
         return
     _Loop.restarting.fset(loop, False)  # type: ignore[attr-defined]  # the loop's own would not
-    for part in (loop, loop.epoch_loop, loop.epoch_loop.val_loop):
+    for part in (loop, batches, batches.val_loop):
         part.reset_restart_stage()
     loop.epoch_progress.increment_completed()
 
@@ -138,10 +148,9 @@ def count_whole_epochs(checkpoint: dict[str, Any]) -> None:
     loop = checkpoint["loops"]["fit_loop"]
     epochs, batches = loop["epoch_progress"], loop["epoch_loop.batch_progress"]
     current, words = epochs["current"], []
-    is_begun, is_whole = batches["current"]["ready"] > 0, batches["is_last_batch"]
-    if is_begun and current["ready"] == current["processed"] == current["completed"]:
-        words.append("completed")  # `fit` has returned
-    if not is_whole and (words or current["processed"] == current["completed"] + 1):
+    if checkpoint.get(RETURNED_KEY):
+        words.append("completed")
+    if not batches["is_last_batch"] and (words or current["processed"] == current["completed"] + 1):
         words.append("processed")
     for word in words:
         current[word] -= 1

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from diffsmooth.lit.data.images import Batch
+from diffsmooth.lit.data.module import ImageDataModule
 from diffsmooth.lit.data.sources import describe_dataset
 from diffsmooth.lit.saying import say
 from diffsmooth.lit.training.learning_rate import LearningRate
@@ -122,6 +123,9 @@ class ClassifierTraining(TrainingModule):
     def setup(self, stage: str) -> None:
         if type(self.classifier[1]) is not CifarResNet:  # which takes images of any size
             self._check_logits()
+        data = getattr(self.trainer, "datamodule", None)
+        if stage == "fit" and isinstance(data, ImageDataModule) and not self.trainer.ckpt_path:
+            data.check_classes()  # a training that was begun before goes on
         super().setup(stage)
 
     def _check_logits(self) -> None:

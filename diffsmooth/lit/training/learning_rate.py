@@ -78,7 +78,7 @@ class LearningRate:
         batches = trainer.num_training_batches
         if math.isinf(batches):
             by_epochs = self.schedule in ("step", "milestones") or self.warmup_epochs
-            if by_epochs or (self.schedule == "cosine" and total != trainer.max_steps):
+            if by_epochs or (self.schedule == "cosine" and trainer.max_steps < 0):
                 raise UserError(
                     f"learning rate {self.schedule!r}: the loader does not tell how many batches "
                     "an epoch has: take constant or, with max_steps, cosine, without a warm-up"

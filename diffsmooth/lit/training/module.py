@@ -20,6 +20,7 @@ from diffsmooth.lit.training.accumulation import (
 )
 from diffsmooth.lit.training.averaging import save_average
 from diffsmooth.lit.training.checkpoint_files import (
+    RETURNED_KEY,
     count_saved_epoch,
     count_whole_epochs,
     forget_missing,
@@ -289,6 +290,7 @@ class TrainingModule(pl.LightningModule, ABC):
         checkpoint[SETTINGS_KEY] = self.settings()
         optimizer = describe_optimizer(self.new_optimizer())
         checkpoint[self.CHECKPOINT_HYPER_PARAMS_KEY] |= {"optimizer": optimizer}
+        checkpoint[RETURNED_KEY] = self.trainer.state.finished
         whole = "optimizer_states" in checkpoint
         if whole and (gradients := accumulated_gradients(self, self.trainer)):
             checkpoint[GRADIENTS_KEY] = gradients

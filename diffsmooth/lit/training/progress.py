@@ -128,7 +128,7 @@ class TrainingProgress(ProgressBar):
         """The time left, where the number of steps is known."""
         total = trainer.estimated_stepping_batches
         steps = trainer.global_step - self._first_step
-        if not steps or total == float("inf"):
+        if not steps or not 0 <= total < float("inf"):
             return []
         each = (time.monotonic() - self._since) / steps
         left = max(int(total) - trainer.global_step, 0) * each

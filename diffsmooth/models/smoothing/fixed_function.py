@@ -52,6 +52,10 @@ ERRORS = (
 )  # fmt: skip
 
 
+class NotFixed(UserError):
+    """f is not one fixed function: what it has voted on proves nothing."""
+
+
 class FixedFunction(NamedTuple):
     """What was found of an f that is one fixed function.
 
@@ -208,7 +212,7 @@ def _refuse_random(one: Outputs, other: Outputs) -> None:
     for part, *pair in zip(PARTS, one, other, strict=False):
         gap = float(difference_of_rows(*pair).max())
         if gap:
-            raise UserError(
+            raise NotFixed(
                 f"f is not one fixed function: the {part} gave other numbers for the same batch "
                 f"(by up to {gap:.1e}): it is random, or remembers what it saw; no certificate "
                 "holds for it"
@@ -239,7 +243,7 @@ def _refuse_unless_rounding(
     left = f"of which {finding.difference:.1e} stay in {finding.number_format}"
     if finding.is_rounding:
         left = "too much for rounding"
-    raise UserError(
+    raise NotFixed(
         f"f is not one function of each image: what the {part} makes of one depends on "
         f"{finding.what} (by up to {worst:.1e}, {left}): batch statistics, dynamic scales? "
         "No certificate holds for it"
@@ -261,7 +265,7 @@ def check_again(f: VoteFunction, found: FixedFunction, rows: Rows) -> None:
     for part, pair in zip(PARTS, pairs, strict=False):
         gap = 0.0 if rounds else float(difference_of_rows(*pair).max())
         if gap:
-            raise UserError(
+            raise NotFixed(
                 f"f is not one fixed function of each image: a spot check found that what the "
                 f"{part} makes of one depends on {arrangement.what} (by up to {gap:.1e}), as it "
                 "did not before the first vote; the images in flight count for nothing"
@@ -278,7 +282,7 @@ def check_unchanged(f: VoteFunction) -> None:
     with memory_for(f.batch):
         outputs = sha256_of(outputs_of(f, known.rows))
     if outputs != known.found.outputs:
-        raise UserError(
+        raise NotFixed(
             "f is not one fixed function: it gives other numbers for the same batch than before "
             "the first vote: it changes as it is called; no certificate of this run holds"
         )

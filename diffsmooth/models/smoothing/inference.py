@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from diffsmooth.models.classifiers.cifar_resnet import CifarResNet
 from diffsmooth.models.diffusion.unet import Pointwise, UNet
 from diffsmooth.models.smoothing.finite import check_finite_weights, watched_layers
-from diffsmooth.models.smoothing.fixed_function import errors_of_networks
+from diffsmooth.models.smoothing.fixed_function import ERRORS, errors_of_networks
 from diffsmooth.models.smoothing.fused import FusedConv, FusedResNet
 from diffsmooth.models.smoothing.fused_norm import fuse_norms
 from diffsmooth.models.smoothing.host import keep_memory
@@ -91,7 +91,7 @@ def _cast_weights(f: VoteFunction) -> None:
                 return f.purify(*row)
             with f.autocast():
                 return f.local_smoothing.logits(row.noisy)
-        except RuntimeError:
+        except ERRORS:
             return None
 
     for network in f.networks.values():

@@ -70,9 +70,11 @@ class Sweep:
         for level in dict.fromkeys(setting.sigma_local for setting in settings):
             numbers = [setting.m for setting in settings if setting.sigma_local == level]
             noise, rows = share_copies(numbers, f.image_shape, seed)
-            self._smoothings[level] = LocalSmoothing(
+            smoothing = LocalSmoothing(
                 f.local_smoothing.classifier, len(noise), level, f.image_shape, noise=noise
-            ).to(f.device)
+            )
+            smoothing.layout = f.local_smoothing.layout
+            self._smoothings[level] = smoothing.to(f.device)
             self._rows |= {Setting(level, m): rows[m] for m in numbers}
 
     def answer(self, noisy: Tensor, draws_of: DrawsOfRun) -> Tensor:

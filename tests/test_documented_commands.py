@@ -209,6 +209,8 @@ def check_other_program(words: list[str]) -> None:
         assert (REPOSITORY / next(word for word in rest if "/" in word)).exists()
     elif program == "cd":
         assert (REPOSITORY / rest[0]).is_dir()
+    elif program.endswith(".sh"):
+        assert os.access(REPOSITORY / program, os.X_OK)
     else:
         assert program in ("pip", "tensorboard")
 

@@ -238,8 +238,9 @@ def shown(data: ImageDataModule, epoch: int, ranks: int = 1, rank: int = 0) -> d
     progress = SimpleNamespace(current=SimpleNamespace(ready=0))  # an epoch begins
     loop = SimpleNamespace(epoch_loop=SimpleNamespace(batch_progress=progress))
     data.trainer = SimpleNamespace(  # type: ignore[assignment]
-        world_size=ranks, global_rank=rank, is_global_zero=False, strategy=device, fit_loop=loop
-    )
+        world_size=ranks, global_rank=rank, is_global_zero=False, strategy=device, fit_loop=loop,
+        limit_val_batches=1.0,
+    )  # fmt: skip
     data.setup("fit")
     loader: DataLoader[Sample] = data.train_dataloader()
     found = {}

@@ -7,6 +7,7 @@ import torch
 
 from diffsmooth.lit.attack import AttackedImages, AttackModule, Target, Try
 from diffsmooth.lit.data import ImageSet
+from diffsmooth.lit.data.images import evenly_spaced
 from diffsmooth.models.attacks.smoothed import SmoothedAttack
 from diffsmooth.models.smoothing.noise import NoiseSource
 from diffsmooth.models.smoothing.noise_sources import noise_source, source_word
@@ -15,7 +16,6 @@ from diffsmooth.models.smoothing.vote_function import VoteFunction
 from diffsmooth.pipeline.attack_specification import AttackOptions
 from diffsmooth.pipeline.identity import Command
 from diffsmooth.pipeline.job import Job, Work
-from diffsmooth.pipeline.sanity import evenly_spaced
 from diffsmooth.pipeline.specification import SmoothingOptions
 from diffsmooth.runs.identity import RunIdentity
 from diffsmooth.runs.outputs import Problem

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
+from diffsmooth.lit.data.images import evenly_spaced
 from diffsmooth.pipeline.attack import AttackWork
 from diffsmooth.pipeline.job import Job
-from diffsmooth.pipeline.sanity import evenly_spaced
 from diffsmooth.runs.attacked import AttackPicture
 from diffsmooth.runs.gallery import to_bytes
 from diffsmooth.stats import ABSTAIN, ImageRecord

@@ -5,10 +5,10 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
+from diffsmooth.lit.data.images import evenly_spaced
 from diffsmooth.models.smoothing.noise import Votes, draw_run
 from diffsmooth.models.smoothing.noise_sources import noise_source
 from diffsmooth.pipeline.job import Job
-from diffsmooth.pipeline.sanity import evenly_spaced
 from diffsmooth.runs.gallery import GalleryImage, to_bytes
 from diffsmooth.stats import ABSTAIN, ImageRecord
 

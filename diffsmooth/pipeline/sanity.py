@@ -4,13 +4,12 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from typing import NamedTuple, Self
 
-import numpy as np
 import torch
 from scipy.stats import binom
 from torch import Tensor
 
 from diffsmooth.lit.data import ImageSet
-from diffsmooth.lit.data.images import DataError, Sample
+from diffsmooth.lit.data.images import DataError, Sample, evenly_spaced
 from diffsmooth.models.smoothing.noise import NoiseKey, NumpyNoise, Purpose, Votes, draw_run
 from diffsmooth.models.smoothing.vote_function import DrawsOfRun, VoteFunction
 from diffsmooth.stats.errors import UserError
@@ -33,11 +32,6 @@ class Accuracy(NamedTuple):
 
     def __str__(self) -> str:
         return f"{rounded_down(self.correct / self.total, 2)} ({self.correct} of {self.total})"
-
-
-def evenly_spaced(total: int, count: int) -> list[int]:
-    """`count` indices, at most, from 0 to total - 1."""
-    return np.linspace(0, total - 1, min(count, total)).round().astype(int).tolist()
 
 
 def right_answers(

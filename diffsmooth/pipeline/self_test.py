@@ -196,7 +196,7 @@ def _check_certification(setup: Setup) -> Iterator[Agreement]:
     expected = records[0].certificate
     classes = images.info.num_classes
     f = VoteFunction(purifier, local, expected.sigma, classes, 50, setup.precision)
-    f = f.eval().to(setup.device)
+    f = f.to(setup.device)
     # As runs do: fused, cast, compiled, by our own kernels where these can run.
     norms = choose_norms(None, f, setup.device, setup.compiled)
     prepare(f, setup.compiled, bool(norms))

@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import NamedTuple
 
 from diffsmooth.lit.data import ImageSet, Reading, load_images
+from diffsmooth.lit.data.images import evenly_spaced
 from diffsmooth.lit.data.names import DATASETS
 from diffsmooth.lit.data.sources import has_split
 from diffsmooth.models.checkpoints.image_cards import Told
 from diffsmooth.models.checkpoints.training_images import TrainingImages, split_images
-from diffsmooth.pipeline.sanity import evenly_spaced
 from diffsmooth.pipeline.tune_specification import TuneOptions
 from diffsmooth.shown_text import word
 from diffsmooth.stats.errors import UserError

@@ -58,14 +58,14 @@ def _quantile(a: int, b: int, alpha: float) -> float:
     from scipy.special import betainc, betaincinv, betaln
 
     x = float(betaincinv(a, b, alpha))
-    if x < 1e-300:
-        return 0.0
     near = _lowering(x) / 1000
-    if not betainc(a, b, x - near) <= alpha <= betainc(a, b, min(x + near, 1.0)):
+    if not betainc(a, b, max(x - near, 0.0)) <= alpha <= betainc(a, b, min(x + near, 1.0)):
         for _ in range(8):
             tail = float(betainc(a, b, x))
-            density = math.exp((a - 1) * math.log(x) + (b - 1) * math.log1p(-x) - betaln(a, b))
-            x -= math.log(tail / alpha) * tail / density
+            if not tail:  # floats hardly tell such a level from 0
+                return 0.0
+            log_density = (a - 1) * math.log(x) + (b - 1) * math.log1p(-x) - betaln(a, b)
+            x -= math.log(tail / alpha) * math.exp(math.log(tail) - log_density)
     return x
 
 

@@ -62,6 +62,14 @@ def test_bounds_of_very_many_votes_are_right_where_scipys_inverse_is_not(
     assert tail(s, n, Fraction(bound)) <= alpha
 
 
+@pytest.mark.parametrize("case", [(2, 3, 6.9e-318), (61, 86, 4.7e-306), (2, 4, 1e-310)])
+def test_levels_that_floats_hardly_tell_from_zero_certify_nothing(
+    case: tuple[int, int, float],
+) -> None:
+    s, n, alpha = case
+    assert tail(s, n, Fraction(lower_confidence_bound(s, n, alpha))) <= alpha
+
+
 counts = st.integers(1, 10**4).flatmap(
     lambda n: st.tuples(st.sampled_from([n, max(n - 1, 0)]) | st.integers(0, n), st.just(n))
 )

@@ -119,6 +119,11 @@ class ImageSet(Dataset[Sample]):
         raise NotImplementedError
 
 
+def evenly_spaced(total: int, count: int) -> list[int]:
+    """`count` indices, at most, from 0 to total - 1."""
+    return np.linspace(0, total - 1, min(count, total)).round().astype(int).tolist()
+
+
 def image_digest(image: Tensor) -> str:
     """16 hex digits of an image (C, H, W) in [0, 1], as noise is added to it: shape and float32."""
     values = image.detach().to("cpu", torch.float32).contiguous().numpy()

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from diffsmooth.lit.data.images import DataError, ImageSet, Sample
+from diffsmooth.lit.data.images import DataError, ImageSet, Sample, evenly_spaced
 from diffsmooth.models.checkpoints.denoisers import check_denoiser, load_denoiser
 from diffsmooth.models.smoothing.noise import NoiseKey, draw_noise
 from diffsmooth.models.smoothing.precision import autocast, resolve_precision
@@ -125,8 +125,7 @@ def purify_images(
     digest = hashlib.sha256(json.dumps(identity).encode()).hexdigest()[:16]
     folder = Path(purification.folder) / f"{images.info.name}_{split}_{digest}"
     if not images.in_memory:  # of files a fingerprint knows names and sizes only
-        some = np.linspace(0, len(images) - 1, min(len(images), LOOKED_AT)).round().astype(int)
-        files_digest = images.content(some.tolist())
+        files_digest = images.content(evenly_spaced(len(images), LOOKED_AT))
         _check_files(folder, files_digest)
         identity["files"] = files_digest
     files = [folder / f"{block:06d}.npy" for block in range(math.ceil(len(images) / BLOCK))]

@@ -80,8 +80,7 @@ class LocalSmoothing(nn.Module):
         modules = [*self.classifier.modules()]
         has_group_norm = any(isinstance(module, nn.GroupNorm) for module in modules)
         is_known = all(type(module).__module__.startswith(KNOWN) for module in modules)
-        takes_both = is_known or self._is_same(torch.channels_last)
-        if takes_both and not has_group_norm:
+        if not has_group_norm and (is_known or self._is_same(torch.channels_last)):
             self.layout = torch.channels_last
         for tensor in chain(self.classifier.parameters(), self.classifier.buffers()):
             if tensor.dim() == 4:
